@@ -1,0 +1,1 @@
+//! The policies that Tidewaiter ships, as WebAssembly components.

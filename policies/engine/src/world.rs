@@ -1,0 +1,38 @@
+//! What the engine asks of whoever runs it: the answers behind the contract's imports, for one object in one namespace.
+
+use async_trait::async_trait;
+
+pub use crate::bindings::tidewaiter::policy::{
+    cluster::Label,
+    runtimes::{PackageVersion, Release, Runtime},
+    storage::{Brought, Error as StorageError, Listing, NotGranted, ObjectInfo, OwnSecret, Resolution, Served},
+    types::Delivery,
+};
+
+/// The world around one object under review. An implementation knows the object's namespace and the review's deadline: a call that would
+/// outlive the deadline answers [`StorageError::Unreachable`].
+#[async_trait]
+pub trait World: Send + Sync {
+    /// See `storage.resolve` in the contract. Answers from memory.
+    async fn resolve(&self, uri: &str) -> Resolution;
+    /// See `storage.brought-credentials` in the contract.
+    async fn brought_credentials(&self, service_account: Option<&str>, secret: Option<&str>) -> Brought;
+    /// See `storage.stat` in the contract.
+    async fn stat(&self, uri: &str) -> Result<ObjectInfo, StorageError>;
+    /// See `storage.list-objects` in the contract.
+    async fn list_objects(&self, uri: &str, limit: u32) -> Result<Listing, StorageError>;
+    /// See `storage.read` in the contract.
+    async fn read(&self, uri: &str, offset: u64, length: u32) -> Result<bytes::Bytes, StorageError>;
+    /// See `runtimes.supporting` in the contract. Answers from memory.
+    async fn supporting(&self, format: &str, version: Option<&str>) -> Vec<Runtime>;
+    /// See `runtimes.named` in the contract. Answers from memory.
+    async fn named(&self, name: &str) -> Option<Runtime>;
+    /// See `runtimes.releases` in the contract. Answers from memory.
+    async fn releases(&self, repository: &str, packages: &[String]) -> Vec<Release>;
+    /// Labels of the object's namespace.
+    async fn namespace_labels(&self) -> Vec<Label>;
+    /// See `cluster.node-architectures` in the contract.
+    async fn node_architectures(&self) -> Vec<String>;
+    /// See `cluster.get-object` in the contract.
+    async fn get_object(&self, api_version: &str, kind: &str, name: &str) -> Result<Option<String>, String>;
+}

@@ -1,0 +1,1 @@
+//! Write an admission policy for Tidewaiter in Rust.

@@ -1,0 +1,1 @@
+//! The admission server and its controllers.
