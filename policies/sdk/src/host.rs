@@ -1,0 +1,78 @@
+//! The world's answers. In a component the calls are the contract's imports; natively a [`testing::World`](crate::testing::World) answers.
+
+/// One line a call, so that both sides can't drift apart.
+macro_rules! host {
+    ($interface:ident: $($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)?;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Panics
+        /// Natively, outside a [`testing::World`](crate::testing::World).
+        pub fn $name($($arg: $type),*) $(-> $out)? {
+            #[cfg(target_arch = "wasm32")]
+            return crate::bindings::tidewaiter::policy::$interface::$name($($arg),*);
+            #[cfg(not(target_arch = "wasm32"))]
+            crate::testing::host::$interface::$name($($arg),*)
+        }
+    )*};
+}
+
+/// The model stores of the cluster, inside what the object's namespace may use. Names and answers, never a secret.
+pub mod storage {
+    pub use crate::bindings::tidewaiter::policy::storage::{
+        Brought, Error, Listing, NotGranted, ObjectInfo, OwnSecret, Resolution, Served,
+    };
+    pub use crate::bindings::tidewaiter::policy::types::Delivery;
+
+    host! { storage:
+        /// Which backend serves this URI for the object's namespace.
+        resolve(uri: &str) -> Resolution;
+        /// Whether the user brought credentials: by the Secret they name in KServe's annotation, else by the `ServiceAccount` they name,
+        /// else by the namespace's `default` `ServiceAccount`.
+        brought_credentials(service_account: Option<&str>, secret: Option<&str>) -> Brought;
+        /// The object at exactly this URI. Path in the answer: empty.
+        stat(uri: &str) -> Result<ObjectInfo, Error>;
+        /// The objects below this URI, in the order of their names; at most `limit`, and never more than 1,000. Sizes are in bytes.
+        list_objects(uri: &str, limit: u32) -> Result<Listing, Error>;
+        /// `length` bytes from `offset`, fewer at the end of the object; at most 1 MiB a call.
+        read(uri: &str, offset: u64, length: u32) -> Result<Vec<u8>, Error>;
+    }
+}
+
+/// The serving runtimes of the cluster, and what is known of their images.
+pub mod runtimes {
+    pub use crate::bindings::tidewaiter::policy::runtimes::{PackageVersion, Release, Runtime};
+
+    host! { runtimes:
+        /// The runtimes that support a format in the object's namespace, in the order in which `KServe` tries them. `KServe` picks the
+        /// first that is not disabled, may be auto-selected, and speaks the service's protocol (`v1` where none is set).
+        supporting(format: &str, version: Option<&str>) -> Vec<Runtime>;
+        /// The runtime by this name that the object's namespace sees.
+        named(name: &str) -> Option<Runtime>;
+        /// The releases of an image that the catalogue knows, oldest first, with the versions of these packages (names as on `PyPI`).
+        releases(repository: &str, packages: &[String]) -> Vec<Release>;
+    }
+}
+
+/// The cluster around the object.
+pub mod cluster {
+    pub use crate::bindings::tidewaiter::policy::cluster::Label;
+
+    host! { cluster:
+        /// Labels of the object's namespace.
+        namespace_labels() -> Vec<Label>;
+        /// The architectures of the cluster's nodes, as in `kubernetes.io/arch`, sorted, each once.
+        node_architectures() -> Vec<String>;
+        /// An object that the `WasmPolicy` declared, as JSON text, from the object's namespace (or cluster-scoped). Never a Secret.
+        get_object(api_version: &str, kind: &str, name: &str) -> Result<Option<String>, String>;
+    }
+}
+
+/// Lines for the server's log, with the policy's and the object's name added.
+pub mod log {
+    pub use crate::bindings::tidewaiter::policy::log::Level;
+
+    host! { log:
+        /// One line.
+        write(level: Level, message: &str);
+    }
+}
