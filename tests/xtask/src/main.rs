@@ -1,1 +1,75 @@
-fn main() {}
+//! `cargo xtask`: the commands of this repository. Each sets up what it needs.
+
+mod cache;
+mod setup;
+mod steps;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use lexopt::prelude::*;
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND [OPTIONS]
+
+Commands:
+  demo [--cluster]       Show the main job: an InferenceService as its user wrote it, and what comes back
+                         --cluster: the same through kubectl on a real control plane, ending in a model that answers
+  test [--quick]         Everything CI runs; --quick leaves out what needs a control plane
+  bench [--json]         Speed beside a baseline, in the same run
+  policies               Build the built-in policies and say what each imports and weighs
+  ground COMMAND         The test cluster by hand: build, images, up, down (see `cargo xtask ground --help`)
+
+Examples:
+  cargo xtask demo
+  cargo xtask test --quick
+  cargo xtask bench --json";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut parser = lexopt::Parser::from_env();
+    let command = match parser.next()? {
+        Some(Value(name)) => name.string()?,
+        Some(Long("help") | Short('h')) | None => {
+            println!("{HELP}");
+            return Ok(());
+        }
+        Some(other) => return Err(other.unexpected().into()),
+    };
+    if command == "ground" {
+        return steps::ground(parser.raw_args()?.collect());
+    }
+    let mut flags = Vec::new();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("help") | Short('h') => {
+                println!("{HELP}");
+                return Ok(());
+            }
+            Long(flag) => flags.push(flag.to_owned()),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let flag = |allowed: &str| -> Result<bool> {
+        match flags.iter().find(|flag| *flag != allowed) {
+            Some(other) => bail!("`{command}` has no option `--{other}`\n\n{HELP}"),
+            None => Ok(!flags.is_empty()),
+        }
+    };
+    match command.as_str() {
+        "demo" => steps::demo(flag("cluster")?),
+        "test" => steps::test(flag("quick")?),
+        "bench" => steps::bench(flag("json")?),
+        "policies" => flag("").and_then(|_| steps::policies()),
+        other => bail!("there is no command `{other}`\n\n{HELP}"),
+    }
+}

@@ -1,0 +1,6 @@
+//! Speed beside a baseline, in the same run: `cargo xtask bench`.
+
+mod echo;
+mod load;
+
+fn main() {}

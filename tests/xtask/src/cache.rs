@@ -1,0 +1,43 @@
+//! The folder outside the tree where large things are kept between checkouts: cargo's intermediate files here, the test ground's servers and
+//! images beside them.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+/// `$TIDEWAITER_CACHE`, else `$XDG_CACHE_HOME/tidewaiter`, else `~/.cache/tidewaiter`.
+pub fn root() -> Result<PathBuf> {
+    if let Some(dir) = env::var_os("TIDEWAITER_CACHE") {
+        return Ok(dir.into());
+    }
+    if let Some(dir) = env::var_os("XDG_CACHE_HOME") {
+        return Ok(PathBuf::from(dir).join("tidewaiter"));
+    }
+    match env::var_os("HOME") {
+        Some(home) => Ok(PathBuf::from(home).join(".cache/tidewaiter")),
+        None => bail!("no place for the cache: set TIDEWAITER_CACHE, XDG_CACHE_HOME or HOME"),
+    }
+}
+
+/// A folder for cargo's intermediate files that no other run uses while this value lives.
+pub struct BuildDir {
+    pub path: PathBuf,
+    _lock: File,
+}
+
+/// Takes the first free build folder of the cache. Two checkouts that ran in one folder at once would replace each other's binaries.
+pub fn build_dir() -> Result<BuildDir> {
+    let root = root()?.join("cargo");
+    for slot in 0..16 {
+        let path = root.join(slot.to_string());
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let lock = path.join("in-use.lock");
+        let lock = File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
+        if lock.try_lock().is_ok() {
+            return Ok(BuildDir { path, _lock: lock });
+        }
+    }
+    bail!("16 runs already use the build folders in {}", root.display())
+}

@@ -1,0 +1,87 @@
+//! What each command does, in order.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::cache::{self, BuildDir};
+use crate::setup::{self, run};
+
+/// Cargo with its intermediate files in the cache where CI asks for it; elsewhere they stay in the tree's `target`, beside those of a developer's own builds.
+struct Cargo {
+    build_dir: Option<BuildDir>,
+}
+
+impl Cargo {
+    fn new() -> Result<Self> {
+        setup::rust()?;
+        let build_dir = if env::var_os("CI").is_some() { Some(cache::build_dir()?) } else { None };
+        Ok(Self { build_dir })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(arguments);
+        if let Some(dir) = &self.build_dir {
+            command.env("CARGO_BUILD_BUILD_DIR", &dir.path);
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<()> {
+        let start = Instant::now();
+        eprintln!("\n── cargo {}", arguments.join(" "));
+        run(&mut self.command(arguments))?;
+        eprintln!("── took {} s", start.elapsed().as_secs());
+        Ok(())
+    }
+}
+
+pub fn demo(cluster: bool) -> Result<()> {
+    let cargo = Cargo::new()?;
+    if cluster {
+        return ground_command(&cargo, &["demo".into()]);
+    }
+    run(&mut cargo.command(&["run", "--release", "--quiet", "--package", "tidewaiter-demo"]))
+}
+
+pub fn test(quick: bool) -> Result<()> {
+    let cargo = Cargo::new()?;
+    setup::lint()?;
+    cargo.run(&["fmt", "--all", "--check"])?;
+    cargo.run(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])?;
+    cargo.run(&["test", "--workspace", "--exclude", "tidewaiter-e2e", "--locked"])?;
+    if quick {
+        eprintln!("\nLeft out by --quick: the end-to-end tests on the real control plane (cargo xtask test)");
+        return Ok(());
+    }
+    cargo.run(&["build", "--locked", "--package", "tidewaiter-ground", "--package", "tidewaiter-webhook"])?;
+    ground_command(&cargo, &["test".into()])
+}
+
+pub fn bench(json: bool) -> Result<()> {
+    let cargo = Cargo::new()?;
+    let mut arguments = vec!["run", "--profile", "dist", "--quiet", "--package", "tidewaiter-bench"];
+    if json {
+        arguments.extend(["--", "--json"]);
+    }
+    run(&mut cargo.command(&arguments))
+}
+
+pub fn policies() -> Result<()> {
+    let cargo = Cargo::new()?;
+    run(&mut cargo.command(&["run", "--quiet", "--package", "tidewaiter-bench", "--", "--policies"]))
+}
+
+pub fn ground(arguments: Vec<OsString>) -> Result<()> {
+    let cargo = Cargo::new()?;
+    ground_command(&cargo, &arguments)
+}
+
+fn ground_command(cargo: &Cargo, arguments: &[OsString]) -> Result<()> {
+    let mut command = cargo.command(&["run", "--quiet", "--package", "tidewaiter-ground", "--"]);
+    run(command.args(arguments))
+}
