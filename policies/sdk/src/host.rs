@@ -43,12 +43,12 @@ pub mod runtimes {
     pub use crate::bindings::tidewaiter::policy::runtimes::{PackageVersion, Release, Runtime};
 
     host! { runtimes:
-        /// The runtimes that support a format in the object's namespace, in the order in which `KServe` tries them. `KServe` picks the
+        /// The runtimes that support a format in the object's namespace, in the order in which KServe tries them. KServe picks the
         /// first that is not disabled, may be auto-selected, and speaks the service's protocol (`v1` where none is set).
         supporting(format: &str, version: Option<&str>) -> Vec<Runtime>;
         /// The runtime by this name that the object's namespace sees.
         named(name: &str) -> Option<Runtime>;
-        /// The releases of an image that the catalogue knows, oldest first, with the versions of these packages (names as on `PyPI`).
+        /// The releases of an image that the catalogue knows, oldest first, with the versions of these packages (names as on PyPI).
         releases(repository: &str, packages: &[String]) -> Vec<Release>;
     }
 }

@@ -36,7 +36,7 @@
 //!
 //! # #[cfg(not(target_arch = "wasm32"))] {
 //! use tidewaiter_policy::testing::{World, create};
-//! let verdict = World::new().review::<Owner>(&create(serde_json::json!({"metadata": {"name": "fraud"}})));
+//! let verdict = World::new().review::<Owner>(&create(&serde_json::json!({"metadata": {"name": "fraud"}})));
 //! assert_eq!(verdict.warnings, ["fraud belongs to nobody"]);
 //! # }
 //! ```

@@ -127,7 +127,7 @@ impl World {
     }
 
     /// A runtime that supports this format (and version); tried in the order in which they were told. A format without a version answers
-    /// only who asks without one, as in `KServe`.
+    /// only who asks without one, as in KServe.
     #[must_use]
     pub fn runtime(self, format: &str, version: Option<&str>, runtime: Runtime) -> Self {
         self.with(|inner| inner.runtimes.push((format.to_owned(), version.map(str::to_owned), runtime)))
@@ -227,7 +227,7 @@ fn longest<'a, T>(map: &'a BTreeMap<String, T>, uri: &str) -> Option<&'a T> {
     map.iter().filter(|(prefix, _)| uri.starts_with(prefix.as_str())).max_by_key(|(prefix, _)| prefix.len()).map(|(_, value)| value)
 }
 
-/// An S3 backend of this name that delivers by annotation: Secret and `ServiceAccount` `tidewaiter-<name>`, `KServe`'s default annotation.
+/// An S3 backend of this name that delivers by annotation: Secret and `ServiceAccount` `tidewaiter-<name>`, KServe's default annotation.
 pub fn served(backend: &str) -> Served {
     Served {
         backend: backend.to_owned(),
@@ -255,7 +255,7 @@ pub fn runtime(name: &str, repository: &str, tag: &str, protocols: &[&str]) -> R
 
 /// The request that creates this object. Kind, API version, name and namespace are the object's own; without one, those of an
 /// `InferenceService` `fraud` in `team-a`.
-pub fn create(object: Value) -> Request {
+pub fn create(object: &Value) -> Request {
     let text = |pointer: &str, default: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or(default).to_owned();
     Request {
         operation: Operation::Create,
@@ -273,7 +273,7 @@ pub fn create(object: Value) -> Request {
 }
 
 /// The request that updates `old` to this object. `filled` and `withheld` are for the test to set: here the engine doesn't run.
-pub fn update(object: Value, old: &Value) -> Request {
+pub fn update(object: &Value, old: &Value) -> Request {
     Request { operation: Operation::Update, old_object: Some(old.to_string()), ..create(object) }
 }
 
