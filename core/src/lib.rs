@@ -1,1 +1,12 @@
 //! The domain, pure: no client, no clock, no I/O. Compiles to WebAssembly, so that policies stand on the same types as the server.
+
+pub mod backend;
+pub mod backends;
+pub mod selector;
+pub mod uri;
+pub mod wildcard;
+#[cfg(feature = "catalogue")]
+pub mod catalogue;
+pub mod image;
+pub mod runtimes;
+pub mod version;
