@@ -1,5 +1,7 @@
 //! The domain, pure: no client, no clock, no I/O. Compiles to WebAssembly, so that policies stand on the same types as the server.
 
+pub mod document;
+pub mod filled;
 pub mod backend;
 pub mod backends;
 pub mod selector;
@@ -10,3 +12,4 @@ pub mod catalogue;
 pub mod image;
 pub mod runtimes;
 pub mod version;
+pub mod yaml;
