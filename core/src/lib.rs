@@ -4,6 +4,8 @@ pub mod document;
 pub mod filled;
 pub mod backend;
 pub mod backends;
+pub mod policy_resource;
+pub mod kserve_config;
 pub mod selector;
 pub mod uri;
 pub mod wildcard;
