@@ -18,14 +18,18 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, certificate: &Path, key: &Path) -> Result<()> {
+pub(crate) async fn serve(listener: TcpListener, certificate: &Path, key: &Path) -> Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
-    let mut tls = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
+    let mut tls = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let tls = TlsAcceptor::from(Arc::new(tls));
-    let router = Router::new().route("/mutate", post(async |body: Bytes| body)).layer(DefaultBodyLimit::disable());
+    let router = Router::new()
+        .route("/mutate", post(async |body: Bytes| body))
+        .layer(DefaultBodyLimit::disable());
     loop {
         let (socket, _) = listener.accept().await.context("cannot accept")?;
         socket.set_nodelay(true)?;
@@ -33,7 +37,9 @@ pub async fn serve(listener: TcpListener, certificate: &Path, key: &Path) -> Res
         tokio::spawn(async move {
             if let Ok(socket) = tls.accept(socket).await {
                 // A client that hangs up ends its connection, not the server.
-                let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                let _ = Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(socket), service)
+                    .await;
             }
         });
     }

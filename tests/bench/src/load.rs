@@ -17,10 +17,10 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 /// How many connections an API server of a busy cluster keeps open.
-pub const CONNECTIONS: usize = 16;
+pub(crate) const CONNECTIONS: usize = 16;
 
 /// What one round of load saw.
-pub struct Round {
+pub(crate) struct Round {
     /// Requests a second.
     pub rate: f64,
     /// Half of the requests were answered within this time.
@@ -31,15 +31,15 @@ pub struct Round {
 
 /// Where to send what.
 #[derive(Clone)]
-pub struct Target {
+pub(crate) struct Target {
     pub address: SocketAddr,
-    pub path: &'static str,
+    pub(crate) path: &'static str,
     pub tls: Arc<ClientConfig>,
 }
 
 impl Target {
     /// Opens one connection.
-    pub async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
+    pub(crate) async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
         let socket = TcpStream::connect(self.address).await?;
         socket.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
@@ -50,7 +50,7 @@ impl Target {
     }
 
     /// Sends one request and reads the whole answer.
-    pub async fn post(&self, sender: &mut SendRequest<Full<Bytes>>, body: &Bytes) -> Result<Bytes> {
+    pub(crate) async fn post(&self, sender: &mut SendRequest<Full<Bytes>>, body: &Bytes) -> Result<Bytes> {
         sender.ready().await?;
         let request = Request::post(self.path)
             .header("host", "localhost")
@@ -59,13 +59,17 @@ impl Target {
         let response = sender.send_request(request).await?;
         let status = response.status();
         let answer = response.into_body().collect().await?.to_bytes();
-        ensure!(status.is_success(), "answered {status}: {}", String::from_utf8_lossy(&answer));
+        ensure!(
+            status.is_success(),
+            "answered {status}: {}",
+            String::from_utf8_lossy(&answer)
+        );
         Ok(answer)
     }
 }
 
 /// Sends `body` over and over on all connections for as long as `lasting`.
-pub async fn round(target: &Target, body: &Bytes, lasting: Duration) -> Result<Round> {
+pub(crate) async fn round(target: &Target, body: &Bytes, lasting: Duration) -> Result<Round> {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(target.connect().await.context("cannot connect")?);
@@ -95,5 +99,9 @@ pub async fn round(target: &Target, body: &Bytes, lasting: Duration) -> Result<R
     ensure!(!took.is_empty(), "no request was answered in {lasting:?}");
     #[allow(clippy::cast_precision_loss, reason = "a count of requests")]
     let rate = took.len() as f64 / elapsed.as_secs_f64();
-    Ok(Round { rate, p50: at(50), p99: at(99) })
+    Ok(Round {
+        rate,
+        p50: at(50),
+        p99: at(99),
+    })
 }

@@ -47,7 +47,8 @@ impl Store {
     /// Where no port or temporary folder can be had.
     pub async fn start() -> Result<Self> {
         let files = tempfile::tempdir()?;
-        let backend = FileSystem::new(files.path()).map_err(|error| anyhow::anyhow!("cannot open the store's folder: {error:?}"))?;
+        let backend = FileSystem::new(files.path())
+            .map_err(|error| anyhow::anyhow!("cannot open the store's folder: {error:?}"))?;
         let mut service = S3ServiceBuilder::new(backend);
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = service.build();
@@ -58,11 +59,17 @@ impl Store {
                 let service = service.clone();
                 tokio::spawn(async move {
                     // A client that goes away is its own business.
-                    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                    let _ = Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(socket), service)
+                        .await;
                 });
             }
         });
-        Ok(Self { endpoint, files, accept })
+        Ok(Self {
+            endpoint,
+            files,
+            accept,
+        })
     }
 
     /// Puts a model below `BUCKET/PREFIX`, as `s3://BUCKET/PREFIX` names it.
@@ -70,7 +77,9 @@ impl Store {
     /// # Errors
     /// Where the path leaves the store, or a file can't be written.
     pub fn put(&self, path: &str, model: Model) -> Result<()> {
-        let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+        let inside = Path::new(path)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
         ensure!(inside, "{path} is not a path inside the store");
         let folder = self.files.path().join(path);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

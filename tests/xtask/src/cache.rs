@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 /// `$TIDEWAITER_CACHE`, else `$XDG_CACHE_HOME/tidewaiter`, else `~/.cache/tidewaiter`.
-pub fn root() -> Result<PathBuf> {
+pub(crate) fn root() -> Result<PathBuf> {
     if let Some(dir) = env::var_os("TIDEWAITER_CACHE") {
         return Ok(dir.into());
     }
@@ -22,13 +22,13 @@ pub fn root() -> Result<PathBuf> {
 }
 
 /// A folder for cargo's intermediate files that no other run uses while this value lives.
-pub struct BuildDir {
-    pub path: PathBuf,
+pub(crate) struct BuildDir {
+    pub(crate) path: PathBuf,
     _lock: File,
 }
 
 /// Takes the first free build folder of the cache. Two checkouts that ran in one folder at once would replace each other's binaries.
-pub fn build_dir() -> Result<BuildDir> {
+pub(crate) fn build_dir() -> Result<BuildDir> {
     let root = root()?.join("cargo");
     for slot in 0..16 {
         let path = root.join(slot.to_string());

@@ -46,7 +46,7 @@ fn run() -> Result<()> {
         Some(other) => return Err(other.unexpected().into()),
     };
     if command == "ground" {
-        return steps::ground(parser.raw_args()?.collect());
+        return steps::ground(&parser.raw_args()?.collect::<Vec<_>>());
     }
     let mut flags = Vec::new();
     while let Some(arg) = parser.next()? {

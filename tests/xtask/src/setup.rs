@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// The Wasm targets of `rust-toolchain.toml`, and a C compiler for ring's assembly.
-pub fn rust() -> Result<()> {
+pub(crate) fn rust() -> Result<()> {
     let installed = Command::new("rustup").args(["target", "list", "--installed"]).output();
     let installed = installed.context("rustup is missing: install it from rustup.rs")?;
     let installed = String::from_utf8_lossy(&installed.stdout).into_owned();
@@ -25,8 +25,10 @@ pub fn rust() -> Result<()> {
 }
 
 /// The formatter and the linter, which a minimal toolchain may lack.
-pub fn lint() -> Result<()> {
-    if !succeeds(Command::new("cargo").args(["fmt", "--version"])) || !succeeds(Command::new("cargo").args(["clippy", "--version"])) {
+pub(crate) fn lint() -> Result<()> {
+    if !succeeds(Command::new("cargo").args(["fmt", "--version"]))
+        || !succeeds(Command::new("cargo").args(["clippy", "--version"]))
+    {
         run(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))?;
     }
     Ok(())
@@ -40,20 +42,26 @@ fn debian(packages: &[&str], what: &str) -> Result<()> {
     }
     eprintln!("installing {list}");
     let apt = |arguments: &[&str]| {
-        run(Command::new("apt-get").arg("-qq").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+        run(Command::new("apt-get")
+            .arg("-qq")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive"))
     };
     apt(&["update"])?;
     apt(&[&["install", "-y", "--no-install-recommends"], packages].concat())
 }
 
 /// Whether a program is on the `PATH`.
-pub fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 /// Whether this process may do what root does.
-pub fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0")
+pub(crate) fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|id| id.stdout.trim_ascii() == b"0")
 }
 
 fn succeeds(command: &mut Command) -> bool {
@@ -61,7 +69,7 @@ fn succeeds(command: &mut Command) -> bool {
 }
 
 /// Runs a command with its output shown; an error names it whole.
-pub fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}").replace('"', "");
     let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
     if !status.success() {

@@ -18,7 +18,11 @@ struct Cargo {
 impl Cargo {
     fn new() -> Result<Self> {
         setup::rust()?;
-        let build_dir = if env::var_os("CI").is_some() { Some(cache::build_dir()?) } else { None };
+        let build_dir = if env::var_os("CI").is_some() {
+            Some(cache::build_dir()?)
+        } else {
+            None
+        };
         Ok(Self { build_dir })
     }
 
@@ -40,7 +44,7 @@ impl Cargo {
     }
 }
 
-pub fn demo(cluster: bool) -> Result<()> {
+pub(crate) fn demo(cluster: bool) -> Result<()> {
     let cargo = Cargo::new()?;
     if cluster {
         return ground_command(&cargo, &["demo".into()]);
@@ -48,37 +52,52 @@ pub fn demo(cluster: bool) -> Result<()> {
     run(&mut cargo.command(&["run", "--release", "--quiet", "--package", "tidewaiter-demo"]))
 }
 
-pub fn test(quick: bool) -> Result<()> {
+pub(crate) fn test(quick: bool) -> Result<()> {
     let cargo = Cargo::new()?;
     setup::lint()?;
     cargo.run(&["fmt", "--all", "--check"])?;
-    cargo.run(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])?;
+    cargo.run(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "--deny",
+        "warnings",
+    ])?;
     cargo.run(&["test", "--workspace", "--exclude", "tidewaiter-e2e", "--locked"])?;
     if quick {
         eprintln!("\nLeft out by --quick: the end-to-end tests on the real control plane (cargo xtask test)");
         return Ok(());
     }
-    cargo.run(&["build", "--locked", "--package", "tidewaiter-ground", "--package", "tidewaiter-webhook"])?;
+    cargo.run(&[
+        "build",
+        "--locked",
+        "--package",
+        "tidewaiter-ground",
+        "--package",
+        "tidewaiter-webhook",
+    ])?;
     ground_command(&cargo, &["test".into()])
 }
 
-pub fn bench(json: bool) -> Result<()> {
+pub(crate) fn bench(json: bool) -> Result<()> {
     let cargo = Cargo::new()?;
-    let mut arguments = vec!["run", "--profile", "dist", "--quiet", "--package", "tidewaiter-bench"];
+    let mut arguments = vec!["run", "--release", "--quiet", "--package", "tidewaiter-bench"];
     if json {
         arguments.extend(["--", "--json"]);
     }
     run(&mut cargo.command(&arguments))
 }
 
-pub fn policies() -> Result<()> {
+pub(crate) fn policies() -> Result<()> {
     let cargo = Cargo::new()?;
     run(&mut cargo.command(&["run", "--quiet", "--package", "tidewaiter-bench", "--", "--policies"]))
 }
 
-pub fn ground(arguments: Vec<OsString>) -> Result<()> {
+pub(crate) fn ground(arguments: &[OsString]) -> Result<()> {
     let cargo = Cargo::new()?;
-    ground_command(&cargo, &arguments)
+    ground_command(&cargo, arguments)
 }
 
 fn ground_command(cargo: &Cargo, arguments: &[OsString]) -> Result<()> {
