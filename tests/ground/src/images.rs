@@ -1,0 +1,257 @@
+//! Images for the node, without a registry: Debian by debootstrap from the machine's own mirror, Python packages at locked versions.
+//!
+//! Each image has two layers, so that all share Debian's. containerd unpacks them once into a store that the cache keeps; a run's
+//! own store is made of hard links to that one, which takes a second instead of a minute. (Layers and blobs are never written to; the
+//! databases, which are, are copied.)
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::cache::{Cache, Key};
+use crate::processes::Processes;
+use crate::tools::{Kserve, Module};
+use crate::{host, node, progress, python};
+
+/// An image that the ground makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image {
+    /// What holds a Pod's namespaces.
+    Pause,
+    /// KServe's storage initializer.
+    StorageInitializer,
+    /// MLServer with its MLflow, scikit-learn, XGBoost and LightGBM runtimes.
+    MlServer(&'static str),
+}
+
+/// The images that a node starts with.
+pub const IMAGES: [Image; 4] = [Image::Pause, Image::StorageInitializer, Image::MlServer("1.7.1"), Image::MlServer("1.5.0")];
+
+/// The name of the image that a Pod's sandbox runs.
+pub const PAUSE: &str = "docker.io/tidewaiter/pause:1";
+
+/// MLServer's own command, as its images have it.
+const MLSERVER: &str = "#!/usr/bin/python3\nimport sys\nfrom mlserver.cli import main\nif __name__ == \"__main__\":\n    sys.exit(main())\n";
+
+impl Image {
+    fn names(self) -> Vec<String> {
+        match self {
+            Self::Pause => vec![PAUSE.to_owned()],
+            // Both supported releases of KServe are served by the newest initializer: what is tested is what reaches it.
+            Self::StorageInitializer => [Kserve::V0_20, Kserve::V0_15].map(|release| format!("docker.io/kserve/storage-initializer:{}", release.version())).to_vec(),
+            Self::MlServer(version) => vec![format!("docker.io/seldonio/mlserver:{version}")],
+        }
+    }
+
+    /// The lock file of its Python packages.
+    fn lock(self) -> Option<String> {
+        match self {
+            Self::Pause => None,
+            Self::StorageInitializer => Some("storage-initializer-0.20.0".to_owned()),
+            Self::MlServer(version) => Some(format!("mlserver-{version}")),
+        }
+    }
+
+    fn entrypoint(self) -> &'static [&'static str] {
+        match self {
+            Self::Pause => &["/bin/busybox", "sleep", "2147483647"],
+            Self::StorageInitializer => &["/usr/bin/python3", "/usr/local/bin/entry"],
+            Self::MlServer(_) => &["/usr/bin/python3", "/usr/local/bin/entry", "start", "/mnt/models"],
+        }
+    }
+
+    fn script(self) -> Result<String> {
+        match self {
+            Self::Pause => Ok(String::new()),
+            Self::MlServer(_) => Ok(MLSERVER.to_owned()),
+            Self::StorageInitializer => {
+                let module = Module::Kserve(Kserve::V0_20).unpacked("github.com/kserve/kserve")?;
+                Ok(fs::read_to_string(module.join("python/storage-initializer/scripts/initializer-entrypoint"))?)
+            }
+        }
+    }
+
+    fn user(self) -> &'static str {
+        if self == Self::Pause { "" } else { "1000" }
+    }
+
+    fn environment(self) -> Vec<&'static str> {
+        let mut environment = vec!["PATH=/usr/local/bin:/usr/bin:/bin"];
+        if self != Self::Pause {
+            environment.extend(["PYTHONPATH=/opt/site", "HOME=/tmp"]);
+        }
+        if let Self::MlServer(_) = self {
+            // One process: a second one imports everything again, on two cores.
+            environment.push("MLSERVER_PARALLEL_WORKERS=0");
+        }
+        environment
+    }
+}
+
+/// Puts the images' store where a run's containerd will look for it.
+pub fn lay_out(cache: &Cache, root: &Path) -> Result<()> {
+    let store = store(cache)?;
+    let (from, to) = (store.join("root"), root);
+    host::run(Command::new("cp").args(["--archive", "--link"]).arg(&from).arg(to))?;
+    let databases = host::output(Command::new("find").arg(&from).args(["-name", "*.db", "-printf", "%P\\n"]))?;
+    for database in databases.lines() {
+        host::run(Command::new("cp").args(["--remove-destination", "--preserve=mode,ownership"]).arg(from.join(database)).arg(to.join(database)))?;
+    }
+    Ok(())
+}
+
+/// A containerd store that has every image unpacked. Built where the cache has none.
+pub fn store(cache: &Cache) -> Result<PathBuf> {
+    let containerd = Module::Containerd.build(cache)?;
+    let parts = IMAGES.iter().map(|&image| Parts::of(cache, image)).collect::<Result<Vec<_>>>()?;
+    let key = parts.iter().fold(Key::new().with(containerd.as_os_str().as_encoded_bytes()), |key, parts| parts.add_to(key));
+    cache.entry("images", "store", &key, |folder| {
+        // Not in the cache: a socket's path may be only 107 bytes long.
+        let state = tempfile::tempdir()?;
+        let processes = Processes::new(state.path())?;
+        let config = node::write_containerd_config(state.path(), &folder.join("root"), state.path())?;
+        processes.start("containerd", Command::new(containerd.join("containerd")).arg("--config").arg(config))?;
+        let ctr = || {
+            let mut ctr = Command::new(containerd.join("ctr"));
+            ctr.arg("--address").arg(node::socket(state.path())).args(["--namespace", "k8s.io"]);
+            ctr
+        };
+        processes.wait("a containerd that answers", Duration::from_secs(30), || host::run(ctr().arg("version")).is_ok())?;
+        for parts in &parts {
+            progress::say(&format!("making the image {}", parts.image.names()[0]));
+            let work = tempfile::tempdir_in(folder)?;
+            let archive = parts.archive(work.path())?;
+            host::run(ctr().args(["image", "import"]).arg(archive))?;
+        }
+        processes.stop("containerd")
+    })
+}
+
+/// What an image is made of.
+struct Parts {
+    image: Image,
+    base: PathBuf,
+    site: Option<PathBuf>,
+    script: String,
+}
+
+impl Parts {
+    fn of(cache: &Cache, image: Image) -> Result<Self> {
+        let base = if image == Image::Pause { pause(cache)? } else { debian(cache)? };
+        let site = image.lock().map(|lock| python::site(cache, &lock)).transpose()?;
+        Ok(Self { image, base, site, script: image.script()? })
+    }
+
+    /// Names of cache entries carry the keys of what is in them.
+    fn add_to(&self, key: Key) -> Key {
+        let image = self.image;
+        let site = self.site.clone().unwrap_or_default();
+        key.with(image.names().join(" "))
+            .with(image.environment().join(" "))
+            .with(image.entrypoint().join(" "))
+            .with(&self.script)
+            .with(self.base.as_os_str().as_encoded_bytes())
+            .with(site.as_os_str().as_encoded_bytes())
+    }
+
+    fn archive(&self, work: &Path) -> Result<PathBuf> {
+        let mut layers = vec![self.base.join("layer.tar")];
+        if let Some(site) = &self.site {
+            layers.push(upper(work, site, &self.script)?);
+        }
+        write_archive(work, self.image, &layers)
+    }
+}
+
+/// `/bin/busybox` alone.
+fn pause(cache: &Cache) -> Result<PathBuf> {
+    let busybox = fs::read("/bin/busybox")?;
+    cache.entry("images", "busybox-layer", &Key::new().with(&busybox), |folder| {
+        let root = tempfile::tempdir()?;
+        fs::create_dir(root.path().join("bin"))?;
+        fs::copy("/bin/busybox", root.path().join("bin/busybox"))?;
+        host::run(tar(&folder.join("layer.tar")).arg("-C").arg(root.path()).arg("bin"))
+    })
+}
+
+/// Debian with Python.
+fn debian(cache: &Cache) -> Result<PathBuf> {
+    let (mirror, _) = host::debian_mirror()?;
+    let packages = "python3,libgomp1,ca-certificates";
+    cache.entry("images", "debian-layer", &Key::new().with("bookworm").with(packages), |folder| {
+        let root = folder.join("root");
+        // Debian 12 whatever the machine runs: its Python has the minor that packages are installed for.
+        host::run(Command::new("debootstrap").args(["--variant=minbase", "--include", packages, "bookworm"]).arg(&root).arg(&mirror))?;
+        let mut pack = tar(&folder.join("layer.tar"));
+        for place in ["usr/share/doc", "usr/share/locale", "usr/share/man", "var/lib/apt/lists", "var/cache/apt", "dev", "proc", "sys"] {
+            pack.arg(format!("--exclude=./{place}/*"));
+        }
+        host::run(pack.arg("-C").arg(&root).arg("."))?;
+        Ok(fs::remove_dir_all(root)?)
+    })
+}
+
+/// The layer with an image's own files: packages in `/opt/site`, the command as `/usr/local/bin/entry`.
+fn upper(folder: &Path, site: &Path, script: &str) -> Result<PathBuf> {
+    let layer = folder.join("upper.tar");
+    let entry = tempfile::tempdir()?;
+    let command = entry.path().join("entry");
+    fs::write(&command, script)?;
+    host::run(Command::new("chmod").arg("755").arg(&command))?;
+    host::run(
+        tar(&layer)
+            .args(["--transform", "flags=r;s,^\\./,opt/site/,", "--transform", "flags=r;s,^entry$,usr/local/bin/entry,"])
+            .arg("-C")
+            .arg(site)
+            .arg("--exclude=./bin")
+            .arg(".")
+            .arg("-C")
+            .arg(entry.path())
+            .arg("entry"),
+    )?;
+    Ok(layer)
+}
+
+fn tar(file: &Path) -> Command {
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--sort=name", "--numeric-owner", "--owner=0", "--group=0", "--file"]).arg(file);
+    tar
+}
+
+/// The form that `docker save` writes: a manifest, a configuration, the layers as they are.
+fn write_archive(work: &Path, image: Image, layers: &[PathBuf]) -> Result<PathBuf> {
+    let mut digests = Vec::new();
+    let mut files = Vec::new();
+    for (index, layer) in layers.iter().enumerate() {
+        digests.push(format!("sha256:{}", sha256(layer)?));
+        let file = format!("layer-{index}.tar");
+        fs::hard_link(layer, work.join(&file))?;
+        files.push(file);
+    }
+    let config = json!({
+        "architecture": if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" },
+        "os": "linux",
+        "config": {
+            "Env": image.environment(),
+            "User": image.user(),
+            "Entrypoint": image.entrypoint(),
+            "WorkingDir": if image == Image::Pause { "/" } else { "/tmp" },
+        },
+        "rootfs": {"type": "layers", "diff_ids": digests},
+    });
+    fs::write(work.join("config.json"), serde_json::to_vec(&config)?)?;
+    let manifest = json!([{"Config": "config.json", "RepoTags": image.names(), "Layers": files}]);
+    fs::write(work.join("manifest.json"), serde_json::to_vec(&manifest)?)?;
+    let archive = work.join("image.tar");
+    host::run(tar(&archive).arg("-C").arg(work).args(["manifest.json", "config.json"]).args(&files))?;
+    Ok(archive)
+}
+
+fn sha256(file: &Path) -> Result<String> {
+    let said = host::output(Command::new("sha256sum").arg(file))?;
+    said.split_whitespace().next().map(str::to_owned).context("sha256sum says nothing")
+}
