@@ -15,3 +15,5 @@ pub mod image;
 pub mod runtimes;
 pub mod version;
 pub mod yaml;
+pub mod mlmodel;
+pub mod requirements;
