@@ -1,1 +1,30 @@
-//! What policies may ask about: stores, runtimes, the catalogue, the cluster; and the configuration.
+//! What policies may ask about: stores, runtimes, the catalogue, the cluster; and the configuration that says so.
+//!
+//! ```text
+//! folder ──▶ Objects ──┐
+//! cluster ─▶ Objects ──┴─▶ Configuration::build ──▶ Arc<Configuration> (problems aside, last good kept)
+//!                                                        │
+//!                     a review: ReviewWorld ◀────────────┘  resolve · read within grants · runtimes · brought credentials
+//! ```
+
+pub mod configuration;
+pub mod folder;
+mod locate;
+mod nearest;
+pub mod objects;
+mod opening;
+mod pending;
+pub mod policies;
+pub mod reader;
+pub mod review;
+pub mod stores;
+#[cfg(test)]
+mod testing;
+
+pub use configuration::{Configuration, CredentialsError};
+pub use folder::{Folder, FolderError};
+pub use objects::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem, References};
+pub use policies::{Builtins, Policy, digest_of};
+pub use reader::{AccountFacts, ClusterReader, SecretFacts};
+pub use review::ReviewWorld;
+pub use stores::{Limits, Patience, Stores};

@@ -1,0 +1,355 @@
+//! One consistent state of everything that an admin configured. Immutable: a change makes another.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::Value;
+use tidewaiter_core::backend::{Backend, CaBundle, Credentials, Delivery, OWN_STORAGE_LABEL, PREFIX_ANNOTATION};
+use tidewaiter_core::backends::{Backends, OwnSecrets};
+use tidewaiter_core::catalogue::Catalogue;
+use crate::pending::{SecretContents, kserve_secret};
+use tidewaiter_core::kserve_config::KserveConfig;
+use tidewaiter_core::runtimes::{Runtimes, ServingRuntime};
+
+use crate::objects::{CATALOGUE_KEY, CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem};
+use crate::opening::connection;
+use crate::policies::{Builtins, Policy, select};
+use crate::stores::{Client, Stores};
+
+/// KServe's namespace where nothing else is said.
+const KSERVE_NAMESPACE: &str = "kserve";
+
+/// Everything that reviews are decided by. Holds Secrets, so it can't be printed.
+pub struct Configuration {
+    objects: Objects,
+    backends: Backends,
+    clients: HashMap<String, Arc<Client>>,
+    own_secrets: OwnSecrets,
+    policies: Vec<Policy>,
+    runtimes: Runtimes,
+    catalogue: Arc<Catalogue>,
+    kserve: KserveConfig,
+}
+
+/// Why a backend's credentials can't be delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialsError {
+    /// There was one when the policy asked; the configuration has changed since.
+    #[error("there is no StorageBackend {0} any more; try again")]
+    NoBackend(String),
+    /// Its Secret isn't there.
+    #[error("StorageBackend {backend} takes its credentials from Secret {namespace}/{name}, which isn't there; its admin has to create it")]
+    NoSecret {
+        /// The StorageBackend.
+        backend: String,
+        /// The Secret's namespace.
+        namespace: String,
+        /// The Secret.
+        name: String,
+    },
+    /// Nothing is to be delivered.
+    #[error("StorageBackend {0} needs no credentials")]
+    Anonymous(String),
+    /// The Secret doesn't hold what its backend needs.
+    #[error("StorageBackend {backend}: {reason}")]
+    Unusable {
+        /// The StorageBackend.
+        backend: String,
+        /// What is missing.
+        reason: String,
+    },
+}
+
+impl Configuration {
+    /// Puts objects together. What can't be used is a problem, and stays as it was `before`; the rest is used all the same.
+    pub fn build(objects: &Objects, before: Option<&Self>, builtins: &Builtins, stores: &Stores) -> (Arc<Self>, Vec<Problem>) {
+        let mut problems = Vec::new();
+        let mut objects = objects.clone();
+        if let Some(before) = before {
+            keep_unreadable(&mut objects, &before.objects);
+        }
+        let kserve = kserve_config(&objects, before, &mut problems);
+        let backends = backends(&objects, before, &mut problems);
+        let clients = clients(&backends, &objects, before, &kserve, stores, &mut problems);
+        let own_secrets = own_secrets(&objects, &mut problems);
+        let policies = select(&objects, builtins, before.map_or(&[], |before| &before.policies), &mut problems);
+        let runtimes = runtimes(&objects, before, &mut problems);
+        let catalogue = catalogue(&objects, before, &mut problems);
+        let configuration = Self { objects, backends, clients, own_secrets, policies, runtimes, catalogue, kserve };
+        (Arc::new(configuration), problems)
+    }
+
+    /// The backends by what they serve.
+    pub fn backends(&self) -> &Backends {
+        &self.backends
+    }
+
+    /// The policies in the order in which they run.
+    pub fn policies(&self) -> &[Policy] {
+        &self.policies
+    }
+
+    /// The cluster's serving runtimes.
+    pub fn runtimes(&self) -> &Runtimes {
+        &self.runtimes
+    }
+
+    /// What is known of model servers' images.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// KServe's own configuration.
+    pub fn kserve(&self) -> &KserveConfig {
+        &self.kserve
+    }
+
+    /// Secrets by which namespaces open stores themselves.
+    pub fn own_secrets(&self) -> &OwnSecrets {
+        &self.own_secrets
+    }
+
+    /// A namespace's labels; none for one that isn't known (yet).
+    pub fn namespace_labels(&self, namespace: &str) -> &Labels {
+        static NONE: Labels = Labels::new();
+        self.objects.namespaces.get(namespace).unwrap_or(&NONE)
+    }
+
+    /// The nodes' architectures, sorted.
+    pub fn architectures(&self) -> impl Iterator<Item = &str> {
+        self.objects.architectures.iter().map(String::as_str)
+    }
+
+    /// What the configuration was made from, with the last good version of what can't be read.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// The Secret to have in a namespace, for a backend and a way of delivery.
+    ///
+    /// # Errors
+    /// Each says what the admin has to do.
+    pub fn credentials(&self, backend: &str, delivery: Delivery) -> Result<SecretContents, CredentialsError> {
+        let found = self.backends.get(backend).ok_or_else(|| CredentialsError::NoBackend(backend.to_owned()))?;
+        let Credentials::SecretRef(reference) = &found.spec().credentials else {
+            return Err(CredentialsError::Anonymous(backend.to_owned()));
+        };
+        let source = self.objects.secret(&reference.namespace, &reference.name).ok_or_else(|| CredentialsError::NoSecret {
+            backend: backend.to_owned(),
+            namespace: reference.namespace.clone(),
+            name: reference.name.clone(),
+        })?;
+        let _ = delivery;
+        contents(found, source, &self.kserve).map_err(|reason| CredentialsError::Unusable { backend: backend.to_owned(), reason })
+    }
+
+    /// The PEM certificates that a backend's endpoint may be signed by, where it names some.
+    pub fn ca_bundle(&self, backend: &str) -> Option<String> {
+        ca_bundle(self.backends.get(backend)?, &self.objects).ok().flatten()
+    }
+
+    /// Backends that are left alone because they don't answer, for the metrics.
+    pub fn shut_backends(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.clients.iter().map(|(name, client)| (name.as_str(), client.gate.is_shut()))
+    }
+
+    pub(crate) fn client(&self, backend: &str) -> Option<&Arc<Client>> {
+        self.clients.get(backend)
+    }
+}
+
+/// Takes the last good version of what is there and can't be read.
+fn keep_unreadable(objects: &mut Objects, before: &Objects) {
+    let unreadable = objects.unreadable.clone();
+    let named = |kind: &str, metadata: &kube::api::ObjectMeta| {
+        unreadable.contains(&ObjectRef {
+            kind: kind.to_owned(),
+            namespace: metadata.namespace.clone(),
+            name: metadata.name.clone().unwrap_or_default(),
+        })
+    };
+    objects.backends.extend(before.backends.iter().filter(|object| named("StorageBackend", &object.metadata)).cloned());
+    objects.policies.extend(before.policies.iter().filter(|object| named("WasmPolicy", &object.metadata)).cloned());
+    objects.secrets.extend(before.secrets.iter().filter(|object| named("Secret", &object.metadata)).cloned());
+    objects.config_maps.extend(before.config_maps.iter().filter(|object| named("ConfigMap", &object.metadata)).cloned());
+    objects.service_accounts.extend(before.service_accounts.iter().filter(|object| named("ServiceAccount", &object.metadata)).cloned());
+    objects.runtimes.extend(before.runtimes.iter().filter(|runtime| unreadable.contains(&runtime_ref(runtime))).cloned());
+    for (name, labels) in &before.namespaces {
+        if unreadable.contains(&ObjectRef::cluster("Namespace", name)) {
+            objects.namespaces.entry(name.clone()).or_insert_with(|| labels.clone());
+        }
+    }
+}
+
+fn kserve_config(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> KserveConfig {
+    let namespace = objects.kserve_namespace.as_deref().unwrap_or(KSERVE_NAMESPACE);
+    let Some(map) = objects.config_map(namespace, KSERVE_CONFIG_MAP) else {
+        return KserveConfig::default();
+    };
+    let data = map.data.clone().unwrap_or_default();
+    let (config, wrong) = KserveConfig::parse(&data, before.map(|before| &before.kserve));
+    let object = ObjectRef::namespaced("ConfigMap", namespace, KSERVE_CONFIG_MAP);
+    problems.extend(wrong.into_iter().map(|message| objects.problem(object.clone(), message)));
+    config
+}
+
+fn backends(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> Backends {
+    let mut good: Vec<Backend> = Vec::new();
+    for object in &objects.backends {
+        let name = object.metadata.name.clone().unwrap_or_default();
+        match Backend::new(&name, object.spec.clone()) {
+            Ok(backend) => good.push(backend),
+            Err(wrong) => {
+                let last = before.and_then(|before| before.backends.get(&name));
+                good.extend(last.cloned());
+                let stays = if last.is_some() { "; its last good version stays" } else { "; it isn't used" };
+                problems.push(objects.problem(ObjectRef::cluster("StorageBackend", &name), wrong.join("; ") + stays));
+            }
+        }
+    }
+    let (backends, overlaps) = Backends::new(good);
+    problems.extend(overlaps.into_iter().map(|message| Problem { object: None, at: None, message }));
+    backends
+}
+
+fn clients(
+    backends: &Backends,
+    objects: &Objects,
+    before: Option<&Configuration>,
+    kserve: &KserveConfig,
+    stores: &Stores,
+    problems: &mut Vec<Problem>,
+) -> HashMap<String, Arc<Client>> {
+    let mut clients = HashMap::new();
+    for backend in backends.iter() {
+        let made = ca_bundle(backend, objects).and_then(|bundle| {
+            let contents = source(backend, objects)?.map(|source| contents(backend, source, kserve)).transpose()?;
+            connection(backend, contents.as_ref(), bundle, kserve)
+        });
+        match made {
+            Ok(connection) => {
+                let same = before.and_then(|before| before.clients.get(backend.name())).filter(|client| client.connects(&connection));
+                let client = same.cloned().unwrap_or_else(|| Arc::new(Client::new(connection, stores.patience)));
+                clients.insert(backend.name().to_owned(), client);
+            }
+            Err(reason) => problems.push(objects.problem(ObjectRef::cluster("StorageBackend", backend.name()), reason)),
+        }
+    }
+    clients
+}
+
+/// The Secret that a backend's credentials are in; none for a backend without one.
+fn source<'a>(backend: &Backend, objects: &'a Objects) -> Result<Option<&'a Secret>, String> {
+    let Credentials::SecretRef(reference) = &backend.spec().credentials else { return Ok(None) };
+    objects.secret(&reference.namespace, &reference.name).map(Some).ok_or_else(|| {
+        format!(
+            "spec.credentials.secretRef: Secret {}/{} isn't there; services that need this backend are refused until it is",
+            reference.namespace, reference.name
+        )
+    })
+}
+
+/// What KServe is to be given.
+fn contents(backend: &Backend, source: &Secret, kserve: &KserveConfig) -> Result<SecretContents, String> {
+    let data = source.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect();
+    kserve_secret(backend, &data, kserve).map_err(|error| error.to_string())
+}
+
+fn ca_bundle(backend: &Backend, objects: &Objects) -> Result<Option<String>, String> {
+    let bundle = backend.spec().s3.as_ref().and_then(|s3| s3.tls.as_ref()).and_then(|tls| tls.ca_bundle.as_ref());
+    match bundle {
+        None => Ok(None),
+        Some(CaBundle::Inline(pem)) => Ok(Some(pem.clone())),
+        Some(CaBundle::ConfigMap(reference)) => {
+            let name = format!("ConfigMap/{}/{}", reference.namespace, reference.name);
+            let map = objects
+                .config_map(&reference.namespace, &reference.name)
+                .ok_or_else(|| format!("spec.s3.tls.caBundle: {name} isn't there"))?;
+            let pem = map.data.as_ref().and_then(|data| data.get(&reference.key));
+            pem.cloned().map(Some).ok_or_else(|| format!("spec.s3.tls.caBundle: {name} has no key {}", reference.key))
+        }
+    }
+}
+
+fn own_secrets(objects: &Objects, problems: &mut Vec<Problem>) -> OwnSecrets {
+    let mut found = Vec::new();
+    for secret in &objects.secrets {
+        let (Some(namespace), Some(name)) = (&secret.metadata.namespace, &secret.metadata.name) else { continue };
+        if !secret.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(OWN_STORAGE_LABEL)) {
+            continue;
+        }
+        match secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(PREFIX_ANNOTATION)) {
+            Some(prefix) => found.push((namespace.as_str(), prefix.as_str(), name.as_str())),
+            None => problems.push(objects.problem(
+                ObjectRef::namespaced("Secret", namespace, name),
+                format!("has the label {OWN_STORAGE_LABEL} and no annotation {PREFIX_ANNOTATION} that says what it opens, such as s3://bucket/path/"),
+            )),
+        }
+    }
+    let (own, wrong) = OwnSecrets::new(found);
+    problems.extend(wrong.into_iter().map(|message| Problem { object: None, at: None, message }));
+    own
+}
+
+fn runtime_ref(runtime: &Value) -> ObjectRef {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let kind = text(&runtime["kind"]).unwrap_or_default();
+    let namespace = text(&runtime["metadata"]["namespace"]).filter(|_| kind == "ServingRuntime");
+    ObjectRef { kind, namespace, name: text(&runtime["metadata"]["name"]).unwrap_or_default() }
+}
+
+fn runtimes(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> Runtimes {
+    let mut good: Vec<ServingRuntime> = Vec::new();
+    for runtime in &objects.runtimes {
+        match ServingRuntime::from_json(runtime) {
+            Ok(runtime) => good.push(runtime),
+            Err(error) => {
+                let object = runtime_ref(runtime);
+                let last = before.and_then(|before| {
+                    before.runtimes.iter().find(|runtime| runtime.name == object.name && runtime.namespace == object.namespace)
+                });
+                good.extend(last.cloned());
+                problems.push(objects.problem(object, error.to_string()));
+            }
+        }
+    }
+    Runtimes::new(good)
+}
+
+fn catalogue(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> Arc<Catalogue> {
+    let mut own: Vec<(ObjectRef, bool, Catalogue)> = Vec::new();
+    let mut failed = false;
+    for map in &objects.config_maps {
+        let Some(mode) = map.metadata.labels.as_ref().and_then(|labels| labels.get(CATALOGUE_LABEL)) else { continue };
+        let object = ObjectRef::namespaced(
+            "ConfigMap",
+            map.metadata.namespace.as_deref().unwrap_or_default(),
+            map.metadata.name.as_deref().unwrap_or_default(),
+        );
+        let read = match (mode.as_str(), map.data.as_ref().and_then(|data| data.get(CATALOGUE_KEY))) {
+            ("extend" | "replace", Some(yaml)) => Catalogue::parse(yaml).map_err(|error| error.to_string()),
+            ("extend" | "replace", None) => Err(format!("has the label {CATALOGUE_LABEL} and no key {CATALOGUE_KEY}")),
+            (other, _) => Err(format!("has the label {CATALOGUE_LABEL}: {other}; write extend or replace")),
+        };
+        match read {
+            Ok(catalogue) => own.push((object, mode == "replace", catalogue)),
+            Err(message) => {
+                failed = true;
+                problems.push(objects.problem(object, message));
+            }
+        }
+    }
+    // Catalogues build on one another: where one of them can't be read, all stay as they were.
+    if failed && let Some(before) = before {
+        return Arc::clone(&before.catalogue);
+    }
+    own.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let replaced = own.first().is_some_and(|(_, replaces, _)| *replaces);
+    let mut catalogue = if replaced { Catalogue::default() } else { Catalogue::built_in().clone() };
+    for (_, _, own) in own {
+        catalogue.extend(own);
+    }
+    problems.extend(catalogue.problems().into_iter().map(|message| Problem { object: None, at: None, message }));
+    Arc::new(catalogue)
+}

@@ -1,0 +1,40 @@
+//! What was meant by a word that isn't known.
+
+/// The name that was most likely meant: at most a third of its letters are off.
+pub(crate) fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
+    let given = given.to_lowercase();
+    names
+        .iter()
+        .map(|name| (distance(&given, &name.to_lowercase()), *name))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, name)| *distance <= name.len().max(3) / 3)
+        .map(|(_, name)| name)
+}
+
+/// How many letters to insert, leave out or exchange.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().take(64).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let exchanged = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = exchanged.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typo_finds_what_was_meant_and_nonsense_finds_nothing() {
+        assert_eq!(nearest("endpont", &["endpoint", "region"]), Some("endpoint"));
+        assert_eq!(nearest("storagebackend", &["StorageBackend", "WasmPolicy"]), Some("StorageBackend"));
+        assert_eq!(nearest("banana", &["endpoint", "region"]), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! The objects that a configuration is made from, whether a folder or a cluster holds them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use serde_json::Value;
+use tidewaiter_core::backend::{CaBundle, Credentials, StorageBackend};
+use tidewaiter_core::policy_resource::{Module, WasmPolicy};
+
+/// Label on a ConfigMap: `extend` adds its catalogue to the built-in one, `replace` puts it in its place.
+pub const CATALOGUE_LABEL: &str = "tidewaiter.dev/catalogue";
+/// Key of such a ConfigMap.
+pub const CATALOGUE_KEY: &str = "catalogue.yaml";
+/// The ConfigMap that configures KServe, in KServe's namespace.
+pub const KSERVE_CONFIG_MAP: &str = "inferenceservice-config";
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// Everything that a configuration is made from. Holds Secrets, so it can't be printed.
+#[derive(Clone, Default)]
+pub struct Objects {
+    /// `StorageBackend`s.
+    pub backends: Vec<StorageBackend>,
+    /// `WasmPolicy`s.
+    pub policies: Vec<WasmPolicy>,
+    /// The Secrets that backends refer to, and those of namespaces labelled `tidewaiter.dev/storage`. In a folder also what users brought.
+    pub secrets: Vec<Secret>,
+    /// KServe's `inferenceservice-config`, catalogues, CA bundles and policy modules.
+    pub config_maps: Vec<ConfigMap>,
+    /// In a folder: what users brought. In a cluster they are read when they are needed.
+    pub service_accounts: Vec<ServiceAccount>,
+    /// `ServingRuntime`s and `ClusterServingRuntime`s, as Kubernetes gives them.
+    pub runtimes: Vec<Value>,
+    /// Every namespace with its labels.
+    pub namespaces: BTreeMap<String, Labels>,
+    /// Of the nodes, as in `kubernetes.io/arch`.
+    pub architectures: BTreeSet<String>,
+    /// Where KServe runs. Default: `kserve`.
+    pub kserve_namespace: Option<String>,
+    /// What `module.file` of a policy is relative to; none where files can't be used.
+    pub base: Option<PathBuf>,
+    /// Objects that are there but can't be read: their last good version stays.
+    pub unreadable: BTreeSet<ObjectRef>,
+    /// Where in a folder an object stands, as `file:line`.
+    pub places: BTreeMap<ObjectRef, String>,
+}
+
+/// Secrets and ConfigMaps, as (namespace, name), that backends and policies refer to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct References {
+    /// Secrets.
+    pub secrets: BTreeSet<(String, String)>,
+    /// ConfigMaps.
+    pub config_maps: BTreeSet<(String, String)>,
+}
+
+impl Objects {
+    /// What a cluster has to be asked for beside the objects that are watched.
+    pub fn references(&self) -> References {
+        let mut found = References::default();
+        for backend in &self.backends {
+            if let Credentials::SecretRef(secret) = &backend.spec.credentials {
+                found.secrets.insert((secret.namespace.clone(), secret.name.clone()));
+            }
+            let bundle = backend.spec.s3.as_ref().and_then(|s3| s3.tls.as_ref()).and_then(|tls| tls.ca_bundle.as_ref());
+            if let Some(CaBundle::ConfigMap(bundle)) = bundle {
+                found.config_maps.insert((bundle.namespace.clone(), bundle.name.clone()));
+            }
+        }
+        for policy in &self.policies {
+            if let Module::ConfigMap(module) = &policy.spec.module {
+                found.config_maps.insert((module.namespace.clone(), module.name.clone()));
+            }
+        }
+        found
+    }
+
+    pub(crate) fn secret(&self, namespace: &str, name: &str) -> Option<&Secret> {
+        self.secrets.iter().find(|secret| is(&secret.metadata, namespace, name))
+    }
+
+    pub(crate) fn config_map(&self, namespace: &str, name: &str) -> Option<&ConfigMap> {
+        self.config_maps.iter().find(|map| is(&map.metadata, namespace, name))
+    }
+
+    pub(crate) fn service_account(&self, namespace: &str, name: &str) -> Option<&ServiceAccount> {
+        self.service_accounts.iter().find(|account| is(&account.metadata, namespace, name))
+    }
+
+    pub(crate) fn problem(&self, object: ObjectRef, message: impl Into<String>) -> Problem {
+        Problem { at: self.places.get(&object).cloned(), object: Some(object), message: message.into() }
+    }
+}
+
+fn is(metadata: &kube::api::ObjectMeta, namespace: &str, name: &str) -> bool {
+    metadata.namespace.as_deref() == Some(namespace) && metadata.name.as_deref() == Some(name)
+}
+
+/// The name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// Such as `StorageBackend`.
+    pub kind: String,
+    /// None for what belongs to no namespace.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl ObjectRef {
+    /// An object of the cluster.
+    pub fn cluster(kind: &str, name: &str) -> Self {
+        Self { kind: kind.to_owned(), namespace: None, name: name.to_owned() }
+    }
+
+    /// An object of a namespace.
+    pub fn namespaced(kind: &str, namespace: &str, name: &str) -> Self {
+        Self { kind: kind.to_owned(), namespace: Some(namespace.to_owned()), name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{}/{namespace}/{}", self.kind, self.name),
+            None => write!(f, "{}/{}", self.kind, self.name),
+        }
+    }
+}
+
+/// Something in the configuration that can't be used as it is. The rest is used all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The object; none where a whole file is meant.
+    pub object: Option<ObjectRef>,
+    /// In a folder: `file:line`.
+    pub at: Option<String>,
+    /// What is wrong and what to do, without the object's name.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.object, &self.at) {
+            (Some(object), Some(at)) => write!(f, "{at}: {object}: {}", self.message),
+            (Some(object), None) => write!(f, "{object}: {}", self.message),
+            (None, Some(at)) => write!(f, "{at}: {}", self.message),
+            (None, None) => f.write_str(&self.message),
+        }
+    }
+}
