@@ -29,6 +29,8 @@ macro_rules! model {
 
 /// An XGBoost 3.0.2 classifier, logged by MLflow 3 with its signature.
 pub const FRAUD: Model = model!("fraud": "MLmodel", "model.ubj", "requirements.txt", "python_env.yaml", "conda.yaml");
+/// A scikit-learn 1.5.0 classifier, logged by MLflow 3 as a cloudpickle.
+pub const CHURN: Model = model!("churn": "MLmodel", "model.pkl", "requirements.txt", "python_env.yaml", "conda.yaml");
 /// An XGBoost 3.2.0 regressor: loads in every older server, and answers nonsense there.
 pub const PRICES: Model = model!("prices": "MLmodel", "model.ubj", "requirements.txt", "python_env.yaml", "conda.yaml");
 
