@@ -5,8 +5,10 @@ pub mod filled;
 pub mod backend;
 pub mod backends;
 pub mod policy_resource;
+pub mod pointer;
 pub mod kserve_config;
 pub mod selector;
+pub mod service;
 pub mod uri;
 pub mod wildcard;
 #[cfg(feature = "catalogue")]
