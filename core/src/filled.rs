@@ -1,0 +1,244 @@
+//! What Tidewaiter filled into an object, on record in one of the object's annotations.
+//!
+//! The annotation `tidewaiter.dev/filled` holds a JSON object, path → value, keys sorted. Paths are canonical: `/spec/predictor/model/…` even
+//! where the object says `/spec/predictor/sklearn/…`, because KServe rewrites the one into the other. `null` marks what the user removed.
+//! The table in ARCHITECTURE.md ("Fills, not patches") says what an entry means.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::document::{Document, NotAnObject, Path};
+
+/// The annotation's name.
+pub const ANNOTATION: &str = "tidewaiter.dev/filled";
+
+/// The fields of a predictor that KServe's defaulter rewrites into `model` (v1beta1 `PredictorSpec`, v0.15 to v0.20).
+const FRAMEWORKS: [&str; 10] =
+    ["sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle"];
+
+/// Where the record is.
+pub fn annotation_path() -> Path {
+    path(&["metadata", "annotations", ANNOTATION])
+}
+
+fn path(segments: &[&str]) -> Path {
+    Path::new(segments.iter().copied()).unwrap_or_else(|| unreachable!("paths in this module have segments"))
+}
+
+/// Whether a policy may fill this in: below `/spec`, an annotation or a label; never the record itself.
+pub fn fillable(path: &Path) -> bool {
+    match path.segments() {
+        [spec, _, ..] if spec == "spec" => true,
+        [metadata, map, key] if metadata == "metadata" => map == "labels" || map == "annotations" && key != ANNOTATION,
+        _ => false,
+    }
+}
+
+/// The record of an object, by canonical path. Garbage is no record.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record(BTreeMap<Path, Option<Value>>);
+
+impl Record {
+    /// From the annotation's text. What can't be ours (no pointer, a path that nobody may fill) is left out.
+    pub fn parse(text: &str) -> Self {
+        let entries: BTreeMap<String, Value> = serde_json::from_str(text).unwrap_or_default();
+        let entry = |(pointer, value): (String, Value)| {
+            let path = canonical(&Path::parse(&pointer)?);
+            fillable(&path).then_some((path, Some(value).filter(|value| !value.is_null())))
+        };
+        Self(entries.into_iter().filter_map(entry).collect())
+    }
+
+    /// From the object.
+    pub fn of(object: &Document) -> Self {
+        match object.value(&annotation_path()) {
+            Some(Value::String(text)) => Self::parse(&text),
+            _ => Self::default(),
+        }
+    }
+
+    /// A record of what is filled in and what is withheld. Paths must be canonical.
+    pub fn new<'a>(filled: impl IntoIterator<Item = (&'a Path, &'a Value)>, withheld: &BTreeSet<Path>) -> Self {
+        let withheld = withheld.iter().map(|path| (path.clone(), None));
+        Self(withheld.chain(filled.into_iter().map(|(path, value)| (path.clone(), Some(value.clone())))).collect())
+    }
+
+    /// Whether nothing is on it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The annotation's text. The same record gives the same text.
+    pub fn to_text(&self) -> String {
+        let entry = |(path, value): (&Path, &Option<Value>)| (path.to_string(), value.clone().unwrap_or_default());
+        // By the pointer's text, not by segment, so that it is sorted for who reads it.
+        let entries: BTreeMap<String, Value> = self.0.iter().map(entry).collect();
+        Value::Object(entries.into_iter().collect()).to_string()
+    }
+}
+
+/// The path as it is after KServe's defaulter: `/spec/predictor/sklearn/…` is `/spec/predictor/model/…`.
+pub fn canonical(path: &Path) -> Path {
+    match implementation(path, |name| FRAMEWORKS.contains(&name)) {
+        Some(at) => renamed(path, at, "model"),
+        None => path.clone(),
+    }
+}
+
+/// The canonical path as this object has it: under the framework's name where the object still says that.
+pub fn physical(path: &Path, object: &Document) -> Path {
+    let Some(at) = implementation(path, |name| name == "model") else { return path.clone() };
+    let predictor = Path::new(&path.segments()[..at]);
+    let keys = predictor.map(|predictor| object.keys(&predictor)).unwrap_or_default();
+    if keys.iter().any(|key| key == "model") {
+        return path.clone();
+    }
+    match FRAMEWORKS.iter().find(|name| keys.iter().any(|key| key == *name)) {
+        Some(framework) => renamed(path, at, framework),
+        None => path.clone(),
+    }
+}
+
+/// The place of the segment after `predictor` (of the service or of a canary), where `is` says yes to it.
+fn implementation(path: &Path, is: impl Fn(&str) -> bool) -> Option<usize> {
+    let segments = path.segments();
+    let at = match segments {
+        [spec, predictor, _, ..] if spec == "spec" && predictor == "predictor" => 2,
+        [spec, canary, _, predictor, _, ..] if spec == "spec" && canary == "canary" && predictor == "predictor" => 4,
+        _ => return None,
+    };
+    is(&segments[at]).then_some(at)
+}
+
+fn renamed(path: &Path, at: usize, name: &str) -> Path {
+    let segments = path.segments().iter().enumerate().map(|(index, segment)| if index == at { name } else { segment });
+    Path::new(segments).unwrap_or_else(|| path.clone())
+}
+
+/// Whether an emptied object may go with the last thing in it. Components and the field that says how a predictor is implemented mean
+/// something by being there.
+pub fn prunable(parent: &Path) -> bool {
+    let segments = parent.segments();
+    let minimum = if segments[0] == "spec" { 3 } else { 2 };
+    segments.len() >= minimum && implementation(parent, |_| true).is_none_or(|at| at + 1 < segments.len())
+}
+
+/// Something that is ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filled {
+    /// The value that was filled in.
+    pub value: Value,
+    /// The stored object says so too, so it went through a review. Else only whoever sent the object says so.
+    pub vouched: bool,
+}
+
+/// An object without what is ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stripped {
+    /// The user's word: without our fills, the record and `managedFields`.
+    pub object: Document,
+    /// What was ours and nobody changed, by canonical path.
+    pub filled: BTreeMap<Path, Filled>,
+    /// What the user removed, by canonical path.
+    pub withheld: BTreeSet<Path>,
+}
+
+/// How the stored object stands to an entry of its own record.
+enum Standing {
+    Ours(Value),
+    Removed,
+    Users,
+}
+
+/// Takes what is ours out of an object, by its own record and that of the stored object.
+///
+/// # Errors
+/// Where one of the texts is no JSON object.
+pub fn strip(object: &str, old: Option<&str>) -> Result<Stripped, NotAnObject> {
+    let mut object = document(object)?;
+    let record = Record::of(&object);
+    let old = match old {
+        // Most objects were never touched, and parsing an old one for nothing is a good part of a review's time.
+        Some(text) if text.contains("tidewaiter.dev") => Some(document(text)?),
+        _ => None,
+    };
+    let old_record = old.as_ref().map(Record::of).unwrap_or_default();
+    object.remove_pruning(&annotation_path(), prunable);
+
+    let mut filled = BTreeMap::new();
+    let mut withheld = BTreeSet::new();
+    let mut ours = Vec::new();
+    let paths: BTreeSet<&Path> = record.0.keys().chain(old_record.0.keys()).collect();
+    for path in paths {
+        let place = physical(path, &object);
+        if component_gone(&place, &object) {
+            continue;
+        }
+        let before = old.as_ref().zip(old_record.0.get(path)).map(|(old, entry)| standing(path, entry.as_ref(), old));
+        let here = object.value(&place);
+        let claimed = match (record.0.get(path), &before) {
+            (Some(entry), _) => entry.as_ref(),
+            (None, Some(Standing::Ours(value))) => Some(value),
+            (None, Some(Standing::Removed)) => None,
+            (None, Some(Standing::Users) | None) => continue,
+        };
+        match (claimed, here) {
+            (Some(value), Some(here)) if *value == here => ours.push(place),
+            // On the object's own record, a place that is empty was emptied by the user. A replace empties everything: no word of the user.
+            (Some(_), None) if !record.0.contains_key(path) => {}
+            (_, None) => {
+                withheld.insert(path.clone());
+                continue;
+            }
+            (_, Some(_)) => continue,
+        }
+        if let Some(value) = claimed {
+            let vouched = matches!(&before, Some(Standing::Ours(before)) if before == value);
+            filled.insert(path.clone(), Filled { value: value.clone(), vouched });
+        }
+    }
+    for place in ours {
+        object.remove_pruning(&place, prunable);
+    }
+    Ok(Stripped { object, filled, withheld })
+}
+
+fn document(text: &str) -> Result<Document, NotAnObject> {
+    let mut document = Document::new(text)?;
+    if text.contains("managedFields") {
+        document.remove(&path(&["metadata", "managedFields"]));
+    }
+    Ok(document)
+}
+
+/// The object as stored, without `managedFields`: what policies see of it.
+///
+/// # Errors
+/// Where the text is no JSON object.
+pub fn without_managed_fields(object: &str) -> Result<Document, NotAnObject> {
+    document(object)
+}
+
+fn standing(path: &Path, entry: Option<&Value>, object: &Document) -> Standing {
+    match (entry, object.value(&physical(path, object))) {
+        (Some(value), Some(here)) if *value == here => Standing::Ours(here),
+        (_, None) => Standing::Removed,
+        (_, Some(_)) => Standing::Users,
+    }
+}
+
+/// Whether the component, or the model in a predictor, that the path leads into is gone as a whole. That says nothing about one field.
+fn component_gone(place: &Path, object: &Document) -> bool {
+    let segments = place.segments();
+    let inside = match implementation(place, |_| true) {
+        Some(at) if at + 1 < segments.len() => at + 1,
+        _ if segments[0] == "spec" && segments.len() > 2 => 2,
+        _ => return false,
+    };
+    Path::new(&segments[..inside]).is_some_and(|component| object.get(&component).is_none())
+}
+
+#[cfg(test)]
+#[path = "filled_tests.rs"]
+mod tests;
