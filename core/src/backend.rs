@@ -122,7 +122,7 @@ pub enum Credentials {
     SecretRef(SecretReference),
     /// The Pods' own cloud identity opens it: nothing is delivered.
     WorkloadIdentity(Empty),
-    /// Anyone may read it: nothing is delivered.
+    /// Anyone may read it: no keys are delivered.
     Anonymous(Empty),
 }
 
@@ -265,7 +265,7 @@ pub enum Delivery {
     Annotation,
     /// A ServiceAccount that lists the Secret.
     ServiceAccount,
-    /// A key in a Secret of KServe's storage-config form; for `s3` and `hdfs`, and for predictors only.
+    /// A key in a Secret of KServe's storage-config form; for `type: s3`, and for predictors only: a transformer gets the annotation.
     StorageKey,
 }
 
@@ -353,9 +353,14 @@ impl Backend {
         &self.serves
     }
 
-    /// Whether credentials have to be in a namespace before a model is loaded from here.
+    /// Whether a Secret has to be in a namespace before a model is loaded from here. An anonymous S3 store has one too: KServe would sign its requests
+    /// unless a Secret's annotation says otherwise.
     pub fn delivers_credentials(&self) -> bool {
-        matches!(self.spec.credentials, Credentials::SecretRef(_))
+        match self.spec.credentials {
+            Credentials::SecretRef(_) => true,
+            Credentials::WorkloadIdentity(_) => false,
+            Credentials::Anonymous(_) => self.spec.kind == BackendType::S3,
+        }
     }
 
     /// Whether a namespace may use any part of this store.
@@ -396,8 +401,8 @@ fn check_settings(spec: &StorageBackendSpec, problems: &mut Vec<String>) {
     {
         problems.push(format!("spec.s3.endpoint: `{endpoint}` {reason}; write it as in http://minio.minio.svc:9000"));
     }
-    if spec.delivery == Delivery::StorageKey && !matches!(spec.kind, BackendType::S3 | BackendType::Hdfs) {
-        problems.push(format!("spec.delivery: KServe knows storage keys for s3 and hdfs only, not for {kind}; use `annotation` or `serviceAccount`"));
+    if spec.delivery == Delivery::StorageKey && spec.kind != BackendType::S3 {
+        problems.push(format!("spec.delivery: storage keys are for s3 only, not for {kind}; use `annotation` or `serviceAccount`"));
     }
     if let Credentials::SecretRef(secret) = &spec.credentials
         && (secret.name.is_empty() || secret.namespace.is_empty())

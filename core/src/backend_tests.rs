@@ -75,7 +75,7 @@ fn each_mistake_is_one_sentence_that_names_the_field() {
         assert!(found.contains(expected), "{rest}: {found}");
         assert_eq!(found.lines().count(), 1, "{found}");
     }
-    assert!(problems(r#"{"type": "gcs", "serves": ["gs://b/"], "delivery": "storageKey", "credentials": {"anonymous": {}}}"#).contains("s3 and hdfs only"));
+    assert!(problems(r#"{"type": "gcs", "serves": ["gs://b/"], "delivery": "storageKey", "credentials": {"anonymous": {}}}"#).contains("for s3 only"));
     assert!(Backend::new("Minio!", spec(&s3(r#""serves": ["s3://b/"]"#))).unwrap_err()[0].contains("metadata.name"));
 }
 

@@ -4,6 +4,7 @@ pub mod document;
 pub mod filled;
 pub mod backend;
 pub mod backends;
+pub mod credentials;
 pub mod policy_resource;
 pub mod pointer;
 pub mod kserve_config;
