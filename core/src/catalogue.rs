@@ -1,6 +1,6 @@
 //! The runtime catalogue: which package versions a model server's image holds.
 //!
-//! The table is data: `core/data/catalogue.yaml`, which also documents its form. An admin extends or replaces it with a ConfigMap of the same form.
+//! The table is data: `core/data/catalogue.yaml`, which also documents its form. An admin extends or replaces it with a `ConfigMap` of the same form.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -67,13 +67,16 @@ pub enum CatalogueError {
     ReleasesOrLike(String),
 }
 
+/// Own tag to the tag that it stands for.
+type TagMap = BTreeMap<String, String>;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Repository {
     Releases(Vec<Entry>),
-    Like { repository: String, tags: Option<BTreeMap<String, String>> },
+    Like { repository: String, tags: Option<TagMap> },
 }
 
-/// What several tags hold; shared by extension of one entry of the file.
+/// What one tag holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     tag: String,
@@ -98,7 +101,7 @@ struct FileRepository {
     variants: Vec<String>,
     releases: Option<Vec<FileRelease>>,
     like: Option<String>,
-    tags: Option<BTreeMap<String, String>>,
+    tags: Option<TagMap>,
 }
 
 #[derive(Deserialize)]
@@ -212,7 +215,7 @@ impl Catalogue {
     }
 
     /// The releases behind a repository's name, and the tag maps on the way to them.
-    fn resolve(&self, name: &str) -> Option<(&[Entry], Vec<&BTreeMap<String, String>>)> {
+    fn resolve(&self, name: &str) -> Option<(&[Entry], Vec<&TagMap>)> {
         let mut maps = Vec::new();
         let mut name = name;
         for _ in 0..MAX_LIKE {

@@ -20,3 +20,5 @@ pub mod version;
 pub mod yaml;
 pub mod mlmodel;
 pub mod requirements;
+pub mod fit;
+pub mod sniff;

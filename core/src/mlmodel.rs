@@ -3,7 +3,11 @@
 //! The keys are those that `mlflow/models/model.py` and each flavor's `save_model` write (read at 1.30, 2.19, 2.22 and 3.0 to 3.18). All but `flavors` are
 //! optional there, and readers ignore what they don't know; so does this.
 
-use crate::yaml::{Value, Yaml, YamlError};
+use crate::{
+    fit::Form,
+    version::Version,
+    yaml::{Value, Yaml, YamlError},
+};
 
 /// What is read of an `MLmodel` file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,11 +111,25 @@ impl MlModel {
 }
 
 impl Flavor {
-    /// Whether loading unpickles: then exact versions matter, and Python's own.
-    pub fn is_pickle(&self) -> bool {
-        match self.name.as_str() {
-            "sklearn" => self.serialization_format.as_deref() != Some("skops"),
-            _ => self.data.as_deref().is_some_and(|data| std::path::Path::new(data).extension().is_some_and(|extension| extension == "pkl")),
+    /// How the model file is written, from what its flavor writes under that name.
+    pub fn form(&self) -> Form {
+        let extension = self.data.as_deref().and_then(|data| data.rsplit_once('.')).map(|(_, extension)| extension);
+        match (self.name.as_str(), extension) {
+            // 3.14 and later name skops for every LightGBM model, also for a Booster, which is saved as text.
+            ("sklearn", _) => match self.serialization_format.as_deref() {
+                Some("skops") => Form::Skops,
+                Some("cloudpickle") => Form::Cloudpickle,
+                _ => Form::Pickle,
+            },
+            (_, Some("skops")) => Form::Skops,
+            (_, Some("pkl")) => Form::Cloudpickle,
+            ("xgboost", Some("json")) => Form::Own,
+            // From 2.1 on XGBoost writes UBJSON under every name that it doesn't know.
+            ("xgboost", extension) => match self.version.as_deref().and_then(Version::parse) {
+                Some(version) if version.series() < (2, 1) && extension != Some("ubj") => Form::LegacyBinary,
+                _ => Form::Ubjson,
+            },
+            _ => Form::Own,
         }
     }
 }
@@ -140,6 +158,7 @@ fn owned(value: Value<'_, '_>, key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::requirements::Requirements;
 
     #[test]
     fn reads_each_flavors_version() {
@@ -154,13 +173,42 @@ mod tests {
     }
 
     #[test]
+    fn reads_what_mlflow_1_2_and_3_wrote() {
+        for (folder, package, version, data, form) in [
+            ("1.30-sklearn-cloudpickle", "scikit-learn", "1.2.2", "model.pkl", Form::Cloudpickle),
+            ("1.30-xgboost", "xgboost", "1.7.6", "model.xgb", Form::LegacyBinary),
+            ("1.30-lightgbm", "lightgbm", "3.3.5", "model.lgb", Form::Own),
+            ("2.22-sklearn-cloudpickle", "scikit-learn", "1.6.1", "model.pkl", Form::Cloudpickle),
+            ("2.22-xgboost", "xgboost", "3.0.2", "model.xgb", Form::Ubjson),
+            ("2.22-lightgbm", "lightgbm", "4.6.0", "model.lgb", Form::Own),
+            ("3.17-sklearn-cloudpickle", "scikit-learn", "1.9.1", "model.pkl", Form::Cloudpickle),
+            ("3.17-sklearn-skops", "scikit-learn", "1.9.1", "model.skops", Form::Skops),
+            ("3.17-xgboost", "xgboost", "3.2.0", "model.ubj", Form::Ubjson),
+            ("3.17-lightgbm", "lightgbm", "4.7.0", "model.lgb", Form::Own),
+        ] {
+            let file = |name: &str| std::fs::read_to_string(format!("{}/tests/data/mlmodel/{folder}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+            let model = MlModel::parse(&file("MLmodel")).unwrap();
+            let loaded = model.loaded().unwrap();
+            assert_eq!((loaded.package, loaded.version.as_deref()), (Some(package), Some(version)), "{folder}");
+            assert_eq!((loaded.data.as_deref(), loaded.form()), (Some(data), form), "{folder}");
+            assert!(model.has_signature && model.python_version.is_some_and(|python| python.starts_with("3.11.")), "{folder}");
+
+            let python = Requirements::from_python_env(&file("python_env.yaml")).unwrap();
+            assert!(python.python.is_some_and(|python| python.starts_with("3.11.")), "{folder}");
+            for requirements in [Requirements::from_text(&file("requirements.txt"), Some("3.11.7")), Requirements::from_conda(&file("conda.yaml")).unwrap()] {
+                assert_eq!(requirements.version(package).map(ToString::to_string).as_deref(), Some(version), "{folder}");
+            }
+        }
+    }
+
+    #[test]
     fn own_code_has_no_loaded_flavor() {
         let model = MlModel::parse("flavors:\n  python_function:\n    loader_module: mlflow.pyfunc.model\n    python_model: python_model.pkl\n").unwrap();
         assert_eq!(model.loaded(), None);
         let model = MlModel::parse("flavors:\n  sklearn: {}\n  xgboost: {}\n").unwrap();
         assert_eq!(model.loaded(), None);
         let model = MlModel::parse("flavors:\n  sklearn:\n    serialization_format: skops\n").unwrap();
-        assert_eq!(model.loaded().map(|flavor| (flavor.data.as_deref(), flavor.is_pickle())), Some((Some("model.skops"), false)));
+        assert_eq!(model.loaded().map(|flavor| (flavor.data.as_deref(), flavor.form())), Some((Some("model.skops"), Form::Skops)));
     }
 
     #[test]

@@ -87,8 +87,8 @@ impl ServingRuntime {
             disabled: Option<bool>,
             #[serde(default)]
             multi_model: Option<bool>,
-            #[serde(default)]
-            worker_spec: Option<serde::de::IgnoredAny>,
+            #[serde(default, rename = "workerSpec")]
+            workers: Option<serde::de::IgnoredAny>,
             #[serde(default)]
             containers: Option<Vec<Container>>,
         }
@@ -118,7 +118,7 @@ impl ServingRuntime {
             protocols: spec.protocol_versions.unwrap_or_default(),
             disabled: spec.disabled.unwrap_or_default(),
             multi_model: spec.multi_model.unwrap_or_default(),
-            multi_node: spec.worker_spec.is_some(),
+            multi_node: spec.workers.is_some(),
             image,
             created: metadata.creation_timestamp.unwrap_or_default(),
         })

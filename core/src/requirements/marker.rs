@@ -9,7 +9,26 @@ const MAX_DEPTH: usize = 16;
 pub(super) fn holds(marker: &str, python: Option<&str>) -> Option<bool> {
     let mut judge = Judge { rest: marker.trim(), python };
     let answer = judge.either(0)?;
-    judge.rest.is_empty().then_some(answer)?
+    judge.rest.is_empty().then_some(answer)?.known()
+}
+
+/// What a part of a marker comes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+    /// It asks for something unknown here.
+    Unknown,
+}
+
+impl Answer {
+    fn known(self) -> Option<bool> {
+        match self {
+            Self::Yes => Some(true),
+            Self::No => Some(false),
+            Self::Unknown => None,
+        }
+    }
 }
 
 struct Judge<'m> {
@@ -21,34 +40,34 @@ struct Judge<'m> {
 type Side<'m> = Option<std::borrow::Cow<'m, str>>;
 
 impl<'m> Judge<'m> {
-    /// Outer none: can't be read. Inner none: unknown. An unknown part doesn't matter where the other part decides.
-    fn either(&mut self, depth: usize) -> Option<Option<bool>> {
+    /// None: can't be read. An unknown part doesn't matter where the other part decides.
+    fn either(&mut self, depth: usize) -> Option<Answer> {
         let mut answer = self.both(depth)?;
         while self.word("or") {
             let next = self.both(depth)?;
             answer = match (answer, next) {
-                (Some(true), _) | (_, Some(true)) => Some(true),
-                (Some(false), Some(false)) => Some(false),
-                _ => None,
+                (Answer::Yes, _) | (_, Answer::Yes) => Answer::Yes,
+                (Answer::No, Answer::No) => Answer::No,
+                _ => Answer::Unknown,
             };
         }
         Some(answer)
     }
 
-    fn both(&mut self, depth: usize) -> Option<Option<bool>> {
+    fn both(&mut self, depth: usize) -> Option<Answer> {
         let mut answer = self.term(depth)?;
         while self.word("and") {
             let next = self.term(depth)?;
             answer = match (answer, next) {
-                (Some(false), _) | (_, Some(false)) => Some(false),
-                (Some(true), Some(true)) => Some(true),
-                _ => None,
+                (Answer::No, _) | (_, Answer::No) => Answer::No,
+                (Answer::Yes, Answer::Yes) => Answer::Yes,
+                _ => Answer::Unknown,
             };
         }
         Some(answer)
     }
 
-    fn term(&mut self, depth: usize) -> Option<Option<bool>> {
+    fn term(&mut self, depth: usize) -> Option<Answer> {
         if let Some(inside) = self.rest.strip_prefix('(') {
             if depth == MAX_DEPTH {
                 return None;
@@ -61,7 +80,11 @@ impl<'m> Judge<'m> {
         let left = self.side()?;
         let operator = self.operator()?;
         let right = self.side()?;
-        Some(left.zip(right).and_then(|(left, right)| compare(&left, operator, &right)))
+        Some(match left.zip(right).and_then(|(left, right)| compare(&left, operator, &right)) {
+            Some(true) => Answer::Yes,
+            Some(false) => Answer::No,
+            None => Answer::Unknown,
+        })
     }
 
     fn word(&mut self, word: &str) -> bool {

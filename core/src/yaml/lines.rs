@@ -9,7 +9,7 @@ impl<'t> Parser<'t> {
     }
 
     pub(super) fn error(&self, message: &'static str) -> YamlError {
-        let line = 1 + self.text.as_bytes()[..self.at.min(self.text.len())].iter().filter(|&&byte| byte == b'\n').count();
+        let line = 1 + self.text[..self.at].matches('\n').count();
         YamlError { line, message }
     }
 

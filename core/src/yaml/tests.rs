@@ -13,7 +13,7 @@ fn tree(value: Value<'_, '_>) -> Json {
 }
 
 fn read(text: &str) -> Json {
-    Yaml::parse(text).map(|yaml| tree(yaml.root())).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    Yaml::parse(text).map_or_else(|error| panic!("{error}\n{text}"), |yaml| tree(yaml.root()))
 }
 
 #[test]

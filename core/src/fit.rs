@@ -1,0 +1,248 @@
+//! Whether a server's package loads a model that another version of it saved, and answers the same.
+//!
+//! Each rule has its source beside it: the project's own promise where it gives one, else what was tried.
+
+use crate::version::Version;
+
+/// How the model is saved, as far as it decides who can read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The library's own format.
+    Own,
+    /// XGBoost's UBJSON.
+    Ubjson,
+    /// XGBoost's binary format from before JSON.
+    LegacyBinary,
+    /// pickle or joblib.
+    Pickle,
+    /// cloudpickle, MLflow's default for scikit-learn up to 3.13.
+    Cloudpickle,
+    /// skops, MLflow's default for scikit-learn from 3.14 on.
+    Skops,
+}
+
+/// The answer, from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// Loads and answers the same.
+    Fit,
+    /// No rule is known for this package.
+    Unknown,
+    /// Will do; what the user should know.
+    FitWithRemark(&'static str),
+    /// Fails, or is promised nothing; why.
+    Misfit(&'static str),
+    /// Loads without an error and answers wrongly; why.
+    WrongAnswers(&'static str),
+}
+
+impl Fit {
+    /// The worse of two answers.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let rank = |fit| match fit {
+            Self::Fit => 0,
+            Self::Unknown => 1,
+            Self::FitWithRemark(_) => 2,
+            Self::Misfit(_) => 3,
+            Self::WrongAnswers(_) => 4,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+
+    /// Nothing speaks against it.
+    pub fn is_usable(self) -> bool {
+        matches!(self, Self::Fit | Self::FitWithRemark(_))
+    }
+}
+
+/// Whether a server that holds `server` of a package loads what `model` of it saved. Packages are named as on `PyPI`.
+pub fn judge(package: &str, form: Form, model: &Version, server: &Version) -> Fit {
+    match package {
+        "scikit-learn" => scikit_learn(model, server),
+        "xgboost" => xgboost(form, model, server),
+        "lightgbm" => lightgbm(form, model, server),
+        "tensorflow" => tensorflow(model, server),
+        _ => Fit::Unknown,
+    }
+}
+
+/// numpy, beside the package itself: a pickle from numpy 2 names modules that numpy 1 doesn't have (kserve#3968).
+pub fn judge_numpy(form: Form, model: &Version, server: &Version) -> Fit {
+    if matches!(form, Form::Pickle | Form::Cloudpickle) && model.major() >= 2 && server.major() < 2 {
+        return Fit::Misfit("a pickle from numpy 2 does not load under numpy 1");
+    }
+    Fit::Fit
+}
+
+/// Python itself. cloudpickle promises loading only in the very version that saved (its README); other minor versions often do, so this is a remark.
+pub fn judge_python(form: Form, model: &Version, server: &Version) -> Fit {
+    if form == Form::Cloudpickle && model.series() != server.series() {
+        return Fit::FitWithRemark("cloudpickle promises loading only in the same Python");
+    }
+    Fit::Fit
+}
+
+/// MLflow, where it does the loading: skops is known from 3.9 on; earlier ones stop with "Unrecognized serialization format".
+pub fn judge_mlflow(form: Form, server: &Version) -> Fit {
+    if form == Form::Skops && server.series() < (3, 9) {
+        return Fit::Misfit("saved as skops, which MLflow loads from 3.9 on");
+    }
+    Fit::Fit
+}
+
+/// scikit-learn calls any other version "entirely unsupported", for pickle, joblib, cloudpickle and skops (its `doc/model_persistence.rst`). Fixes of
+/// one minor version have not changed what is stored.
+fn scikit_learn(model: &Version, server: &Version) -> Fit {
+    if model == server {
+        Fit::Fit
+    } else if model.series() == server.series() {
+        Fit::FitWithRemark("another patch version; scikit-learn supports only the same")
+    } else {
+        Fit::Misfit("scikit-learn does not support other versions; it may fail or answer wrongly")
+    }
+}
+
+/// Older files load in newer libraries (its `doc/tutorials/saving_model.rst`); the other way round nothing is promised. What was tried: 2.1.4 and 3.0.2 answer
+/// exactly alike both ways; from 3.1 on the base score is a list, which earlier ones read as 0.5.
+fn xgboost(form: Form, model: &Version, server: &Version) -> Fit {
+    if form == Form::LegacyBinary {
+        return if server.series() >= (3, 1) { Fit::Misfit("XGBoost 3.1 dropped the old binary format") } else { Fit::Fit };
+    }
+    if model.series() >= (3, 1) && server.series() < (3, 1) {
+        return Fit::WrongAnswers("XGBoost before 3.1 loads it and answers wrongly");
+    }
+    if form == Form::Ubjson && server.series() < (1, 6) {
+        return Fit::Misfit("XGBoost reads UBJSON from 1.6 on");
+    }
+    let same_series = model.series() == server.series();
+    let pickled = matches!(form, Form::Pickle | Form::Cloudpickle | Form::Skops);
+    match (pickled, server >= model) {
+        (false, true) => Fit::Fit,
+        (true, true) if same_series => Fit::Fit,
+        (true, true) => Fit::FitWithRemark("XGBoost promises nothing for pickles across versions"),
+        (_, false) if same_series => Fit::FitWithRemark("the server's patch version is older"),
+        (false, false) if server.series() >= (2, 1) => Fit::FitWithRemark("older than the model's, but known to answer alike"),
+        (_, false) => Fit::Misfit("XGBoost loads older files in newer versions, not the reverse"),
+    }
+}
+
+/// Text files: readable within a major version (LightGBM#4407), and tried exact across 3.3.5, 4.3.0 and 4.6.0 in every direction; one file of 3 failed
+/// on 4.0.0 (LightGBM#6082). Pickles of 4 fail on 3.3.5.
+fn lightgbm(form: Form, model: &Version, server: &Version) -> Fit {
+    if model.major() == server.major() {
+        return Fit::Fit;
+    }
+    match form {
+        Form::Pickle | Form::Cloudpickle | Form::Skops if model.major() > server.major() => Fit::Misfit("a pickle from a newer LightGBM does not load in an older one"),
+        Form::Pickle | Form::Cloudpickle | Form::Skops => Fit::Fit,
+        _ => Fit::FitWithRemark("another major version of LightGBM; usually loads"),
+    }
+}
+
+/// A `SavedModel` loads in later releases of the same major version (tensorflow.org/guide/versions).
+fn tensorflow(model: &Version, server: &Version) -> Fit {
+    if model.major() != server.major() {
+        Fit::Misfit("TensorFlow promises nothing across major versions")
+    } else if server.minor() < model.minor() {
+        Fit::Misfit("TensorFlow loads models of the same or an earlier minor version")
+    } else {
+        Fit::Fit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> Version {
+        Version::parse(text).unwrap()
+    }
+
+    fn word(fit: Fit) -> &'static str {
+        match fit {
+            Fit::Fit => "fit",
+            Fit::Unknown => "unknown",
+            Fit::FitWithRemark(_) => "remark",
+            Fit::Misfit(_) => "misfit",
+            Fit::WrongAnswers(_) => "wrong",
+        }
+    }
+
+    #[test]
+    fn every_pair_that_was_tried_or_promised() {
+        for (package, form, model, server, expected) in [
+            ("scikit-learn", Form::Pickle, "1.5.2", "1.5.2", "fit"),
+            ("scikit-learn", Form::Pickle, "1.5.1", "1.5.2", "remark"),
+            ("scikit-learn", Form::Cloudpickle, "1.4.1.post1", "1.4.2", "remark"),
+            ("scikit-learn", Form::Pickle, "1.6.1", "1.5.2", "misfit"),
+            ("scikit-learn", Form::Pickle, "1.3.0", "1.5.2", "misfit"),
+            ("scikit-learn", Form::Skops, "1.3.0", "1.5.2", "misfit"),
+            ("scikit-learn", Form::Pickle, "0.24.2", "1.0.1", "misfit"),
+            // 3.1.3 and 3.2.0 in 2.1.4 and 3.0.2: loaded, answered wrongly, in every form.
+            ("xgboost", Form::Ubjson, "3.1.3", "2.1.4", "wrong"),
+            ("xgboost", Form::Ubjson, "3.1.3", "3.0.2", "wrong"),
+            ("xgboost", Form::Own, "3.2.0", "2.1.4", "wrong"),
+            ("xgboost", Form::Own, "3.2.0", "3.0.2", "wrong"),
+            ("xgboost", Form::Pickle, "3.2.0", "3.0.2", "wrong"),
+            ("xgboost", Form::Ubjson, "3.2.0", "1.5.0", "wrong"),
+            ("xgboost", Form::Own, "3.1.3", "3.2.0", "fit"),
+            ("xgboost", Form::Own, "3.2.0", "3.1.3", "remark"),
+            ("xgboost", Form::Own, "2.1.4", "3.1.3", "fit"),
+            ("xgboost", Form::Own, "2.1.4", "3.2.0", "fit"),
+            ("xgboost", Form::Own, "3.0.2", "3.1.3", "fit"),
+            ("xgboost", Form::Own, "3.0.2", "3.2.0", "fit"),
+            ("xgboost", Form::Own, "2.1.4", "3.0.2", "fit"),
+            ("xgboost", Form::Own, "3.0.2", "2.1.4", "remark"),
+            ("xgboost", Form::Own, "1.7.6", "2.1.4", "fit"),
+            ("xgboost", Form::Own, "2.1.4", "1.7.6", "misfit"),
+            ("xgboost", Form::Own, "2.1.4", "2.1.1", "remark"),
+            ("xgboost", Form::Ubjson, "1.6.2", "1.5.0", "misfit"),
+            ("xgboost", Form::Ubjson, "2.1.4", "1.5.0", "misfit"),
+            ("xgboost", Form::LegacyBinary, "1.7.6", "3.0.5", "fit"),
+            ("xgboost", Form::LegacyBinary, "1.7.6", "3.1.3", "misfit"),
+            ("xgboost", Form::Pickle, "2.1.4", "2.1.4", "fit"),
+            ("xgboost", Form::Pickle, "2.1.4", "3.0.2", "remark"),
+            ("xgboost", Form::Pickle, "3.0.2", "2.1.4", "misfit"),
+            // Text: all pairs of 3.3.5, 4.3.0, 4.6.0 exact; across majors not certain.
+            ("lightgbm", Form::Own, "3.3.5", "3.3.5", "fit"),
+            ("lightgbm", Form::Own, "3.3.5", "4.3.0", "remark"),
+            ("lightgbm", Form::Own, "4.6.0", "3.3.5", "remark"),
+            ("lightgbm", Form::Own, "4.6.0", "4.3.0", "fit"),
+            ("lightgbm", Form::Own, "4.3.0", "4.6.0", "fit"),
+            ("lightgbm", Form::Pickle, "4.6.0", "3.3.5", "misfit"),
+            ("lightgbm", Form::Pickle, "3.3.5", "4.6.0", "fit"),
+            ("lightgbm", Form::Pickle, "4.6.0", "4.3.0", "fit"),
+            ("tensorflow", Form::Own, "2.14.1", "2.14.0", "fit"),
+            ("tensorflow", Form::Own, "2.14.1", "2.15.1", "fit"),
+            ("tensorflow", Form::Own, "2.14.1", "2.6.2", "misfit"),
+            ("tensorflow", Form::Own, "1.15.0", "2.6.2", "misfit"),
+            ("prophet", Form::Own, "1.1.5", "1.1.5", "unknown"),
+        ] {
+            assert_eq!(word(judge(package, form, &version(model), &version(server))), expected, "{package} {form:?} {model} in {server}");
+        }
+    }
+
+    #[test]
+    fn what_stands_beside_the_package() {
+        let numpy = |form, model, server| word(judge_numpy(form, &version(model), &version(server)));
+        assert_eq!(numpy(Form::Pickle, "2.0.2", "1.26.4"), "misfit");
+        assert_eq!(numpy(Form::Pickle, "1.26.4", "2.0.2"), "fit");
+        assert_eq!(numpy(Form::Own, "2.0.2", "1.26.4"), "fit");
+        let python = |form, model, server| word(judge_python(form, &version(model), &version(server)));
+        assert_eq!(python(Form::Cloudpickle, "3.11.7", "3.10"), "remark");
+        assert_eq!(python(Form::Cloudpickle, "3.11.7", "3.11"), "fit");
+        assert_eq!(python(Form::Pickle, "3.11.7", "3.10"), "fit");
+        assert_eq!(word(judge_mlflow(Form::Skops, &version("2.22.1"))), "misfit");
+        assert_eq!(word(judge_mlflow(Form::Skops, &version("3.9.0"))), "fit");
+        assert_eq!(word(judge_mlflow(Form::Cloudpickle, &version("2.3.1"))), "fit");
+    }
+
+    #[test]
+    fn the_worse_answer_counts() {
+        let (wrong, misfit, remark) = (Fit::WrongAnswers("w"), Fit::Misfit("m"), Fit::FitWithRemark("r"));
+        assert_eq!(Fit::Fit.and(remark).and(misfit).and(wrong), wrong);
+        assert_eq!(wrong.and(Fit::Fit), wrong);
+        assert!(remark.is_usable() && !misfit.is_usable() && !Fit::Unknown.is_usable());
+    }
+}
