@@ -81,7 +81,7 @@ pub struct Component<'a> {
     pub role: Role,
     /// JSON Pointer to it, such as `/spec/predictor`; `/spec` for an LLMInferenceService's main Pods.
     pub pointer: String,
-    /// The ServiceAccount that its user named.
+    /// The ServiceAccount that its user named. Written as an empty text it names none, but its place is taken.
     pub service_account_name: Option<Cow<'a, str>>,
     /// The models that are loaded before it starts, with where each is said.
     pub models: Vec<Model<'a>>,
@@ -89,6 +89,8 @@ pub struct Component<'a> {
     pub implementation: Option<Implementation<'a>>,
     /// Whether it asks for a GPU (or another accelerator that KServe counts as one).
     pub gpu: bool,
+    /// Whether it runs on several nodes (`workerSpec`), for which KServe chooses among other runtimes.
+    pub multi_node: bool,
     /// Whether its models come from `storageUris`.
     pub storage_uris: bool,
     annotations: raw::Strings<'a>,
@@ -119,6 +121,8 @@ pub struct Implementation<'a> {
     pub runtime_version: Option<Cow<'a, str>>,
     /// `v1`, `v2`, `grpc-v1`, `grpc-v2`; absent means `v1` to KServe.
     pub protocol_version: Option<Cow<'a, str>>,
+    /// The image that its user put in place of the runtime's.
+    pub image: Option<Cow<'a, str>>,
     /// The model's format: `modelFormat`, or what the old per-framework field stands for. None for a custom one.
     pub format: Option<Format<'a>>,
 }

@@ -177,6 +177,8 @@ pub(super) struct Implementation<'a> {
     #[serde(borrow)]
     pub(super) protocol_version: Option<Text<'a>>,
     #[serde(borrow)]
+    pub(super) image: Option<Text<'a>>,
+    #[serde(borrow)]
     pub(super) model_format: Option<Format<'a>>,
     #[serde(borrow)]
     pub(super) resources: Option<Resources<'a>>,

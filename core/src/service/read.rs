@@ -110,6 +110,7 @@ fn read_component(role: Role, at: String, mut component: raw::Component<'_>) -> 
         None => read_custom(&at, containers, role, &mut models),
     };
     let storage_uris = component.storage_uris.is_some();
+    let multi_node = component.worker_spec.is_some();
     for (index, entry) in component.storage_uris.into_iter().flatten().enumerate() {
         push_model(&mut models, entry.and_then(|entry| entry.uri), || format!("{at}/storageUris/{index}/uri"));
     }
@@ -117,10 +118,11 @@ fn read_component(role: Role, at: String, mut component: raw::Component<'_>) -> 
         role,
         service_account_pointer: format!("{at}/serviceAccountName"),
         pointer: at,
-        service_account_name: text(component.service_account_name),
+        service_account_name: component.service_account_name.map(|name| name.0),
         models,
         implementation,
         gpu,
+        multi_node,
         storage_uris,
         annotations: component.annotations.unwrap_or_default(),
     }
@@ -149,6 +151,7 @@ fn read_implementation<'a>(
         runtime: text(implementation.runtime),
         runtime_version: text(implementation.runtime_version),
         protocol_version: text(implementation.protocol_version),
+        image: text(implementation.image),
         format,
     }
 }
@@ -188,6 +191,7 @@ fn read_custom<'a>(
         runtime: None,
         runtime_version: None,
         protocol_version: None,
+        image: None,
         format: None,
     })
 }
@@ -200,8 +204,11 @@ fn read_workload<'a>(
     worker: Option<raw::PodSpec<'a>>,
 ) -> Component<'a> {
     let gpu = [&template, &worker].into_iter().flatten().flat_map(|pod| pod.containers.iter().flatten()).flatten().any(asks_for_gpu);
+    let multi_node = worker.is_some();
     // A template's ServiceAccount counts before a worker's (workload_multi_node.go).
-    let service_account_name = text(template.and_then(|pod| pod.service_account_name)).or_else(|| text(worker.and_then(|pod| pod.service_account_name)));
+    let named = |pod: Option<raw::PodSpec<'a>>| pod.and_then(|pod| pod.service_account_name).map(|name| name.0);
+    let (template, worker) = (named(template), named(worker));
+    let service_account_name = if template.as_deref().is_none_or(str::is_empty) { worker.or(template) } else { template };
     Component {
         role,
         pointer: at.to_owned(),
@@ -210,6 +217,7 @@ fn read_workload<'a>(
         models,
         implementation: None,
         gpu,
+        multi_node,
         storage_uris: false,
         annotations: raw::Strings::default(),
     }

@@ -186,7 +186,7 @@ fn nulls_are_as_good_as_absent() {
     read(&object, |service| {
         assert_eq!(service.components().len(), 1);
         let predictor = service.predictor().unwrap();
-        assert_eq!((predictor.models.len(), predictor.service_account_name.as_deref()), (0, None));
+        assert_eq!((predictor.models.len(), predictor.service_account_name.as_deref()), (0, Some("")));
     });
     read(&json!({"metadata": null, "spec": null}), |service| assert_eq!(service.components().len(), 0));
 }
