@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
-use tidewaiter_core::backend::{Backend, CaBundle, Credentials, Delivery, OWN_STORAGE_LABEL, PREFIX_ANNOTATION};
+use tidewaiter_core::backend::{Backend, CaBundle, Credentials, OWN_STORAGE_LABEL, PREFIX_ANNOTATION};
 use tidewaiter_core::backends::{Backends, OwnSecrets};
 use tidewaiter_core::catalogue::Catalogue;
-use crate::pending::{SecretContents, kserve_secret};
+use tidewaiter_core::credentials::{SecretContents, kserve_secret};
 use tidewaiter_core::kserve_config::KserveConfig;
 use tidewaiter_core::runtimes::{Runtimes, ServingRuntime};
 
@@ -38,20 +38,10 @@ pub enum CredentialsError {
     /// There was one when the policy asked; the configuration has changed since.
     #[error("there is no StorageBackend {0} any more; try again")]
     NoBackend(String),
-    /// Its Secret isn't there.
-    #[error("StorageBackend {backend} takes its credentials from Secret {namespace}/{name}, which isn't there; its admin has to create it")]
-    NoSecret {
-        /// The StorageBackend.
-        backend: String,
-        /// The Secret's namespace.
-        namespace: String,
-        /// The Secret.
-        name: String,
-    },
     /// Nothing is to be delivered.
     #[error("StorageBackend {0} needs no credentials")]
-    Anonymous(String),
-    /// The Secret doesn't hold what its backend needs.
+    NothingNeeded(String),
+    /// Its Secret isn't there, or doesn't hold what the backend needs.
     #[error("StorageBackend {backend}: {reason}")]
     Unusable {
         /// The StorageBackend.
@@ -126,22 +116,17 @@ impl Configuration {
         &self.objects
     }
 
-    /// The Secret to have in a namespace, for a backend and a way of delivery.
+    /// The Secret to have in a namespace for a backend. It is the same for every way of delivery.
     ///
     /// # Errors
     /// Each says what the admin has to do.
-    pub fn credentials(&self, backend: &str, delivery: Delivery) -> Result<SecretContents, CredentialsError> {
+    pub fn credentials(&self, backend: &str) -> Result<SecretContents, CredentialsError> {
         let found = self.backends.get(backend).ok_or_else(|| CredentialsError::NoBackend(backend.to_owned()))?;
-        let Credentials::SecretRef(reference) = &found.spec().credentials else {
-            return Err(CredentialsError::Anonymous(backend.to_owned()));
-        };
-        let source = self.objects.secret(&reference.namespace, &reference.name).ok_or_else(|| CredentialsError::NoSecret {
-            backend: backend.to_owned(),
-            namespace: reference.namespace.clone(),
-            name: reference.name.clone(),
-        })?;
-        let _ = delivery;
-        contents(found, source, &self.kserve).map_err(|reason| CredentialsError::Unusable { backend: backend.to_owned(), reason })
+        if !found.delivers_credentials() {
+            return Err(CredentialsError::NothingNeeded(backend.to_owned()));
+        }
+        let unusable = |reason| CredentialsError::Unusable { backend: backend.to_owned(), reason };
+        contents(found, source(found, &self.objects).map_err(unusable)?, &self.kserve).map_err(unusable)
     }
 
     /// The PEM certificates that a backend's endpoint may be signed by, where it names some.
@@ -224,7 +209,7 @@ fn clients(
     let mut clients = HashMap::new();
     for backend in backends.iter() {
         let made = ca_bundle(backend, objects).and_then(|bundle| {
-            let contents = source(backend, objects)?.map(|source| contents(backend, source, kserve)).transpose()?;
+            let contents = backend.delivers_credentials().then(|| contents(backend, source(backend, objects)?, kserve)).transpose()?;
             connection(backend, contents.as_ref(), bundle, kserve)
         });
         match made {
@@ -244,15 +229,15 @@ fn source<'a>(backend: &Backend, objects: &'a Objects) -> Result<Option<&'a Secr
     let Credentials::SecretRef(reference) = &backend.spec().credentials else { return Ok(None) };
     objects.secret(&reference.namespace, &reference.name).map(Some).ok_or_else(|| {
         format!(
-            "spec.credentials.secretRef: Secret {}/{} isn't there; services that need this backend are refused until it is",
+            "spec.credentials.secretRef: Secret {}/{} isn't there; its admin has to create it",
             reference.namespace, reference.name
         )
     })
 }
 
 /// What KServe is to be given.
-fn contents(backend: &Backend, source: &Secret, kserve: &KserveConfig) -> Result<SecretContents, String> {
-    let data = source.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect();
+fn contents(backend: &Backend, source: Option<&Secret>, kserve: &KserveConfig) -> Result<SecretContents, String> {
+    let data = source.into_iter().flat_map(|source| source.data.iter().flatten()).map(|(key, value)| (key.clone(), value.0.clone())).collect();
     kserve_secret(backend, &data, kserve).map_err(|error| error.to_string())
 }
 

@@ -13,7 +13,6 @@ mod locate;
 mod nearest;
 pub mod objects;
 mod opening;
-mod pending;
 pub mod policies;
 pub mod reader;
 pub mod review;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidewaiter_core::backend::{Backend, BackendType, Credentials};
-use crate::pending::SecretContents;
+use tidewaiter_core::credentials::{SecretContents, SecretValue};
 use tidewaiter_core::kserve_config::KserveConfig;
 use url::Url;
 
@@ -86,15 +86,15 @@ fn trust_of(endpoint: &Url) -> Trust {
     if endpoint.scheme() == "http" { Trust::Nobody } else { Trust::System }
 }
 
-fn text(data: Option<&BTreeMap<String, Vec<u8>>>, key: &str) -> Result<String, String> {
+fn text(data: Option<&BTreeMap<String, SecretValue>>, key: &str) -> Result<String, String> {
     let value = data.and_then(|data| data.get(key)).ok_or_else(|| format!("spec.credentials.secretRef: the Secret holds nothing for {key}"))?;
-    String::from_utf8(value.clone()).map_err(|_| format!("spec.credentials.secretRef: what the Secret holds for {key} is not text"))
+    String::from_utf8(value.expose().to_vec()).map_err(|_| format!("spec.credentials.secretRef: what the Secret holds for {key} is not text"))
 }
 
 /// KServe's form: `headers` is a JSON object, of which every member is sent.
-fn headers(data: Option<&BTreeMap<String, Vec<u8>>>) -> Result<Vec<(String, String)>, String> {
+fn headers(data: Option<&BTreeMap<String, SecretValue>>) -> Result<Vec<(String, String)>, String> {
     let Some(text) = data.and_then(|data| data.get("headers")) else { return Ok(Vec::new()) };
-    let headers: BTreeMap<String, String> = serde_json::from_slice(text)
+    let headers: BTreeMap<String, String> = serde_json::from_slice(text.expose())
         .map_err(|_| "spec.credentials.secretRef: what the Secret holds for headers is not a JSON object of texts".to_owned())?;
     Ok(headers.into_iter().collect())
 }

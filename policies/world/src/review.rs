@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidewaiter_core::backend::{self, Backend, managed_name};
 use tidewaiter_core::backends::Resolved;
-use crate::pending::recognise;
+use tidewaiter_core::credentials::{recognise, storage_key};
 use tidewaiter_core::runtimes::ServingRuntime;
 use tidewaiter_core::uri::StorageUri;
 use tidewaiter_engine::world::{
@@ -99,7 +99,7 @@ impl ReviewWorld {
             anonymous: !backend.delivers_credentials(),
             secret: managed_name(backend.name()),
             service_account: managed_name(backend.name()),
-            storage_key: backend.name().to_owned(),
+            storage_key: storage_key(backend.name()).to_owned(),
             annotation,
         }
     }
