@@ -100,11 +100,11 @@ pub(super) struct InferenceService<'a> {
 #[serde(default)]
 pub(super) struct Spec<'a> {
     #[serde(borrow)]
-    pub(super) predictor: Option<Component<'a>>,
+    pub(super) predictor: Option<Box<Component<'a>>>,
     #[serde(borrow)]
-    pub(super) transformer: Option<Component<'a>>,
+    pub(super) transformer: Option<Box<Component<'a>>>,
     #[serde(borrow)]
-    pub(super) explainer: Option<Component<'a>>,
+    pub(super) explainer: Option<Box<Component<'a>>>,
     #[serde(borrow)]
     pub(super) canary: Option<Vec<Option<Canary<'a>>>>,
 }
@@ -113,7 +113,7 @@ pub(super) struct Spec<'a> {
 #[serde(default)]
 pub(super) struct Canary<'a> {
     #[serde(borrow)]
-    pub(super) predictor: Option<Component<'a>>,
+    pub(super) predictor: Option<Box<Component<'a>>>,
 }
 
 /// Predictor, transformer or explainer: they share their fields, but for the names of the implementations.
@@ -121,29 +121,29 @@ pub(super) struct Canary<'a> {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Component<'a> {
     #[serde(borrow)]
-    pub(super) model: Option<Implementation<'a>>,
+    pub(super) model: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
-    pub(super) sklearn: Option<Implementation<'a>>,
+    pub(super) sklearn: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
-    pub(super) xgboost: Option<Implementation<'a>>,
+    pub(super) xgboost: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
-    pub(super) tensorflow: Option<Implementation<'a>>,
+    pub(super) tensorflow: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
-    pub(super) pytorch: Option<Implementation<'a>>,
+    pub(super) pytorch: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
-    pub(super) triton: Option<Implementation<'a>>,
+    pub(super) triton: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
-    pub(super) onnx: Option<Implementation<'a>>,
+    pub(super) onnx: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
-    pub(super) huggingface: Option<Implementation<'a>>,
+    pub(super) huggingface: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
-    pub(super) pmml: Option<Implementation<'a>>,
+    pub(super) pmml: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
-    pub(super) lightgbm: Option<Implementation<'a>>,
+    pub(super) lightgbm: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
-    pub(super) paddle: Option<Implementation<'a>>,
+    pub(super) paddle: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
-    pub(super) art: Option<Implementation<'a>>,
+    pub(super) art: Option<Box<Implementation<'a>>>,
     #[serde(borrow)]
     pub(super) containers: Option<Vec<Option<Container<'a>>>>,
     #[serde(borrow)]

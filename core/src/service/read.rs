@@ -25,11 +25,11 @@ pub(super) fn inference_service(json: &str) -> Result<Service<'_>, ParseError> {
         (Role::Transformer, "/spec/transformer", spec.transformer),
         (Role::Explainer, "/spec/explainer", spec.explainer),
     ] {
-        components.extend(component.map(|component| read_component(role, field.to_owned(), component)));
+        components.extend(component.map(|component| read_component(role, field.to_owned(), *component)));
     }
     for (index, entry) in spec.canary.into_iter().flatten().enumerate() {
         if let Some(component) = entry.and_then(|entry| entry.predictor) {
-            components.push(read_component(Role::Canary(index), format!("/spec/canary/{index}/predictor"), component));
+            components.push(read_component(Role::Canary(index), format!("/spec/canary/{index}/predictor"), *component));
         }
     }
     Ok(service(ServiceKind::InferenceService, object.metadata, components))
@@ -105,7 +105,7 @@ fn read_component(role: Role, at: String, mut component: raw::Component<'_>) -> 
     let implementation = match implementation {
         Some((field, implementation)) => {
             gpu |= implementation.resources.as_ref().is_some_and(has_gpu);
-            Some(read_implementation(field, pointer::child(&at, field), implementation, &mut models))
+            Some(read_implementation(field, pointer::child(&at, field), *implementation, &mut models))
         }
         None => read_custom(&at, containers, role, &mut models),
     };
