@@ -27,11 +27,10 @@ const STARTS: Duration = Duration::from_mins(2);
 pub(crate) fn network(node: bool) -> Result<()> {
     let ip = |words: &str| host::run(Command::new("ip").args(words.split_whitespace()));
     ip("link set lo up")?;
-    if node {
-        ip("link add cni0 type bridge")?;
-    } else {
-        ip("link add cni0 type dummy")?;
+    if !node {
+        return ip(&format!("address add {HOST}/32 dev lo"));
     }
+    ip("link add cni0 type bridge")?;
     ip(&format!("address add {HOST}/16 dev cni0"))?;
     ip("link set cni0 up")
 }
@@ -44,6 +43,7 @@ pub(crate) fn start(cache: &Cache, folder: &Path, processes: &Processes, node: b
     let key = certificates.join("service-accounts.key");
     let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     fs::write(&key, pair.serialize_pem())?;
+    fs::write(certificates.join("service-accounts.pub"), pair.public_key_pem())?;
     // Tokens need no secrecy here: nobody else is in this network.
     fs::write(certificates.join("tokens.csv"), "admin,admin,admin,system:masters\n")?;
 
@@ -82,7 +82,6 @@ pub(crate) fn start(cache: &Cache, folder: &Path, processes: &Processes, node: b
 
 fn api_server(kubernetes: &Path, certificates: &Path) -> Command {
     let mut command = Command::new(kubernetes.join("kube-apiserver"));
-    let key = certificates.join("service-accounts.key");
     command
         .args(["--etcd-servers", ETCD, "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=6443"])
         .arg("--cert-dir")
@@ -90,9 +89,9 @@ fn api_server(kubernetes: &Path, certificates: &Path) -> Command {
         .arg("--token-auth-file")
         .arg(certificates.join("tokens.csv"))
         .arg("--service-account-key-file")
-        .arg(&key)
+        .arg(certificates.join("service-accounts.pub"))
         .arg("--service-account-signing-key-file")
-        .arg(&key)
+        .arg(certificates.join("service-accounts.key"))
         .args(["--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.0.0.0/24"])
         // Without kube-proxy nothing routes a Service's address: the API server goes to the endpoints themselves.
         .args(["--authorization-mode=RBAC", "--allow-privileged", "--endpoint-reconciler-type=none", "--enable-aggregator-routing=true"]);

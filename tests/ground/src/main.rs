@@ -141,7 +141,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Env { which } => env(&cache, &which.name)?,
         Verb::Exec { which, what, command } => {
             let status = if sandbox::is_up(&cache, &which.name) {
-                sandbox::join(&cache, &which.name, &with_kubeconfig(&cache.runs().join(&which.name), command))?
+                sandbox::join(&cache, &which.name, &with_kubectl(&cache, &cache.runs().join(&which.name), command)?)?
             } else {
                 Cluster::prepare(&cache, what.options())?;
                 sandbox::enter(&cache, None, &inside(what, command)?)?
@@ -155,12 +155,14 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Inside { what, command } => {
             let folder = sandbox::inside().context("`inside` is for the ground's own namespaces")?;
             let _cluster = Cluster::start(&cache, &folder, what.options())?;
-            let Some((program, arguments)) = command.split_first() else {
+            if command.is_empty() {
                 loop {
                     std::thread::park();
                 }
-            };
-            let status = Command::new(program).args(arguments).env("KUBECONFIG", folder.join("kubeconfig")).status();
+            }
+            let command = with_kubectl(&cache, &folder, command)?;
+            let program = &command[0];
+            let status = Command::new(program).args(&command[1..]).status();
             return Ok(code(status.with_context(|| format!("can't run {}", program.display()))?));
         }
     }
@@ -175,10 +177,17 @@ fn inside(what: What, command: Vec<OsString>) -> Result<Vec<OsString>> {
     Ok(all)
 }
 
-fn with_kubeconfig(folder: &Path, command: Vec<OsString>) -> Vec<OsString> {
-    let mut variable = OsString::from("KUBECONFIG=");
-    variable.push(folder.join("kubeconfig"));
-    ["env".into(), variable].into_iter().chain(command).collect()
+/// The command with the cluster's own kubectl first on PATH, and its kubeconfig.
+fn with_kubectl(cache: &Cache, folder: &Path, command: Vec<OsString>) -> Result<Vec<OsString>> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths([Module::Kubernetes.build(cache)?].into_iter().chain(std::env::split_paths(&path)))?;
+    let set = |name: &str, value: &std::ffi::OsStr| {
+        let mut set = OsString::from(name);
+        set.push(value);
+        set
+    };
+    let variables = [OsString::from("env"), set("PATH=", &path), set("KUBECONFIG=", folder.join("kubeconfig").as_os_str())];
+    Ok(variables.into_iter().chain(command).collect())
 }
 
 fn up(cache: &Cache, which: &Which, what: What) -> Result<()> {
