@@ -17,7 +17,11 @@ pub struct Path(Vec<String>);
 impl Path {
     /// None where the text is no pointer, or the empty one.
     pub fn parse(pointer: &str) -> Option<Self> {
-        let segments = pointer.strip_prefix('/')?.split('/').map(unescape).collect::<Option<_>>()?;
+        let segments = pointer
+            .strip_prefix('/')?
+            .split('/')
+            .map(unescape)
+            .collect::<Option<_>>()?;
         Some(Self(segments))
     }
 
@@ -120,39 +124,7 @@ impl Document {
 
     /// What stands at a path.
     pub fn place(&self, path: &Path) -> Place {
-        self.place_of(path.segments())
-    }
-
-    fn place_of(&self, segments: &[String]) -> Place {
-        let mut at = 0..self.0.len();
-        let mut member = None;
-        for (depth, segment) in segments.iter().enumerate() {
-            let text = &self.0[at.clone()];
-            let found = match text.as_bytes().first() {
-                Some(b'{') => find_member(text, segment).map(|(key, value)| (Some(key), value)),
-                Some(b'[') => match find_element(text, segment) {
-                    Some(value) => Some((None, value)),
-                    None => return Place::Blocked,
-                },
-                _ => return Place::Blocked,
-            };
-            match found {
-                None => return Place::Missing { depth, parent: at, null: None },
-                Some((key, value)) => {
-                    let value = at.start + value.start..at.start + value.end;
-                    if &self.0[value.clone()] == "null" {
-                        // A null element can't be told from a list's other elements: leave it.
-                        if key.is_none() {
-                            return Place::Blocked;
-                        }
-                        return Place::Missing { depth, parent: at, null: Some(value) };
-                    }
-                    member = key.map(|key| at.start + key..value.end);
-                    at = value;
-                }
-            }
-        }
-        Place::Here { value: at, member }
+        place(&self.0, path.segments())
     }
 
     /// The JSON text at a path. None where there is nothing, or `null`.
@@ -161,7 +133,7 @@ impl Document {
     }
 
     fn get_of(&self, segments: &[String]) -> Option<&str> {
-        match self.place_of(segments) {
+        match place(&self.0, segments) {
             Place::Here { value, .. } => Some(&self.0[value]),
             _ => None,
         }
@@ -191,15 +163,35 @@ impl Document {
     /// Where a parent is there that is no object, or the path names an element of a list. Nothing is changed then.
     pub fn set(&mut self, path: &Path, value: &Value) -> Result<(), Blocked> {
         match self.place(path) {
-            Place::Here { value: range, member: Some(_) } => self.0.replace_range(range, &value.to_string()),
-            Place::Missing { depth, null: Some(range), .. } => {
-                self.0.replace_range(range, &nested(&path.segments()[depth + 1..], value).to_string());
+            Place::Here {
+                value: range,
+                member: Some(_),
+            } => self.0.replace_range(range, &value.to_string()),
+            Place::Missing {
+                depth,
+                null: Some(range),
+                ..
+            } => {
+                self.0
+                    .replace_range(range, &nested(&path.segments()[depth + 1..], value).to_string());
             }
-            Place::Missing { depth, parent, null: None } => {
+            Place::Missing {
+                depth,
+                parent,
+                null: None,
+            } => {
                 let segments = &path.segments()[depth..];
                 let open = parent.start + 1;
-                let comma = if self.0[open..].trim_start().starts_with('}') { "" } else { "," };
-                let member = format!("{}:{}{comma}", Value::from(segments[0].as_str()), nested(&segments[1..], value));
+                let comma = if self.0[open..].trim_start().starts_with('}') {
+                    ""
+                } else {
+                    ","
+                };
+                let member = format!(
+                    "{}:{}{comma}",
+                    Value::from(segments[0].as_str()),
+                    nested(&segments[1..], value)
+                );
                 self.0.insert_str(open, &member);
             }
             Place::Here { member: None, .. } | Place::Blocked => return Err(Blocked),
@@ -209,7 +201,12 @@ impl Document {
 
     /// Takes a member out. Says whether it was there; an element of a list stays.
     pub fn remove(&mut self, path: &Path) -> bool {
-        let Place::Here { member: Some(member), .. } = self.place(path) else { return false };
+        let Place::Here {
+            member: Some(member), ..
+        } = self.place(path)
+        else {
+            return false;
+        };
         let after = &self.0[member.end..];
         let next = after.trim_start();
         let range = if next.starts_with(',') {
@@ -229,7 +226,9 @@ impl Document {
         }
         let mut next = path.parent();
         while let Some(parent) = next.filter(&prunable) {
-            let empty = self.get(&parent).is_some_and(|text| text.starts_with('{') && text[1..].trim_start() == "}");
+            let empty = self
+                .get(&parent)
+                .is_some_and(|text| text.starts_with('{') && text[1..].trim_start() == "}");
             if !(empty && self.remove(&parent)) {
                 break;
             }
@@ -239,8 +238,53 @@ impl Document {
     }
 }
 
+/// What stands at a path of an object's text. Garbage has nothing anywhere.
+pub fn place(object: &str, segments: &[String]) -> Place {
+    let mut at = 0..object.len();
+    let mut member = None;
+    for (depth, segment) in segments.iter().enumerate() {
+        let text = &object[at.clone()];
+        let found = match text.as_bytes().first() {
+            Some(b'{') => find_member(text, segment).map(|(key, value)| (Some(key), value)),
+            Some(b'[') => match find_element(text, segment) {
+                Some(value) => Some((None, value)),
+                None => return Place::Blocked,
+            },
+            _ => return Place::Blocked,
+        };
+        match found {
+            None => {
+                return Place::Missing {
+                    depth,
+                    parent: at,
+                    null: None,
+                };
+            }
+            Some((key, value)) => {
+                let value = at.start + value.start..at.start + value.end;
+                if &object[value.clone()] == "null" {
+                    // A null element can't be told from a list's other elements: leave it.
+                    if key.is_none() {
+                        return Place::Blocked;
+                    }
+                    return Place::Missing {
+                        depth,
+                        parent: at,
+                        null: Some(value),
+                    };
+                }
+                member = key.map(|key| at.start + key..value.end);
+                at = value;
+            }
+        }
+    }
+    Place::Here { value: at, member }
+}
+
 fn nested(segments: &[String], value: &Value) -> Value {
-    segments.iter().rev().fold(value.clone(), |inner, segment| Value::Object([(segment.clone(), inner)].into_iter().collect()))
+    segments.iter().rev().fold(value.clone(), |inner, segment| {
+        Value::Object([(segment.clone(), inner)].into_iter().collect())
+    })
 }
 
 /// Offset of the key and range of the value, relative to `text`. Of two equal keys the last counts, as everywhere in serde_json and in Go.
@@ -274,9 +318,14 @@ fn find_element(text: &str, index: &str) -> Option<Range<usize>> {
         }
     }
     // RFC 6901: no leading zeros, no sign.
-    let wanted = index.parse().ok().filter(|wanted: &usize| wanted.to_string() == index)?;
+    let wanted = index
+        .parse()
+        .ok()
+        .filter(|wanted: &usize| wanted.to_string() == index)?;
     let mut found = None;
-    serde_json::Deserializer::from_str(text).deserialize_seq(Elements(wanted, &mut found)).ok()?;
+    serde_json::Deserializer::from_str(text)
+        .deserialize_seq(Elements(wanted, &mut found))
+        .ok()?;
     found.map(|value| offset(text, value))
 }
 

@@ -13,7 +13,10 @@ fn parsed(document: &Document) -> Value {
 
 #[test]
 fn pointers_are_parsed_as_rfc_6901_says() {
-    assert_eq!(path("/metadata/annotations/a.b~1c~0d").segments(), ["metadata", "annotations", "a.b/c~d"]);
+    assert_eq!(
+        path("/metadata/annotations/a.b~1c~0d").segments(),
+        ["metadata", "annotations", "a.b/c~d"]
+    );
     assert_eq!(path("/a~1b/~0").to_string(), "/a~1b/~0");
     assert_eq!(path("/").segments(), [""]);
     for bad in ["", "a", "/~", "/~2", "/a~"] {
@@ -32,7 +35,10 @@ fn only_objects_are_documents() {
 fn what_is_not_touched_stays_byte_for_byte() {
     let mut document = Document::new("{ \"a\" : 1.0,\n\t\"b\" : { \"c\" : [ 1e2 ] } }").unwrap();
     document.set(&path("/b/d/e"), &json!("x")).unwrap();
-    assert_eq!(document.as_str(), "{ \"a\" : 1.0,\n\t\"b\" : {\"d\":{\"e\":\"x\"}, \"c\" : [ 1e2 ] } }");
+    assert_eq!(
+        document.as_str(),
+        "{ \"a\" : 1.0,\n\t\"b\" : {\"d\":{\"e\":\"x\"}, \"c\" : [ 1e2 ] } }"
+    );
     assert!(document.remove(&path("/b/d")));
     assert!(document.remove(&path("/a")));
     assert_eq!(document.as_str(), "{ \n\t\"b\" : { \"c\" : [ 1e2 ] } }");
@@ -75,7 +81,12 @@ fn emptied_parents_go_as_far_as_they_may() {
 
 /// Objects as JSON knows them, with keys that need escapes in pointers and in strings.
 fn object() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i32>().prop_map(Value::from), key().prop_map(Value::from)];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        key().prop_map(Value::from)
+    ];
     let tree = leaf.prop_recursive(4, 32, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
@@ -86,7 +97,17 @@ fn object() -> impl Strategy<Value = Value> {
 }
 
 fn key() -> impl Strategy<Value = String> {
-    prop_oneof![Just("a"), Just("b"), Just("0"), Just("x/y"), Just("~"), Just("\"q\\"), Just("ü\n"), Just("")].prop_map(str::to_owned)
+    prop_oneof![
+        Just("a"),
+        Just("b"),
+        Just("0"),
+        Just("x/y"),
+        Just("~"),
+        Just("\"q\\"),
+        Just("ü\n"),
+        Just("")
+    ]
+    .prop_map(str::to_owned)
 }
 
 /// What `set` means, on a tree.

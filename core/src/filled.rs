@@ -14,8 +14,18 @@ use crate::document::{Document, NotAnObject, Path};
 pub const ANNOTATION: &str = "tidewaiter.dev/filled";
 
 /// The fields of a predictor that KServe's defaulter rewrites into `model` (v1beta1 `PredictorSpec`, v0.15 to v0.20).
-const FRAMEWORKS: [&str; 10] =
-    ["sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle"];
+const FRAMEWORKS: [&str; 10] = [
+    "sklearn",
+    "xgboost",
+    "tensorflow",
+    "pytorch",
+    "triton",
+    "onnx",
+    "huggingface",
+    "pmml",
+    "lightgbm",
+    "paddle",
+];
 
 /// Where the record is.
 pub fn annotation_path() -> Path {
@@ -61,7 +71,15 @@ impl Record {
     /// A record of what is filled in and what is withheld. Paths must be canonical.
     pub fn new<'a>(filled: impl IntoIterator<Item = (&'a Path, &'a Value)>, withheld: &BTreeSet<Path>) -> Self {
         let withheld = withheld.iter().map(|path| (path.clone(), None));
-        Self(withheld.chain(filled.into_iter().map(|(path, value)| (path.clone(), Some(value.clone())))).collect())
+        Self(
+            withheld
+                .chain(
+                    filled
+                        .into_iter()
+                        .map(|(path, value)| (path.clone(), Some(value.clone()))),
+                )
+                .collect(),
+        )
     }
 
     /// Whether nothing is on it.
@@ -88,7 +106,9 @@ pub fn canonical(path: &Path) -> Path {
 
 /// The canonical path as this object has it: under the framework's name where the object still says that.
 pub fn physical(path: &Path, object: &Document) -> Path {
-    let Some(at) = implementation(path, |name| name == "model") else { return path.clone() };
+    let Some(at) = implementation(path, |name| name == "model") else {
+        return path.clone();
+    };
     let predictor = Path::new(&path.segments()[..at]);
     let keys = predictor.map(|predictor| object.keys(&predictor)).unwrap_or_default();
     if keys.iter().any(|key| key == "model") {
@@ -112,7 +132,11 @@ fn implementation(path: &Path, is: impl Fn(&str) -> bool) -> Option<usize> {
 }
 
 fn renamed(path: &Path, at: usize, name: &str) -> Path {
-    let segments = path.segments().iter().enumerate().map(|(index, segment)| if index == at { name } else { segment });
+    let segments = path
+        .segments()
+        .iter()
+        .enumerate()
+        .map(|(index, segment)| if index == at { name } else { segment });
     Path::new(segments).unwrap_or_else(|| path.clone())
 }
 
@@ -175,7 +199,10 @@ pub fn strip(object: &str, old: Option<&str>) -> Result<Stripped, NotAnObject> {
         if component_gone(&place, &object) {
             continue;
         }
-        let before = old.as_ref().zip(old_record.0.get(path)).map(|(old, entry)| standing(path, entry.as_ref(), old));
+        let before = old
+            .as_ref()
+            .zip(old_record.0.get(path))
+            .map(|(old, entry)| standing(path, entry.as_ref(), old));
         let here = object.value(&place);
         let claimed = match (record.0.get(path), &before) {
             (Some(entry), _) => entry.as_ref(),
@@ -195,13 +222,23 @@ pub fn strip(object: &str, old: Option<&str>) -> Result<Stripped, NotAnObject> {
         }
         if let Some(value) = claimed {
             let vouched = matches!(&before, Some(Standing::Ours(before)) if before == value);
-            filled.insert(path.clone(), Filled { value: value.clone(), vouched });
+            filled.insert(
+                path.clone(),
+                Filled {
+                    value: value.clone(),
+                    vouched,
+                },
+            );
         }
     }
     for place in ours {
         object.remove_pruning(&place, prunable);
     }
-    Ok(Stripped { object, filled, withheld })
+    Ok(Stripped {
+        object,
+        filled,
+        withheld,
+    })
 }
 
 fn document(text: &str) -> Result<Document, NotAnObject> {

@@ -15,11 +15,16 @@ fn path(pointer: &str) -> Path {
 /// A service with this record and this `model`.
 fn service(record: Option<Value>, implementation: &str, model: Value) -> String {
     let annotations = record.map_or(json!({}), |record| json!({ ANNOTATION: record.to_string() }));
-    json!({"metadata": {"name": "fraud", "annotations": annotations}, "spec": {"predictor": {implementation: model}}}).to_string()
+    json!({"metadata": {"name": "fraud", "annotations": annotations}, "spec": {"predictor": {implementation: model}}})
+        .to_string()
 }
 
 fn filled(stripped: &Stripped) -> Vec<(String, Value, bool)> {
-    stripped.filled.iter().map(|(path, Filled { value, vouched })| (path.to_string(), value.clone(), *vouched)).collect()
+    stripped
+        .filled
+        .iter()
+        .map(|(path, Filled { value, vouched })| (path.to_string(), value.clone(), *vouched))
+        .collect()
 }
 
 fn withheld(stripped: &Stripped) -> Vec<String> {
@@ -32,7 +37,11 @@ fn pin(value: &str, vouched: bool) -> Vec<(String, Value, bool)> {
 
 #[test]
 fn same_value_is_ours() {
-    let object = service(Some(json!({PIN: "1.7.1"})), "model", json!({"runtimeVersion": "1.7.1", "storageUri": "s3://b"}));
+    let object = service(
+        Some(json!({PIN: "1.7.1"})),
+        "model",
+        json!({"runtimeVersion": "1.7.1", "storageUri": "s3://b"}),
+    );
     let stripped = strip(&object, None).unwrap();
     assert_eq!(filled(&stripped), pin("1.7.1", false));
     assert_eq!(
@@ -88,7 +97,11 @@ fn a_bare_manifest_of_the_old_shape_meets_a_stored_one_of_the_new() {
     let old = service(Some(json!({PIN: "1.7.1"})), "model", json!({"runtimeVersion": "1.7.1"}));
     assert_eq!(filled(&strip(&bare, Some(&old)).unwrap()), pin("1.7.1", true));
 
-    let filled_in = service(Some(json!({PIN: "1.7.1"})), "sklearn", json!({"runtimeVersion": "1.7.1"}));
+    let filled_in = service(
+        Some(json!({PIN: "1.7.1"})),
+        "sklearn",
+        json!({"runtimeVersion": "1.7.1"}),
+    );
     let stripped = strip(&filled_in, None).unwrap();
     assert_eq!(filled(&stripped), pin("1.7.1", false));
     assert_eq!(stripped.object.get(&path("/spec/predictor/sklearn")), Some("{}"));
@@ -118,9 +131,15 @@ fn garbage_is_no_record() {
 #[test]
 fn managed_fields_are_nobodys_word() {
     let object = r#"{"metadata":{"managedFields":[{"manager":"kubectl"}],"name":"fraud"}}"#;
-    assert_eq!(strip(object, None).unwrap().object.as_str(), r#"{"metadata":{"name":"fraud"}}"#);
+    assert_eq!(
+        strip(object, None).unwrap().object.as_str(),
+        r#"{"metadata":{"name":"fraud"}}"#
+    );
     let last = r#"{"metadata":{"name":"fraud", "managedFields" : []}}"#;
-    assert_eq!(strip(last, None).unwrap().object.as_str(), r#"{"metadata":{"name":"fraud"}}"#);
+    assert_eq!(
+        strip(last, None).unwrap().object.as_str(),
+        r#"{"metadata":{"name":"fraud"}}"#
+    );
 }
 
 #[test]
@@ -129,19 +148,43 @@ fn emptied_parents_go_components_stay() {
     let object = json!({"metadata": {"annotations": {ANNOTATION: record.to_string()}},
         "spec": {"predictor": {"model": {"storage": {"key": "minio"}}, "serviceAccountName": "sa"}}});
     let stripped = strip(&object.to_string(), None).unwrap();
-    assert_eq!(stripped.object.as_str(), r#"{"metadata":{},"spec":{"predictor":{"model":{}}}}"#);
+    assert_eq!(
+        stripped.object.as_str(),
+        r#"{"metadata":{},"spec":{"predictor":{"model":{}}}}"#
+    );
 }
 
 #[test]
 fn canonical_paths_and_back() {
     let old = Document::new(r#"{"spec":{"predictor":{"xgboost":{}},"canary":[{"predictor":{"model":{}}}]}}"#).unwrap();
-    let both = |pointer: &str| (canonical(&path(pointer)).to_string(), physical(&canonical(&path(pointer)), &old).to_string());
+    let both = |pointer: &str| {
+        (
+            canonical(&path(pointer)).to_string(),
+            physical(&canonical(&path(pointer)), &old).to_string(),
+        )
+    };
     let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-    assert_eq!(both("/spec/predictor/xgboost/x"), pair("/spec/predictor/model/x", "/spec/predictor/xgboost/x"));
-    assert_eq!(both("/spec/predictor/model/x"), pair("/spec/predictor/model/x", "/spec/predictor/xgboost/x"));
-    assert_eq!(both("/spec/canary/0/predictor/model/x"), pair("/spec/canary/0/predictor/model/x", "/spec/canary/0/predictor/model/x"));
-    assert_eq!(both("/spec/transformer/sklearn"), pair("/spec/transformer/sklearn", "/spec/transformer/sklearn"));
-    assert!(fillable(&path("/metadata/labels/a")) && !fillable(&annotation_path()) && !fillable(&path("/metadata/annotations")));
+    assert_eq!(
+        both("/spec/predictor/xgboost/x"),
+        pair("/spec/predictor/model/x", "/spec/predictor/xgboost/x")
+    );
+    assert_eq!(
+        both("/spec/predictor/model/x"),
+        pair("/spec/predictor/model/x", "/spec/predictor/xgboost/x")
+    );
+    assert_eq!(
+        both("/spec/canary/0/predictor/model/x"),
+        pair("/spec/canary/0/predictor/model/x", "/spec/canary/0/predictor/model/x")
+    );
+    assert_eq!(
+        both("/spec/transformer/sklearn"),
+        pair("/spec/transformer/sklearn", "/spec/transformer/sklearn")
+    );
+    assert!(
+        fillable(&path("/metadata/labels/a"))
+            && !fillable(&annotation_path())
+            && !fillable(&path("/metadata/annotations"))
+    );
 }
 
 /// Places that policies fill, none below another.

@@ -42,10 +42,25 @@ fn main() {
 fn run() -> Result<(), String> {
     let out = PathBuf::from(var("OUT_DIR")?);
     let here = PathBuf::from(var("CARGO_MANIFEST_DIR")?);
-    let root = here.ancestors().nth(2).ok_or("policies/builtin is not inside its workspace")?;
+    let root = here
+        .ancestors()
+        .nth(2)
+        .ok_or("policies/builtin is not inside its workspace")?;
 
-    let watched = ["Cargo.toml", "Cargo.lock", "core/Cargo.toml", "core/src", "core/data", "policies/wit", "policies/sdk"];
-    for path in watched.map(|path| root.join(path)).iter().chain(&POLICIES.map(|name| here.join(name))) {
+    let watched = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "core/Cargo.toml",
+        "core/src",
+        "core/data",
+        "policies/wit",
+        "policies/sdk",
+    ];
+    for path in watched
+        .map(|path| root.join(path))
+        .iter()
+        .chain(&POLICIES.map(|name| here.join(name)))
+    {
         if path.exists() {
             println!("cargo::rerun-if-changed={}", path.display());
         }
@@ -57,10 +72,17 @@ fn run() -> Result<(), String> {
 
     let mut table = String::from("&[\n");
     for name in POLICIES {
-        let module = target_dir.join(TARGET).join("policy").join(format!("{}.wasm", name.replace('-', "_")));
+        let module = target_dir
+            .join(TARGET)
+            .join("policy")
+            .join(format!("{}.wasm", name.replace('-', "_")));
         let component = out.join(format!("{name}.wasm"));
         fs::write(&component, componentize(&module)?).map_err(|error| format!("{}: {error}", component.display()))?;
-        let _ = writeln!(table, "    Builtin {{ name: {name:?}, component: include_bytes!({:?}) }},", component.display().to_string());
+        let _ = writeln!(
+            table,
+            "    Builtin {{ name: {name:?}, component: include_bytes!({:?}) }},",
+            component.display().to_string()
+        );
     }
     table.push(']');
     let path = out.join("policies.rs");
@@ -69,7 +91,10 @@ fn run() -> Result<(), String> {
 
 /// Beside `debug` and `release` in the folder that cargo marked as its own; with an unusual layout, inside `OUT_DIR`.
 fn own_target_dir(out: &Path) -> PathBuf {
-    out.ancestors().find(|path| path.join("CACHEDIR.TAG").exists()).unwrap_or(out).join("policies")
+    out.ancestors()
+        .find(|path| path.join("CACHEDIR.TAG").exists())
+        .unwrap_or(out)
+        .join("policies")
 }
 
 fn compile(root: &Path, target_dir: &Path) -> Result<(), String> {
@@ -77,8 +102,16 @@ fn compile(root: &Path, target_dir: &Path) -> Result<(), String> {
     let mut cargo = Command::new(var("CARGO")?);
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        let outer = ["CARGO", "RUST", "CLIPPY"].iter().any(|prefix| name.starts_with(prefix));
-        let kept = KEPT.iter().any(|kept| if kept.ends_with('_') { name.starts_with(kept) } else { name == *kept });
+        let outer = ["CARGO", "RUST", "CLIPPY"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
+        let kept = KEPT.iter().any(|kept| {
+            if kept.ends_with('_') {
+                name.starts_with(kept)
+            } else {
+                name == *kept
+            }
+        });
         if outer && !kept {
             cargo.env_remove(name);
         }
@@ -86,7 +119,16 @@ fn compile(root: &Path, target_dir: &Path) -> Result<(), String> {
     cargo
         .current_dir(root)
         .env("CARGO_ENCODED_RUSTFLAGS", format!("-Clink-arg=-zstack-size={STACK}"))
-        .args(["build", "--lib", "--locked", "--profile", "policy", "--target", TARGET, "--target-dir"])
+        .args([
+            "build",
+            "--lib",
+            "--locked",
+            "--profile",
+            "policy",
+            "--target",
+            TARGET,
+            "--target-dir",
+        ])
         .arg(target_dir);
     for name in POLICIES {
         cargo.args(["--package", name]);
@@ -94,11 +136,16 @@ fn compile(root: &Path, target_dir: &Path) -> Result<(), String> {
     if env::var_os("CARGO_NET_OFFLINE").is_some_and(|value| value == "true") {
         cargo.arg("--offline");
     }
-    let output = cargo.output().map_err(|error| format!("cargo can't be started to compile the built-in policies: {error}"))?;
+    let output = cargo
+        .output()
+        .map_err(|error| format!("cargo can't be started to compile the built-in policies: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("the built-in policies don't compile for {TARGET}:\n{}", String::from_utf8_lossy(&output.stderr)))
+    Err(format!(
+        "the built-in policies don't compile for {TARGET}:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    ))
 }
 
 /// Without its standard library rustc's own message is `can't find crate for core`, once for each crate.
@@ -110,7 +157,9 @@ fn require_target() -> Result<(), String> {
     if Path::new(String::from_utf8_lossy(&output.stdout).trim()).exists() {
         return Ok(());
     }
-    Err(format!("the Rust target {TARGET} is not installed, and the built-in policies are compiled for it; run `rustup target add {TARGET}`"))
+    Err(format!(
+        "the Rust target {TARGET} is not installed, and the built-in policies are compiled for it; run `rustup target add {TARGET}`"
+    ))
 }
 
 fn componentize(module: &Path) -> Result<Vec<u8>, String> {

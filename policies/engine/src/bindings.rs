@@ -4,6 +4,6 @@
 wasmtime::component::bindgen!({
     path: "../wit",
     world: "policy",
-    imports: { default: async },
+    imports: { default: async | trappable },
     exports: { default: async },
 });

@@ -1,5 +1,30 @@
 //! Loads, checks, compiles, caches and runs admission policies. Knows nothing of HTTP or Kubernetes.
+//!
+//! ```text
+//! Engine::load   component ─▶ imports within the grants? exports of the contract? settings usable? ─▶ LoadedPolicy
+//! untouched      leaving, standing still, ignored? ─▶ nothing to do
+//! review         strip what is ours ─▶ each policy on a fresh instance ─▶ merge fills ─▶ JSON Patch, warnings, effects
+//! ```
 
 mod bindings;
+mod cache;
+mod engine;
+mod failure;
+mod host;
+mod lines;
+mod load;
+mod merge;
 pub mod outcome;
+mod patch;
+mod review;
+mod run;
+mod ticker;
+mod untouched;
 pub mod world;
+
+pub use engine::{Engine, EngineError, Options};
+pub use failure::Failure;
+pub use load::{Description, LoadError, LoadedPolicy, PolicySpec};
+pub use review::review;
+pub use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Limits, Mode};
+pub use untouched::{Untouched, untouched};

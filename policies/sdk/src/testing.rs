@@ -107,7 +107,11 @@ impl World {
     /// What `brought_credentials` answers for exactly these names. Else it is [`Brought::Nothing`].
     #[must_use]
     pub fn brought(self, service_account: Option<&str>, secret: Option<&str>, brought: Brought) -> Self {
-        self.with(|inner| inner.brought.push((service_account.map(str::to_owned), secret.map(str::to_owned), brought)))
+        self.with(|inner| {
+            inner
+                .brought
+                .push((service_account.map(str::to_owned), secret.map(str::to_owned), brought))
+        })
     }
 
     /// An object in a store. It can be read only where its URI resolves to a served one, as in the real world.
@@ -130,7 +134,11 @@ impl World {
     /// only who asks without one, as in KServe.
     #[must_use]
     pub fn runtime(self, format: &str, version: Option<&str>, runtime: Runtime) -> Self {
-        self.with(|inner| inner.runtimes.push((format.to_owned(), version.map(str::to_owned), runtime)))
+        self.with(|inner| {
+            inner
+                .runtimes
+                .push((format.to_owned(), version.map(str::to_owned), runtime))
+        })
     }
 
     /// A release of an image, oldest first: its tag, its Python and the exact versions of packages in it.
@@ -138,9 +146,20 @@ impl World {
     pub fn release(self, repository: &str, tag: &str, python: &str, packages: &[(&str, &str)]) -> Self {
         let packages = packages
             .iter()
-            .map(|(name, version)| PackageVersion { name: (*name).to_owned(), version: (*version).to_owned(), exact: true })
+            .map(|(name, version)| PackageVersion {
+                name: (*name).to_owned(),
+                version: (*version).to_owned(),
+                exact: true,
+            })
             .collect();
-        self.release_as(repository, Release { tag: tag.to_owned(), python: python.to_owned(), packages })
+        self.release_as(
+            repository,
+            Release {
+                tag: tag.to_owned(),
+                python: python.to_owned(),
+                packages,
+            },
+        )
     }
 
     /// A release of an image with packages that are not known exactly.
@@ -152,7 +171,12 @@ impl World {
     /// A label of the object's namespace.
     #[must_use]
     pub fn namespace_label(self, key: &str, value: &str) -> Self {
-        self.with(|inner| inner.labels.push(Label { key: key.to_owned(), value: value.to_owned() }))
+        self.with(|inner| {
+            inner.labels.push(Label {
+                key: key.to_owned(),
+                value: value.to_owned(),
+            })
+        })
     }
 
     /// An architecture of the cluster's nodes.
@@ -218,13 +242,18 @@ impl Inner {
         }
         match self.resolution(uri) {
             Resolution::Served(_) | Resolution::OwnSecret(_) => Ok(()),
-            _ => Err(Error::Unserved(format!("no StorageBackend serves {uri} for this namespace"))),
+            _ => Err(Error::Unserved(format!(
+                "no StorageBackend serves {uri} for this namespace"
+            ))),
         }
     }
 }
 
 fn longest<'a, T>(map: &'a BTreeMap<String, T>, uri: &str) -> Option<&'a T> {
-    map.iter().filter(|(prefix, _)| uri.starts_with(prefix.as_str())).max_by_key(|(prefix, _)| prefix.len()).map(|(_, value)| value)
+    map.iter()
+        .filter(|(prefix, _)| uri.starts_with(prefix.as_str()))
+        .max_by_key(|(prefix, _)| prefix.len())
+        .map(|(_, value)| value)
 }
 
 /// An S3 backend of this name that delivers by annotation: Secret and `ServiceAccount` `tidewaiter-<name>`, KServe's default annotation.
@@ -256,7 +285,13 @@ pub fn runtime(name: &str, repository: &str, tag: &str, protocols: &[&str]) -> R
 /// The request that creates this object. Kind, API version, name and namespace are the object's own; without one, those of an
 /// `InferenceService` `fraud` in `team-a`.
 pub fn create(object: &Value) -> Request {
-    let text = |pointer: &str, default: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or(default).to_owned();
+    let text = |pointer: &str, default: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or(default)
+            .to_owned()
+    };
     Request {
         operation: Operation::Create,
         api_version: text("/apiVersion", "serving.kserve.io/v1beta1"),
@@ -274,7 +309,11 @@ pub fn create(object: &Value) -> Request {
 
 /// The request that updates `old` to this object. `filled` and `withheld` are for the test to set: here the engine doesn't run.
 pub fn update(object: &Value, old: &Value) -> Request {
-    Request { operation: Operation::Update, old_object: Some(old.to_string()), ..create(object) }
+    Request {
+        operation: Operation::Update,
+        old_object: Some(old.to_string()),
+        ..create(object)
+    }
 }
 
 /// Where the functions of [`crate::storage`] and the others end natively.
@@ -300,7 +339,10 @@ pub(crate) mod host {
             asked(
                 |calls| calls.brought_credentials += 1,
                 |world| {
-                    let told = world.brought.iter().find(|(a, s, _)| a.as_deref() == service_account && s.as_deref() == secret);
+                    let told = world
+                        .brought
+                        .iter()
+                        .find(|(a, s, _)| a.as_deref() == service_account && s.as_deref() == secret);
                     told.map_or(Brought::Nothing, |(_, _, brought)| brought.clone())
                 },
             )
@@ -312,7 +354,10 @@ pub(crate) mod host {
                 |world| {
                     world.reachable(uri)?;
                     let bytes = world.objects.get(uri).ok_or(Error::NotFound)?;
-                    Ok(ObjectInfo { path: String::new(), size: bytes.len() as u64 })
+                    Ok(ObjectInfo {
+                        path: String::new(),
+                        size: bytes.len() as u64,
+                    })
                 },
             )
         }
@@ -327,7 +372,10 @@ pub(crate) mod host {
                         .objects
                         .range(folder.clone()..)
                         .map_while(|(uri, bytes)| Some((uri.strip_prefix(&folder)?, bytes)))
-                        .map(|(path, bytes)| ObjectInfo { path: path.to_owned(), size: bytes.len() as u64 })
+                        .map(|(path, bytes)| ObjectInfo {
+                            path: path.to_owned(),
+                            size: bytes.len() as u64,
+                        })
                         .collect();
                     let limit = limit.min(LIST_LIMIT) as usize;
                     let truncated = objects.len() > limit;
@@ -365,7 +413,12 @@ pub(crate) mod host {
                     let supports = |told: &&(String, Option<String>, Runtime)| {
                         told.0 == format && (version.is_none() || told.1.as_deref() == version)
                     };
-                    world.runtimes.iter().filter(supports).map(|(_, _, runtime)| runtime.clone()).collect()
+                    world
+                        .runtimes
+                        .iter()
+                        .filter(supports)
+                        .map(|(_, _, runtime)| runtime.clone())
+                        .collect()
                 },
             )
         }
@@ -373,7 +426,13 @@ pub(crate) mod host {
         pub(crate) fn named(name: &str) -> Option<Runtime> {
             asked(
                 |calls| calls.named += 1,
-                |world| world.runtimes.iter().find(|(_, _, runtime)| runtime.name == name).map(|(_, _, runtime)| runtime.clone()),
+                |world| {
+                    world
+                        .runtimes
+                        .iter()
+                        .find(|(_, _, runtime)| runtime.name == name)
+                        .map(|(_, _, runtime)| runtime.clone())
+                },
             )
         }
 
@@ -405,7 +464,10 @@ pub(crate) mod host {
 
         pub(crate) fn get_object(api_version: &str, kind: &str, name: &str) -> Result<Option<String>, String> {
             let key = (api_version.to_owned(), kind.to_owned(), name.to_owned());
-            asked(|calls| calls.cluster += 1, |world| Ok(world.cluster_objects.get(&key).cloned()))
+            asked(
+                |calls| calls.cluster += 1,
+                |world| Ok(world.cluster_objects.get(&key).cloned()),
+            )
         }
     }
 
@@ -414,7 +476,10 @@ pub(crate) mod host {
         use super::asked;
 
         pub(crate) fn write(level: Level, message: &str) {
-            asked(|calls| calls.log += 1, |world| world.lines.borrow_mut().push((level, message.to_owned())));
+            asked(
+                |calls| calls.log += 1,
+                |world| world.lines.borrow_mut().push((level, message.to_owned())),
+            );
         }
     }
 }

@@ -3,14 +3,23 @@ use crate::{Credentials, Delivery, Denial, Effect, Entry, Fill, Value, Verdict};
 impl Verdict {
     /// Admits the object and says nothing. Go on with [`fill`](Self::fill), [`warn`](Self::warn) and the others.
     pub fn admit() -> Self {
-        Self { denial: None, fills: Vec::new(), warnings: Vec::new(), effects: Vec::new() }
+        Self {
+            denial: None,
+            fills: Vec::new(),
+            warnings: Vec::new(),
+            effects: Vec::new(),
+        }
     }
 
     /// Fills in a value where the user left a place empty. `path` is a JSON Pointer to a member of an object (missing parents are made);
     /// `reason` is for the user, at most 90 characters, without the value. A fill over a value of the user is dropped, with a warning.
     #[must_use]
     pub fn fill(mut self, path: impl Into<String>, value: impl Into<Value>, reason: impl Into<String>) -> Self {
-        self.fills.push(Fill { path: path.into(), value: value.into().to_string(), reason: reason.into() });
+        self.fills.push(Fill {
+            path: path.into(),
+            value: value.into().to_string(),
+            reason: reason.into(),
+        });
         self
     }
 
@@ -36,7 +45,10 @@ impl Verdict {
     /// Asks for a backend's credentials in the object's namespace. Asking twice is asking once.
     #[must_use]
     pub fn credentials(mut self, backend: impl Into<String>, delivery: Delivery) -> Self {
-        let effect = Effect::Credentials(Credentials { backend: backend.into(), delivery });
+        let effect = Effect::Credentials(Credentials {
+            backend: backend.into(),
+            delivery,
+        });
         if !self.effects.contains(&effect) {
             self.effects.push(effect);
         }

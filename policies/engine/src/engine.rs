@@ -1,0 +1,115 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::bindings::Policy;
+use crate::cache::Cache;
+use crate::host::State;
+use crate::ticker::Ticker;
+
+/// Guest code may use this much of a fiber's stack. Wasm that recurses deeper traps.
+const WASM_STACK: usize = 256 << 10;
+/// A fiber also carries the host's calls, down to the TLS of a store's client. Only pages that were used cost memory.
+const FIBER_STACK: usize = 1 << 20;
+/// Of a linear memory, kept for the next instance instead of being given back to the kernel: zeroing these costs less than faulting them in.
+const KEEP_RESIDENT: usize = 128 << 10;
+/// The most that a policy's `limits` may ask for (1,024 MiB) has to fit into a slot. Slots are address space, not memory.
+const MEMORY_MAX: usize = 1 << 30;
+/// Components made by other toolchains consist of several core modules, with several tables.
+const PARTS: u32 = 8;
+
+/// How an engine is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where compiled policies are kept for the next start. None: they are compiled at each start. The folder is made where it is missing.
+    pub cache_dir: Option<PathBuf>,
+    /// Policies that run at the same time; the next one waits. Default: 128.
+    pub max_concurrent: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            max_concurrent: 128,
+        }
+    }
+}
+
+/// No engine can be made on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("the WebAssembly engine can't start: {0}; it needs an address space that is not limited (ulimit -v)")]
+pub struct EngineError(String);
+
+/// Compiles and runs policies. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(pub(crate) Arc<Shared>);
+
+/// What policies share.
+pub(crate) struct Shared {
+    pub(crate) engine: wasmtime::Engine,
+    pub(crate) linker: Linker<State>,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) slots: Semaphore,
+    pub(crate) ticker: Ticker,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("cache", &self.0.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// # Errors
+    /// Where the machine can't give the address space for instances.
+    pub fn new(options: Options) -> Result<Self, EngineError> {
+        let error = |error: wasmtime::Error| EngineError(format!("{error:#}"));
+        let engine = wasmtime::Engine::new(&config(options.max_concurrent)).map_err(error)?;
+        let mut linker = Linker::new(&engine);
+        Policy::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(error)?;
+        Ok(Self(Arc::new(Shared {
+            ticker: Ticker::new(&engine),
+            cache: options.cache_dir.and_then(|dir| Cache::open(dir, &engine)),
+            slots: Semaphore::new(options.max_concurrent.max(1) as usize),
+            engine,
+            linker,
+        })))
+    }
+}
+
+fn config(max_concurrent: u32) -> Config {
+    let instances = max_concurrent.max(1);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_stacks(instances)
+        .total_core_instances(instances * PARTS)
+        .total_memories(instances * 2)
+        .total_tables(instances * PARTS)
+        .max_memories_per_module(1)
+        .max_memory_size(MEMORY_MAX)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(4 << 10)
+        // What was used at a time of many reviews at once is given back when it is quiet.
+        .max_unused_warm_slots(16);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(FIBER_STACK)
+        .memory_init_cow(true)
+        // The same request, settings and answers give the same verdict, on every machine.
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        // A trap's message is for an admin: no backtrace, and no tables for one in memory.
+        .wasm_backtrace_max_frames(None)
+        .generate_address_map(false);
+    config
+}

@@ -1,0 +1,24 @@
+use std::time::Duration;
+
+/// A policy failed: it gave no verdict, or one that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Its own running time, without host calls, is over its limit.
+    #[error("ran for more than {} ms", .0.as_millis())]
+    Time(Duration),
+    /// The review's budget was spent while it ran, host calls included.
+    #[error("the review's time was over before it answered")]
+    Budget,
+    /// It wanted more memory than its limit, in MiB.
+    #[error("wanted more than {0} MiB of memory")]
+    Memory(u32),
+    /// It trapped.
+    #[error("trapped: {0}")]
+    Trap(String),
+    /// Its verdict breaks the contract.
+    #[error("gave a verdict that can't be used: {0}")]
+    Verdict(String),
+    /// It could not be started.
+    #[error("could not be started: {0}")]
+    Start(String),
+}

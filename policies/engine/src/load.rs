@@ -1,0 +1,209 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Limits, Mode};
+use wasmtime::component::Component;
+
+use crate::bindings::{PolicyPre, tidewaiter};
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::host::State;
+use crate::run;
+
+/// The contract as it stands in imports: package and version.
+const PACKAGE: &str = "tidewaiter:policy/";
+const VERSION: &str = "@0.1.";
+/// For each of the two calls at load, beside the policy's own limit: a stop for one that does nothing but wait for a free slot.
+const LOAD_BUDGET: Duration = Duration::from_secs(30);
+
+/// A policy to load.
+#[derive(Clone, Debug)]
+pub struct PolicySpec {
+    /// The WasmPolicy's name: it is the one that users and admins read.
+    pub name: String,
+    /// The component's bytes.
+    pub component: Bytes,
+    /// Settings; null is none.
+    pub settings: Value,
+    /// What it may import.
+    pub capabilities: Vec<Capability>,
+    /// What one run may take.
+    pub limits: Limits,
+    /// What its failure means.
+    pub failure: FailurePolicy,
+    /// Whether its fills and denials count.
+    pub mode: Mode,
+}
+
+/// Why a policy can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The bytes are a core module.
+    #[error("the policy is a core WebAssembly module, not a component; make one of it with `wasm-tools component new`")]
+    CoreModule,
+    /// The bytes are something else.
+    #[error("the policy is no WebAssembly component: its first bytes are not those of one")]
+    NotAComponent,
+    /// It doesn't compile.
+    #[error("the policy doesn't compile: {0}")]
+    Compile(String),
+    /// It imports an interface of the contract that it wasn't granted.
+    #[error(
+        "the policy imports {import}, which it is not granted; add `{capability}` to its capabilities, or use another policy"
+    )]
+    NotGranted {
+        /// The import's full name.
+        import: String,
+        /// What to grant.
+        capability: &'static str,
+    },
+    /// It imports something that isn't in the contract.
+    #[error("the policy imports {0}, which is not in the contract tidewaiter:policy@0.1.0; there is no WASI here")]
+    UnknownImport(String),
+    /// It doesn't export what the contract says.
+    #[error("the policy doesn't fit the contract tidewaiter:policy@0.1.0: {0}")]
+    Contract(String),
+    /// It failed when it was asked what it is, or whether its settings can be used.
+    #[error("the policy {0} when it was loaded")]
+    Failed(Failure),
+    /// It refuses its settings.
+    #[error("the policy refuses its settings: {0}")]
+    Settings(String),
+}
+
+/// A policy that can review. Cheap to clone.
+#[derive(Clone)]
+pub struct LoadedPolicy(pub(crate) Arc<Loaded>);
+
+pub(crate) struct Loaded {
+    pub(crate) engine: Engine,
+    pub(crate) name: Arc<str>,
+    pub(crate) pre: PolicyPre<State>,
+    /// JSON text.
+    pub(crate) settings: String,
+    pub(crate) limits: Limits,
+    pub(crate) failure: FailurePolicy,
+    pub(crate) mode: Mode,
+    description: Option<Description>,
+}
+
+pub use tidewaiter::policy::types::Description;
+
+impl LoadedPolicy {
+    /// The WasmPolicy's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.0.name
+    }
+
+    /// What the policy says of itself.
+    pub fn description(&self) -> Option<&Description> {
+        self.0.description.as_ref()
+    }
+}
+
+impl fmt::Debug for LoadedPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedPolicy")
+            .field("name", &self.0.name)
+            .field("mode", &self.0.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Compiles a policy (or takes it from the cache), checks it, and asks it about its settings. Takes as long as a compilation; not for
+    /// the way of a request.
+    ///
+    /// # Errors
+    /// Why the policy can't be used, for the admin.
+    pub async fn load(&self, spec: PolicySpec) -> Result<LoadedPolicy, LoadError> {
+        match spec.component.get(..8) {
+            Some(b"\0asm\x0d\0\x01\0") => {}
+            Some(b"\0asm\x01\0\0\0") => return Err(LoadError::CoreModule),
+            _ => return Err(LoadError::NotAComponent),
+        }
+        let (engine, bytes) = (self.clone(), spec.component.clone());
+        let component = tokio::task::spawn_blocking(move || engine.compile(&bytes))
+            .await
+            .map_err(|error| LoadError::Compile(error.to_string()))??;
+        check_imports(&self.0.engine, &component, &spec.capabilities)?;
+        let contract = |error: wasmtime::Error| LoadError::Contract(format!("{error:#}"));
+        let pre = self
+            .0
+            .linker
+            .instantiate_pre(&component)
+            .and_then(PolicyPre::new)
+            .map_err(contract)?;
+        let mut loaded = Loaded {
+            engine: self.clone(),
+            name: spec.name.into(),
+            pre,
+            settings: if spec.settings.is_null() {
+                "{}".to_owned()
+            } else {
+                spec.settings.to_string()
+            },
+            limits: spec.limits,
+            failure: spec.failure,
+            mode: spec.mode,
+            description: None,
+        };
+        loaded.description = Some(at_load(&loaded, async |policy, store| policy.call_describe(store).await).await?);
+        let settings = &loaded.settings;
+        at_load(&loaded, async |policy, store| {
+            policy.call_check_settings(store, settings).await
+        })
+        .await?
+        .map_err(LoadError::Settings)?;
+        Ok(LoadedPolicy(Arc::new(loaded)))
+    }
+
+    fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {
+        let compile = || Component::from_binary(&self.0.engine, bytes);
+        match &self.0.cache {
+            Some(cache) => cache.component(&self.0.engine, bytes, compile),
+            None => compile(),
+        }
+        .map_err(|error| LoadError::Compile(format!("{error:#}")))
+    }
+}
+
+async fn at_load<T>(
+    loaded: &Loaded,
+    call: impl AsyncFnOnce(&crate::bindings::Policy, &mut wasmtime::Store<State>) -> wasmtime::Result<T>,
+) -> Result<T, LoadError> {
+    let mut host = Duration::ZERO;
+    let call = run::call(loaded, loaded.state(), &mut host, call);
+    tokio::time::timeout(LOAD_BUDGET, call)
+        .await
+        .unwrap_or(Err(Failure::Budget))
+        .map_err(LoadError::Failed)
+}
+
+/// Before anything of the policy runs.
+fn check_imports(engine: &wasmtime::Engine, component: &Component, granted: &[Capability]) -> Result<(), LoadError> {
+    for (name, _) in component.component_type().imports(engine) {
+        let interface = name
+            .strip_prefix(PACKAGE)
+            .and_then(|rest| rest.split_once(VERSION))
+            .map(|(interface, _)| interface);
+        let capability = match interface {
+            Some("types") => continue,
+            Some("storage") => Capability::Storage,
+            Some("runtimes") => Capability::Runtimes,
+            Some("cluster") => Capability::Cluster,
+            Some("log") => Capability::Log,
+            _ => return Err(LoadError::UnknownImport(name.to_owned())),
+        };
+        if !granted.contains(&capability) {
+            return Err(LoadError::NotGranted {
+                import: name.to_owned(),
+                capability: capability.as_str(),
+            });
+        }
+    }
+    Ok(())
+}

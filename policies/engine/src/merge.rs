@@ -1,0 +1,173 @@
+//! Fills of several policies, merged with what the user wrote.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tidewaiter_core::document::{Document, Path};
+use tidewaiter_core::filled::{self, Filled};
+
+use crate::bindings::tidewaiter::policy::types::{Denial, Fill};
+use crate::failure::Failure;
+use crate::lines;
+
+/// A fill whose words were checked. Its path is canonical.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wanted {
+    pub(crate) path: Path,
+    pub(crate) value: Value,
+    pub(crate) reason: String,
+}
+
+/// What a policy fills in, and which policy that is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Accepted {
+    pub(crate) policy: Arc<str>,
+    pub(crate) value: Value,
+    pub(crate) reason: String,
+}
+
+/// What became of a fill.
+#[derive(Debug)]
+pub(crate) enum Merged {
+    /// It stands in the object.
+    Taken,
+    /// The user removed it once, or it stands there already: by the user, or by another policy in the same words.
+    Idle,
+    /// The user has something else there; a line for them.
+    Users(String),
+    /// Another policy wants something else there.
+    Contradiction(Denial),
+}
+
+/// The object as it becomes: the user's word and the fills so far.
+pub(crate) struct Merge {
+    pub(crate) object: Document,
+    pub(crate) fills: BTreeMap<Path, Accepted>,
+    /// What was ours when the review began.
+    pub(crate) standing: BTreeMap<Path, Filled>,
+    pub(crate) withheld: BTreeSet<Path>,
+}
+
+/// Checks the words of a policy's fills, and that they agree with each other.
+pub(crate) fn parse(fills: Vec<Fill>) -> Result<Vec<Wanted>, Failure> {
+    let mut wanted: Vec<Wanted> = Vec::with_capacity(fills.len());
+    for fill in fills {
+        let bad = |why: &str| Failure::Verdict(format!("the fill of {:?} {why}", lines::line(&fill.path)));
+        let path = Path::parse(&fill.path).ok_or_else(|| bad("names no JSON Pointer"))?;
+        if !filled::fillable(&path) {
+            return Err(bad(
+                "is out of bounds: only what is below /spec, annotations and labels can be filled, and not the record of fills",
+            ));
+        }
+        let value: Value = serde_json::from_str(&fill.value).map_err(|_| bad("has a value that is no JSON"))?;
+        if value.is_null() {
+            return Err(bad("has the value null, which the API server drops"));
+        }
+        if path.segments()[0] == "metadata" && !value.is_string() {
+            return Err(bad(
+                "has a value that is no string, as annotations and labels have to be",
+            ));
+        }
+        let path = filled::canonical(&path);
+        if wanted
+            .iter()
+            .any(|other| other.path.contains(&path) || path.contains(&other.path))
+        {
+            return Err(bad("is at, above or below another one of the same verdict"));
+        }
+        wanted.push(Wanted {
+            path,
+            value,
+            reason: fill.reason,
+        });
+    }
+    Ok(wanted)
+}
+
+impl Merge {
+    pub(crate) fn fill(&mut self, policy: &Arc<str>, wanted: &Wanted) -> Merged {
+        let Wanted { path, value, .. } = wanted;
+        if self.withheld.iter().any(|withheld| withheld.contains(path)) {
+            return Merged::Idle;
+        }
+        for (other, accepted) in &self.fills {
+            let agreed = if other.contains(path) {
+                at(&accepted.value, &path.segments()[other.segments().len()..]) == Some(value)
+            } else if path.contains(other) {
+                // The outer one would have to be on record, with the inner one in it: two entries for one place.
+                false
+            } else {
+                continue;
+            };
+            return if agreed {
+                Merged::Idle
+            } else {
+                Merged::Contradiction(contradiction(policy, wanted, other, accepted))
+            };
+        }
+        let place = filled::physical(path, &self.object);
+        let users = match self.object.value(&place) {
+            Some(users) if users == *value => return Merged::Idle,
+            Some(users) => Some(users),
+            None => None,
+        };
+        if users.is_none() && self.object.set(&place, value).is_ok() {
+            let accepted = Accepted {
+                policy: Arc::clone(policy),
+                value: value.clone(),
+                reason: wanted.reason.clone(),
+            };
+            self.fills.insert(path.clone(), accepted);
+            return Merged::Taken;
+        }
+        let (at, value) = (lines::place(&place), lines::value(value));
+        Merged::Users(format!(
+            "tidewaiter: {at} stays as you wrote it; policy {policy} would have set {value}"
+        ))
+    }
+
+    /// What stood when the review began and no policy stands by any more: kept where `keep` says so, else out of the object.
+    pub(crate) fn leftovers(&mut self, keep: impl Fn(&Path, &Filled) -> bool) -> BTreeMap<Path, Value> {
+        let mut kept = BTreeMap::new();
+        for (path, standing) in &self.standing {
+            let place = filled::physical(path, &self.object);
+            let related = self.fills.keys().any(|fill| fill.contains(path) || path.contains(fill));
+            if !related
+                && keep(path, standing)
+                && self.object.get(&place).is_none()
+                && self.object.set(&place, &standing.value).is_ok()
+            {
+                kept.insert(path.clone(), standing.value.clone());
+            }
+        }
+        kept
+    }
+}
+
+fn at<'v>(value: &'v Value, segments: &[String]) -> Option<&'v Value> {
+    segments
+        .iter()
+        .try_fold(value, |value, segment| value.as_object()?.get(segment))
+}
+
+fn contradiction(policy: &Arc<str>, wanted: &Wanted, other: &Path, accepted: &Accepted) -> Denial {
+    let (first, second) = (&accepted.policy, policy);
+    let message = format!(
+        "the policies {first} and {second} contradict each other: {first} sets {} to {}, {second} sets {} to {}; \
+         an admin has to change the settings of one of them",
+        lines::place(other),
+        lines::value(&accepted.value),
+        lines::place(&wanted.path),
+        lines::value(&wanted.value),
+    );
+    Denial {
+        code: "contradiction".to_owned(),
+        message,
+        path: Some(wanted.path.to_string()),
+    }
+}
+
+#[cfg(test)]
+#[path = "merge_tests.rs"]
+mod tests;

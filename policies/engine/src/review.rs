@@ -1,0 +1,355 @@
+//! One review: the policies in order, their fills merged, the difference as a JSON Patch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tidewaiter_core::document::{Document, Path};
+use tidewaiter_core::filled::{self, Record, Stripped};
+use tidewaiter_core::policy_resource::{FailurePolicy, Mode};
+use tokio::time::Instant;
+
+use crate::bindings::tidewaiter::policy::types::{Effect as Wish, Entry, Request};
+use crate::lines;
+use crate::load::LoadedPolicy;
+use crate::merge::{self, Merge, Merged};
+use crate::outcome::{Change, Denial, Effect, Ended, Operation, Outcome, Review, Run};
+use crate::patch;
+use crate::run;
+use crate::world::World;
+
+/// Who speaks where no policy does.
+const OURSELVES: &str = "tidewaiter";
+
+/// Reviews an object: each policy on a fresh instance, in order, each seeing what those before it filled in. Ends within the budget, in which all
+/// policies and their host calls share. Whether the object needs a review at all is [`untouched`](crate::untouched())'s to say.
+pub async fn review(
+    policies: &[LoadedPolicy],
+    review: &Review<'_>,
+    world: Arc<dyn World>,
+    budget: Duration,
+) -> Outcome {
+    let mut pass = match Pass::new(review, world, Instant::now() + budget) {
+        Ok(pass) => pass,
+        Err(denial) => {
+            return Outcome {
+                denial: Some((OURSELVES.into(), denial)),
+                ..Outcome::default()
+            };
+        }
+    };
+    for (index, policy) in policies.iter().enumerate() {
+        let Some(denial) = pass.ask(policy).await else { continue };
+        let counts = if policy.0.mode == Mode::Audit {
+            false
+        } else {
+            // A failure under `fail` is not the object's fault, old or new: it is for the admin, who asked for it to be in the way.
+            pass.failed_closed || !(pass.stopped() || pass.denied_before(&policies[..=index], review, &denial).await)
+        };
+        if counts {
+            pass.outcome.denial = Some((Arc::clone(policy.name()), denial));
+            pass.ended(Ended::Denied);
+            return pass.refused();
+        }
+        pass.outcome.warnings.push(lines::line(&format!(
+            "tidewaiter: would be refused by {}: {}",
+            policy.name(),
+            denial.message
+        )));
+        pass.ended(Ended::DeniedInVain);
+    }
+    pass.finish()
+}
+
+/// The policies on one object, one after the other.
+struct Pass<'a> {
+    review: Review<'a>,
+    world: Arc<dyn World>,
+    deadline: Instant,
+    /// For the log.
+    object: Arc<str>,
+    request: Request,
+    merge: Merge,
+    outcome: Outcome,
+    /// A policy failed under `ignore`: what stands stays.
+    failed_open: bool,
+    /// The denial is a failure under `fail`.
+    failed_closed: bool,
+    /// Fills of policies in audit mode that stand from the time when they counted.
+    audited: Vec<Path>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(review: &Review<'a>, world: Arc<dyn World>, deadline: Instant) -> Result<Self, Denial> {
+        let not_an_object = |_| Denial {
+            code: "not-an-object".to_owned(),
+            message: "the object is not a JSON object".to_owned(),
+            path: None,
+        };
+        let Stripped {
+            object,
+            filled,
+            withheld,
+        } = filled::strip(review.object, review.old_object).map_err(not_an_object)?;
+        let old = review
+            .old_object
+            .map(filled::without_managed_fields)
+            .transpose()
+            .map_err(not_an_object)?;
+        let request = Request {
+            operation: review.operation,
+            api_version: review.api_version.to_owned(),
+            kind: review.kind.to_owned(),
+            namespace: review.namespace.to_owned(),
+            name: review.name.to_owned(),
+            object: object.as_str().to_owned(),
+            old_object: old.map(|old| old.as_str().to_owned()),
+            filled: filled
+                .iter()
+                .map(|(path, filled)| Entry {
+                    path: filled::physical(path, &object).to_string(),
+                    value: filled.value.to_string(),
+                })
+                .collect(),
+            withheld: withheld
+                .iter()
+                .map(|path| filled::physical(path, &object).to_string())
+                .collect(),
+            username: review.username.to_owned(),
+            groups: review.groups.to_vec(),
+        };
+        Ok(Self {
+            review: *review,
+            world,
+            deadline,
+            object: format!("{}/{}", review.namespace, review.name).into(),
+            request,
+            merge: Merge {
+                object,
+                fills: Default::default(),
+                standing: filled,
+                withheld,
+            },
+            outcome: Outcome::default(),
+            failed_open: false,
+            failed_closed: false,
+            audited: Vec::new(),
+        })
+    }
+
+    /// Runs one policy and takes in its verdict. A denial is for the caller to judge; everything else of that verdict is taken in then too.
+    async fn ask(&mut self, policy: &LoadedPolicy) -> Option<Denial> {
+        let ran = run::review(policy, &self.request, &self.world, &self.object, self.deadline).await;
+        let (took, host) = (ran.took, ran.host);
+        let name = policy.name();
+        let verdict = ran.result.and_then(|verdict| {
+            Ok((
+                merge::parse(verdict.fills)?,
+                verdict.warnings,
+                verdict.effects,
+                verdict.denial,
+            ))
+        });
+        let before = self.outcome.warnings.len() + self.outcome.effects.len() + self.merge.fills.len();
+        let mut ended = Ended::Passed;
+        let mut denial = None;
+        match verdict {
+            Ok((fills, warnings, effects, denied)) => {
+                denial = denied;
+                for fill in &fills {
+                    denial = self.fill(policy, fill).or(denial);
+                }
+                self.outcome
+                    .warnings
+                    .extend(warnings.iter().map(|warning| lines::line(warning)));
+                if policy.0.mode == Mode::Enforce {
+                    self.wish(name, effects);
+                }
+            }
+            Err(failure) => {
+                ended = Ended::Failed(failure.to_string());
+                match policy.0.failure {
+                    FailurePolicy::Fail => {
+                        self.failed_closed = true;
+                        denial = Some(Denial {
+                            code: "policy-failed".to_owned(),
+                            message: format!(
+                                "the policy {name} {failure}; its failure policy is `fail`, so nothing is admitted without it: \
+                                 ask an admin to mend or remove the WasmPolicy {name}"
+                            ),
+                            path: None,
+                        });
+                    }
+                    FailurePolicy::Ignore => {
+                        self.failed_open = true;
+                        self.outcome.warnings.push(lines::line(&format!(
+                            "tidewaiter: admitted without the policy {name}, which {failure}"
+                        )));
+                    }
+                }
+            }
+        }
+        if ended == Ended::Passed
+            && self.outcome.warnings.len() + self.outcome.effects.len() + self.merge.fills.len() > before
+        {
+            ended = Ended::Acted;
+        }
+        self.outcome.runs.push(Run {
+            policy: Arc::clone(name),
+            took,
+            host,
+            ended,
+        });
+        denial
+    }
+
+    /// Takes in one fill. A denial where it contradicts another.
+    fn fill(&mut self, policy: &LoadedPolicy, fill: &merge::Wanted) -> Option<Denial> {
+        let name = policy.name();
+        if policy.0.mode == Mode::Audit {
+            if self.merge.standing.contains_key(&fill.path) {
+                self.audited.push(fill.path.clone());
+            } else {
+                let (place, value) = (lines::place(&fill.path), lines::value(&fill.value));
+                self.outcome.warnings.push(lines::line(&format!(
+                    "tidewaiter: {name} would fill {place} = {value}: {}",
+                    fill.reason
+                )));
+            }
+            return None;
+        }
+        match self.merge.fill(name, fill) {
+            Merged::Taken => self.merge.object.as_str().clone_into(&mut self.request.object),
+            Merged::Idle => {}
+            Merged::Users(line) => self.outcome.warnings.push(lines::line(&line)),
+            Merged::Contradiction(denial) => return Some(denial),
+        }
+        None
+    }
+
+    fn wish(&mut self, policy: &Arc<str>, effects: Vec<Wish>) {
+        for Wish::Credentials(wish) in effects {
+            let known = |effect: &Effect| effect.backend == wish.backend && effect.delivery == wish.delivery;
+            if !self.outcome.effects.iter().any(known) {
+                self.outcome.effects.push(Effect {
+                    policy: Arc::clone(policy),
+                    backend: wish.backend,
+                    delivery: wish.delivery,
+                });
+            }
+        }
+    }
+
+    /// A service that is being stopped is never refused.
+    fn stopped(&self) -> bool {
+        let path = Path::new(["metadata", "annotations", "serving.kserve.io/stop"]);
+        path.is_some_and(|path| self.merge.object.get(&path) == Some(r#""true""#))
+    }
+
+    /// Whether the last of these policies would have denied the stored object in the same words: then this update is not to blame.
+    async fn denied_before(&self, policies: &[LoadedPolicy], review: &Review<'_>, denial: &Denial) -> bool {
+        let (Operation::Update, Some(old)) = (review.operation, review.old_object) else {
+            return false;
+        };
+        let review = Review { object: old, ..*review };
+        let Ok(mut pass) = Pass::new(&review, Arc::clone(&self.world), self.deadline) else {
+            return false;
+        };
+        let mut last = None;
+        for policy in policies {
+            last = pass.ask(policy).await;
+        }
+        last.is_some_and(|old| (&old.code, &old.message, &old.path) == (&denial.code, &denial.message, &denial.path))
+    }
+
+    fn ended(&mut self, how: Ended) {
+        if let Some(run) = self.outcome.runs.last_mut()
+            && !matches!(run.ended, Ended::Failed(_))
+        {
+            run.ended = how;
+        }
+    }
+
+    fn refused(mut self) -> Outcome {
+        self.outcome.effects.clear();
+        self.outcome
+    }
+
+    /// The object as it becomes, its record, and the way there from the object as it came.
+    fn finish(mut self) -> Outcome {
+        let came = self.review.object.trim();
+        let (failed_open, audited) = (self.failed_open, &self.audited);
+        // Only the stored object proves that something is ours. What a new object says of itself could hide a field from the policies that did
+        // run, if it stayed without a policy that stands by it.
+        let kept = self
+            .merge
+            .leftovers(|path, standing| failed_open && standing.vouched || audited.contains(path));
+        let Merge {
+            mut object,
+            fills,
+            standing,
+            withheld,
+        } = self.merge;
+        let ours = fills.iter().map(|(path, fill)| (path, &fill.value)).chain(&kept);
+        let record = Record::new(ours, &withheld);
+        let annotation = filled::annotation_path();
+        // The annotations are a map by now, or nothing: a fill or an old record was in them. If they are garbage, the API server says so.
+        if !record.is_empty() {
+            let _ = object.set(&annotation, &Value::from(record.to_text()));
+        }
+
+        let places: Vec<(Path, &Path)> = fills
+            .keys()
+            .chain(standing.keys())
+            .map(|path| (filled::physical(path, &object), path))
+            .collect();
+        self.outcome.patch = patch::between(
+            came,
+            object.as_str(),
+            places.iter().map(|(place, _)| place).chain([&annotation]),
+        );
+        let Ok(came) = Document::new(came) else {
+            return self.outcome;
+        };
+        let mut lines = Vec::new();
+        for (place, path) in &places {
+            if came.value(place) == object.value(place)
+                || self
+                    .outcome
+                    .changes
+                    .iter()
+                    .any(|change| change.path == place.to_string())
+            {
+                continue;
+            }
+            let change = match fills.get(*path) {
+                Some(fill) => Change {
+                    policy: Arc::clone(&fill.policy),
+                    path: place.to_string(),
+                    value: Some(fill.value.clone()),
+                    reason: fill.reason.clone(),
+                },
+                None => Change {
+                    policy: OURSELVES.into(),
+                    path: place.to_string(),
+                    value: kept.get(*path).cloned(),
+                    reason: if kept.contains_key(*path) {
+                        "it was filled in before"
+                    } else {
+                        "no policy fills it in any more"
+                    }
+                    .to_owned(),
+                },
+            };
+            let at = lines::place(place);
+            lines.push(lines::line(&match &change.value {
+                Some(value) => format!("tidewaiter: filled {at} = {}: {}", lines::value(value), change.reason),
+                None => format!("tidewaiter: took out {at}: {}", change.reason),
+            }));
+            self.outcome.changes.push(change);
+        }
+        lines.append(&mut self.outcome.warnings);
+        self.outcome.warnings = lines;
+        self.outcome
+    }
+}

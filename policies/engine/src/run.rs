@@ -1,0 +1,140 @@
+//! One call into one policy, on a fresh instance and within its limits.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::{Instant as Deadline, timeout_at};
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use crate::bindings::Policy;
+use crate::bindings::tidewaiter::policy::types::{Request, Verdict};
+use crate::failure::Failure;
+use crate::host::State;
+use crate::load::{Loaded, LoadedPolicy};
+use crate::ticker::TICK;
+use crate::world::World;
+
+/// Data that one call may bring from the policy to the server: the largest verdict, and the largest argument of a host call.
+const VERDICT_BYTES: usize = 1 << 20;
+const VERDICT_ITEMS: usize = 64;
+
+/// A verdict or a failure, and what it took.
+pub(crate) struct Ran {
+    pub(crate) result: Result<Verdict, Failure>,
+    pub(crate) took: Duration,
+    pub(crate) host: Duration,
+}
+
+/// Reviews. Ends at the deadline, whatever the policy does.
+pub(crate) async fn review(
+    policy: &LoadedPolicy,
+    request: &Request,
+    world: &Arc<dyn World>,
+    object: &Arc<str>,
+    deadline: Deadline,
+) -> Ran {
+    let begun = Instant::now();
+    let policy = &*policy.0;
+    let mut state = policy.state();
+    state.world = Some(Arc::clone(world));
+    state.object = Arc::clone(object);
+    let mut host = Duration::ZERO;
+    let call = call(policy, state, &mut host, async |instance, store| {
+        instance.call_review(store, request, &policy.settings).await
+    });
+    let result = timeout_at(deadline, call)
+        .await
+        .unwrap_or(Err(Failure::Budget))
+        .and_then(|verdict| {
+            within_limits(&verdict)?;
+            Ok(verdict)
+        });
+    Ran {
+        result,
+        took: begun.elapsed(),
+        host,
+    }
+}
+
+/// Any call of the contract on a fresh instance.
+pub(crate) async fn call<T>(
+    policy: &Loaded,
+    state: State,
+    host: &mut Duration,
+    call: impl AsyncFnOnce(&Policy, &mut Store<State>) -> wasmtime::Result<T>,
+) -> Result<T, Failure> {
+    let shared = &policy.engine.0;
+    let Ok(_slot) = shared.slots.acquire().await else {
+        return Err(Failure::Start("the engine is shut down".to_owned()));
+    };
+    let mut store = Store::new(&shared.engine, state);
+    store.limiter(|state| state);
+    store.set_hostcall_fuel(VERDICT_BYTES);
+    // Each tick that comes while the guest runs is counted, and lets other reviews have the thread.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut store| {
+        let state = store.data_mut();
+        state.ticks_left = state.ticks_left.saturating_sub(1);
+        Ok(if state.ticks_left == 0 {
+            UpdateDeadline::Interrupt
+        } else {
+            UpdateDeadline::Yield(1)
+        })
+    });
+    let _running = shared.ticker.run();
+    let result = async {
+        let instance = policy.pre.instantiate_async(&mut store).await?;
+        call(&instance, &mut store).await
+    }
+    .await;
+    *host = store.data().host;
+    result.map_err(|error| failure(&error, policy, store.data()))
+}
+
+fn failure(error: &wasmtime::Error, policy: &Loaded, state: &State) -> Failure {
+    if state.memory_refused {
+        return Failure::Memory(policy.limits.memory_mib);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Failure::Time(Duration::from_millis(policy.limits.time_ms.into())),
+        Some(Trap::UnreachableCodeReached) => {
+            Failure::Trap("it panicked, or ran into code that it holds unreachable".to_owned())
+        }
+        Some(Trap::StackOverflow) => Failure::Trap("its calls are nested too deep for the stack".to_owned()),
+        Some(trap) => Failure::Trap(trap.to_string()),
+        None => Failure::Trap(error.root_cause().to_string()),
+    }
+}
+
+fn within_limits(verdict: &Verdict) -> Result<(), Failure> {
+    let counts = [
+        ("fills", verdict.fills.len()),
+        ("warnings", verdict.warnings.len()),
+        ("effects", verdict.effects.len()),
+    ];
+    for (what, count) in counts {
+        if count > VERDICT_ITEMS {
+            return Err(Failure::Verdict(format!("{count} {what}, more than {VERDICT_ITEMS}")));
+        }
+    }
+    Ok(())
+}
+
+impl Loaded {
+    pub(crate) fn state(&self) -> State {
+        let ticks = Duration::from_millis(self.limits.time_ms.into())
+            .as_nanos()
+            .div_ceil(TICK.as_nanos());
+        State {
+            world: None,
+            policy: Arc::clone(&self.name),
+            object: Arc::clone(&self.name),
+            host: Duration::ZERO,
+            // The first tick may come at once.
+            ticks_left: u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1),
+            memory_max: (self.limits.memory_mib as usize) << 20,
+            memory_refused: false,
+            log_lines: 0,
+        }
+    }
+}
