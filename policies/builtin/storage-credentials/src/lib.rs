@@ -1,1 +1,99 @@
-//! Built-in policy `storage-credentials`.
+//! Built-in policy `storage-credentials`: a model in a store of the cluster is opened without its user doing anything.
+//!
+//! For each component with a model it asks which backend serves the URI, and fills in what makes KServe use that backend's credentials: the annotation
+//! that names a Secret, a ServiceAccount, or a storage key, as the backend says. Whoever brought credentials of their own keeps them.
+//!
+//! ```text
+//! object ─▶ need: what each component's models need ─▶ plan: brought, refused, or how to deliver ─▶ place: the fills
+//! ```
+
+mod need;
+mod place;
+mod plan;
+
+use serde::Deserialize;
+use tidewaiter_policy::core::service::Service;
+use tidewaiter_policy::{Policy, Request, Verdict};
+
+use plan::Plan;
+
+/// The policy.
+pub struct StorageCredentials;
+
+/// What the admin may set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// What becomes of a model in a store that no backend serves, without credentials of its user's. Default: `warn`.
+    #[serde(default)]
+    pub unserved: Unserved,
+}
+
+/// What becomes of a model in a store that nobody serves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unserved {
+    /// It is admitted with a warning.
+    #[default]
+    Warn,
+    /// It is refused.
+    Deny,
+}
+
+impl Policy for StorageCredentials {
+    type Settings = Settings;
+    const NAME: &'static str = "storage-credentials";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &'static str = "Gives each model the credentials of the store that it lies in.";
+
+    fn settings_schema() -> Option<&'static str> {
+        Some(
+            r#"{"type":"object","additionalProperties":false,"properties":{"unserved":{"enum":["warn","deny"],"default":"warn","description":"What becomes of a model in a store that no backend serves"}}}"#,
+        )
+    }
+
+    fn review(request: &Request, settings: &Settings) -> Verdict {
+        let service = match Service::parse(&request.kind, &request.object) {
+            Ok(service) => service,
+            // KServe refuses it in its own words; this is only to say why nothing was filled in.
+            Err(error) => return Verdict::admit().warn(line(&format!("no credentials: {error}"))),
+        };
+        // A cached model is mounted, and ModelMesh brings its own storage-config.
+        if service.is_being_deleted() || service.is_served_from_local_cache() || service.is_model_mesh() {
+            return Verdict::admit();
+        }
+        let mut verdict = Verdict::admit();
+        let mut plans: Vec<Option<Plan>> = Vec::with_capacity(service.components().len());
+        for component in service.components() {
+            let plan = need::of(component).and_then(|need| plan::make(request, &service, component, need, *settings, &mut verdict));
+            plans.push(plan);
+        }
+        if request.object.contains("serviceAccountName")
+            && service.predictor().is_some_and(|predictor| predictor.service_account_name.is_none())
+            && let Some((name, _)) = service.misplaced_service_account()
+        {
+            verdict = verdict.warn(line(&format!(
+                "serviceAccountName {name} was dropped by the API server; write it in spec.predictor itself (kserve#4209)"
+            )));
+        }
+        // A refused object gets nothing.
+        if verdict.denial.is_some() { verdict } else { place::fills(request, &service, &plans, verdict) }
+    }
+}
+
+/// A line of at most 120 characters; what is longer ends in `…`.
+fn line(text: &str) -> String {
+    shortened(text, 120)
+}
+
+fn shortened(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters - 1) {
+        Some((at, _)) if text[at..].chars().nth(1).is_some() => format!("{}…", &text[..at]),
+        _ => text.to_owned(),
+    }
+}
+
+tidewaiter_policy::export!(StorageCredentials);
+
+#[cfg(test)]
+mod tests;
