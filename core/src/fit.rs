@@ -21,7 +21,7 @@ pub enum Form {
     Skops,
 }
 
-/// The answer, from best to worst.
+/// The answer, from best to worst. Reasons have at most 50 characters, so that a warning holds them beside both versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// Loads and answers the same.
@@ -70,7 +70,7 @@ pub fn judge(package: &str, form: Form, model: &Version, server: &Version) -> Fi
 /// numpy, beside the package itself: a pickle from numpy 2 names modules that numpy 1 doesn't have (kserve#3968).
 pub fn judge_numpy(form: Form, model: &Version, server: &Version) -> Fit {
     if matches!(form, Form::Pickle | Form::Cloudpickle) && model.major() >= 2 && server.major() < 2 {
-        return Fit::Misfit("a pickle from numpy 2 does not load under numpy 1");
+        return Fit::Misfit("a pickle from numpy 2 fails under numpy 1");
     }
     Fit::Fit
 }
@@ -78,7 +78,7 @@ pub fn judge_numpy(form: Form, model: &Version, server: &Version) -> Fit {
 /// Python itself. cloudpickle promises loading only in the very version that saved (its README); other minor versions often do, so this is a remark.
 pub fn judge_python(form: Form, model: &Version, server: &Version) -> Fit {
     if form == Form::Cloudpickle && model.series() != server.series() {
-        return Fit::FitWithRemark("cloudpickle promises loading only in the same Python");
+        return Fit::FitWithRemark("cloudpickle wants the same Python");
     }
     Fit::Fit
 }
@@ -86,7 +86,7 @@ pub fn judge_python(form: Form, model: &Version, server: &Version) -> Fit {
 /// MLflow, where it does the loading: skops is known from 3.9 on; earlier ones stop with "Unrecognized serialization format".
 pub fn judge_mlflow(form: Form, server: &Version) -> Fit {
     if form == Form::Skops && server.series() < (3, 9) {
-        return Fit::Misfit("saved as skops, which MLflow loads from 3.9 on");
+        return Fit::Misfit("skops needs MLflow 3.9");
     }
     Fit::Fit
 }
@@ -97,9 +97,9 @@ fn scikit_learn(model: &Version, server: &Version) -> Fit {
     if model == server {
         Fit::Fit
     } else if model.series() == server.series() {
-        Fit::FitWithRemark("another patch version; scikit-learn supports only the same")
+        Fit::FitWithRemark("scikit-learn supports only the same version")
     } else {
-        Fit::Misfit("scikit-learn does not support other versions; it may fail or answer wrongly")
+        Fit::Misfit("scikit-learn supports only the same version")
     }
 }
 
@@ -107,23 +107,23 @@ fn scikit_learn(model: &Version, server: &Version) -> Fit {
 /// exactly alike both ways; from 3.1 on the base score is a list, which earlier ones read as 0.5.
 fn xgboost(form: Form, model: &Version, server: &Version) -> Fit {
     if form == Form::LegacyBinary {
-        return if server.series() >= (3, 1) { Fit::Misfit("XGBoost 3.1 dropped the old binary format") } else { Fit::Fit };
+        return if server.series() >= (3, 1) { Fit::Misfit("3.1 dropped the old binary format") } else { Fit::Fit };
     }
     if model.series() >= (3, 1) && server.series() < (3, 1) {
-        return Fit::WrongAnswers("XGBoost before 3.1 loads it and answers wrongly");
+        return Fit::WrongAnswers("before 3.1 it loads and answers wrongly");
     }
     if form == Form::Ubjson && server.series() < (1, 6) {
-        return Fit::Misfit("XGBoost reads UBJSON from 1.6 on");
+        return Fit::Misfit("UBJSON needs 1.6");
     }
     let same_series = model.series() == server.series();
     let pickled = matches!(form, Form::Pickle | Form::Cloudpickle | Form::Skops);
     match (pickled, server >= model) {
         (false, true) => Fit::Fit,
         (true, true) if same_series => Fit::Fit,
-        (true, true) => Fit::FitWithRemark("XGBoost promises nothing for pickles across versions"),
-        (_, false) if same_series => Fit::FitWithRemark("the server's patch version is older"),
-        (false, false) if server.series() >= (2, 1) => Fit::FitWithRemark("older than the model's, but known to answer alike"),
-        (_, false) => Fit::Misfit("XGBoost loads older files in newer versions, not the reverse"),
+        (true, true) => Fit::FitWithRemark("pickles are not promised to load"),
+        (_, false) if same_series => Fit::FitWithRemark("an older fix of the same version"),
+        (false, false) if server.series() >= (2, 1) => Fit::FitWithRemark("older, but known to answer alike"),
+        (_, false) => Fit::Misfit("newer files are not promised to load"),
     }
 }
 
@@ -134,18 +134,18 @@ fn lightgbm(form: Form, model: &Version, server: &Version) -> Fit {
         return Fit::Fit;
     }
     match form {
-        Form::Pickle | Form::Cloudpickle | Form::Skops if model.major() > server.major() => Fit::Misfit("a pickle from a newer LightGBM does not load in an older one"),
+        Form::Pickle | Form::Cloudpickle | Form::Skops if model.major() > server.major() => Fit::Misfit("a pickle from a newer major version fails"),
         Form::Pickle | Form::Cloudpickle | Form::Skops => Fit::Fit,
-        _ => Fit::FitWithRemark("another major version of LightGBM; usually loads"),
+        _ => Fit::FitWithRemark("another major version, usually loads"),
     }
 }
 
 /// A `SavedModel` loads in later releases of the same major version (tensorflow.org/guide/versions).
 fn tensorflow(model: &Version, server: &Version) -> Fit {
     if model.major() != server.major() {
-        Fit::Misfit("TensorFlow promises nothing across major versions")
+        Fit::Misfit("another major version")
     } else if server.minor() < model.minor() {
-        Fit::Misfit("TensorFlow loads models of the same or an earlier minor version")
+        Fit::Misfit("models of later minor versions may not load")
     } else {
         Fit::Fit
     }
