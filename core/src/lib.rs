@@ -22,3 +22,5 @@ pub mod mlmodel;
 pub mod requirements;
 pub mod fit;
 pub mod sniff;
+#[cfg(feature = "catalogue")]
+pub mod kserve_runtimes;

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 /// Deeper nesting is refused: it would only cost stack.
-const MAX_DEPTH: usize = 32;
+const MAX_DEPTH: usize = 16;
 
 /// A file with more values than this is no model file. Bounds the work too: keys are compared with each other.
 const MAX_VALUES: usize = 4096;
