@@ -19,6 +19,8 @@ pub mod review;
 pub mod stores;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use configuration::{Configuration, CredentialsError};
 pub use folder::{Folder, FolderError};

@@ -1,6 +1,8 @@
 //! A configuration in a folder: YAML files, read strictly, and read again when they change.
 
 mod document;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

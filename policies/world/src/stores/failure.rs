@@ -107,8 +107,7 @@ pub(crate) fn classify(error: &(dyn StdError + 'static), host: &str) -> Failure 
             return Failure::unreachable(tls_words(tls, host));
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            // What an io::Error wraps is not in its chain of sources.
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            if let Some(tls) = wrapped_tls(io) {
                 return Failure::unreachable(tls_words(tls, host));
             }
             match io.kind() {
@@ -139,12 +138,19 @@ pub(crate) fn classify(error: &(dyn StdError + 'static), host: &str) -> Failure 
     Failure::unreachable(format!("{host} can't be talked to: {words}"))
 }
 
+/// What an `io::Error` wraps is not in its chain of sources, and the HTTP client wraps one in another.
+fn wrapped_tls(error: &io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    inner.downcast_ref::<rustls::Error>().or_else(|| wrapped_tls(inner.downcast_ref::<io::Error>()?))
+}
+
 fn tls_words(error: &rustls::Error, host: &str) -> String {
     use rustls::CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, UnknownIssuer,
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, UnknownIssuer,
     };
     match error {
-        rustls::Error::InvalidCertificate(UnknownIssuer) => {
+        // A bad signature is a CA that was made anew under its old name.
+        rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
             format!("the certificate of {host} is signed by nobody we trust; give its CA in the backend's tls.caBundle")
         }
         rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => format!("the certificate of {host} has expired"),
@@ -211,7 +217,7 @@ mod tests {
     #[test]
     fn tls_errors_are_found_inside_io_errors() {
         let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let io = io::Error::new(io::ErrorKind::InvalidData, tls);
+        let io = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
         assert!(classify(&io, "minio:9000").to_string().contains("tls.caBundle"));
     }
 }

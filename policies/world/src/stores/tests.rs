@@ -51,10 +51,10 @@ async fn a_model_in_s3_is_looked_at() {
 #[tokio::test]
 async fn a_range_ends_with_the_object() {
     let server = S3::start().await;
-    server.put("b/file", "0123456789");
-    server.put("b/empty", "");
+    server.put("bucket/file", "0123456789");
+    server.put("bucket/empty", "");
     let (stores, client) = (Stores::default(), reader(&server.endpoint));
-    let read = async |key, offset, length| stores.read(&client, at("b", key), offset, length, soon()).await.unwrap();
+    let read = async |key, offset, length| stores.read(&client, at("bucket", key), offset, length, soon()).await.unwrap();
     assert_eq!(read("file", 2, 3).await, "234");
     assert_eq!(read("file", 7, 100).await, "789");
     assert_eq!(read("file", 10, 100).await, "");
@@ -66,50 +66,50 @@ async fn a_range_ends_with_the_object() {
 async fn a_big_listing_is_cut_and_says_so() {
     let server = S3::start().await;
     for number in 0..1_200 {
-        server.put(&format!("b/m/{number:04}"), "x");
+        server.put(&format!("bucket/m/{number:04}"), "x");
     }
     let (stores, client) = (Stores::default(), reader(&server.endpoint));
-    let listing = stores.list(&client, at("b", "m"), 1_000, soon()).await.unwrap();
+    let listing = stores.list(&client, at("bucket", "m"), 1_000, soon()).await.unwrap();
     assert_eq!((listing.objects.len(), listing.truncated, listing.objects[999].path.as_str()), (1_000, true, "0999"));
-    let listing = stores.list(&client, at("b", "m"), 3, soon()).await.unwrap();
+    let listing = stores.list(&client, at("bucket", "m"), 3, soon()).await.unwrap();
     assert_eq!((listing.objects.len(), listing.truncated), (3, true));
 }
 
 #[tokio::test]
 async fn missing_and_forbidden_are_told_apart() {
     let server = S3::start().await;
-    server.put("b/file", "x");
+    server.put("bucket/file", "x");
     let stores = Stores::default();
     let right = reader(&server.endpoint);
-    assert_eq!(stores.read(&right, at("b", "nothing"), 0, 10, soon()).await, Err(Failure::NotFound));
-    assert_eq!(stores.stat(&right, at("b", "nothing"), soon()).await, Err(Failure::NotFound));
+    assert_eq!(stores.read(&right, at("bucket", "nothing"), 0, 10, soon()).await, Err(Failure::NotFound));
+    assert_eq!(stores.stat(&right, at("bucket", "nothing"), soon()).await, Err(Failure::NotFound));
     assert_eq!(stores.read(&right, at("no-bucket", "nothing"), 0, 10, soon()).await, Err(Failure::NotFound));
     assert_eq!(stores.list(&right, at("no-bucket", "m"), 10, soon()).await.map(drop), Err(Failure::NotFound));
 
     let wrong = client(s3(&server.endpoint, "battery-staple", Trust::Nobody));
-    let refused = stores.read(&wrong, at("b", "file"), 0, 10, soon()).await.unwrap_err();
+    let refused = stores.read(&wrong, at("bucket", "file"), 0, 10, soon()).await.unwrap_err();
     let host = server.endpoint.trim_start_matches("http://");
     assert_eq!(
         refused,
         Failure::Forbidden(format!("{host} answers 403 SignatureDoesNotMatch: the secret key doesn't belong to the access key"))
     );
-    assert!(matches!(stores.stat(&wrong, at("b", "file"), soon()).await, Err(Failure::Forbidden(_))));
+    assert!(matches!(stores.stat(&wrong, at("bucket", "file"), soon()).await, Err(Failure::Forbidden(_))));
 }
 
 #[tokio::test]
 async fn many_askers_make_one_call_and_its_answer_is_kept() {
     let server = S3::start().await;
-    server.put("b/file", "content");
+    server.put("bucket/file", "content");
     let (stores, client) = (Stores::default(), reader(&server.endpoint));
-    let answers = join_all((0..50).map(|_| stores.read(&client, at("b", "file"), 0, 100, soon()))).await;
+    let answers = join_all((0..50).map(|_| stores.read(&client, at("bucket", "file"), 0, 100, soon()))).await;
     assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|bytes| bytes == "content")));
     assert_eq!(server.requests(), 1);
-    stores.read(&client, at("b", "file"), 0, 100, soon()).await.unwrap();
+    stores.read(&client, at("bucket", "file"), 0, 100, soon()).await.unwrap();
     assert_eq!(server.requests(), 1);
 
     // That there is nothing is an answer too.
     for _ in 0..3 {
-        assert_eq!(stores.stat(&client, at("b", "nothing"), soon()).await, Err(Failure::NotFound));
+        assert_eq!(stores.stat(&client, at("bucket", "nothing"), soon()).await, Err(Failure::NotFound));
     }
     assert_eq!(server.requests(), 2);
 }
@@ -117,14 +117,14 @@ async fn many_askers_make_one_call_and_its_answer_is_kept() {
 #[tokio::test]
 async fn an_answer_is_kept_for_a_while_and_for_its_client_alone() {
     let server = S3::start().await;
-    server.put("b/file", "old");
+    server.put("bucket/file", "old");
     let stores = Stores::new(Limits { keep: Duration::from_millis(100), ..Limits::default() });
     let (one, other) = (reader(&server.endpoint), reader(&server.endpoint));
-    assert_eq!(stores.read(&one, at("b", "file"), 0, 9, soon()).await.unwrap(), "old");
-    server.put("b/file", "new");
-    assert_eq!(stores.read(&other, at("b", "file"), 0, 9, soon()).await.unwrap(), "new");
+    assert_eq!(stores.read(&one, at("bucket", "file"), 0, 9, soon()).await.unwrap(), "old");
+    server.put("bucket/file", "new");
+    assert_eq!(stores.read(&other, at("bucket", "file"), 0, 9, soon()).await.unwrap(), "new");
     tokio::time::sleep(Duration::from_millis(150)).await;
-    assert_eq!(stores.read(&one, at("b", "file"), 0, 9, soon()).await.unwrap(), "new");
+    assert_eq!(stores.read(&one, at("bucket", "file"), 0, 9, soon()).await.unwrap(), "new");
 }
 
 #[tokio::test]
@@ -132,10 +132,10 @@ async fn a_failure_is_not_kept() {
     let stores = Stores::default();
     let failing = Answering::start(|_| Some(response("503 Slow Down", &[], "<Error><Code>SlowDown</Code></Error>"))).await;
     let client = reader(&failing.endpoint);
-    let failure = stores.read(&client, at("b", "file"), 0, 9, soon()).await.unwrap_err();
+    let failure = stores.read(&client, at("bucket", "file"), 0, 9, soon()).await.unwrap_err();
     let host = failing.endpoint.trim_start_matches("http://");
     assert_eq!(failure.to_string(), format!("{host} answers 503 SlowDown"));
-    let _ = stores.read(&client, at("b", "file"), 0, 9, soon()).await;
+    let _ = stores.read(&client, at("bucket", "file"), 0, 9, soon()).await;
     assert_eq!(failing.connections(), 2);
 }
 
@@ -147,7 +147,7 @@ async fn fifty_reviews_on_a_hung_store_connect_a_few_times() {
     let client = Client::new(s3(&hung.endpoint, SECRET_KEY, Trust::Nobody), patience);
     for service in 0..50 {
         let deadline = Instant::now() + Duration::from_millis(300);
-        let place = at("b", &format!("{service}/MLmodel"));
+        let place = at("bucket", &format!("{service}/MLmodel"));
         let failure = stores.read(&client, place, 0, 9, deadline).await.unwrap_err();
         assert!(failure.to_string().ends_with("didn't answer in time"), "{failure}");
     }
@@ -160,7 +160,7 @@ async fn a_redirect_is_not_followed_with_our_keys() {
     let target = format!("{}/b/file?X-Amz-Signature=abc", elsewhere.endpoint);
     let redirecting = Answering::start(move |_| Some(response("307 Temporary Redirect", &[("location", &target)], ""))).await;
     let stores = Stores::default();
-    let failure = stores.read(&reader(&redirecting.endpoint), at("b", "file"), 0, 9, soon()).await.unwrap_err();
+    let failure = stores.read(&reader(&redirecting.endpoint), at("bucket", "file"), 0, 9, soon()).await.unwrap_err();
     let host = redirecting.endpoint.trim_start_matches("http://");
     assert_eq!(
         failure,
@@ -175,11 +175,11 @@ async fn a_redirect_is_not_followed_with_our_keys() {
 #[tokio::test]
 async fn a_certificate_is_checked_as_the_backend_says() {
     let server = S3::start_tls().await;
-    server.put("b/file", "x");
+    server.put("bucket/file", "x");
     let stores = Stores::default();
     let read = async |trust| {
         let client = client(s3(&server.endpoint, SECRET_KEY, trust));
-        stores.read(&client, at("b", "file"), 0, 9, soon()).await
+        stores.read(&client, at("bucket", "file"), 0, 9, soon()).await
     };
     assert_eq!(read(Trust::Bundle(server.ca.clone().unwrap())).await.unwrap(), "x");
     assert_eq!(read(Trust::Anybody).await.unwrap(), "x");
@@ -200,7 +200,7 @@ async fn what_stands_in_the_way_is_named() {
     let stores = Stores::default();
     let read = async |endpoint: &str, trust| {
         let client = client(s3(endpoint, SECRET_KEY, trust));
-        stores.read(&client, at("b", "file"), 0, 9, soon()).await.unwrap_err().to_string()
+        stores.read(&client, at("bucket", "file"), 0, 9, soon()).await.unwrap_err().to_string()
     };
     let plain = S3::start().await;
     let host = plain.endpoint.trim_start_matches("http://");

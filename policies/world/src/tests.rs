@@ -1,0 +1,340 @@
+//! A configuration from a folder, and reviews in its world, on a real store.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewaiter_engine::world::{Brought, Delivery, Resolution, StorageError, World};
+use tokio::time::Instant;
+
+use crate::stores::READ_LIMIT;
+use crate::testing::{ACCESS_KEY, S3, SECRET_KEY};
+use crate::{Configuration, Folder, Problem, ReviewWorld, Stores};
+
+const BUILTINS: &[(&str, &[u8])] = &[("storage-credentials", b"one"), ("runtime-version", b"two")];
+
+/// A folder, and the configuration that was last made from it.
+struct Setting {
+    files: tempfile::TempDir,
+    folder: Folder,
+    stores: Arc<Stores>,
+    configuration: Option<Arc<Configuration>>,
+}
+
+impl Setting {
+    fn new(text: &str) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let folder = Folder::new(files.path());
+        let setting = Self { files, folder, stores: Arc::new(Stores::default()), configuration: None };
+        setting.write(text);
+        setting
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.files.path().join("all.yaml"), text).unwrap();
+    }
+
+    fn load(&mut self) -> Vec<Problem> {
+        let (objects, mut problems) = self.folder.load().unwrap();
+        let (configuration, more) = Configuration::build(&objects, self.configuration.as_deref(), BUILTINS, &self.stores);
+        self.configuration = Some(configuration);
+        problems.extend(more);
+        problems
+    }
+
+    fn loaded(&self) -> &Arc<Configuration> {
+        self.configuration.as_ref().unwrap()
+    }
+
+    fn world(&self, namespace: &str) -> ReviewWorld {
+        let configuration = Arc::clone(self.loaded());
+        let reader = Arc::clone(&configuration);
+        ReviewWorld::new(configuration, Arc::clone(&self.stores), reader, namespace, Instant::now() + Duration::from_secs(5))
+    }
+}
+
+fn told(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn backend(name: &str, endpoint: &str, rest: &str) -> String {
+    format!(
+        "---
+apiVersion: tidewaiter.dev/v1alpha1
+kind: StorageBackend
+metadata: {{name: {name}}}
+spec:
+  type: s3
+  serves: ['s3://mlflow/']
+  s3: {{endpoint: '{endpoint}'}}
+  credentials: {{secretRef: {{namespace: minio, name: root}}}}
+{rest}"
+    )
+}
+
+fn secret(user: &str, password: &str) -> String {
+    format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: root, namespace: minio}}\nstringData: {{rootUser: {user}, rootPassword: {password}}}\n")
+}
+
+fn policy(name: &str, spec: &str) -> String {
+    format!("---\napiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+}
+
+const GRANTS: &str = "  grants:
+  - prefixes: ['s3://mlflow/{namespace}/']
+  - {namespaces: [admin-*], prefixes: ['s3://mlflow/']}
+  contact: '#ml-platform'
+";
+
+#[tokio::test]
+async fn a_model_is_read_with_the_backends_keys_inside_the_grants() {
+    let server = S3::start().await;
+    server.put("mlflow/team-a/1/MLmodel", "flavors: {}");
+    server.put("mlflow/team-ab/1/MLmodel", "another team's");
+    let mut setting = Setting::new(&(backend("minio", &server.endpoint, GRANTS) + &secret(ACCESS_KEY, SECRET_KEY)));
+    assert_eq!(told(&setting.load()), "");
+    let team_a = setting.world("team-a");
+
+    assert_eq!(team_a.read("s3://mlflow/team-a/1/MLmodel", 0, READ_LIMIT).await.unwrap(), "flavors: {}");
+    assert_eq!(team_a.stat("s3://mlflow/team-a/1/MLmodel").await.unwrap().size, 11);
+    assert_eq!(team_a.list_objects("s3://mlflow/team-a/1", 10).await.unwrap().objects[0].path, "MLmodel");
+    assert!(matches!(team_a.read("s3://mlflow/team-a/1/none", 0, 9).await, Err(StorageError::NotFound)));
+    assert!(matches!(team_a.read("s3://mlflow/team-a/1/MLmodel", 0, READ_LIMIT + 1).await, Err(StorageError::TooLarge(_))));
+    assert_eq!(setting.world("admin-1").read("s3://mlflow/team-ab/1/MLmodel", 0, 100).await.unwrap(), "another team's");
+
+    // Nothing of this reaches the store.
+    let before = server.requests();
+    for uri in [
+        "s3://mlflow/team-ab/1/MLmodel",
+        "s3://mlflow/team-a",
+        "s3://mlflow/",
+        "s3://mlflow/team-a/../team-ab/1/MLmodel",
+        "s3://mlflow/team-a/%2e%2e/team-ab/1/MLmodel",
+        "s3://mlflow/team-a/..%2fteam-ab/1/MLmodel",
+        "s3://mlflow/team-a/./1/MLmodel",
+        "s3://mlflow//team-ab/1/MLmodel",
+        "s3://mlflow/team-a\\..\\team-ab/1/MLmodel",
+        "s3://MLFLOW/team-a/1/MLmodel",
+        "s3://mlflow/{namespace}/1/MLmodel",
+        "s3://other/team-a/1/MLmodel",
+        "pvc://claim/team-a",
+        "models:/team-a/1",
+        "",
+    ] {
+        let read = team_a.read(uri, 0, 100).await;
+        assert!(matches!(read, Err(StorageError::Unserved(_))), "{uri}: {read:?}");
+        let listed = team_a.list_objects(uri, 100).await;
+        assert!(matches!(listed, Err(StorageError::Unserved(_))), "{uri}: {listed:?}");
+    }
+    assert_eq!(server.requests(), before);
+    let Err(StorageError::Unserved(reason)) = team_a.stat("s3://mlflow/team-ab/1/MLmodel").await else { panic!("served") };
+    assert_eq!(reason, "namespace team-a may not use this part of StorageBackend minio, only s3://mlflow/team-a/");
+}
+
+#[tokio::test]
+async fn a_uri_resolves_to_what_the_admin_wrote() {
+    let own = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: mine, namespace: team-a, labels: {tidewaiter.dev/storage: ''}, annotations: {tidewaiter.dev/prefix: 's3://mlflow/team-a/own/'}}\n";
+    let text = backend("minio", "http://minio:9000", GRANTS) + &secret("a", "b") + own;
+    let mut setting = Setting::new(&text);
+    assert_eq!(told(&setting.load()), "");
+    let world = setting.world("team-a");
+    let Resolution::Served(served) = world.resolve("s3://mlflow/team-a/1").await else { panic!("not served") };
+    assert_eq!((served.backend.as_str(), served.secret.as_str(), served.kind.as_str()), ("minio", "tidewaiter-minio", "s3"));
+    assert_eq!((served.delivery, served.anonymous, served.annotation.as_str()), (Delivery::Annotation, false, "serving.kserve.io/storageSecretName"));
+
+    let Resolution::NotGranted(refused) = world.resolve("s3://mlflow/team-b/1").await else { panic!("granted") };
+    assert_eq!((refused.backend.as_str(), refused.contact.as_deref()), ("minio", Some("#ml-platform")));
+    assert_eq!(refused.allowed, ["s3://mlflow/team-a/"]);
+    assert!(matches!(world.resolve("s3://mlflow/team-a/own/1").await, Resolution::OwnSecret(own) if own.name == "mine"));
+    assert!(matches!(world.read("s3://mlflow/team-a/own/1/MLmodel", 0, 9).await, Err(StorageError::Unserved(_))));
+    assert!(matches!(world.resolve("gs://else/1").await, Resolution::Unserved));
+    assert!(matches!(world.resolve("pvc://claim/1").await, Resolution::NoCredentials));
+    assert!(matches!(world.resolve("models:/fraud/1").await, Resolution::Unsupported(_)));
+
+    // KServe without an annotation: only a ServiceAccount delivers.
+    let bare = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: inferenceservice-config, namespace: kserve}\ndata: {credentials: '{}'}\n";
+    setting.write(&(text + bare));
+    setting.load();
+    let Resolution::Served(served) = setting.world("team-a").resolve("s3://mlflow/team-a/1").await else { panic!("not served") };
+    assert_eq!((served.delivery, served.annotation.as_str()), (Delivery::ServiceAccount, ""));
+    assert!(setting.loaded().credentials("minio").unwrap().data.contains_key("awsAccessKeyID"));
+}
+
+#[tokio::test]
+async fn what_the_user_brought_is_found() {
+    let text = "
+apiVersion: v1
+kind: Secret
+metadata: {name: good, namespace: a}
+stringData: {AWS_ACCESS_KEY_ID: x, AWS_SECRET_ACCESS_KEY: y}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: token, namespace: a}
+stringData: {ca.crt: x, token: y}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: a}, secrets: [{name: token}]}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: listed, namespace: a}, secrets: [{name: token}, {name: good}]}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: early, namespace: a}, secrets: [{name: later}]}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: cloud, namespace: a, annotations: {eks.amazonaws.com/role-arn: 'arn:x'}}}
+";
+    let mut setting = Setting::new(text);
+    setting.load();
+    let world = setting.world("a");
+    let brought = async |account: Option<&str>, secret: Option<&str>| match world.brought_credentials(account, secret).await {
+        Brought::Nothing => "nothing".to_owned(),
+        Brought::Usable(what) => format!("usable: {what}"),
+        Brought::Missing(what) => format!("missing: {what}"),
+    };
+    assert_eq!(brought(None, Some("good")).await, "usable: Secret good");
+    assert_eq!(brought(None, Some("later")).await, "missing: Secret later");
+    assert_eq!(brought(None, Some("token")).await, "missing: Secret token, in which KServe knows no key");
+    assert_eq!(brought(Some("listed"), None).await, "usable: ServiceAccount listed with Secret good");
+    assert_eq!(brought(Some("early"), None).await, "missing: ServiceAccount early with Secret later");
+    assert_eq!(brought(Some("cloud"), None).await, "usable: ServiceAccount cloud with an identity of AWS");
+    assert_eq!(brought(Some("nobody"), None).await, "missing: ServiceAccount nobody");
+    assert_eq!(brought(None, None).await, "nothing");
+    assert!(matches!(setting.world("b").brought_credentials(None, None).await, Brought::Nothing));
+}
+
+#[tokio::test]
+async fn objects_are_for_those_who_declared_them_and_secrets_for_nobody() {
+    let objects = "{module: {builtin: runtime-version}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ConfigMap}]}";
+    let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: rules, namespace: a}\ndata: {x: y}\n";
+    let mut setting = Setting::new(&(policy("own", objects) + map + &secret("a", "b")));
+    setting.load();
+    let world = setting.world("a");
+    assert!(world.get_object("v1", "ConfigMap", "rules").await.unwrap().unwrap().contains(r#""x":"y""#));
+    assert_eq!(world.get_object("v1", "ConfigMap", "none").await, Ok(None));
+    assert_eq!(setting.world("b").get_object("v1", "ConfigMap", "rules").await, Ok(None));
+    assert_eq!(
+        world.get_object("v1", "ServiceAccount", "default").await,
+        Err("no WasmPolicy declares ServiceAccount (v1) in spec.objects".to_owned())
+    );
+    assert!(setting.world("minio").get_object("v1", "Secret", "root").await.is_err());
+}
+
+#[test]
+fn built_in_policies_run_unless_an_object_speaks_of_them() {
+    let names = |text: &str| {
+        let mut setting = Setting::new(text);
+        let problems = told(&setting.load());
+        let policies = setting.loaded().policies();
+        (policies.iter().map(|policy| format!("{}:{}", policy.name, policy.spec.order)).collect::<Vec<_>>().join(" "), problems)
+    };
+    assert_eq!(names("# nothing\n").0, "runtime-version:100 storage-credentials:100");
+    assert_eq!(names(&policy("storage-credentials", "{module: {builtin: storage-credentials}, order: 5}")).0, "storage-credentials:5 runtime-version:100");
+    assert_eq!(names(&policy("ours", "{module: {builtin: storage-credentials}, order: 7}")).0, "ours:7 runtime-version:100");
+    let (active, problems) = names(&policy("storage-credentials", "{module: {builtin: storage-credential}}"));
+    assert_eq!(active, "runtime-version:100");
+    assert_eq!(
+        problems,
+        "all.yaml:2: WasmPolicy/storage-credentials: spec.module.builtin: there is no built-in policy `storage-credential`; did you mean \
+         `storage-credentials`?; it doesn't run"
+    );
+}
+
+#[test]
+fn a_module_is_taken_from_its_file_and_its_digest_counts() {
+    let mut setting = Setting::new(&policy("own", "{module: {file: own.wasm}}"));
+    assert!(told(&setting.load()).contains("spec.module.file: own.wasm can't be read: No such file"));
+    fs::write(setting.files.path().join("own.wasm"), "component").unwrap();
+    assert_eq!(told(&setting.load()), "");
+    let own = |setting: &Setting| setting.loaded().policies().iter().find(|policy| policy.name == "own").unwrap().component.clone();
+    assert_eq!(own(&setting), "component");
+
+    let digest = crate::digest_of(b"another");
+    setting.write(&policy("own", &format!("{{module: {{file: own.wasm}}, digest: '{digest}'}}")));
+    let problems = told(&setting.load());
+    assert!(problems.contains("spec.digest: the component has sha256:") && problems.ends_with("its last good version stays"), "{problems}");
+    assert_eq!(own(&setting), "component");
+    fs::write(setting.files.path().join("own.wasm"), "another").unwrap();
+    assert_eq!(told(&setting.load()), "");
+    assert_eq!(own(&setting), "another");
+}
+
+#[test]
+fn what_is_wrong_with_objects_is_told() {
+    let minio = |rest: &str| backend("minio", "http://minio:9000", rest);
+    let problems = |text: String| told(&Setting::new(&text).load());
+    let bad_catalogue = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: ours, namespace: a, labels: {tidewaiter.dev/catalogue: add}}\n";
+    let bundle = minio("").replace("9000'}", "9000', tls: {caBundle: {configMap: {namespace: minio, name: ca}}}}");
+    let cases = [
+        ("no Secret", problems(minio(""))),
+        ("a Secret without keys", problems(minio("") + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: root, namespace: minio}\nstringData: {user: x}\n")),
+        ("overlap", problems(minio("") + &backend("other", "http://other:9000", "") + &secret("a", "b"))),
+        ("bad pattern", problems(minio("").replace("s3://mlflow/", "s3://ml?low/") + &secret("a", "b"))),
+        ("bad endpoint", problems(backend("minio", "ftp://minio", "") + &secret("a", "b"))),
+        ("no CA bundle", problems(bundle + &secret("a", "b"))),
+        ("own Secret without prefix", problems("apiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: a, labels: {tidewaiter.dev/storage: ''}}\n".into())),
+        ("catalogue label", problems(bad_catalogue.into())),
+        ("runtime", problems("{apiVersion: serving.kserve.io/v1alpha1, kind: ClusterServingRuntime, metadata: {name: r}, spec: {disabled: 'no'}}".into())),
+        ("policy limits", problems(policy("own", "{module: {builtin: runtime-version}, limits: {timeMs: 0}}"))),
+    ];
+    let all: String = cases.iter().map(|(name, text)| format!("{name}\n  {}\n", text.replace('\n', "\n  "))).collect();
+    insta::assert_snapshot!(all);
+}
+
+#[tokio::test]
+async fn the_last_good_version_stays_when_a_new_one_is_bad() {
+    let good = backend("minio", "http://minio:9000", "") + &secret("a", "b");
+    let mut setting = Setting::new(&good);
+    assert_eq!(told(&setting.load()), "");
+    for bad in [
+        good.replace("endpoint", "endpont"),
+        good.replace("http://minio:9000", "ftp://minio"),
+        good.replace("  type: s3", "  type: [s3"),
+    ] {
+        setting.write(&bad);
+        assert!(!setting.load().is_empty());
+        assert!(matches!(setting.world("a").resolve("s3://mlflow/1").await, Resolution::Served(_)), "{bad}");
+        assert!(setting.loaded().credentials("minio").is_ok(), "{bad}");
+    }
+    setting.write("# all gone\n");
+    setting.load();
+    assert!(matches!(setting.world("a").resolve("s3://mlflow/1").await, Resolution::Unserved));
+}
+
+#[test]
+fn a_client_is_kept_until_its_settings_or_keys_change() {
+    let text = |password: &str, contact: &str| backend("minio", "http://minio:9000", &format!("  contact: {contact}\n")) + &secret("a", password);
+    let mut setting = Setting::new(&text("b", "one"));
+    setting.load();
+    let client = |setting: &Setting| setting.loaded().client("minio").unwrap().id;
+    let first = client(&setting);
+    setting.write(&text("b", "other"));
+    setting.load();
+    assert_eq!(client(&setting), first);
+    setting.write(&text("c", "other"));
+    setting.load();
+    assert_ne!(client(&setting), first);
+}
+
+#[tokio::test]
+async fn models_on_the_hub_and_the_web_are_found_where_their_uris_say() {
+    let text = "
+apiVersion: tidewaiter.dev/v1alpha1
+kind: StorageBackend
+metadata: {name: hub}
+spec: {type: huggingface, serves: ['hf://'], credentials: {anonymous: {}}, huggingface: {endpoint: 'http://127.0.0.1:9'}}
+---
+apiVersion: tidewaiter.dev/v1alpha1
+kind: StorageBackend
+metadata: {name: web}
+spec: {type: https, serves: ['https://models.example/team-a/'], credentials: {anonymous: {}}}
+";
+    let mut setting = Setting::new(text);
+    assert_eq!(told(&setting.load()), "");
+    let world = setting.world("a");
+    let Resolution::Served(served) = world.resolve("hf://org/model:v1").await else { panic!("not served") };
+    assert!(served.anonymous);
+    let read = world.read("hf://org/model:v1/sub/config.json", 0, 9).await;
+    assert!(matches!(&read, Err(StorageError::Unreachable(reason)) if reason == "127.0.0.1:9 refuses connections"), "{read:?}");
+    for uri in ["hf://org/model/../other/x", "hf://org/model/%2e%2e/x", "https://models.example/team-a/../team-b/m", "https://models.example/team-b/m", "https://models.example\\@evil.example/team-a/m", "https://models.example/team-a/m\u{e9}"] {
+        let read = world.read(uri, 0, 9).await;
+        assert!(matches!(read, Err(StorageError::Unserved(_))), "{uri}: {read:?}");
+    }
+}
