@@ -40,8 +40,10 @@ pub(crate) fn start(cache: &Cache, folder: &Path, kubectl: &impl Fn() -> Command
     };
     host::run(kubectl().args(["create", "namespace", "kserve"]))?;
     apply("first.json", first)?;
-    // The manager ends at once where its kinds aren't served yet.
-    host::run(kubectl().args(["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]))?;
+    // The manager ends at once where its kinds aren't served yet. (`kubectl wait` gives up on an object without conditions.)
+    processes.wait("established CRDs", Duration::from_mins(1), || {
+        host::run(kubectl().args(["wait", "--for=condition=Established", "crd", "--all", "--timeout=10s"])).is_ok()
+    })?;
     processes.start(
         "kserve-manager",
         Command::new(Module::Kserve(release).build(cache)?.join("kserve-manager"))

@@ -59,8 +59,9 @@ pub(crate) fn start(cache: &Cache, folder: &Path, kubectl: &impl Fn() -> Command
             .arg("--root-dir")
             .arg(node.join("kubelet")),
     )?;
-    processes.wait("a registered node", Duration::from_mins(2), || host::run(kubectl().args(["get", "node", NAME])).is_ok())?;
-    host::run(kubectl().args(["wait", "--for=condition=Ready", "--timeout=120s", "node", NAME]))
+    processes.wait("a ready node", Duration::from_mins(2), || {
+        host::run(kubectl().args(["wait", "--for=condition=Ready", "--timeout=10s", "node", NAME])).is_ok()
+    })
 }
 
 /// Writes containerd's configuration into `folder`; `state` is where its sockets will be.

@@ -52,7 +52,9 @@ pub fn join(cache: &Cache, name: &str, command: &[std::ffi::OsString]) -> Result
     if !host::is_root() {
         enter.args(["--user", "--preserve-credentials"]);
     }
-    enter.arg("--wdns").arg(std::env::current_dir()?).arg("--").args(command).env(RUN, &folder);
+    let mut here = std::ffi::OsString::from("--wdns=");
+    here.push(std::env::current_dir()?);
+    enter.arg(here).arg("--").args(command).env(RUN, &folder);
     enter.status().context("can't run nsenter")
 }
 
