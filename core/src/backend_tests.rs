@@ -121,7 +121,7 @@ fn a_namespace_uses_what_it_is_granted_and_nothing_beside() {
     )]);
     assert_eq!(served_by(&backends, "s3://mlflow/team-a/x", "team-a"), "minio");
     assert_eq!(served_by(&backends, "s3://mlflow/team-b/x", "ops"), "minio");
-    let refused = r##"minio not granted, allowed ["s3://mlflow/team-a/"], ask #ml-platform"##;
+    let refused = r#"minio not granted, allowed ["s3://mlflow/team-a/"], ask #ml-platform"#;
     for uri in ["s3://mlflow/team-b/x", "s3://mlflow/team-ab/x", "s3://mlflow/", "s3://mlflow", "s3://mlflow/team-a"] {
         assert_eq!(served_by(&backends, uri, "team-a"), refused, "{uri}");
     }

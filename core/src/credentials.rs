@@ -86,7 +86,7 @@ pub enum CredentialsError {
     },
 }
 
-/// The prefix of KServe's annotations on Secrets and ServiceAccounts.
+/// The prefix of KServe's annotations.
 const ANNOTATION_PREFIX: &str = "serving.kserve.io/";
 
 /// The data key for storage-key delivery: in our own Secret there is one for each backend.

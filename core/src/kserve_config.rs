@@ -15,7 +15,7 @@ pub const SHIPPED_ANNOTATION: &str = "serving.kserve.io/storageSecretName";
 /// What Tidewaiter needs to know of KServe's configuration. The default is what KServe ships.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KserveConfig {
-    /// The annotation that names a Secret with credentials; empty where KServe has none: then only ServiceAccounts and storage keys deliver.
+    /// The annotation that names a Secret with credentials; empty where KServe has none: then a ServiceAccount has to name it.
     pub secret_annotation: String,
     /// The key of an S3 Secret that holds the access key's ID.
     pub s3_access_key_id: String,

@@ -47,7 +47,7 @@ fn annotates_whole(plans: &[Option<Plan>]) -> bool {
     })
 }
 
-/// KServe looks for an LLMInferenceService's annotation on its metadata alone. Where its Pods differ, ServiceAccounts tell them apart, unless its user
+/// KServe looks for an LLMInferenceService's annotation on its metadata alone. Where its Pods differ, each gets a ServiceAccount, unless its user
 /// named one.
 fn effective(service: &Service<'_>, component: &Component<'_>, store: &Store, way: Way, whole: bool) -> Option<Way> {
     if way != Way::Annotation || whole || service.kind() != ServiceKind::LlmInferenceService {

@@ -18,8 +18,8 @@ fn delivered_by(delivery: Delivery) -> World {
     world().resolve("s3://mlflow/", Resolution::Served(Served { delivery, ..served("minio") }))
 }
 
-fn service(spec: Value) -> Value {
-    json!({"metadata": {"name": "fraud"}, "spec": spec})
+fn service(spec: impl Into<Value>) -> Value {
+    json!({"metadata": {"name": "fraud"}, "spec": spec.into()})
 }
 
 fn bare() -> Value {
