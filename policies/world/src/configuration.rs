@@ -10,6 +10,7 @@ use tidewaiter_core::backends::{Backends, OwnSecrets};
 use tidewaiter_core::catalogue::Catalogue;
 use tidewaiter_core::credentials::{SecretContents, kserve_secret};
 use tidewaiter_core::kserve_config::KserveConfig;
+use tidewaiter_core::kserve_runtimes;
 use tidewaiter_core::runtimes::{Runtimes, ServingRuntime};
 
 use crate::objects::{CATALOGUE_KEY, CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem};
@@ -53,7 +54,12 @@ pub enum CredentialsError {
 
 impl Configuration {
     /// Puts objects together. What can't be used is a problem, and stays as it was `before`; the rest is used all the same.
-    pub fn build(objects: &Objects, before: Option<&Self>, builtins: &Builtins, stores: &Stores) -> (Arc<Self>, Vec<Problem>) {
+    pub fn build(
+        objects: &Objects,
+        before: Option<&Self>,
+        builtins: &Builtins,
+        stores: &Stores,
+    ) -> (Arc<Self>, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut objects = objects.clone();
         if let Some(before) = before {
@@ -63,10 +69,24 @@ impl Configuration {
         let backends = backends(&objects, before, &mut problems);
         let clients = clients(&backends, &objects, before, &kserve, stores, &mut problems);
         let own_secrets = own_secrets(&objects, &mut problems);
-        let policies = select(&objects, builtins, before.map_or(&[], |before| &before.policies), &mut problems);
+        let policies = select(
+            &objects,
+            builtins,
+            before.map_or(&[], |before| &before.policies),
+            &mut problems,
+        );
         let runtimes = runtimes(&objects, before, &mut problems);
         let catalogue = catalogue(&objects, before, &mut problems);
-        let configuration = Self { objects, backends, clients, own_secrets, policies, runtimes, catalogue, kserve };
+        let configuration = Self {
+            objects,
+            backends,
+            clients,
+            own_secrets,
+            policies,
+            runtimes,
+            catalogue,
+            kserve,
+        };
         (Arc::new(configuration), problems)
     }
 
@@ -121,11 +141,17 @@ impl Configuration {
     /// # Errors
     /// Each says what the admin has to do.
     pub fn credentials(&self, backend: &str) -> Result<SecretContents, CredentialsError> {
-        let found = self.backends.get(backend).ok_or_else(|| CredentialsError::NoBackend(backend.to_owned()))?;
+        let found = self
+            .backends
+            .get(backend)
+            .ok_or_else(|| CredentialsError::NoBackend(backend.to_owned()))?;
         if !found.delivers_credentials() {
             return Err(CredentialsError::NothingNeeded(backend.to_owned()));
         }
-        let unusable = |reason| CredentialsError::Unusable { backend: backend.to_owned(), reason };
+        let unusable = |reason| CredentialsError::Unusable {
+            backend: backend.to_owned(),
+            reason,
+        };
         contents(found, source(found, &self.objects).map_err(unusable)?, &self.kserve).map_err(unusable)
     }
 
@@ -136,7 +162,9 @@ impl Configuration {
 
     /// Backends that are left alone because they don't answer, for the metrics.
     pub fn shut_backends(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.clients.iter().map(|(name, client)| (name.as_str(), client.gate.is_shut()))
+        self.clients
+            .iter()
+            .map(|(name, client)| (name.as_str(), client.gate.is_shut()))
     }
 
     pub(crate) fn client(&self, backend: &str) -> Option<&Arc<Client>> {
@@ -154,12 +182,48 @@ fn keep_unreadable(objects: &mut Objects, before: &Objects) {
             name: metadata.name.clone().unwrap_or_default(),
         })
     };
-    objects.backends.extend(before.backends.iter().filter(|object| named("StorageBackend", &object.metadata)).cloned());
-    objects.policies.extend(before.policies.iter().filter(|object| named("WasmPolicy", &object.metadata)).cloned());
-    objects.secrets.extend(before.secrets.iter().filter(|object| named("Secret", &object.metadata)).cloned());
-    objects.config_maps.extend(before.config_maps.iter().filter(|object| named("ConfigMap", &object.metadata)).cloned());
-    objects.service_accounts.extend(before.service_accounts.iter().filter(|object| named("ServiceAccount", &object.metadata)).cloned());
-    objects.runtimes.extend(before.runtimes.iter().filter(|runtime| unreadable.contains(&runtime_ref(runtime))).cloned());
+    objects.backends.extend(
+        before
+            .backends
+            .iter()
+            .filter(|object| named("StorageBackend", &object.metadata))
+            .cloned(),
+    );
+    objects.policies.extend(
+        before
+            .policies
+            .iter()
+            .filter(|object| named("WasmPolicy", &object.metadata))
+            .cloned(),
+    );
+    objects.secrets.extend(
+        before
+            .secrets
+            .iter()
+            .filter(|object| named("Secret", &object.metadata))
+            .cloned(),
+    );
+    objects.config_maps.extend(
+        before
+            .config_maps
+            .iter()
+            .filter(|object| named("ConfigMap", &object.metadata))
+            .cloned(),
+    );
+    objects.service_accounts.extend(
+        before
+            .service_accounts
+            .iter()
+            .filter(|object| named("ServiceAccount", &object.metadata))
+            .cloned(),
+    );
+    objects.runtimes.extend(
+        before
+            .runtimes
+            .iter()
+            .filter(|runtime| unreadable.contains(&runtime_ref(runtime)))
+            .cloned(),
+    );
     for (name, labels) in &before.namespaces {
         if unreadable.contains(&ObjectRef::cluster("Namespace", name)) {
             objects.namespaces.entry(name.clone()).or_insert_with(|| labels.clone());
@@ -175,7 +239,11 @@ fn kserve_config(objects: &Objects, before: Option<&Configuration>, problems: &m
     let data = map.data.clone().unwrap_or_default();
     let (config, wrong) = KserveConfig::parse(&data, before.map(|before| &before.kserve));
     let object = ObjectRef::namespaced("ConfigMap", namespace, KSERVE_CONFIG_MAP);
-    problems.extend(wrong.into_iter().map(|message| objects.problem(object.clone(), message)));
+    problems.extend(
+        wrong
+            .into_iter()
+            .map(|message| objects.problem(object.clone(), message)),
+    );
     config
 }
 
@@ -188,13 +256,21 @@ fn backends(objects: &Objects, before: Option<&Configuration>, problems: &mut Ve
             Err(wrong) => {
                 let last = before.and_then(|before| before.backends.get(&name));
                 good.extend(last.cloned());
-                let stays = if last.is_some() { "; its last good version stays" } else { "; it isn't used" };
+                let stays = if last.is_some() {
+                    "; its last good version stays"
+                } else {
+                    "; it isn't used"
+                };
                 problems.push(objects.problem(ObjectRef::cluster("StorageBackend", &name), wrong.join("; ") + stays));
             }
         }
     }
     let (backends, overlaps) = Backends::new(good);
-    problems.extend(overlaps.into_iter().map(|message| Problem { object: None, at: None, message }));
+    problems.extend(overlaps.into_iter().map(|message| Problem {
+        object: None,
+        at: None,
+        message,
+    }));
     backends
 }
 
@@ -209,13 +285,20 @@ fn clients(
     let mut clients = HashMap::new();
     for backend in backends.iter() {
         let made = ca_bundle(backend, objects).and_then(|bundle| {
-            let contents = backend.delivers_credentials().then(|| contents(backend, source(backend, objects)?, kserve)).transpose()?;
+            let contents = backend
+                .delivers_credentials()
+                .then(|| contents(backend, source(backend, objects)?, kserve))
+                .transpose()?;
             connection(backend, contents.as_ref(), bundle, kserve)
         });
         match made {
             Ok(connection) => {
-                let same = before.and_then(|before| before.clients.get(backend.name())).filter(|client| client.connects(&connection));
-                let client = same.cloned().unwrap_or_else(|| Arc::new(Client::new(connection, stores.patience)));
+                let same = before
+                    .and_then(|before| before.clients.get(backend.name()))
+                    .filter(|client| client.connects(&connection));
+                let client = same
+                    .cloned()
+                    .unwrap_or_else(|| Arc::new(Client::new(connection, stores.patience)));
                 clients.insert(backend.name().to_owned(), client);
             }
             Err(reason) => problems.push(objects.problem(ObjectRef::cluster("StorageBackend", backend.name()), reason)),
@@ -226,23 +309,37 @@ fn clients(
 
 /// The Secret that a backend's credentials are in; none for a backend without one.
 fn source<'a>(backend: &Backend, objects: &'a Objects) -> Result<Option<&'a Secret>, String> {
-    let Credentials::SecretRef(reference) = &backend.spec().credentials else { return Ok(None) };
-    objects.secret(&reference.namespace, &reference.name).map(Some).ok_or_else(|| {
-        format!(
-            "spec.credentials.secretRef: Secret {}/{} isn't there; its admin has to create it",
-            reference.namespace, reference.name
-        )
-    })
+    let Credentials::SecretRef(reference) = &backend.spec().credentials else {
+        return Ok(None);
+    };
+    objects
+        .secret(&reference.namespace, &reference.name)
+        .map(Some)
+        .ok_or_else(|| {
+            format!(
+                "spec.credentials.secretRef: Secret {}/{} isn't there; its admin has to create it",
+                reference.namespace, reference.name
+            )
+        })
 }
 
 /// What KServe is to be given.
 fn contents(backend: &Backend, source: Option<&Secret>, kserve: &KserveConfig) -> Result<SecretContents, String> {
-    let data = source.into_iter().flat_map(|source| source.data.iter().flatten()).map(|(key, value)| (key.clone(), value.0.clone())).collect();
+    let data = source
+        .into_iter()
+        .flat_map(|source| source.data.iter().flatten())
+        .map(|(key, value)| (key.clone(), value.0.clone()))
+        .collect();
     kserve_secret(backend, &data, kserve).map_err(|error| error.to_string())
 }
 
 fn ca_bundle(backend: &Backend, objects: &Objects) -> Result<Option<String>, String> {
-    let bundle = backend.spec().s3.as_ref().and_then(|s3| s3.tls.as_ref()).and_then(|tls| tls.ca_bundle.as_ref());
+    let bundle = backend
+        .spec()
+        .s3
+        .as_ref()
+        .and_then(|s3| s3.tls.as_ref())
+        .and_then(|tls| tls.ca_bundle.as_ref());
     match bundle {
         None => Ok(None),
         Some(CaBundle::Inline(pem)) => Ok(Some(pem.clone())),
@@ -252,7 +349,9 @@ fn ca_bundle(backend: &Backend, objects: &Objects) -> Result<Option<String>, Str
                 .config_map(&reference.namespace, &reference.name)
                 .ok_or_else(|| format!("spec.s3.tls.caBundle: {name} isn't there"))?;
             let pem = map.data.as_ref().and_then(|data| data.get(&reference.key));
-            pem.cloned().map(Some).ok_or_else(|| format!("spec.s3.tls.caBundle: {name} has no key {}", reference.key))
+            pem.cloned()
+                .map(Some)
+                .ok_or_else(|| format!("spec.s3.tls.caBundle: {name} has no key {}", reference.key))
         }
     }
 }
@@ -260,8 +359,15 @@ fn ca_bundle(backend: &Backend, objects: &Objects) -> Result<Option<String>, Str
 fn own_secrets(objects: &Objects, problems: &mut Vec<Problem>) -> OwnSecrets {
     let mut found = Vec::new();
     for secret in &objects.secrets {
-        let (Some(namespace), Some(name)) = (&secret.metadata.namespace, &secret.metadata.name) else { continue };
-        if !secret.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(OWN_STORAGE_LABEL)) {
+        let (Some(namespace), Some(name)) = (&secret.metadata.namespace, &secret.metadata.name) else {
+            continue;
+        };
+        if !secret
+            .metadata
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.contains_key(OWN_STORAGE_LABEL))
+        {
             continue;
         }
         match secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(PREFIX_ANNOTATION)) {
@@ -273,7 +379,11 @@ fn own_secrets(objects: &Objects, problems: &mut Vec<Problem>) -> OwnSecrets {
         }
     }
     let (own, wrong) = OwnSecrets::new(found);
-    problems.extend(wrong.into_iter().map(|message| Problem { object: None, at: None, message }));
+    problems.extend(wrong.into_iter().map(|message| Problem {
+        object: None,
+        at: None,
+        message,
+    }));
     own
 }
 
@@ -281,10 +391,18 @@ fn runtime_ref(runtime: &Value) -> ObjectRef {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let kind = text(&runtime["kind"]).unwrap_or_default();
     let namespace = text(&runtime["metadata"]["namespace"]).filter(|_| kind == "ServingRuntime");
-    ObjectRef { kind, namespace, name: text(&runtime["metadata"]["name"]).unwrap_or_default() }
+    ObjectRef {
+        kind,
+        namespace,
+        name: text(&runtime["metadata"]["name"]).unwrap_or_default(),
+    }
 }
 
 fn runtimes(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> Runtimes {
+    // A folder that lists none stands for a cluster as KServe installs it; a cluster has what it has.
+    if objects.base.is_some() && objects.runtimes.is_empty() {
+        return Runtimes::new(kserve_runtimes::of_release(kserve_runtimes::NEWEST).unwrap_or_default());
+    }
     let mut good: Vec<ServingRuntime> = Vec::new();
     for runtime in &objects.runtimes {
         match ServingRuntime::from_json(runtime) {
@@ -292,7 +410,10 @@ fn runtimes(objects: &Objects, before: Option<&Configuration>, problems: &mut Ve
             Err(error) => {
                 let object = runtime_ref(runtime);
                 let last = before.and_then(|before| {
-                    before.runtimes.iter().find(|runtime| runtime.name == object.name && runtime.namespace == object.namespace)
+                    before
+                        .runtimes
+                        .iter()
+                        .find(|runtime| runtime.name == object.name && runtime.namespace == object.namespace)
                 });
                 good.extend(last.cloned());
                 problems.push(objects.problem(object, error.to_string()));
@@ -306,16 +427,28 @@ fn catalogue(objects: &Objects, before: Option<&Configuration>, problems: &mut V
     let mut own: Vec<(ObjectRef, bool, Catalogue)> = Vec::new();
     let mut failed = false;
     for map in &objects.config_maps {
-        let Some(mode) = map.metadata.labels.as_ref().and_then(|labels| labels.get(CATALOGUE_LABEL)) else { continue };
+        let Some(mode) = map
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(CATALOGUE_LABEL))
+        else {
+            continue;
+        };
         let object = ObjectRef::namespaced(
             "ConfigMap",
             map.metadata.namespace.as_deref().unwrap_or_default(),
             map.metadata.name.as_deref().unwrap_or_default(),
         );
-        let read = match (mode.as_str(), map.data.as_ref().and_then(|data| data.get(CATALOGUE_KEY))) {
+        let read = match (
+            mode.as_str(),
+            map.data.as_ref().and_then(|data| data.get(CATALOGUE_KEY)),
+        ) {
             ("extend" | "replace", Some(yaml)) => Catalogue::parse(yaml).map_err(|error| error.to_string()),
             ("extend" | "replace", None) => Err(format!("has the label {CATALOGUE_LABEL} and no key {CATALOGUE_KEY}")),
-            (other, _) => Err(format!("has the label {CATALOGUE_LABEL}: {other}; write extend or replace")),
+            (other, _) => Err(format!(
+                "has the label {CATALOGUE_LABEL}: {other}; write extend or replace"
+            )),
         };
         match read {
             Ok(catalogue) => own.push((object, mode == "replace", catalogue)),
@@ -331,10 +464,18 @@ fn catalogue(objects: &Objects, before: Option<&Configuration>, problems: &mut V
     }
     own.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let replaced = own.first().is_some_and(|(_, replaces, _)| *replaces);
-    let mut catalogue = if replaced { Catalogue::default() } else { Catalogue::built_in().clone() };
+    let mut catalogue = if replaced {
+        Catalogue::default()
+    } else {
+        Catalogue::built_in().clone()
+    };
     for (_, _, own) in own {
         catalogue.extend(own);
     }
-    problems.extend(catalogue.problems().into_iter().map(|message| Problem { object: None, at: None, message }));
+    problems.extend(catalogue.problems().into_iter().map(|message| Problem {
+        object: None,
+        at: None,
+        message,
+    }));
     Arc::new(catalogue)
 }

@@ -16,7 +16,10 @@ pub(crate) struct Asked {
 
 impl Asked {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let (uri, below) = match text.strip_prefix("hf://").and_then(|rest| rest.match_indices('/').nth(1)) {
+        let (uri, below) = match text
+            .strip_prefix("hf://")
+            .and_then(|rest| rest.match_indices('/').nth(1))
+        {
             Some((end, _)) => text.split_at("hf://".len() + end),
             None => (text, ""),
         };
@@ -24,9 +27,13 @@ impl Asked {
         let below = below.trim_matches('/');
         // As strict as for every other path: what StorageUri refuses anywhere is refused here.
         if !below.is_empty() {
-            StorageUri::parse(&format!("s3://below/{below}")).map_err(|_| format!("`{below}` is no path in a model"))?;
+            StorageUri::parse(&format!("s3://below/{below}"))
+                .map_err(|_| format!("`{below}` is no path in a model"))?;
         }
-        Ok(Self { uri, below: below.to_owned() })
+        Ok(Self {
+            uri,
+            below: below.to_owned(),
+        })
     }
 }
 
@@ -34,12 +41,19 @@ impl Asked {
 pub(crate) fn place(asked: &Asked, backend: &Backend) -> Result<Place, String> {
     let uri = &asked.uri;
     match (backend.spec().kind, uri.scheme()) {
-        (BackendType::S3, Scheme::S3) | (BackendType::Gcs, Scheme::Gs) => {
-            Ok(Place::Bucket { bucket: uri.authority().to_owned(), key: uri.key().to_owned() })
-        }
+        (BackendType::S3, Scheme::S3) | (BackendType::Gcs, Scheme::Gs) => Ok(Place::Bucket {
+            bucket: uri.authority().to_owned(),
+            key: uri.key().to_owned(),
+        }),
         (BackendType::Azure, Scheme::Https) => {
-            let azure = uri.azure().ok_or_else(|| format!("{uri} names no container of Azure's blob storage"))?;
-            Ok(Place::Azure { account: azure.account.to_owned(), container: azure.container.to_owned(), key: azure.path.to_owned() })
+            let azure = uri
+                .azure()
+                .ok_or_else(|| format!("{uri} names no container of Azure's blob storage"))?;
+            Ok(Place::Azure {
+                account: azure.account.to_owned(),
+                container: azure.container.to_owned(),
+                key: azure.path.to_owned(),
+            })
         }
         (BackendType::HuggingFace, Scheme::Hf) => {
             let model = uri.key().split(':').next().unwrap_or_default();
@@ -52,14 +66,24 @@ pub(crate) fn place(asked: &Asked, backend: &Backend) -> Result<Place, String> {
         (BackendType::Https, Scheme::Https | Scheme::Http) => {
             let url = Url::parse(uri.as_str()).map_err(|_| format!("{uri} is no web address"))?;
             // Where a client of the web would read another host or path than the grant was judged by, it isn't asked at all.
-            let authority = url.port().map_or_else(|| url.host_str().unwrap_or_default().to_owned(), |port| format!("{}:{port}", url.host_str().unwrap_or_default()));
-            let same_host = uri.authority().eq_ignore_ascii_case(&authority) || uri.authority().eq_ignore_ascii_case(&format!("{authority}:443"));
+            let authority = url.port().map_or_else(
+                || url.host_str().unwrap_or_default().to_owned(),
+                |port| format!("{}:{port}", url.host_str().unwrap_or_default()),
+            );
+            let same_host = uri.authority().eq_ignore_ascii_case(&authority)
+                || uri.authority().eq_ignore_ascii_case(&format!("{authority}:443"));
             if !same_host || url.path().trim_matches('/') != uri.key() {
-                return Err(format!("{uri} can be read in two ways; write host and path plainly, with special characters escaped"));
+                return Err(format!(
+                    "{uri} can be read in two ways; write host and path plainly, with special characters escaped"
+                ));
             }
             Ok(Place::Url(url))
         }
         (BackendType::Hdfs, _) => Err("models in HDFS can't be looked at from here".to_owned()),
-        (kind, scheme) => Err(format!("a StorageBackend of type {} can't read {}://", kind.as_str(), scheme.as_str())),
+        (kind, scheme) => Err(format!(
+            "a StorageBackend of type {} can't read {}://",
+            kind.as_str(),
+            scheme.as_str()
+        )),
     }
 }

@@ -34,7 +34,10 @@ mod tests {
     #[test]
     fn a_typo_finds_what_was_meant_and_nonsense_finds_nothing() {
         assert_eq!(nearest("endpont", &["endpoint", "region"]), Some("endpoint"));
-        assert_eq!(nearest("storagebackend", &["StorageBackend", "WasmPolicy"]), Some("StorageBackend"));
+        assert_eq!(
+            nearest("storagebackend", &["StorageBackend", "WasmPolicy"]),
+            Some("StorageBackend")
+        );
         assert_eq!(nearest("banana", &["endpoint", "region"]), None);
     }
 }

@@ -32,7 +32,8 @@ pub struct Objects {
     pub config_maps: Vec<ConfigMap>,
     /// In a folder: what users brought. In a cluster they are read when they are needed.
     pub service_accounts: Vec<ServiceAccount>,
-    /// `ServingRuntime`s and `ClusterServingRuntime`s, as Kubernetes gives them.
+    /// `ServingRuntime`s and `ClusterServingRuntime`s, as Kubernetes gives them. A folder without any stands for a cluster with those that KServe
+    /// installs.
     pub runtimes: Vec<Value>,
     /// Every namespace with its labels.
     pub namespaces: BTreeMap<String, Labels>,
@@ -65,14 +66,23 @@ impl Objects {
             if let Credentials::SecretRef(secret) = &backend.spec.credentials {
                 found.secrets.insert((secret.namespace.clone(), secret.name.clone()));
             }
-            let bundle = backend.spec.s3.as_ref().and_then(|s3| s3.tls.as_ref()).and_then(|tls| tls.ca_bundle.as_ref());
+            let bundle = backend
+                .spec
+                .s3
+                .as_ref()
+                .and_then(|s3| s3.tls.as_ref())
+                .and_then(|tls| tls.ca_bundle.as_ref());
             if let Some(CaBundle::ConfigMap(bundle)) = bundle {
-                found.config_maps.insert((bundle.namespace.clone(), bundle.name.clone()));
+                found
+                    .config_maps
+                    .insert((bundle.namespace.clone(), bundle.name.clone()));
             }
         }
         for policy in &self.policies {
             if let Module::ConfigMap(module) = &policy.spec.module {
-                found.config_maps.insert((module.namespace.clone(), module.name.clone()));
+                found
+                    .config_maps
+                    .insert((module.namespace.clone(), module.name.clone()));
             }
         }
         found
@@ -87,11 +97,17 @@ impl Objects {
     }
 
     pub(crate) fn service_account(&self, namespace: &str, name: &str) -> Option<&ServiceAccount> {
-        self.service_accounts.iter().find(|account| is(&account.metadata, namespace, name))
+        self.service_accounts
+            .iter()
+            .find(|account| is(&account.metadata, namespace, name))
     }
 
     pub(crate) fn problem(&self, object: ObjectRef, message: impl Into<String>) -> Problem {
-        Problem { at: self.places.get(&object).cloned(), object: Some(object), message: message.into() }
+        Problem {
+            at: self.places.get(&object).cloned(),
+            object: Some(object),
+            message: message.into(),
+        }
     }
 }
 
@@ -113,12 +129,20 @@ pub struct ObjectRef {
 impl ObjectRef {
     /// An object of the cluster.
     pub fn cluster(kind: &str, name: &str) -> Self {
-        Self { kind: kind.to_owned(), namespace: None, name: name.to_owned() }
+        Self {
+            kind: kind.to_owned(),
+            namespace: None,
+            name: name.to_owned(),
+        }
     }
 
     /// An object of a namespace.
     pub fn namespaced(kind: &str, namespace: &str, name: &str) -> Self {
-        Self { kind: kind.to_owned(), namespace: Some(namespace.to_owned()), name: name.to_owned() }
+        Self {
+            kind: kind.to_owned(),
+            namespace: Some(namespace.to_owned()),
+            name: name.to_owned(),
+        }
     }
 }
 

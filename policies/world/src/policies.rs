@@ -27,7 +27,12 @@ pub struct Policy {
 }
 
 /// The policies in the order in which they run. One that can't be had is a problem, and stays as it was `before`.
-pub(crate) fn select(objects: &Objects, builtins: &Builtins, before: &[Policy], problems: &mut Vec<Problem>) -> Vec<Policy> {
+pub(crate) fn select(
+    objects: &Objects,
+    builtins: &Builtins,
+    before: &[Policy],
+    problems: &mut Vec<Problem>,
+) -> Vec<Policy> {
     let mut policies: Vec<Policy> = Vec::new();
     let mut spoken_of: Vec<String> = Vec::new();
     for object in &objects.policies {
@@ -36,15 +41,26 @@ pub(crate) fn select(objects: &Objects, builtins: &Builtins, before: &[Policy], 
             spoken_of.push(builtin.clone());
         }
         let made = match object.spec.problems() {
-            wrong if wrong.is_empty() => component(&object.spec.module, object.spec.digest.as_deref(), objects, builtins).map_err(|reason| vec![reason]),
+            wrong if wrong.is_empty() => {
+                component(&object.spec.module, object.spec.digest.as_deref(), objects, builtins)
+                    .map_err(|reason| vec![reason])
+            }
             wrong => Err(wrong),
         };
         match made {
-            Ok(component) => policies.push(Policy { name: name.clone(), spec: granted(object.spec.clone()), component }),
+            Ok(component) => policies.push(Policy {
+                name: name.clone(),
+                spec: granted(object.spec.clone()),
+                component,
+            }),
             Err(wrong) => {
                 let last = before.iter().find(|policy| policy.name == name);
                 policies.extend(last.cloned());
-                let stays = if last.is_some() { "; its last good version stays" } else { "; it doesn't run" };
+                let stays = if last.is_some() {
+                    "; its last good version stays"
+                } else {
+                    "; it doesn't run"
+                };
                 problems.push(objects.problem(ObjectRef::cluster("WasmPolicy", &name), wrong.join("; ") + stays));
             }
         }
@@ -56,7 +72,11 @@ pub(crate) fn select(objects: &Objects, builtins: &Builtins, before: &[Policy], 
     for (name, component) in builtins {
         if !spoken_of.iter().any(|spoken| spoken == name) {
             let spec = granted(WasmPolicySpec::builtin(name, &[]));
-            policies.push(Policy { name: (*name).to_owned(), spec, component: Bytes::from_static(component) });
+            policies.push(Policy {
+                name: (*name).to_owned(),
+                spec,
+                component: Bytes::from_static(component),
+            });
         }
     }
     policies.sort_by(|a, b| a.spec.order.cmp(&b.spec.order).then_with(|| a.name.cmp(&b.name)));
@@ -66,7 +86,12 @@ pub(crate) fn select(objects: &Objects, builtins: &Builtins, before: &[Policy], 
 /// A built-in policy whose object grants nothing has what it needs: to read its object's settings and to forget its grants would stop it.
 fn granted(mut spec: WasmPolicySpec) -> WasmPolicySpec {
     if matches!(spec.module, Module::Builtin(_)) && spec.capabilities.is_empty() {
-        spec.capabilities = vec![Capability::Storage, Capability::Runtimes, Capability::Cluster, Capability::Log];
+        spec.capabilities = vec![
+            Capability::Storage,
+            Capability::Runtimes,
+            Capability::Cluster,
+            Capability::Log,
+        ];
     }
     spec
 }
@@ -75,17 +100,27 @@ fn component(module: &Module, digest: Option<&str>, objects: &Objects, builtins:
     let component = match module {
         Module::Builtin(name) => {
             let found = builtins.iter().find(|(builtin, _)| builtin == name);
-            found.map(|(_, component)| Bytes::from_static(component)).ok_or_else(|| {
-                let names: Vec<&str> = builtins.iter().map(|(name, _)| *name).collect();
-                match nearest(name, &names) {
-                    Some(meant) => format!("spec.module.builtin: there is no built-in policy `{name}`; did you mean `{meant}`?"),
-                    None => format!("spec.module.builtin: there is no built-in policy `{name}`, only {}", names.join(", ")),
-                }
-            })?
+            found
+                .map(|(_, component)| Bytes::from_static(component))
+                .ok_or_else(|| {
+                    let names: Vec<&str> = builtins.iter().map(|(name, _)| *name).collect();
+                    match nearest(name, &names) {
+                        Some(meant) => format!(
+                            "spec.module.builtin: there is no built-in policy `{name}`; did you mean `{meant}`?"
+                        ),
+                        None => format!(
+                            "spec.module.builtin: there is no built-in policy `{name}`, only {}",
+                            names.join(", ")
+                        ),
+                    }
+                })?
         }
         Module::File(file) => {
             let Some(base) = &objects.base else {
-                return Err("spec.module.file: files are for a configuration in a folder; put the component into a ConfigMap".to_owned());
+                return Err(
+                    "spec.module.file: files are for a configuration in a folder; put the component into a ConfigMap"
+                        .to_owned(),
+                );
             };
             Bytes::from(read(&base.join(file)).map_err(|reason| format!("spec.module.file: {file} {reason}"))?)
         }
@@ -93,33 +128,59 @@ fn component(module: &Module, digest: Option<&str>, objects: &Objects, builtins:
             let name = format!("ConfigMap/{}/{}", reference.namespace, reference.name);
             let map = objects
                 .config_map(&reference.namespace, &reference.name)
-                .ok_or_else(|| format!("spec.module.configMap: {name} isn't there; create it, or correct the reference"))?;
+                .ok_or_else(|| {
+                    format!("spec.module.configMap: {name} isn't there; create it, or correct the reference")
+                })?;
             let value = map.binary_data.as_ref().and_then(|data| data.get(&reference.key));
-            Bytes::from(value.ok_or_else(|| format!("spec.module.configMap: {name} has no `{}` in its binaryData", reference.key))?.0.clone())
+            Bytes::from(
+                value
+                    .ok_or_else(|| {
+                        format!(
+                            "spec.module.configMap: {name} has no `{}` in its binaryData",
+                            reference.key
+                        )
+                    })?
+                    .0
+                    .clone(),
+            )
         }
-        Module::Https(_) => return Err("spec.module.https: modules are not fetched from web servers yet; use file or configMap".to_owned()),
-        Module::Oci(_) => return Err("spec.module.oci: modules are not fetched from registries yet; use file or configMap".to_owned()),
+        Module::Https(_) => {
+            return Err(
+                "spec.module.https: modules are not fetched from web servers yet; use file or configMap".to_owned(),
+            );
+        }
+        Module::Oci(_) => {
+            return Err(
+                "spec.module.oci: modules are not fetched from registries yet; use file or configMap".to_owned(),
+            );
+        }
     };
     if let Some(wanted) = digest {
         let found = digest_of(&component);
         if found != wanted {
-            return Err(format!("spec.digest: the component has {found}, and the object asks for {wanted}; one of them was changed"));
+            return Err(format!(
+                "spec.digest: the component has {found}, and the object asks for {wanted}; one of them was changed"
+            ));
         }
     }
     Ok(component)
 }
 
-/// `sha256:` and the digest in hexadecimal digits, as WasmPolicies write it.
+/// `sha256:` and the digest in hexadecimal digits, as a `WasmPolicy` writes it.
 pub fn digest_of(component: &[u8]) -> String {
     use std::fmt::Write;
-    Sha256::digest(component).iter().fold("sha256:".to_owned(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Sha256::digest(component)
+        .iter()
+        .fold("sha256:".to_owned(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let length = std::fs::metadata(path).map_err(|error| format!("can't be read: {error}"))?.len();
+    let length = std::fs::metadata(path)
+        .map_err(|error| format!("can't be read: {error}"))?
+        .len();
     if length > MAX_MODULE {
         return Err(format!("has {length} bytes; a module has {MAX_MODULE} at most"));
     }

@@ -16,7 +16,13 @@ pub trait ClusterReader: Send + Sync {
     /// None where there is no such Secret. Values are never asked for.
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretFacts>, String>;
     /// An object as JSON text: from the namespace, or of the cluster where its kind belongs to none. Never asked for a Secret.
-    async fn object(&self, namespace: &str, api_version: &str, kind: &str, name: &str) -> Result<Option<String>, String>;
+    async fn object(
+        &self,
+        namespace: &str,
+        api_version: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Option<String>, String>;
 }
 
 /// What is read of a ServiceAccount.
@@ -41,10 +47,18 @@ pub struct SecretFacts {
 #[async_trait]
 impl ClusterReader for Configuration {
     async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<AccountFacts>, String> {
-        Ok(self.objects().service_account(namespace, name).map(|account| AccountFacts {
-            secrets: account.secrets.iter().flatten().filter_map(|secret| secret.name.clone()).collect(),
-            annotations: account.metadata.annotations.clone().unwrap_or_default(),
-        }))
+        Ok(self
+            .objects()
+            .service_account(namespace, name)
+            .map(|account| AccountFacts {
+                secrets: account
+                    .secrets
+                    .iter()
+                    .flatten()
+                    .filter_map(|secret| secret.name.clone())
+                    .collect(),
+                annotations: account.metadata.annotations.clone().unwrap_or_default(),
+            }))
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretFacts>, String> {
@@ -54,7 +68,13 @@ impl ClusterReader for Configuration {
         }))
     }
 
-    async fn object(&self, namespace: &str, api_version: &str, kind: &str, name: &str) -> Result<Option<String>, String> {
+    async fn object(
+        &self,
+        namespace: &str,
+        api_version: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Option<String>, String> {
         let objects = self.objects();
         let found = match (api_version, kind) {
             ("v1", "ConfigMap") => objects.config_map(namespace, name).map(serde_json::to_string),

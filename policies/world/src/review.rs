@@ -10,7 +10,8 @@ use tidewaiter_core::credentials::{recognise, storage_key};
 use tidewaiter_core::runtimes::ServingRuntime;
 use tidewaiter_core::uri::StorageUri;
 use tidewaiter_engine::world::{
-    Brought, Delivery, Label, Listing, NotGranted, ObjectInfo, OwnSecret, PackageVersion, Release, Resolution, Runtime, Served, StorageError, World,
+    Brought, Delivery, Label, Listing, NotGranted, ObjectInfo, OwnSecret, PackageVersion, Release, Resolution, Runtime,
+    Served, StorageError, World,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -44,7 +45,13 @@ impl ReviewWorld {
         namespace: &str,
         deadline: Instant,
     ) -> Self {
-        Self { configuration, stores, reader, namespace: namespace.into(), deadline }
+        Self {
+            configuration,
+            stores,
+            reader,
+            namespace: namespace.into(),
+            deadline,
+        }
     }
 
     fn resolved(&self, uri: &StorageUri) -> Resolved<'_> {
@@ -69,17 +76,29 @@ impl ReviewWorld {
                     "namespace {} may not use this part of StorageBackend {}{}",
                     self.namespace,
                     backend.name(),
-                    if allowed.is_empty() { String::new() } else { format!(", only {}", allowed.join(", ")) }
+                    if allowed.is_empty() {
+                        String::new()
+                    } else {
+                        format!(", only {}", allowed.join(", "))
+                    }
                 )));
             }
             Resolved::Unserved => return Err(unserved("no StorageBackend serves it".to_owned())),
-            Resolved::NoCredentials => return Err(unserved(format!("{}: can't be looked at from here", asked.uri.scheme().as_str()))),
+            Resolved::NoCredentials => {
+                return Err(unserved(format!(
+                    "{}: can't be looked at from here",
+                    asked.uri.scheme().as_str()
+                )));
+            }
             Resolved::Unsupported(reason) => return Err(unserved(reason)),
         };
         let place = place(&asked, backend).map_err(unserved)?;
         // Its Secret is missing, or its settings are of no use: reported to the admin when the configuration was made.
         let client = self.configuration.client(backend.name()).ok_or_else(|| {
-            StorageError::Forbidden(format!("StorageBackend {} has no usable credentials; its admin finds why in its status", backend.name()))
+            StorageError::Forbidden(format!(
+                "StorageBackend {} has no usable credentials; its admin finds why in its status",
+                backend.name()
+            ))
         })?;
         Ok((client, place))
     }
@@ -108,7 +127,9 @@ impl ReviewWorld {
     async fn within<T>(&self, what: &str, asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         match timeout_at(self.deadline, asked).await {
             Ok(answer) => answer.map_err(|reason| format!("{what}, which can't be looked at ({reason})")),
-            Err(_) => Err(format!("{what}, which can't be looked at (the API server didn't answer in time)")),
+            Err(_) => Err(format!(
+                "{what}, which can't be looked at (the API server didn't answer in time)"
+            )),
         }
     }
 
@@ -116,7 +137,11 @@ impl ReviewWorld {
         match self.within(&what, self.reader.secret(&self.namespace, name)).await {
             Err(unknown) => Brought::Missing(unknown),
             Ok(None) => Brought::Missing(what),
-            Ok(Some(facts)) if recognise(facts.keys.iter().map(String::as_str), self.configuration.kserve()).is_some() => Brought::Usable(what),
+            Ok(Some(facts))
+                if recognise(facts.keys.iter().map(String::as_str), self.configuration.kserve()).is_some() =>
+            {
+                Brought::Usable(what)
+            }
             Ok(Some(_)) => Brought::Missing(format!("{what}, in which KServe knows no key")),
         }
     }
@@ -124,10 +149,19 @@ impl ReviewWorld {
     async fn brought_account(&self, named: Option<&str>) -> Brought {
         let name = named.unwrap_or("default");
         let what = format!("ServiceAccount {name}");
-        let account = match self.within(&what, self.reader.service_account(&self.namespace, name)).await {
+        let account = match self
+            .within(&what, self.reader.service_account(&self.namespace, name))
+            .await
+        {
             Err(unknown) => return Brought::Missing(unknown),
             // KServe goes on without it; a namespace made a second ago has no default yet.
-            Ok(None) => return if named.is_some() { Brought::Missing(what) } else { Brought::Nothing },
+            Ok(None) => {
+                return if named.is_some() {
+                    Brought::Missing(what)
+                } else {
+                    Brought::Nothing
+                };
+            }
             Ok(Some(account)) => account,
         };
         for (annotation, cloud) in CLOUD_IDENTITIES {
@@ -139,7 +173,9 @@ impl ReviewWorld {
         for secret in &account.secrets {
             let what = format!("{what} with Secret {secret}");
             match self.within(&what, self.reader.secret(&self.namespace, secret)).await {
-                Ok(Some(facts)) if recognise(facts.keys.iter().map(String::as_str), self.configuration.kserve()).is_some() => {
+                Ok(Some(facts))
+                    if recognise(facts.keys.iter().map(String::as_str), self.configuration.kserve()).is_some() =>
+                {
                     return Brought::Usable(what);
                 }
                 // KServe passes over a Secret that it doesn't know, such as a token of Kubernetes.
@@ -161,11 +197,18 @@ impl World for ReviewWorld {
         };
         if let Some(name) = self.configuration.own_secrets().resolve(&uri, &self.namespace) {
             let annotation = self.configuration.kserve().secret_annotation.clone();
-            return Resolution::OwnSecret(OwnSecret { name: name.to_owned(), annotation });
+            return Resolution::OwnSecret(OwnSecret {
+                name: name.to_owned(),
+                annotation,
+            });
         }
         match self.resolved(&uri) {
             Resolved::Served(backend) => Resolution::Served(self.served(backend)),
-            Resolved::NotGranted { backend, allowed, contact } => Resolution::NotGranted(NotGranted {
+            Resolved::NotGranted {
+                backend,
+                allowed,
+                contact,
+            } => Resolution::NotGranted(NotGranted {
                 backend: backend.name().to_owned(),
                 allowed,
                 contact: contact.map(str::to_owned),
@@ -179,14 +222,20 @@ impl World for ReviewWorld {
     async fn brought_credentials(&self, service_account: Option<&str>, secret: Option<&str>) -> Brought {
         match secret.filter(|name| !name.is_empty()) {
             Some(name) => self.brought_secret(name, format!("Secret {name}")).await,
-            None => self.brought_account(service_account.filter(|name| !name.is_empty())).await,
+            None => {
+                self.brought_account(service_account.filter(|name| !name.is_empty()))
+                    .await
+            }
         }
     }
 
     async fn stat(&self, uri: &str) -> Result<ObjectInfo, StorageError> {
         let (client, place) = self.locate(uri)?;
         let size = self.stores.stat(client, place, self.deadline).await?;
-        Ok(ObjectInfo { path: String::new(), size })
+        Ok(ObjectInfo {
+            path: String::new(),
+            size,
+        })
     }
 
     async fn list_objects(&self, uri: &str, limit: u32) -> Result<Listing, StorageError> {
@@ -204,13 +253,22 @@ impl World for ReviewWorld {
     }
 
     async fn supporting(&self, format: &str, version: Option<&str>) -> Vec<Runtime> {
-        let found = self.configuration.runtimes().supporting(&self.namespace, format, version);
-        found.into_iter().map(|found| runtime(found.runtime, found.auto_select)).collect()
+        let found = self
+            .configuration
+            .runtimes()
+            .supporting(&self.namespace, format, version);
+        found
+            .into_iter()
+            .map(|found| runtime(found.runtime, found.auto_select))
+            .collect()
     }
 
     async fn named(&self, name: &str) -> Option<Runtime> {
         let found = self.configuration.runtimes().named(&self.namespace, name)?;
-        Some(runtime(found, found.formats.iter().any(|format| format.auto_select == Some(true))))
+        Some(runtime(
+            found,
+            found.formats.iter().any(|format| format.auto_select == Some(true)),
+        ))
     }
 
     async fn releases(&self, repository: &str, packages: &[String]) -> Vec<Release> {
@@ -235,7 +293,13 @@ impl World for ReviewWorld {
 
     async fn namespace_labels(&self) -> Vec<Label> {
         let labels = self.configuration.namespace_labels(&self.namespace);
-        labels.iter().map(|(key, value)| Label { key: key.clone(), value: value.clone() }).collect()
+        labels
+            .iter()
+            .map(|(key, value)| Label {
+                key: key.clone(),
+                value: value.clone(),
+            })
+            .collect()
     }
 
     async fn node_architectures(&self) -> Vec<String> {
@@ -246,11 +310,22 @@ impl World for ReviewWorld {
         if kind.eq_ignore_ascii_case("Secret") || kind.eq_ignore_ascii_case("Secrets") {
             return Err("a policy never gets a Secret".to_owned());
         }
-        let declared = self.configuration.policies().iter().flat_map(|policy| &policy.spec.objects);
-        if !declared.into_iter().any(|object| object.api_version == api_version && object.kind == kind) {
+        let declared = self
+            .configuration
+            .policies()
+            .iter()
+            .flat_map(|policy| &policy.spec.objects);
+        if !declared
+            .into_iter()
+            .any(|object| object.api_version == api_version && object.kind == kind)
+        {
             return Err(format!("no WasmPolicy declares {kind} ({api_version}) in spec.objects"));
         }
-        self.within(&format!("{kind} {name}"), self.reader.object(&self.namespace, api_version, kind, name)).await
+        self.within(
+            &format!("{kind} {name}"),
+            self.reader.object(&self.namespace, api_version, kind, name),
+        )
+        .await
     }
 }
 

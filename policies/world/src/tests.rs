@@ -25,7 +25,12 @@ impl Setting {
     fn new(text: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         let folder = Folder::new(files.path());
-        let setting = Self { files, folder, stores: Arc::new(Stores::default()), configuration: None };
+        let setting = Self {
+            files,
+            folder,
+            stores: Arc::new(Stores::default()),
+            configuration: None,
+        };
         setting.write(text);
         setting
     }
@@ -36,7 +41,8 @@ impl Setting {
 
     fn load(&mut self) -> Vec<Problem> {
         let (objects, mut problems) = self.folder.load().unwrap();
-        let (configuration, more) = Configuration::build(&objects, self.configuration.as_deref(), BUILTINS, &self.stores);
+        let (configuration, more) =
+            Configuration::build(&objects, self.configuration.as_deref(), BUILTINS, &self.stores);
         self.configuration = Some(configuration);
         problems.extend(more);
         problems
@@ -49,7 +55,13 @@ impl Setting {
     fn world(&self, namespace: &str) -> ReviewWorld {
         let configuration = Arc::clone(self.loaded());
         let reader = Arc::clone(&configuration);
-        ReviewWorld::new(configuration, Arc::clone(&self.stores), reader, namespace, Instant::now() + Duration::from_secs(5))
+        ReviewWorld::new(
+            configuration,
+            Arc::clone(&self.stores),
+            reader,
+            namespace,
+            Instant::now() + Duration::from_secs(5),
+        )
     }
 }
 
@@ -73,7 +85,9 @@ spec:
 }
 
 fn secret(user: &str, password: &str) -> String {
-    format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: root, namespace: minio}}\nstringData: {{rootUser: {user}, rootPassword: {password}}}\n")
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: root, namespace: minio}}\nstringData: {{rootUser: {user}, rootPassword: {password}}}\n"
+    )
 }
 
 fn policy(name: &str, spec: &str) -> String {
@@ -95,12 +109,34 @@ async fn a_model_is_read_with_the_backends_keys_inside_the_grants() {
     assert_eq!(told(&setting.load()), "");
     let team_a = setting.world("team-a");
 
-    assert_eq!(team_a.read("s3://mlflow/team-a/1/MLmodel", 0, READ_LIMIT).await.unwrap(), "flavors: {}");
+    assert_eq!(
+        team_a
+            .read("s3://mlflow/team-a/1/MLmodel", 0, READ_LIMIT)
+            .await
+            .unwrap(),
+        "flavors: {}"
+    );
     assert_eq!(team_a.stat("s3://mlflow/team-a/1/MLmodel").await.unwrap().size, 11);
-    assert_eq!(team_a.list_objects("s3://mlflow/team-a/1", 10).await.unwrap().objects[0].path, "MLmodel");
-    assert!(matches!(team_a.read("s3://mlflow/team-a/1/none", 0, 9).await, Err(StorageError::NotFound)));
-    assert!(matches!(team_a.read("s3://mlflow/team-a/1/MLmodel", 0, READ_LIMIT + 1).await, Err(StorageError::TooLarge(_))));
-    assert_eq!(setting.world("admin-1").read("s3://mlflow/team-ab/1/MLmodel", 0, 100).await.unwrap(), "another team's");
+    assert_eq!(
+        team_a.list_objects("s3://mlflow/team-a/1", 10).await.unwrap().objects[0].path,
+        "MLmodel"
+    );
+    assert!(matches!(
+        team_a.read("s3://mlflow/team-a/1/none", 0, 9).await,
+        Err(StorageError::NotFound)
+    ));
+    assert!(matches!(
+        team_a.read("s3://mlflow/team-a/1/MLmodel", 0, READ_LIMIT + 1).await,
+        Err(StorageError::TooLarge(_))
+    ));
+    assert_eq!(
+        setting
+            .world("admin-1")
+            .read("s3://mlflow/team-ab/1/MLmodel", 0, 100)
+            .await
+            .unwrap(),
+        "another team's"
+    );
 
     // Nothing of this reaches the store.
     let before = server.requests();
@@ -127,8 +163,13 @@ async fn a_model_is_read_with_the_backends_keys_inside_the_grants() {
         assert!(matches!(listed, Err(StorageError::Unserved(_))), "{uri}: {listed:?}");
     }
     assert_eq!(server.requests(), before);
-    let Err(StorageError::Unserved(reason)) = team_a.stat("s3://mlflow/team-ab/1/MLmodel").await else { panic!("served") };
-    assert_eq!(reason, "namespace team-a may not use this part of StorageBackend minio, only s3://mlflow/team-a/");
+    let Err(StorageError::Unserved(reason)) = team_a.stat("s3://mlflow/team-ab/1/MLmodel").await else {
+        panic!("served")
+    };
+    assert_eq!(
+        reason,
+        "namespace team-a may not use this part of StorageBackend minio, only s3://mlflow/team-a/"
+    );
 }
 
 #[tokio::test]
@@ -138,26 +179,62 @@ async fn a_uri_resolves_to_what_the_admin_wrote() {
     let mut setting = Setting::new(&text);
     assert_eq!(told(&setting.load()), "");
     let world = setting.world("team-a");
-    let Resolution::Served(served) = world.resolve("s3://mlflow/team-a/1").await else { panic!("not served") };
-    assert_eq!((served.backend.as_str(), served.secret.as_str(), served.kind.as_str()), ("minio", "tidewaiter-minio", "s3"));
-    assert_eq!((served.delivery, served.anonymous, served.annotation.as_str()), (Delivery::Annotation, false, "serving.kserve.io/storageSecretName"));
+    let Resolution::Served(served) = world.resolve("s3://mlflow/team-a/1").await else {
+        panic!("not served")
+    };
+    assert_eq!(
+        (served.backend.as_str(), served.secret.as_str(), served.kind.as_str()),
+        ("minio", "tidewaiter-minio", "s3")
+    );
+    assert_eq!(
+        (served.delivery, served.anonymous, served.annotation.as_str()),
+        (Delivery::Annotation, false, "serving.kserve.io/storageSecretName")
+    );
 
-    let Resolution::NotGranted(refused) = world.resolve("s3://mlflow/team-b/1").await else { panic!("granted") };
-    assert_eq!((refused.backend.as_str(), refused.contact.as_deref()), ("minio", Some("#ml-platform")));
+    let Resolution::NotGranted(refused) = world.resolve("s3://mlflow/team-b/1").await else {
+        panic!("granted")
+    };
+    assert_eq!(
+        (refused.backend.as_str(), refused.contact.as_deref()),
+        ("minio", Some("#ml-platform"))
+    );
     assert_eq!(refused.allowed, ["s3://mlflow/team-a/"]);
-    assert!(matches!(world.resolve("s3://mlflow/team-a/own/1").await, Resolution::OwnSecret(own) if own.name == "mine"));
-    assert!(matches!(world.read("s3://mlflow/team-a/own/1/MLmodel", 0, 9).await, Err(StorageError::Unserved(_))));
+    assert!(
+        matches!(world.resolve("s3://mlflow/team-a/own/1").await, Resolution::OwnSecret(own) if own.name == "mine")
+    );
+    assert!(matches!(
+        world.read("s3://mlflow/team-a/own/1/MLmodel", 0, 9).await,
+        Err(StorageError::Unserved(_))
+    ));
     assert!(matches!(world.resolve("gs://else/1").await, Resolution::Unserved));
-    assert!(matches!(world.resolve("pvc://claim/1").await, Resolution::NoCredentials));
-    assert!(matches!(world.resolve("models:/fraud/1").await, Resolution::Unsupported(_)));
+    assert!(matches!(
+        world.resolve("pvc://claim/1").await,
+        Resolution::NoCredentials
+    ));
+    assert!(matches!(
+        world.resolve("models:/fraud/1").await,
+        Resolution::Unsupported(_)
+    ));
 
     // KServe without an annotation: only a ServiceAccount delivers.
     let bare = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: inferenceservice-config, namespace: kserve}\ndata: {credentials: '{}'}\n";
     setting.write(&(text + bare));
     setting.load();
-    let Resolution::Served(served) = setting.world("team-a").resolve("s3://mlflow/team-a/1").await else { panic!("not served") };
-    assert_eq!((served.delivery, served.annotation.as_str()), (Delivery::ServiceAccount, ""));
-    assert!(setting.loaded().credentials("minio").unwrap().data.contains_key("awsAccessKeyID"));
+    let Resolution::Served(served) = setting.world("team-a").resolve("s3://mlflow/team-a/1").await else {
+        panic!("not served")
+    };
+    assert_eq!(
+        (served.delivery, served.annotation.as_str()),
+        (Delivery::ServiceAccount, "")
+    );
+    assert!(
+        setting
+            .loaded()
+            .credentials("minio")
+            .unwrap()
+            .data
+            .contains_key("awsAccessKeyID")
+    );
 }
 
 #[tokio::test]
@@ -184,32 +261,59 @@ stringData: {ca.crt: x, token: y}
     let mut setting = Setting::new(text);
     setting.load();
     let world = setting.world("a");
-    let brought = async |account: Option<&str>, secret: Option<&str>| match world.brought_credentials(account, secret).await {
-        Brought::Nothing => "nothing".to_owned(),
-        Brought::Usable(what) => format!("usable: {what}"),
-        Brought::Missing(what) => format!("missing: {what}"),
-    };
+    let brought =
+        async |account: Option<&str>, secret: Option<&str>| match world.brought_credentials(account, secret).await {
+            Brought::Nothing => "nothing".to_owned(),
+            Brought::Usable(what) => format!("usable: {what}"),
+            Brought::Missing(what) => format!("missing: {what}"),
+        };
     assert_eq!(brought(None, Some("good")).await, "usable: Secret good");
     assert_eq!(brought(None, Some("later")).await, "missing: Secret later");
-    assert_eq!(brought(None, Some("token")).await, "missing: Secret token, in which KServe knows no key");
-    assert_eq!(brought(Some("listed"), None).await, "usable: ServiceAccount listed with Secret good");
-    assert_eq!(brought(Some("early"), None).await, "missing: ServiceAccount early with Secret later");
-    assert_eq!(brought(Some("cloud"), None).await, "usable: ServiceAccount cloud with an identity of AWS");
+    assert_eq!(
+        brought(None, Some("token")).await,
+        "missing: Secret token, in which KServe knows no key"
+    );
+    assert_eq!(
+        brought(Some("listed"), None).await,
+        "usable: ServiceAccount listed with Secret good"
+    );
+    assert_eq!(
+        brought(Some("early"), None).await,
+        "missing: ServiceAccount early with Secret later"
+    );
+    assert_eq!(
+        brought(Some("cloud"), None).await,
+        "usable: ServiceAccount cloud with an identity of AWS"
+    );
     assert_eq!(brought(Some("nobody"), None).await, "missing: ServiceAccount nobody");
     assert_eq!(brought(None, None).await, "nothing");
-    assert!(matches!(setting.world("b").brought_credentials(None, None).await, Brought::Nothing));
+    assert!(matches!(
+        setting.world("b").brought_credentials(None, None).await,
+        Brought::Nothing
+    ));
 }
 
 #[tokio::test]
 async fn objects_are_for_those_who_declared_them_and_secrets_for_nobody() {
-    let objects = "{module: {builtin: runtime-version}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ConfigMap}]}";
+    let objects =
+        "{module: {builtin: runtime-version}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ConfigMap}]}";
     let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: rules, namespace: a}\ndata: {x: y}\n";
     let mut setting = Setting::new(&(policy("own", objects) + map + &secret("a", "b")));
     setting.load();
     let world = setting.world("a");
-    assert!(world.get_object("v1", "ConfigMap", "rules").await.unwrap().unwrap().contains(r#""x":"y""#));
+    assert!(
+        world
+            .get_object("v1", "ConfigMap", "rules")
+            .await
+            .unwrap()
+            .unwrap()
+            .contains(r#""x":"y""#)
+    );
     assert_eq!(world.get_object("v1", "ConfigMap", "none").await, Ok(None));
-    assert_eq!(setting.world("b").get_object("v1", "ConfigMap", "rules").await, Ok(None));
+    assert_eq!(
+        setting.world("b").get_object("v1", "ConfigMap", "rules").await,
+        Ok(None)
+    );
     assert_eq!(
         world.get_object("v1", "ServiceAccount", "default").await,
         Err("no WasmPolicy declares ServiceAccount (v1) in spec.objects".to_owned())
@@ -223,12 +327,32 @@ fn built_in_policies_run_unless_an_object_speaks_of_them() {
         let mut setting = Setting::new(text);
         let problems = told(&setting.load());
         let policies = setting.loaded().policies();
-        (policies.iter().map(|policy| format!("{}:{}", policy.name, policy.spec.order)).collect::<Vec<_>>().join(" "), problems)
+        (
+            policies
+                .iter()
+                .map(|policy| format!("{}:{}", policy.name, policy.spec.order))
+                .collect::<Vec<_>>()
+                .join(" "),
+            problems,
+        )
     };
     assert_eq!(names("# nothing\n").0, "runtime-version:100 storage-credentials:100");
-    assert_eq!(names(&policy("storage-credentials", "{module: {builtin: storage-credentials}, order: 5}")).0, "storage-credentials:5 runtime-version:100");
-    assert_eq!(names(&policy("ours", "{module: {builtin: storage-credentials}, order: 7}")).0, "ours:7 runtime-version:100");
-    let (active, problems) = names(&policy("storage-credentials", "{module: {builtin: storage-credential}}"));
+    assert_eq!(
+        names(&policy(
+            "storage-credentials",
+            "{module: {builtin: storage-credentials}, order: 5}"
+        ))
+        .0,
+        "storage-credentials:5 runtime-version:100"
+    );
+    assert_eq!(
+        names(&policy("ours", "{module: {builtin: storage-credentials}, order: 7}")).0,
+        "ours:7 runtime-version:100"
+    );
+    let (active, problems) = names(&policy(
+        "storage-credentials",
+        "{module: {builtin: storage-credential}}",
+    ));
     assert_eq!(active, "runtime-version:100");
     assert_eq!(
         problems,
@@ -243,13 +367,29 @@ fn a_module_is_taken_from_its_file_and_its_digest_counts() {
     assert!(told(&setting.load()).contains("spec.module.file: own.wasm can't be read: No such file"));
     fs::write(setting.files.path().join("own.wasm"), "component").unwrap();
     assert_eq!(told(&setting.load()), "");
-    let own = |setting: &Setting| setting.loaded().policies().iter().find(|policy| policy.name == "own").unwrap().component.clone();
+    let own = |setting: &Setting| {
+        setting
+            .loaded()
+            .policies()
+            .iter()
+            .find(|policy| policy.name == "own")
+            .unwrap()
+            .component
+            .clone()
+    };
     assert_eq!(own(&setting), "component");
 
     let digest = crate::digest_of(b"another");
-    setting.write(&policy("own", &format!("{{module: {{file: own.wasm}}, digest: '{digest}'}}")));
+    setting.write(&policy(
+        "own",
+        &format!("{{module: {{file: own.wasm}}, digest: '{digest}'}}"),
+    ));
     let problems = told(&setting.load());
-    assert!(problems.contains("spec.digest: the component has sha256:") && problems.ends_with("its last good version stays"), "{problems}");
+    assert!(
+        problems.contains("spec.digest: the component has sha256:")
+            && problems.ends_with("its last good version stays"),
+        "{problems}"
+    );
     assert_eq!(own(&setting), "component");
     fs::write(setting.files.path().join("own.wasm"), "another").unwrap();
     assert_eq!(told(&setting.load()), "");
@@ -261,7 +401,10 @@ fn what_is_wrong_with_objects_is_told() {
     let minio = |rest: &str| backend("minio", "http://minio:9000", rest);
     let problems = |text: String| told(&Setting::new(&text).load());
     let bad_catalogue = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: ours, namespace: a, labels: {tidewaiter.dev/catalogue: add}}\n";
-    let bundle = minio("").replace("9000'}", "9000', tls: {caBundle: {configMap: {namespace: minio, name: ca}}}}");
+    let bundle = minio("").replace(
+        "9000'}",
+        "9000', tls: {caBundle: {configMap: {namespace: minio, name: ca}}}}",
+    );
     let cases = [
         ("no Secret", problems(minio(""))),
         ("a Secret without keys", problems(minio("") + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: root, namespace: minio}\nstringData: {user: x}\n")),
@@ -274,8 +417,11 @@ fn what_is_wrong_with_objects_is_told() {
         ("runtime", problems("{apiVersion: serving.kserve.io/v1alpha1, kind: ClusterServingRuntime, metadata: {name: r}, spec: {disabled: 'no'}}".into())),
         ("policy limits", problems(policy("own", "{module: {builtin: runtime-version}, limits: {timeMs: 0}}"))),
     ];
-    let all: String = cases.iter().map(|(name, text)| format!("{name}\n  {}\n", text.replace('\n', "\n  "))).collect();
-    insta::assert_snapshot!(all);
+    let all: Vec<_> = cases
+        .iter()
+        .map(|(name, text)| format!("{name}\n  {}", text.replace('\n', "\n  ")))
+        .collect();
+    insta::assert_snapshot!(all.join("\n"));
 }
 
 #[tokio::test]
@@ -290,17 +436,71 @@ async fn the_last_good_version_stays_when_a_new_one_is_bad() {
     ] {
         setting.write(&bad);
         assert!(!setting.load().is_empty());
-        assert!(matches!(setting.world("a").resolve("s3://mlflow/1").await, Resolution::Served(_)), "{bad}");
+        assert!(
+            matches!(setting.world("a").resolve("s3://mlflow/1").await, Resolution::Served(_)),
+            "{bad}"
+        );
         assert!(setting.loaded().credentials("minio").is_ok(), "{bad}");
     }
     setting.write("# all gone\n");
     setting.load();
-    assert!(matches!(setting.world("a").resolve("s3://mlflow/1").await, Resolution::Unserved));
+    assert!(matches!(
+        setting.world("a").resolve("s3://mlflow/1").await,
+        Resolution::Unserved
+    ));
+}
+
+#[tokio::test]
+async fn runtimes_and_releases_are_known_without_a_cluster() {
+    let catalogue = "---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: ours, namespace: a, labels: {tidewaiter.dev/catalogue: extend}}
+data:
+  catalogue.yaml: |
+    schema: 1
+    repositories:
+      - {name: registry.local/mlserver, like: docker.io/seldonio/mlserver}
+";
+    let mut setting = Setting::new(catalogue);
+    assert_eq!(told(&setting.load()), "");
+    let world = setting.world("a");
+    let runtimes = world.supporting("mlflow", Some("1")).await;
+    let mlserver = runtimes
+        .iter()
+        .find(|runtime| runtime.name == "kserve-mlserver")
+        .unwrap();
+    assert_eq!(
+        (mlserver.repository.as_str(), mlserver.protocols.as_slice()),
+        ("docker.io/seldonio/mlserver", &["v2".to_owned()][..])
+    );
+    assert!(mlserver.auto_select && !mlserver.disabled && !mlserver.tag.is_empty());
+    assert_eq!(world.named("kserve-mlserver").await.unwrap().tag, mlserver.tag);
+    assert!(world.named("nothing").await.is_none());
+    let releases = world.releases("registry.local/mlserver", &["xgboost".to_owned()]).await;
+    assert!(
+        releases
+            .iter()
+            .any(|release| release.tag == mlserver.tag && release.packages[0].name == "xgboost")
+    );
+
+    // One that can't be read leaves what was known.
+    setting.write(&catalogue.replace("schema: 1", "schema: 9"));
+    assert!(told(&setting.load()).contains("schema: 9"));
+    assert!(
+        !setting
+            .world("a")
+            .releases("registry.local/mlserver", &[])
+            .await
+            .is_empty()
+    );
 }
 
 #[test]
 fn a_client_is_kept_until_its_settings_or_keys_change() {
-    let text = |password: &str, contact: &str| backend("minio", "http://minio:9000", &format!("  contact: {contact}\n")) + &secret("a", password);
+    let text = |password: &str, contact: &str| {
+        backend("minio", "http://minio:9000", &format!("  contact: {contact}\n")) + &secret("a", password)
+    };
     let mut setting = Setting::new(&text("b", "one"));
     setting.load();
     let client = |setting: &Setting| setting.loaded().client("minio").unwrap().id;
@@ -329,11 +529,23 @@ spec: {type: https, serves: ['https://models.example/team-a/'], credentials: {an
     let mut setting = Setting::new(text);
     assert_eq!(told(&setting.load()), "");
     let world = setting.world("a");
-    let Resolution::Served(served) = world.resolve("hf://org/model:v1").await else { panic!("not served") };
+    let Resolution::Served(served) = world.resolve("hf://org/model:v1").await else {
+        panic!("not served")
+    };
     assert!(served.anonymous);
     let read = world.read("hf://org/model:v1/sub/config.json", 0, 9).await;
-    assert!(matches!(&read, Err(StorageError::Unreachable(reason)) if reason == "127.0.0.1:9 refuses connections"), "{read:?}");
-    for uri in ["hf://org/model/../other/x", "hf://org/model/%2e%2e/x", "https://models.example/team-a/../team-b/m", "https://models.example/team-b/m", "https://models.example\\@evil.example/team-a/m", "https://models.example/team-a/m\u{e9}"] {
+    assert!(
+        matches!(&read, Err(StorageError::Unreachable(reason)) if reason == "127.0.0.1:9 refuses connections"),
+        "{read:?}"
+    );
+    for uri in [
+        "hf://org/model/../other/x",
+        "hf://org/model/%2e%2e/x",
+        "https://models.example/team-a/../team-b/m",
+        "https://models.example/team-b/m",
+        "https://models.example\\@evil.example/team-a/m",
+        "https://models.example/team-a/m\u{e9}",
+    ] {
         let read = world.read(uri, 0, 9).await;
         assert!(matches!(read, Err(StorageError::Unserved(_))), "{uri}: {read:?}");
     }

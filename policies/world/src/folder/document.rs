@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Secret, ServiceAccount};
 use kube::api::ObjectMeta;
-use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tidewaiter_core::backend::{StorageBackend, StorageBackendSpec};
 use tidewaiter_core::policy_resource::{WasmPolicy, WasmPolicySpec};
@@ -188,7 +188,11 @@ impl Head {
         let metadata = self.metadata.as_ref()?;
         let kind = self.kind.as_deref().filter(|kind| KINDS.contains(kind))?;
         let namespace = is_namespaced(kind).then(|| metadata.namespace.clone()).flatten();
-        Some(ObjectRef { kind: kind.to_owned(), namespace, name: metadata.name.clone()? })
+        Some(ObjectRef {
+            kind: kind.to_owned(),
+            namespace,
+            name: metadata.name.clone()?,
+        })
     }
 
     /// Reads the document, now that its kind is known.
@@ -198,7 +202,10 @@ impl Head {
             return Err(refused(format!("has no `kind`; it may be {}", any_of(&KINDS))));
         };
         let Some(expected) = api_version(kind) else {
-            let meant = nearest(kind, &KINDS).map_or_else(|| format!("it may be {}", any_of(&KINDS)), |meant| format!("did you mean {meant}?"));
+            let meant = nearest(kind, &KINDS).map_or_else(
+                || format!("it may be {}", any_of(&KINDS)),
+                |meant| format!("did you mean {meant}?"),
+            );
             return Err(refused(format!("the kind {kind} is of no use here; {meant}")));
         };
         match self.api_version.as_deref() {
@@ -206,26 +213,48 @@ impl Head {
             Some(given) => return Err(refused(format!("{kind} has apiVersion {given}; write {expected}"))),
             None => return Err(refused(format!("has no `apiVersion`; {kind} has {expected}"))),
         }
-        let namespace = self.metadata.as_ref().and_then(|metadata| metadata.namespace.as_deref());
+        let namespace = self
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.namespace.as_deref());
         match (is_namespaced(kind), namespace) {
-            (true, None) => return Err(refused("metadata.namespace is missing: a folder has no namespace of its own".to_owned())),
-            (false, Some(_)) => return Err(refused(format!("{kind} belongs to no namespace; take metadata.namespace out"))),
+            (true, None) => {
+                return Err(refused(
+                    "metadata.namespace is missing: a folder has no namespace of its own".to_owned(),
+                ));
+            }
+            (false, Some(_)) => {
+                return Err(refused(format!(
+                    "{kind} belongs to no namespace; take metadata.namespace out"
+                )));
+            }
             _ => {}
         }
         match kind {
             "StorageBackend" => {
                 let Resource::<StorageBackendSpec> { metadata, spec, .. } = read(text, false)?;
-                Ok(Item::Backend(StorageBackend { metadata: metadata.into(), spec, status: None }))
+                Ok(Item::Backend(StorageBackend {
+                    metadata: metadata.into(),
+                    spec,
+                    status: None,
+                }))
             }
             "WasmPolicy" => {
                 let Resource::<WasmPolicySpec> { metadata, spec, .. } = read(text, false)?;
-                Ok(Item::Policy(WasmPolicy { metadata: metadata.into(), spec, status: None }))
+                Ok(Item::Policy(WasmPolicy {
+                    metadata: metadata.into(),
+                    spec,
+                    status: None,
+                }))
             }
             "Secret" => secret(read(text, true)?).map(Item::Secret),
             "ConfigMap" => config_map(read(text, false)?).map(Item::ConfigMap),
             "ServiceAccount" => {
                 let document: ServiceAccountDocument = read(text, false)?;
-                let secrets = document.secrets.into_iter().map(|secret| ObjectReference { name: Some(secret.name), ..Default::default() });
+                let secrets = document.secrets.into_iter().map(|secret| ObjectReference {
+                    name: Some(secret.name),
+                    ..Default::default()
+                });
                 Ok(Item::ServiceAccount(ServiceAccount {
                     metadata: document.metadata.into(),
                     secrets: Some(secrets.collect()),
@@ -263,8 +292,18 @@ fn secret(document: SecretDocument) -> Result<Secret, Unreadable> {
     for (key, value) in document.data {
         data.insert(key.clone(), decoded(&key, value.as_deref().unwrap_or_default())?);
     }
-    data.extend(document.string_data.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))));
-    Ok(Secret { metadata: document.metadata.into(), data: Some(data), type_: document.type_, ..Default::default() })
+    data.extend(
+        document
+            .string_data
+            .into_iter()
+            .map(|(key, value)| (key, ByteString(value.into_bytes()))),
+    );
+    Ok(Secret {
+        metadata: document.metadata.into(),
+        data: Some(data),
+        type_: document.type_,
+        ..Default::default()
+    })
 }
 
 fn config_map(document: ConfigMapDocument) -> Result<ConfigMap, Unreadable> {
@@ -272,7 +311,12 @@ fn config_map(document: ConfigMapDocument) -> Result<ConfigMap, Unreadable> {
     for (key, value) in document.binary_data {
         binary.insert(key.clone(), decoded(&key, &value)?);
     }
-    Ok(ConfigMap { metadata: document.metadata.into(), data: Some(document.data), binary_data: Some(binary), ..Default::default() })
+    Ok(ConfigMap {
+        metadata: document.metadata.into(),
+        data: Some(document.data),
+        binary_data: Some(binary),
+        ..Default::default()
+    })
 }
 
 fn decoded(key: &str, value: &str) -> Result<ByteString, Unreadable> {
@@ -287,18 +331,30 @@ fn decoded(key: &str, value: &str) -> Result<ByteString, Unreadable> {
 fn read<T: DeserializeOwned>(text: &str, secret: bool) -> Result<T, Unreadable> {
     serde_saphyr::from_str(text).map_err(|error| {
         let error = error.without_snippet();
-        Unreadable { line: error.location().map(|location| location.line()).filter(|line| *line > 0), message: words(error, secret) }
+        // What is missing stands nowhere: the parser would name the line of the field before.
+        let location = error
+            .location()
+            .filter(|_| !matches!(error, serde_saphyr::Error::SerdeMissingField { .. }));
+        Unreadable {
+            line: location.map(|location| location.line()).filter(|line| *line > 0),
+            message: words(error, secret),
+        }
     })
 }
 
 /// The parser's error for a person. Of a Secret's document nothing is quoted but field names.
 fn words(error: &serde_saphyr::Error, secret: bool) -> String {
     use serde_saphyr::Error::{
-        DuplicateMappingKey, SerdeInvalidType, SerdeInvalidValue, SerdeMissingField, SerdeUnknownField, SerdeUnknownVariant,
+        DuplicateMappingKey, SerdeInvalidType, SerdeInvalidValue, SerdeMissingField, SerdeUnknownField,
+        SerdeUnknownVariant, Unexpected,
     };
     match error {
         SerdeUnknownField { field, expected, .. } => {
-            let expected: Vec<&str> = expected.iter().copied().filter(|name| !KUBERNETES_OWN.contains(name)).collect();
+            let expected: Vec<&str> = expected
+                .iter()
+                .copied()
+                .filter(|name| !KUBERNETES_OWN.contains(name))
+                .collect();
             match nearest(field, &expected) {
                 Some(meant) => format!("there is no field `{field}` here; did you mean `{meant}`?"),
                 None => format!("there is no field `{field}` here; there may be {}", any_of(&expected)),
@@ -309,10 +365,29 @@ fn words(error: &serde_saphyr::Error, secret: bool) -> String {
             None => format!("`{variant}` is not known here; it may be {}", any_of(expected)),
         },
         SerdeMissingField { field, .. } => format!("the field `{field}` is missing"),
-        SerdeInvalidType { unexpected, expected, .. } | SerdeInvalidValue { unexpected, expected, .. } if !secret => {
+        SerdeInvalidType {
+            unexpected, expected, ..
+        }
+        | SerdeInvalidValue {
+            unexpected, expected, ..
+        } if !secret => {
             format!("there is {unexpected} where {expected} should be")
         }
-        SerdeInvalidType { expected, .. } | SerdeInvalidValue { expected, .. } => format!("something else stands where {expected} should be"),
+        SerdeInvalidType { expected, .. } | SerdeInvalidValue { expected, .. } => {
+            format!("something else stands where {expected} should be")
+        }
+        Unexpected {
+            expected: "sequence start",
+            ..
+        } => "a list should be here".to_owned(),
+        Unexpected {
+            expected: "mapping start",
+            ..
+        } => "fields and values should be here, as in `name: value`".to_owned(),
+        Unexpected {
+            expected: "string scalar",
+            ..
+        } => "a text should be here".to_owned(),
         DuplicateMappingKey { key: Some(key), .. } => format!("`{key}` stands here twice"),
         _ if secret => "this is no Secret in YAML".to_owned(),
         other => {
@@ -325,13 +400,28 @@ fn words(error: &serde_saphyr::Error, secret: bool) -> String {
 }
 
 /// Fields of `metadata` that nobody writes by hand.
-const KUBERNETES_OWN: [&str; 8] =
-    ["uid", "resourceVersion", "selfLink", "creationTimestamp", "generation", "managedFields", "ownerReferences", "finalizers"];
+const KUBERNETES_OWN: [&str; 8] = [
+    "uid",
+    "resourceVersion",
+    "selfLink",
+    "creationTimestamp",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "finalizers",
+];
 
 fn any_of(names: &[&str]) -> String {
     match names {
         [] => "nothing".to_owned(),
         [only] => format!("`{only}`"),
-        [first @ .., last] => format!("{} or `{last}`", first.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        [first @ .., last] => format!(
+            "{} or `{last}`",
+            first
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
     }
 }

@@ -45,7 +45,12 @@ type Stamps = BTreeMap<PathBuf, (SystemTime, u64, u64)>;
 impl Folder {
     /// A folder that is yet to be read.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), seen: Stamps::new(), modules: BTreeSet::new(), known: BTreeMap::new() }
+        Self {
+            path: path.into(),
+            seen: Stamps::new(),
+            modules: BTreeSet::new(),
+            known: BTreeMap::new(),
+        }
     }
 
     /// Reads every file. What can't be read is a problem and, if it was good before, listed in [`Objects::unreadable`].
@@ -55,7 +60,13 @@ impl Folder {
     pub fn load(&mut self) -> Result<(Objects, Vec<Problem>), FolderError> {
         // The stamps first: what changes while we read is seen as a change after it.
         let stamps = self.stamps()?;
-        let mut loading = Loading { objects: Objects { base: Some(self.path.clone()), ..Objects::default() }, problems: Vec::new() };
+        let mut loading = Loading {
+            objects: Objects {
+                base: Some(self.path.clone()),
+                ..Objects::default()
+            },
+            problems: Vec::new(),
+        };
         let mut known = BTreeMap::new();
         for path in self.files()? {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -68,7 +79,11 @@ impl Folder {
                     let before = self.known.get(&file).cloned().unwrap_or_default();
                     loading.objects.unreadable.extend(before.iter().cloned());
                     known.insert(file.clone(), before);
-                    loading.problems.push(Problem { object: None, at: Some(file), message });
+                    loading.problems.push(Problem {
+                        object: None,
+                        at: Some(file),
+                        message,
+                    });
                 }
             }
         }
@@ -77,7 +92,10 @@ impl Folder {
             problems.push(Problem {
                 object: None,
                 at: None,
-                message: format!("{} holds no YAML file; models in every store are left as they are", self.path.display()),
+                message: format!(
+                    "{} holds no YAML file; models in every store are left as they are",
+                    self.path.display()
+                ),
             });
         }
         self.modules = objects
@@ -121,12 +139,19 @@ impl Folder {
     }
 
     fn files(&self) -> Result<Vec<PathBuf>, FolderError> {
-        let failed = |source| FolderError { path: self.path.clone(), source };
+        let failed = |source| FolderError {
+            path: self.path.clone(),
+            source,
+        };
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
-            let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            let is_yaml = path
+                .extension()
+                .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
+            let is_hidden = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             if is_yaml && !is_hidden && path.is_file() {
                 files.push(path);
             }
@@ -136,7 +161,11 @@ impl Folder {
     }
 
     fn stamps(&self) -> Result<Stamps, FolderError> {
-        Ok(self.files()?.into_iter().filter_map(|path| stamp(&path).map(|stamp| (path, stamp))).collect())
+        Ok(self
+            .files()?
+            .into_iter()
+            .filter_map(|path| stamp(&path).map(|stamp| (path, stamp)))
+            .collect())
     }
 }
 
@@ -148,9 +177,13 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    let length = fs::metadata(path).map_err(|error| format!("can't be read: {error}"))?.len();
+    let length = fs::metadata(path)
+        .map_err(|error| format!("can't be read: {error}"))?
+        .len();
     if length > MAX_FILE {
-        return Err(format!("has {length} bytes; a file of a configuration has {MAX_FILE} at most"));
+        return Err(format!(
+            "has {length} bytes; a file of a configuration has {MAX_FILE} at most"
+        ));
     }
     let bytes = fs::read(path).map_err(|error| format!("can't be read: {error}"))?;
     String::from_utf8(bytes).map_err(|_| "is not text in UTF-8".to_owned())
@@ -167,7 +200,8 @@ impl Loading {
         let mut found = BTreeSet::new();
         for (before_it, document) in documents(text) {
             let line = before_it + first_line(&document).unwrap_or_default() + 1;
-            let at = |unreadable: &Unreadable| format!("{file}:{}", unreadable.line.map_or(line, |line| before_it + line));
+            let at =
+                |unreadable: &Unreadable| format!("{file}:{}", unreadable.line.map_or(line, |line| before_it + line));
             let head = match Head::read(&document) {
                 Ok(Some(head)) => head,
                 Ok(None) => continue,
@@ -177,7 +211,11 @@ impl Loading {
                         self.objects.unreadable.insert(object.clone());
                         found.insert(object.clone());
                     }
-                    self.problems.push(Problem { object: None, at: Some(at(&unreadable)), message: unreadable.message });
+                    self.problems.push(Problem {
+                        object: None,
+                        at: Some(at(&unreadable)),
+                        message: unreadable.message,
+                    });
                     continue;
                 }
             };
@@ -189,14 +227,22 @@ impl Loading {
                         self.objects.unreadable.insert(object.clone());
                         found.insert(object.clone());
                     }
-                    self.problems.push(Problem { object, at: Some(at(&unreadable)), message: unreadable.message });
+                    self.problems.push(Problem {
+                        object,
+                        at: Some(at(&unreadable)),
+                        message: unreadable.message,
+                    });
                     continue;
                 }
             };
             if let Some(object) = object {
                 if let Some(first) = self.objects.places.get(&object) {
                     let message = format!("is written twice; the one at {first} is used");
-                    self.problems.push(Problem { object: Some(object), at: Some(format!("{file}:{line}")), message });
+                    self.problems.push(Problem {
+                        object: Some(object),
+                        at: Some(format!("{file}:{line}")),
+                        message,
+                    });
                     continue;
                 }
                 self.objects.places.insert(object.clone(), format!("{file}:{line}"));
@@ -205,7 +251,9 @@ impl Loading {
             self.add(item);
         }
         // An object that is read now was unreadable only by a guess.
-        self.objects.unreadable.retain(|object| !self.objects.places.contains_key(object));
+        self.objects
+            .unreadable
+            .retain(|object| !self.objects.places.contains_key(object));
         found
     }
 
@@ -231,7 +279,9 @@ fn documents(text: &str) -> Vec<(u64, String)> {
     let mut documents = vec![(0, String::new())];
     for (index, line) in text.lines().enumerate() {
         // YAML itself gives this marker no other meaning, not even inside of a block of text.
-        let marked = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
+        let marked = line
+            .strip_prefix("---")
+            .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
         if marked.is_some() {
             documents.push((index as u64, String::new()));
         }
@@ -246,5 +296,8 @@ fn documents(text: &str) -> Vec<(u64, String)> {
 
 /// The first line, counted from 0, that is neither empty nor a comment.
 fn first_line(document: &str) -> Option<u64> {
-    document.lines().position(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')).map(|index| index as u64)
+    document
+        .lines()
+        .position(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
+        .map(|index| index as u64)
 }

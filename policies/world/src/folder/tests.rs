@@ -26,7 +26,11 @@ fn problems(files: &[(&str, &str)]) -> String {
     let files = Files::new(files);
     let (_, problems) = files.folder().load().unwrap();
     let folder = files.0.path().display().to_string();
-    problems.iter().map(|problem| problem.to_string().replace(&folder, "FOLDER")).collect::<Vec<_>>().join("\n")
+    problems
+        .iter()
+        .map(|problem| problem.to_string().replace(&folder, "FOLDER"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 const MINIO: &str = "\
@@ -68,16 +72,32 @@ status: {anything: [goes]}
     let json = r#"{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sa", "namespace": "team-a"}, "secrets": [{"name": "x"}]}"#;
     let policy = "apiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata: {name: own}\nspec: {module: {file: own.wasm}}\n";
     let runtime = "apiVersion: serving.kserve.io/v1alpha1\nkind: ClusterServingRuntime\nmetadata: {name: r}\nspec: {containers: []}\n";
-    let files = Files::new(&[("a.yaml", MINIO), ("b.yml", secret), ("c.json", json), ("p.yaml", policy), ("r.yaml", runtime), ("notes.txt", "- [")]);
+    let files = Files::new(&[
+        ("a.yaml", MINIO),
+        ("b.yml", secret),
+        ("c.json", json),
+        ("p.yaml", policy),
+        ("r.yaml", runtime),
+        ("notes.txt", "- ["),
+    ]);
     let (objects, problems) = files.folder().load().unwrap();
     assert_eq!(problems, []);
-    assert_eq!((objects.backends.len(), objects.policies.len(), objects.runtimes.len()), (1, 1, 1));
+    assert_eq!(
+        (objects.backends.len(), objects.policies.len(), objects.runtimes.len()),
+        (1, 1, 1)
+    );
     let data = objects.secret("minio", "root").unwrap().data.as_ref().unwrap();
-    assert_eq!((&data["rootUser"].0[..], &data["rootPassword"].0[..]), (&b"minio"[..], &b"not-shown"[..]));
+    assert_eq!(
+        (&data["rootUser"].0[..], &data["rootPassword"].0[..]),
+        (&b"minio"[..], &b"not-shown"[..])
+    );
     assert_eq!(objects.namespaces["team-a"]["tier"], "prod");
     assert!(objects.architectures.contains("arm64"));
     assert!(objects.service_account("team-a", "sa").is_some());
-    assert_eq!(objects.places[&ObjectRef::namespaced("Secret", "minio", "root")], "b.yml:4");
+    assert_eq!(
+        objects.places[&ObjectRef::namespaced("Secret", "minio", "root")],
+        "b.yml:4"
+    );
 }
 
 #[test]
@@ -85,8 +105,14 @@ fn mistakes_are_told_with_their_place_and_what_was_meant() {
     let wrong = |from: &str, to: &str| problems(&[("a.yaml", &MINIO.replace(from, to))]);
     let cases = [
         ("unknown field", wrong("endpoint:", "endpont:")),
-        ("unknown field without a near one", wrong("    endpoint:", "    banana:")),
-        ("unknown field of metadata", wrong("name: minio\n", "name: minio\n  lables: {}\n")),
+        (
+            "unknown field without a near one",
+            wrong("    endpoint:", "    banana:"),
+        ),
+        (
+            "unknown field of metadata",
+            wrong("name: minio\n", "name: minio\n  lables: {}\n"),
+        ),
         ("wrong type", wrong("serves: ['s3://mlflow/']", "serves: s3://mlflow/")),
         ("unknown variant", wrong("type: s3", "type: s4")),
         ("missing field", wrong("  serves: ['s3://mlflow/']\n", "")),
@@ -95,15 +121,36 @@ fn mistakes_are_told_with_their_place_and_what_was_meant() {
         ("kind of no use", wrong("kind: StorageBackend", "kind: Deployment")),
         ("no kind", wrong("kind: StorageBackend\n", "")),
         ("wrong version", wrong("v1alpha1", "v1")),
-        ("a namespace too many", wrong("name: minio\n", "name: minio\n  namespace: x\n")),
-        ("a namespace too few", problems(&[("a.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n")])),
+        (
+            "a namespace too many",
+            wrong("name: minio\n", "name: minio\n  namespace: x\n"),
+        ),
+        (
+            "a namespace too few",
+            problems(&[("a.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n")]),
+        ),
         ("not YAML", problems(&[("a.yaml", "kind: [unclosed\n")])),
-        ("duplicate name", problems(&[("a.yaml", MINIO), ("b.yaml", &format!("# again\n{MINIO}"))])),
-        ("second document", problems(&[("a.yaml", &format!("{MINIO}---\n{}", MINIO.replace("  s3:", "  s33:").replace("name: minio", "name: other")))])),
+        (
+            "duplicate name",
+            problems(&[("a.yaml", MINIO), ("b.yaml", &format!("# again\n{MINIO}"))]),
+        ),
+        (
+            "second document",
+            problems(&[(
+                "a.yaml",
+                &format!(
+                    "{MINIO}---\n{}",
+                    MINIO.replace("  s3:", "  s33:").replace("name: minio", "name: other")
+                ),
+            )]),
+        ),
         ("empty folder", problems(&[])),
     ];
-    let all: String = cases.iter().map(|(name, text)| format!("{name}\n  {}\n", text.replace('\n', "\n  "))).collect();
-    insta::assert_snapshot!(all);
+    let all: Vec<_> = cases
+        .iter()
+        .map(|(name, text)| format!("{name}\n  {}", text.replace('\n', "\n  ")))
+        .collect();
+    insta::assert_snapshot!(all.join("\n"));
 }
 
 #[test]
@@ -125,7 +172,10 @@ fn no_message_shows_what_stands_in_a_secret() {
 #[test]
 fn a_folder_that_is_not_there_is_an_error() {
     let error = Folder::new("/nowhere/at/all").load().err().unwrap().to_string();
-    assert_eq!(error, "the configuration folder /nowhere/at/all can't be read: No such file or directory (os error 2)");
+    assert_eq!(
+        error,
+        "the configuration folder /nowhere/at/all can't be read: No such file or directory (os error 2)"
+    );
 }
 
 #[test]
@@ -138,12 +188,18 @@ fn what_can_no_longer_be_read_is_remembered() {
         files.write("a.yaml", &broken);
         for _ in 0..2 {
             let (objects, problems) = folder.load().unwrap();
-            assert_eq!((objects.backends.len(), problems.len(), &objects.unreadable), (0, 1, &minio));
+            assert_eq!(
+                (objects.backends.len(), problems.len(), &objects.unreadable),
+                (0, 1, &minio)
+            );
         }
     }
     files.write("a.yaml", MINIO);
     let (objects, problems) = folder.load().unwrap();
-    assert_eq!((objects.backends.len(), problems.len(), objects.unreadable.len()), (1, 0, 0));
+    assert_eq!(
+        (objects.backends.len(), problems.len(), objects.unreadable.len()),
+        (1, 0, 0)
+    );
 }
 
 #[test]
@@ -182,5 +238,8 @@ fn changes_are_seen_in_files_in_modules_and_through_a_volumes_link() {
 #[test]
 fn a_file_that_is_too_large_is_not_read() {
     let told = problems(&[("a.yaml", &"#".repeat(5 * 1024 * 1024))]);
-    assert_eq!(told, "a.yaml: has 5242880 bytes; a file of a configuration has 4194304 at most");
+    assert_eq!(
+        told,
+        "a.yaml: has 5242880 bytes; a file of a configuration has 4194304 at most"
+    );
 }

@@ -60,9 +60,18 @@ impl Client {
         match (&self.connection, place) {
             (Connection::HuggingFace { endpoint, .. }, _)
             | (
-                Connection::S3 { endpoint: Some(endpoint), .. }
-                | Connection::Gcs { endpoint: Some(endpoint), .. }
-                | Connection::Azure { endpoint: Some(endpoint), .. },
+                Connection::S3 {
+                    endpoint: Some(endpoint),
+                    ..
+                }
+                | Connection::Gcs {
+                    endpoint: Some(endpoint),
+                    ..
+                }
+                | Connection::Azure {
+                    endpoint: Some(endpoint),
+                    ..
+                },
                 _,
             ) => authority(endpoint),
             (Connection::S3 { .. }, _) => "s3.amazonaws.com".to_owned(),
@@ -77,7 +86,12 @@ impl Client {
     pub(crate) async fn stat(&self, place: &Place) -> Result<u64, Failure> {
         match self.web(place)? {
             Some(web) => web.stat(place).await,
-            None => Ok(self.bucket(place)?.head(&path(place)?).await.map_err(|error| self.failure(&error, place))?.size),
+            None => Ok(self
+                .bucket(place)?
+                .head(&path(place)?)
+                .await
+                .map_err(|error| self.failure(&error, place))?
+                .size),
         }
     }
 
@@ -94,12 +108,20 @@ impl Client {
     async fn list_bucket(&self, place: &Place, limit: usize) -> Result<Listing, Failure> {
         let store = self.bucket(place)?;
         let key = place.key();
-        let prefix = if key.is_empty() { String::new() } else { format!("{key}/") };
+        let prefix = if key.is_empty() {
+            String::new()
+        } else {
+            format!("{key}/")
+        };
         let mut objects = Vec::new();
         let mut page_token = None;
         // Stores give up to 1,000 a page, some fewer than they were asked for.
         loop {
-            let options = PaginatedListOptions { max_keys: Some(limit - objects.len()), page_token, ..Default::default() };
+            let options = PaginatedListOptions {
+                max_keys: Some(limit - objects.len()),
+                page_token,
+                ..Default::default()
+            };
             let page = store
                 .list_paginated((!prefix.is_empty()).then_some(&*prefix), options)
                 .await
@@ -107,7 +129,10 @@ impl Client {
             // An object named like the folder itself is what some tools leave to make an empty folder visible.
             objects.extend(page.result.objects.into_iter().filter_map(|object| {
                 let path = object.location.as_ref().strip_prefix(&prefix)?.to_owned();
-                (!path.is_empty()).then_some(ObjectInfo { path, size: object.size })
+                (!path.is_empty()).then_some(ObjectInfo {
+                    path,
+                    size: object.size,
+                })
             }));
             page_token = page.page_token;
             if page_token.is_none() || objects.len() >= limit {
@@ -124,10 +149,19 @@ impl Client {
         if let Some(web) = self.web(place)? {
             return web.read(place, offset, end).await;
         }
-        let options = GetOptions { range: Some(GetRange::Bounded(offset..end)), ..Default::default() };
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(offset..end)),
+            ..Default::default()
+        };
         let mut chunks = match self.bucket(place)?.get_opts(&path(place)?, options).await {
             Ok(object) => object.into_stream(),
-            Err(error) => return if past_the_end(&error) { Ok(Bytes::new()) } else { Err(self.failure(&error, place)) },
+            Err(error) => {
+                return if past_the_end(&error) {
+                    Ok(Bytes::new())
+                } else {
+                    Err(self.failure(&error, place))
+                };
+            }
         };
         let mut read = BytesMut::new();
         while let Some(chunk) = chunks.next().await {
@@ -143,7 +177,9 @@ impl Client {
     fn failure(&self, error: &object_store::Error, place: &Place) -> Failure {
         match error {
             object_store::Error::NotFound { .. } => Failure::NotFound,
-            object_store::Error::InvalidPath { .. } => Failure::Unserved(format!("an object's name there can't be read: {}", place.key())),
+            object_store::Error::InvalidPath { .. } => {
+                Failure::Unserved(format!("an object's name there can't be read: {}", place.key()))
+            }
             error => classify(error, &self.host(place)),
         }
     }
@@ -151,12 +187,19 @@ impl Client {
     /// The client for stores that are plain web servers.
     fn web(&self, place: &Place) -> Result<Option<Web>, Failure> {
         match (&self.connection, place) {
-            (Connection::Https { headers, .. }, Place::Url(_)) => Ok(Some(Web::new(self.transport()?, None, headers.clone()))),
+            (Connection::Https { headers, .. }, Place::Url(_)) => {
+                Ok(Some(Web::new(self.transport()?, None, headers.clone())))
+            }
             (Connection::HuggingFace { endpoint, token, .. }, Place::Hub { .. }) => {
-                let headers = token.iter().map(|token| ("authorization".to_owned(), format!("Bearer {token}"))).collect();
+                let headers = token
+                    .iter()
+                    .map(|token| ("authorization".to_owned(), format!("Bearer {token}")))
+                    .collect();
                 Ok(Some(Web::new(self.transport()?, Some(endpoint.clone()), headers)))
             }
-            (Connection::Opaque(kind), _) => Err(Failure::Unserved(format!("models in {kind} can't be looked at from here"))),
+            (Connection::Opaque(kind), _) => Err(Failure::Unserved(format!(
+                "models in {kind} can't be looked at from here"
+            ))),
             _ => Ok(None),
         }
     }
@@ -189,18 +232,32 @@ impl Client {
 
 fn store(connection: &Connection, place: &Place, connector: Connector) -> Result<Arc<dyn Store>, Failure> {
     // The review's deadline and the breaker decide on tries, not the client.
-    let once = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+    let once = RetryConfig {
+        max_retries: 0,
+        ..RetryConfig::default()
+    };
     let unusable = |error: object_store::Error| {
         // The error of a key that can't be parsed may quote it.
         tracing::debug!(error = error.to_string().len(), "no client for a store");
         Failure::Unserved("the backend's settings or credentials can't be used for a client".to_owned())
     };
     match (connection, place) {
-        (Connection::S3 { endpoint, region, path_style, identity, .. }, Place::Bucket { bucket, .. }) => {
+        (
+            Connection::S3 {
+                endpoint,
+                region,
+                path_style,
+                identity,
+                ..
+            },
+            Place::Bucket { bucket, .. },
+        ) => {
             let builder = match identity {
                 Identity::Ambient => AmazonS3Builder::from_env(),
                 Identity::Anonymous => AmazonS3Builder::new().with_skip_signature(true),
-                Identity::Keys(keys) => AmazonS3Builder::new().with_access_key_id(&keys.id).with_secret_access_key(&keys.secret),
+                Identity::Keys(keys) => AmazonS3Builder::new()
+                    .with_access_key_id(&keys.id)
+                    .with_secret_access_key(&keys.secret),
             };
             let mut builder = builder
                 .with_bucket_name(bucket)
@@ -211,7 +268,9 @@ fn store(connection: &Connection, place: &Place, connector: Connector) -> Result
                 builder = builder.with_region(region);
             }
             if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(bucket_endpoint(endpoint, bucket, *path_style)).with_allow_http(true);
+                builder = builder
+                    .with_endpoint(bucket_endpoint(endpoint, bucket, *path_style))
+                    .with_allow_http(true);
             }
             Ok(Arc::new(builder.build().map_err(unusable)?))
         }
@@ -221,7 +280,10 @@ fn store(connection: &Connection, place: &Place, connector: Connector) -> Result
                 Identity::Anonymous => GoogleCloudStorageBuilder::new().with_skip_signature(true),
                 Identity::Keys(key) => GoogleCloudStorageBuilder::new().with_service_account_key(key),
             };
-            let mut builder = builder.with_bucket_name(bucket).with_retry(once).with_http_connector(connector);
+            let mut builder = builder
+                .with_bucket_name(bucket)
+                .with_retry(once)
+                .with_http_connector(connector);
             if let Some(endpoint) = endpoint {
                 builder = builder.with_base_url(endpoint.as_str().trim_end_matches('/'));
             }
@@ -232,15 +294,22 @@ fn store(connection: &Connection, place: &Place, connector: Connector) -> Result
                 Identity::Ambient => MicrosoftAzureBuilder::from_env(),
                 Identity::Anonymous => MicrosoftAzureBuilder::new().with_skip_signature(true),
                 Identity::Keys(AzureKeys::Access(key)) => MicrosoftAzureBuilder::new().with_access_key(key),
-                Identity::Keys(AzureKeys::Bearer(token)) => MicrosoftAzureBuilder::new().with_bearer_token_authorization(token),
+                Identity::Keys(AzureKeys::Bearer(token)) => {
+                    MicrosoftAzureBuilder::new().with_bearer_token_authorization(token)
+                }
                 Identity::Keys(AzureKeys::Client { tenant, id, secret }) => {
                     MicrosoftAzureBuilder::new().with_client_secret_authorization(id, secret, tenant)
                 }
             };
-            let mut builder =
-                builder.with_account(account).with_container_name(container).with_retry(once).with_http_connector(connector);
+            let mut builder = builder
+                .with_account(account)
+                .with_container_name(container)
+                .with_retry(once)
+                .with_http_connector(connector);
             if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint.as_str().trim_end_matches('/').to_owned()).with_allow_http(true);
+                builder = builder
+                    .with_endpoint(endpoint.as_str().trim_end_matches('/').to_owned())
+                    .with_allow_http(true);
             }
             Ok(Arc::new(builder.build().map_err(unusable)?))
         }
@@ -287,7 +356,10 @@ fn authority(url: &Url) -> String {
 fn past_the_end(error: &object_store::Error) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
-        if error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == 416) {
+        if error
+            .downcast_ref::<Refused>()
+            .is_some_and(|refused| refused.status == 416)
+        {
             return true;
         }
         next = error.source();

@@ -26,10 +26,26 @@ pub(crate) enum Connection {
         trust: Trust,
         identity: Identity<Keys>,
     },
-    Gcs { endpoint: Option<Url>, trust: Trust, /** A service account's key, as JSON text. */ identity: Identity<String> },
-    Azure { endpoint: Option<Url>, trust: Trust, identity: Identity<AzureKeys> },
-    HuggingFace { endpoint: Url, trust: Trust, token: Option<String> },
-    Https { trust: Trust, headers: Vec<(String, String)> },
+    Gcs {
+        endpoint: Option<Url>,
+        trust: Trust,
+        /** A service account's key, as JSON text. */
+        identity: Identity<String>,
+    },
+    Azure {
+        endpoint: Option<Url>,
+        trust: Trust,
+        identity: Identity<AzureKeys>,
+    },
+    HuggingFace {
+        endpoint: Url,
+        trust: Trust,
+        token: Option<String>,
+    },
+    Https {
+        trust: Trust,
+        headers: Vec<(String, String)>,
+    },
     /// Known to KServe, but not readable from here.
     Opaque(&'static str),
 }

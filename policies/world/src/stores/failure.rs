@@ -30,7 +30,10 @@ pub enum Failure {
 impl Failure {
     /// An unreachable store, as the breaker counts it.
     pub(crate) fn unreachable(reason: impl Into<String>) -> Self {
-        Self::Unreachable { reason: reason.into(), counts: true }
+        Self::Unreachable {
+            reason: reason.into(),
+            counts: true,
+        }
     }
 
     pub(crate) fn counts(&self) -> bool {
@@ -66,19 +69,38 @@ pub(crate) struct Refused {
 impl Refused {
     pub(crate) fn failure(&self) -> Failure {
         let Self { host, status, code, .. } = self;
-        let answer = if code.is_empty() { format!("{host} answers {status}") } else { format!("{host} answers {status} {code}") };
+        let answer = if code.is_empty() {
+            format!("{host} answers {status}")
+        } else {
+            format!("{host} answers {status} {code}")
+        };
         match (status, code.as_str()) {
-            (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "TemporaryRedirect" | "IllegalLocationConstraintException") => {
-                Failure::Forbidden(format!("{answer}: {}", self.elsewhere()))
-            }
+            (
+                _,
+                "AuthorizationHeaderMalformed"
+                | "PermanentRedirect"
+                | "TemporaryRedirect"
+                | "IllegalLocationConstraintException",
+            ) => Failure::Forbidden(format!("{answer}: {}", self.elsewhere())),
             (404 | 410, _) => Failure::NotFound,
-            (_, "InvalidAccessKeyId" | "NotSignedUp") => Failure::Forbidden(format!("{answer}: the store doesn't know the access key")),
-            (_, "SignatureDoesNotMatch") => Failure::Forbidden(format!("{answer}: the secret key doesn't belong to the access key")),
-            (_, "RequestTimeTooSkewed") => Failure::Forbidden(format!("{answer}: the clocks of this server and the store differ")),
-            (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => Failure::Forbidden(format!("{answer}: the token is no longer good")),
+            (_, "InvalidAccessKeyId" | "NotSignedUp") => {
+                Failure::Forbidden(format!("{answer}: the store doesn't know the access key"))
+            }
+            (_, "SignatureDoesNotMatch") => {
+                Failure::Forbidden(format!("{answer}: the secret key doesn't belong to the access key"))
+            }
+            (_, "RequestTimeTooSkewed") => {
+                Failure::Forbidden(format!("{answer}: the clocks of this server and the store differ"))
+            }
+            (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
+                Failure::Forbidden(format!("{answer}: the token is no longer good"))
+            }
             (401 | 407, _) => Failure::Forbidden(format!("{answer}: the credentials are missing or wrong")),
             (403, _) => Failure::Forbidden(format!("{answer}: the credentials may not read this")),
-            (429, _) => Failure::Unreachable { reason: format!("{answer}: too many requests"), counts: false },
+            (429, _) => Failure::Unreachable {
+                reason: format!("{answer}: too many requests"),
+                counts: false,
+            },
             (300..=399, _) => Failure::Forbidden(format!("{answer}: {}", self.elsewhere())),
             (500.., _) => Failure::unreachable(answer),
             _ => Failure::Forbidden(answer),
@@ -112,7 +134,10 @@ pub(crate) fn classify(error: &(dyn StdError + 'static), host: &str) -> Failure 
             }
             match io.kind() {
                 io::ErrorKind::ConnectionRefused => return Failure::unreachable(format!("{host} refuses connections")),
-                io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof => {
                     return Failure::unreachable(format!("{host} closed the connection before it answered"));
                 }
                 io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
@@ -122,7 +147,9 @@ pub(crate) fn classify(error: &(dyn StdError + 'static), host: &str) -> Failure 
                 _ => {}
             }
         }
-        timed_out |= error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout);
+        timed_out |= error
+            .downcast_ref::<reqwest::Error>()
+            .is_some_and(reqwest::Error::is_timeout);
         words = error.to_string();
         // The resolver's error type is private to the HTTP client.
         if words.contains("dns error") {
@@ -141,24 +168,33 @@ pub(crate) fn classify(error: &(dyn StdError + 'static), host: &str) -> Failure 
 /// What an `io::Error` wraps is not in its chain of sources, and the HTTP client wraps one in another.
 fn wrapped_tls(error: &io::Error) -> Option<&rustls::Error> {
     let inner = error.get_ref()?;
-    inner.downcast_ref::<rustls::Error>().or_else(|| wrapped_tls(inner.downcast_ref::<io::Error>()?))
+    inner
+        .downcast_ref::<rustls::Error>()
+        .or_else(|| wrapped_tls(inner.downcast_ref::<io::Error>()?))
 }
 
 fn tls_words(error: &rustls::Error, host: &str) -> String {
     use rustls::CertificateError::{
-        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, UnknownIssuer,
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
     };
     match error {
         // A bad signature is a CA that was made anew under its old name.
         rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
             format!("the certificate of {host} is signed by nobody we trust; give its CA in the backend's tls.caBundle")
         }
-        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => format!("the certificate of {host} has expired"),
-        rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => format!("the certificate of {host} is not valid yet"),
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
+            format!("the certificate of {host} has expired")
+        }
+        rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
+            format!("the certificate of {host} is not valid yet")
+        }
         rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
             format!("the certificate of {host} is for another name")
         }
-        rustls::Error::InvalidMessage(_) => format!("{host} doesn't speak TLS there; is its endpoint http:// or on another port?"),
+        rustls::Error::InvalidMessage(_) => {
+            format!("{host} doesn't speak TLS there; is its endpoint http:// or on another port?")
+        }
         other => {
             let mut words = other.to_string();
             words.truncate(words.floor_char_boundary(120));
@@ -172,7 +208,14 @@ mod tests {
     use super::*;
 
     fn refused(status: u16, code: &str) -> Failure {
-        Refused { host: "minio:9000".into(), status, code: code.into(), location: None, region: None }.failure()
+        Refused {
+            host: "minio:9000".into(),
+            status,
+            code: code.into(),
+            location: None,
+            region: None,
+        }
+        .failure()
     }
 
     #[test]
@@ -189,7 +232,11 @@ mod tests {
                 "minio:9000 answers 403 SignatureDoesNotMatch: the secret key doesn't belong to the access key".into()
             )
         );
-        assert!(refused(403, "InvalidAccessKeyId").to_string().contains("doesn't know the access key"));
+        assert!(
+            refused(403, "InvalidAccessKeyId")
+                .to_string()
+                .contains("doesn't know the access key")
+        );
         assert!(refused(403, "").to_string().contains("may not read this"));
     }
 
@@ -211,7 +258,12 @@ mod tests {
             location: Some("https://s3.eu-central-1.amazonaws.com".into()),
             region: Some("eu-central-1".into()),
         };
-        assert!(refused.failure().to_string().ends_with("the bucket is in region eu-central-1; set it in the backend"));
+        assert!(
+            refused
+                .failure()
+                .to_string()
+                .ends_with("the bucket is in region eu-central-1; set it in the backend")
+        );
     }
 
     #[test]

@@ -25,16 +25,28 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { failures: 3, rest: Duration::from_secs(10), stall: Duration::from_secs(1), concurrency: 32 }
+        Self {
+            failures: 3,
+            rest: Duration::from_secs(10),
+            stall: Duration::from_secs(1),
+            concurrency: 32,
+        }
     }
 }
 
 #[derive(Debug)]
 enum State {
-    Closed { failures: u32 },
-    Open { until: Instant, reason: String },
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Instant,
+        reason: String,
+    },
     /// One call is trying whether the store answers again.
-    Probing { reason: String },
+    Probing {
+        reason: String,
+    },
 }
 
 /// One store's gate.
@@ -63,7 +75,12 @@ impl Gate {
     }
 
     /// Runs a call through the gate, until the deadline at the latest.
-    pub(crate) async fn pass<T>(&self, host: &str, deadline: Instant, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    pub(crate) async fn pass<T>(
+        &self,
+        host: &str,
+        deadline: Instant,
+        call: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         let late = || Failure::unreachable(format!("{host} didn't answer in time"));
         // Listening starts before the state is looked at, so that a gate closing in between is not missed.
         let mut shut = pin!(self.shut.notified());
@@ -86,15 +103,14 @@ impl Gate {
             () = sleep_until(deadline.min(Instant::now() + self.patience.stall)) => None,
         };
         let stalled = first.is_none();
-        let result = match first {
-            Some(result) => result,
-            None => {
-                // Those who come to this point after the gate was shut go; those who shut it stay, and may still open it.
-                if !self.failed(&late()) {
-                    return Err(self.refusal());
-                }
-                timeout_at(deadline, call).await.unwrap_or_else(|_| Err(late()))
+        let result = if let Some(result) = first {
+            result
+        } else {
+            // Those who come to this point after the gate was shut go; those who shut it stay, and may still open it.
+            if !self.failed(&late()) {
+                return Err(self.refusal());
             }
+            timeout_at(deadline, call).await.unwrap_or_else(|_| Err(late()))
         };
         match &result {
             Err(failure) if failure.counts() => {
@@ -144,7 +160,10 @@ impl Gate {
             *state = State::Closed { failures };
             return true;
         }
-        *state = State::Open { until: Instant::now() + self.patience.rest, reason: failure.to_string() };
+        *state = State::Open {
+            until: Instant::now() + self.patience.rest,
+            reason: failure.to_string(),
+        };
         drop(state);
         self.shut.notify_waiters();
         true
@@ -152,7 +171,10 @@ impl Gate {
 }
 
 fn refusal(reason: &str) -> Failure {
-    Failure::Unreachable { reason: format!("not tried again yet: {reason}"), counts: false }
+    Failure::Unreachable {
+        reason: format!("not tried again yet: {reason}"),
+        counts: false,
+    }
 }
 
 /// Whether this call is the one that tries a store again. Dropped before it is done (its review ended), it leaves the trying to the next.
@@ -171,7 +193,10 @@ impl Drop for Probe<'_> {
         }
         let mut state = self.1.state();
         if let State::Probing { reason } = &*state {
-            *state = State::Open { until: Instant::now(), reason: reason.clone() };
+            *state = State::Open {
+                until: Instant::now(),
+                reason: reason.clone(),
+            };
         }
     }
 }
@@ -186,7 +211,11 @@ mod tests {
     use super::*;
 
     fn gate(rest: Duration) -> Arc<Gate> {
-        Arc::new(Gate::new(Patience { rest, stall: Duration::from_millis(50), ..Patience::default() }))
+        Arc::new(Gate::new(Patience {
+            rest,
+            stall: Duration::from_millis(50),
+            ..Patience::default()
+        }))
     }
 
     fn soon() -> Instant {
@@ -204,23 +233,28 @@ mod tests {
 
     #[tokio::test]
     async fn three_failures_in_a_row_shut_the_gate() {
-        let gate = gate(Duration::from_secs(60));
+        let gate = gate(Duration::from_mins(1));
         let tried = AtomicUsize::new(0);
         for _ in 0..10 {
             fail(&gate, &tried).await;
         }
         assert_eq!(tried.load(Ordering::SeqCst), 3);
-        assert_eq!(fail(&gate, &tried).await.to_string(), "not tried again yet: store refuses connections");
+        assert_eq!(
+            fail(&gate, &tried).await.to_string(),
+            "not tried again yet: store refuses connections"
+        );
     }
 
     #[tokio::test]
     async fn an_answer_in_between_starts_the_count_again() {
-        let gate = gate(Duration::from_secs(60));
+        let gate = gate(Duration::from_mins(1));
         let tried = AtomicUsize::new(0);
         for _ in 0..5 {
             fail(&gate, &tried).await;
             fail(&gate, &tried).await;
-            let answer = gate.pass("store", soon(), async { Err::<(), _>(Failure::NotFound) }).await;
+            let answer = gate
+                .pass("store", soon(), async { Err::<(), _>(Failure::NotFound) })
+                .await;
             assert_eq!(answer, Err(Failure::NotFound));
         }
         assert_eq!(tried.load(Ordering::SeqCst), 10);
@@ -240,7 +274,11 @@ mod tests {
         }));
         assert!(futures::poll!(&mut probe).is_pending());
         fail(&gate, &tried).await;
-        assert_eq!(tried.load(Ordering::SeqCst), 3, "while one probes, the others aren't tried");
+        assert_eq!(
+            tried.load(Ordering::SeqCst),
+            3,
+            "while one probes, the others aren't tried"
+        );
         probe.await.expect("the store answers again");
         assert!(!gate.is_shut());
     }
@@ -256,12 +294,14 @@ mod tests {
             let mut probe = pin!(gate.pass("store", soon(), std::future::pending::<Result<(), Failure>>()));
             assert!(futures::poll!(&mut probe).is_pending());
         }
-        gate.pass("store", soon(), async { Ok(()) }).await.expect("the next one may try");
+        gate.pass("store", soon(), async { Ok(()) })
+            .await
+            .expect("the next one may try");
     }
 
     #[tokio::test]
     async fn of_fifty_calls_at_once_to_a_hung_store_most_are_let_go_before_their_deadline() {
-        let gate = gate(Duration::from_secs(60));
+        let gate = gate(Duration::from_mins(1));
         let ended = join_all((0..50).map(|_| async {
             let deadline = Instant::now() + Duration::from_secs(5);
             let started = Instant::now();
@@ -279,14 +319,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_ends_at_its_deadline() {
-        let gate = gate(Duration::from_secs(60));
-        let failure = gate.pass("store", soon(), std::future::pending::<Result<(), Failure>>()).await.expect_err("hangs");
+        let gate = gate(Duration::from_mins(1));
+        let failure = gate
+            .pass("store", soon(), std::future::pending::<Result<(), Failure>>())
+            .await
+            .expect_err("hangs");
         assert_eq!(failure.to_string(), "store didn't answer in time");
     }
 
     #[tokio::test]
     async fn no_more_calls_at_once_than_allowed() {
-        let gate = Arc::new(Gate::new(Patience { concurrency: 4, ..Patience::default() }));
+        let gate = Arc::new(Gate::new(Patience {
+            concurrency: 4,
+            ..Patience::default()
+        }));
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         join_all((0..20).map(|_| {
             gate.pass("store", soon(), async {

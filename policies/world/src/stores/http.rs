@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use futures::StreamExt;
 use object_store::ClientOptions;
-use object_store::client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
 use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::redirect::Policy;
 use url::Url;
@@ -71,20 +73,27 @@ impl HttpService for Transport {
             }
         }
         // An unknown kind, because every other may be tried again by the client, beyond our deadline and our count of tries.
-        Err(HttpError::new(HttpErrorKind::Unknown, refused(host, parts.status.as_u16(), &parts.headers, &text)))
+        Err(HttpError::new(
+            HttpErrorKind::Unknown,
+            refused(host, parts.status.as_u16(), &parts.headers, &text),
+        ))
     }
 }
 
 pub(crate) fn refused(host: String, status: u16, headers: &HeaderMap, body: &[u8]) -> Refused {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let body = String::from_utf8_lossy(body);
-    let code = header("x-ms-error-code").or_else(|| between(&body, "<Code>", "</Code>")).unwrap_or_default();
+    let code = header("x-ms-error-code")
+        .or_else(|| between(&body, "<Code>", "</Code>"))
+        .unwrap_or_default();
     let region = header("x-amz-bucket-region").or_else(|| between(&body, "<Region>", "</Region>"));
     Refused {
         host,
         status,
         code: word(code),
-        location: header(LOCATION.as_str()).and_then(|location| Url::parse(location).ok()).map(|url| url.origin().ascii_serialization()),
+        location: header(LOCATION.as_str())
+            .and_then(|location| Url::parse(location).ok())
+            .map(|url| url.origin().ascii_serialization()),
         region: region.map(word).filter(|region| !region.is_empty()),
     }
 }
@@ -133,12 +142,21 @@ mod tests {
     #[test]
     fn a_redirect_shows_its_host_alone() {
         let mut headers = HeaderMap::new();
-        headers.insert(LOCATION, "https://minio.example/signed?token=abc".parse().expect("a header"));
-        assert_eq!(refused("h".into(), 307, &headers, b"").location.as_deref(), Some("https://minio.example"));
+        headers.insert(
+            LOCATION,
+            "https://minio.example/signed?token=abc".parse().expect("a header"),
+        );
+        assert_eq!(
+            refused("h".into(), 307, &headers, b"").location.as_deref(),
+            Some("https://minio.example")
+        );
     }
 
     #[test]
     fn a_bundle_that_is_no_pem_is_refused() {
-        assert_eq!(client(&Trust::Bundle("nonsense".into())).map(|_| ()), Err(NOT_PEM.to_owned()));
+        assert_eq!(
+            client(&Trust::Bundle("nonsense".into())).map(|_| ()),
+            Err(NOT_PEM.to_owned())
+        );
     }
 }

@@ -47,7 +47,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(10), kept_bytes: 8 * 1024 * 1024, patience: Patience::default() }
+        Self {
+            keep: Duration::from_secs(10),
+            kept_bytes: 8 * 1024 * 1024,
+            patience: Patience::default(),
+        }
     }
 }
 
@@ -84,13 +88,24 @@ impl Stores {
         let weigh = |_: &(u64, Place, Call), answer: &Answer| {
             let held = match answer {
                 Answer::Missing | Answer::Size(_) => 0,
-                Answer::Listing(listing) => listing.objects.iter().map(|object| object.path.len() + size_of::<ObjectInfo>()).sum(),
+                Answer::Listing(listing) => listing
+                    .objects
+                    .iter()
+                    .map(|object| object.path.len() + size_of::<ObjectInfo>())
+                    .sum(),
                 Answer::Bytes(bytes) => bytes.len(),
             };
             u32::try_from(held.saturating_add(256)).unwrap_or(u32::MAX)
         };
-        let answers = Cache::builder().max_capacity(limits.kept_bytes).weigher(weigh).time_to_live(limits.keep).build();
-        Self { answers, patience: limits.patience }
+        let answers = Cache::builder()
+            .max_capacity(limits.kept_bytes)
+            .weigher(weigh)
+            .time_to_live(limits.keep)
+            .build();
+        Self {
+            answers,
+            patience: limits.patience,
+        }
     }
 
     pub(crate) async fn stat(&self, client: &Client, place: Place, deadline: Instant) -> Result<u64, Failure> {
@@ -100,14 +115,30 @@ impl Stores {
         }
     }
 
-    pub(crate) async fn list(&self, client: &Client, place: Place, limit: u32, deadline: Instant) -> Result<Arc<Listing>, Failure> {
-        match self.ask(client, place, Call::List(limit.clamp(1, LIST_LIMIT)), deadline).await? {
+    pub(crate) async fn list(
+        &self,
+        client: &Client,
+        place: Place,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Arc<Listing>, Failure> {
+        match self
+            .ask(client, place, Call::List(limit.clamp(1, LIST_LIMIT)), deadline)
+            .await?
+        {
             Answer::Listing(listing) => Ok(listing),
             _ => Err(Failure::NotFound),
         }
     }
 
-    pub(crate) async fn read(&self, client: &Client, place: Place, offset: u64, length: u32, deadline: Instant) -> Result<Bytes, Failure> {
+    pub(crate) async fn read(
+        &self,
+        client: &Client,
+        place: Place,
+        offset: u64,
+        length: u32,
+        deadline: Instant,
+    ) -> Result<Bytes, Failure> {
         match self.ask(client, place, Call::Read(offset, length), deadline).await? {
             Answer::Bytes(bytes) => Ok(bytes),
             _ => Err(Failure::NotFound),
@@ -120,7 +151,10 @@ impl Stores {
             let answered = client.gate.pass(&host, deadline, async {
                 match call {
                     Call::Stat => client.stat(&place).await.map(Answer::Size),
-                    Call::List(limit) => client.list(&place, limit as usize).await.map(|listing| Answer::Listing(Arc::new(listing))),
+                    Call::List(limit) => client
+                        .list(&place, limit as usize)
+                        .await
+                        .map(|listing| Answer::Listing(Arc::new(listing))),
                     Call::Read(offset, length) => client.read(&place, offset, length as usize).await.map(Answer::Bytes),
                 }
             });

@@ -6,10 +6,21 @@ use url::Url;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     /// S3 and GCS.
-    Bucket { bucket: String, key: String },
-    Azure { account: String, container: String, key: String },
+    Bucket {
+        bucket: String,
+        key: String,
+    },
+    Azure {
+        account: String,
+        container: String,
+        key: String,
+    },
     /// Hugging Face: `owner/model` at a revision.
-    Hub { repository: String, revision: String, key: String },
+    Hub {
+        repository: String,
+        revision: String,
+        key: String,
+    },
     Url(Url),
 }
 

@@ -12,7 +12,10 @@ fn s3(endpoint: &str, secret: &str, trust: Trust) -> Connection {
         region: None,
         path_style: true,
         trust,
-        identity: Identity::Keys(Keys { id: ACCESS_KEY.into(), secret: secret.into() }),
+        identity: Identity::Keys(Keys {
+            id: ACCESS_KEY.into(),
+            secret: secret.into(),
+        }),
     }
 }
 
@@ -25,7 +28,10 @@ fn reader(endpoint: &str) -> Client {
 }
 
 fn at(bucket: &str, key: &str) -> Place {
-    Place::Bucket { bucket: bucket.into(), key: key.into() }
+    Place::Bucket {
+        bucket: bucket.into(),
+        key: key.into(),
+    }
 }
 
 fn soon() -> Instant {
@@ -40,12 +46,28 @@ async fn a_model_in_s3_is_looked_at() {
     server.put("mlflow/1/model-2/MLmodel", "another");
     let (stores, client) = (Stores::default(), reader(&server.endpoint));
 
-    assert_eq!(stores.stat(&client, at("mlflow", "1/model/MLmodel"), soon()).await, Ok(11));
-    let listing = stores.list(&client, at("mlflow", "1/model"), 100, soon()).await.unwrap();
-    let found: Vec<_> = listing.objects.iter().map(|object| (object.path.as_str(), object.size)).collect();
+    assert_eq!(
+        stores.stat(&client, at("mlflow", "1/model/MLmodel"), soon()).await,
+        Ok(11)
+    );
+    let listing = stores
+        .list(&client, at("mlflow", "1/model"), 100, soon())
+        .await
+        .unwrap();
+    let found: Vec<_> = listing
+        .objects
+        .iter()
+        .map(|object| (object.path.as_str(), object.size))
+        .collect();
     assert_eq!(found, [("MLmodel", 11), ("data/model.ubj", 5_000)]);
     assert!(!listing.truncated);
-    assert_eq!(stores.read(&client, at("mlflow", "1/model/MLmodel"), 0, READ_LIMIT, soon()).await.unwrap(), "flavors: {}");
+    assert_eq!(
+        stores
+            .read(&client, at("mlflow", "1/model/MLmodel"), 0, READ_LIMIT, soon())
+            .await
+            .unwrap(),
+        "flavors: {}"
+    );
 }
 
 #[tokio::test]
@@ -54,7 +76,12 @@ async fn a_range_ends_with_the_object() {
     server.put("bucket/file", "0123456789");
     server.put("bucket/empty", "");
     let (stores, client) = (Stores::default(), reader(&server.endpoint));
-    let read = async |key, offset, length| stores.read(&client, at("bucket", key), offset, length, soon()).await.unwrap();
+    let read = async |key, offset, length| {
+        stores
+            .read(&client, at("bucket", key), offset, length, soon())
+            .await
+            .unwrap()
+    };
     assert_eq!(read("file", 2, 3).await, "234");
     assert_eq!(read("file", 7, 100).await, "789");
     assert_eq!(read("file", 10, 100).await, "");
@@ -70,7 +97,14 @@ async fn a_big_listing_is_cut_and_says_so() {
     }
     let (stores, client) = (Stores::default(), reader(&server.endpoint));
     let listing = stores.list(&client, at("bucket", "m"), 1_000, soon()).await.unwrap();
-    assert_eq!((listing.objects.len(), listing.truncated, listing.objects[999].path.as_str()), (1_000, true, "0999"));
+    assert_eq!(
+        (
+            listing.objects.len(),
+            listing.truncated,
+            listing.objects[999].path.as_str()
+        ),
+        (1_000, true, "0999")
+    );
     let listing = stores.list(&client, at("bucket", "m"), 3, soon()).await.unwrap();
     assert_eq!((listing.objects.len(), listing.truncated), (3, true));
 }
@@ -81,19 +115,39 @@ async fn missing_and_forbidden_are_told_apart() {
     server.put("bucket/file", "x");
     let stores = Stores::default();
     let right = reader(&server.endpoint);
-    assert_eq!(stores.read(&right, at("bucket", "nothing"), 0, 10, soon()).await, Err(Failure::NotFound));
-    assert_eq!(stores.stat(&right, at("bucket", "nothing"), soon()).await, Err(Failure::NotFound));
-    assert_eq!(stores.read(&right, at("no-bucket", "nothing"), 0, 10, soon()).await, Err(Failure::NotFound));
-    assert_eq!(stores.list(&right, at("no-bucket", "m"), 10, soon()).await.map(drop), Err(Failure::NotFound));
+    assert_eq!(
+        stores.read(&right, at("bucket", "nothing"), 0, 10, soon()).await,
+        Err(Failure::NotFound)
+    );
+    assert_eq!(
+        stores.stat(&right, at("bucket", "nothing"), soon()).await,
+        Err(Failure::NotFound)
+    );
+    assert_eq!(
+        stores.read(&right, at("no-bucket", "nothing"), 0, 10, soon()).await,
+        Err(Failure::NotFound)
+    );
+    assert_eq!(
+        stores.list(&right, at("no-bucket", "m"), 10, soon()).await.map(drop),
+        Err(Failure::NotFound)
+    );
 
     let wrong = client(s3(&server.endpoint, "battery-staple", Trust::Nobody));
-    let refused = stores.read(&wrong, at("bucket", "file"), 0, 10, soon()).await.unwrap_err();
+    let refused = stores
+        .read(&wrong, at("bucket", "file"), 0, 10, soon())
+        .await
+        .unwrap_err();
     let host = server.endpoint.trim_start_matches("http://");
     assert_eq!(
         refused,
-        Failure::Forbidden(format!("{host} answers 403 SignatureDoesNotMatch: the secret key doesn't belong to the access key"))
+        Failure::Forbidden(format!(
+            "{host} answers 403 SignatureDoesNotMatch: the secret key doesn't belong to the access key"
+        ))
     );
-    assert!(matches!(stores.stat(&wrong, at("bucket", "file"), soon()).await, Err(Failure::Forbidden(_))));
+    assert!(matches!(
+        stores.stat(&wrong, at("bucket", "file"), soon()).await,
+        Err(Failure::Forbidden(_))
+    ));
 }
 
 #[tokio::test]
@@ -102,14 +156,24 @@ async fn many_askers_make_one_call_and_its_answer_is_kept() {
     server.put("bucket/file", "content");
     let (stores, client) = (Stores::default(), reader(&server.endpoint));
     let answers = join_all((0..50).map(|_| stores.read(&client, at("bucket", "file"), 0, 100, soon()))).await;
-    assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|bytes| bytes == "content")));
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.as_ref().is_ok_and(|bytes| bytes == "content"))
+    );
     assert_eq!(server.requests(), 1);
-    stores.read(&client, at("bucket", "file"), 0, 100, soon()).await.unwrap();
+    stores
+        .read(&client, at("bucket", "file"), 0, 100, soon())
+        .await
+        .unwrap();
     assert_eq!(server.requests(), 1);
 
     // That there is nothing is an answer too.
     for _ in 0..3 {
-        assert_eq!(stores.stat(&client, at("bucket", "nothing"), soon()).await, Err(Failure::NotFound));
+        assert_eq!(
+            stores.stat(&client, at("bucket", "nothing"), soon()).await,
+            Err(Failure::NotFound)
+        );
     }
     assert_eq!(server.requests(), 2);
 }
@@ -118,21 +182,37 @@ async fn many_askers_make_one_call_and_its_answer_is_kept() {
 async fn an_answer_is_kept_for_a_while_and_for_its_client_alone() {
     let server = S3::start().await;
     server.put("bucket/file", "old");
-    let stores = Stores::new(Limits { keep: Duration::from_millis(100), ..Limits::default() });
+    let stores = Stores::new(Limits {
+        keep: Duration::from_millis(100),
+        ..Limits::default()
+    });
     let (one, other) = (reader(&server.endpoint), reader(&server.endpoint));
-    assert_eq!(stores.read(&one, at("bucket", "file"), 0, 9, soon()).await.unwrap(), "old");
+    assert_eq!(
+        stores.read(&one, at("bucket", "file"), 0, 9, soon()).await.unwrap(),
+        "old"
+    );
     server.put("bucket/file", "new");
-    assert_eq!(stores.read(&other, at("bucket", "file"), 0, 9, soon()).await.unwrap(), "new");
+    assert_eq!(
+        stores.read(&other, at("bucket", "file"), 0, 9, soon()).await.unwrap(),
+        "new"
+    );
     tokio::time::sleep(Duration::from_millis(150)).await;
-    assert_eq!(stores.read(&one, at("bucket", "file"), 0, 9, soon()).await.unwrap(), "new");
+    assert_eq!(
+        stores.read(&one, at("bucket", "file"), 0, 9, soon()).await.unwrap(),
+        "new"
+    );
 }
 
 #[tokio::test]
 async fn a_failure_is_not_kept() {
     let stores = Stores::default();
-    let failing = Answering::start(|_| Some(response("503 Slow Down", &[], "<Error><Code>SlowDown</Code></Error>"))).await;
+    let failing =
+        Answering::start(|_| Some(response("503 Slow Down", &[], "<Error><Code>SlowDown</Code></Error>"))).await;
     let client = reader(&failing.endpoint);
-    let failure = stores.read(&client, at("bucket", "file"), 0, 9, soon()).await.unwrap_err();
+    let failure = stores
+        .read(&client, at("bucket", "file"), 0, 9, soon())
+        .await
+        .unwrap_err();
     let host = failing.endpoint.trim_start_matches("http://");
     assert_eq!(failure.to_string(), format!("{host} answers 503 SlowDown"));
     let _ = stores.read(&client, at("bucket", "file"), 0, 9, soon()).await;
@@ -143,7 +223,10 @@ async fn a_failure_is_not_kept() {
 async fn fifty_reviews_on_a_hung_store_connect_a_few_times() {
     let hung = Answering::hung().await;
     let stores = Stores::default();
-    let patience = Patience { stall: Duration::from_millis(100), ..Patience::default() };
+    let patience = Patience {
+        stall: Duration::from_millis(100),
+        ..Patience::default()
+    };
     let client = Client::new(s3(&hung.endpoint, SECRET_KEY, Trust::Nobody), patience);
     for service in 0..50 {
         let deadline = Instant::now() + Duration::from_millis(300);
@@ -158,9 +241,13 @@ async fn fifty_reviews_on_a_hung_store_connect_a_few_times() {
 async fn a_redirect_is_not_followed_with_our_keys() {
     let elsewhere = Answering::hung().await;
     let target = format!("{}/b/file?X-Amz-Signature=abc", elsewhere.endpoint);
-    let redirecting = Answering::start(move |_| Some(response("307 Temporary Redirect", &[("location", &target)], ""))).await;
+    let redirecting =
+        Answering::start(move |_| Some(response("307 Temporary Redirect", &[("location", &target)], ""))).await;
     let stores = Stores::default();
-    let failure = stores.read(&reader(&redirecting.endpoint), at("bucket", "file"), 0, 9, soon()).await.unwrap_err();
+    let failure = stores
+        .read(&reader(&redirecting.endpoint), at("bucket", "file"), 0, 9, soon())
+        .await
+        .unwrap_err();
     let host = redirecting.endpoint.trim_start_matches("http://");
     assert_eq!(
         failure,
@@ -186,12 +273,17 @@ async fn a_certificate_is_checked_as_the_backend_says() {
     let host = server.endpoint.trim_start_matches("https://");
     let stranger = S3::start_tls().await;
     assert_eq!(
-        read(Trust::Bundle(stranger.ca.clone().unwrap())).await.unwrap_err().to_string(),
+        read(Trust::Bundle(stranger.ca.clone().unwrap()))
+            .await
+            .unwrap_err()
+            .to_string(),
         format!("the certificate of {host} is signed by nobody we trust; give its CA in the backend's tls.caBundle")
     );
     assert_eq!(
         read(Trust::Bundle("no certificate".into())).await,
-        Err(Failure::Unserved("the CA bundle holds no certificate in PEM form".into()))
+        Err(Failure::Unserved(
+            "the CA bundle holds no certificate in PEM form".into()
+        ))
     );
 }
 
@@ -200,15 +292,25 @@ async fn what_stands_in_the_way_is_named() {
     let stores = Stores::default();
     let read = async |endpoint: &str, trust| {
         let client = client(s3(endpoint, SECRET_KEY, trust));
-        stores.read(&client, at("bucket", "file"), 0, 9, soon()).await.unwrap_err().to_string()
+        stores
+            .read(&client, at("bucket", "file"), 0, 9, soon())
+            .await
+            .unwrap_err()
+            .to_string()
     };
     let plain = S3::start().await;
     let host = plain.endpoint.trim_start_matches("http://");
     let tls = read(&format!("https://{host}"), Trust::Anybody).await;
     assert!(tls.contains("doesn't speak TLS there"), "{tls}");
 
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    assert_eq!(read(&format!("http://{closed}"), Trust::Nobody).await, format!("{closed} refuses connections"));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    assert_eq!(
+        read(&format!("http://{closed}"), Trust::Nobody).await,
+        format!("{closed} refuses connections")
+    );
 
     assert_eq!(
         read("http://no-such-host.invalid:9000", Trust::Nobody).await,
@@ -217,21 +319,38 @@ async fn what_stands_in_the_way_is_named() {
 
     let rude = Answering::start(|_| Some("220 mail.example ESMTP\r\n".into())).await;
     let words = read(&rude.endpoint, Trust::Nobody).await;
-    assert!(words.starts_with(&format!("{} can't be talked to: ", rude.endpoint.trim_start_matches("http://"))), "{words}");
+    assert!(
+        words.starts_with(&format!(
+            "{} can't be talked to: ",
+            rude.endpoint.trim_start_matches("http://")
+        )),
+        "{words}"
+    );
 }
 
 fn web(endpoint: &str, headers: &[(&str, &str)]) -> (Client, impl Fn(&str) -> Place + use<>) {
-    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let headers = headers
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     let endpoint = endpoint.to_owned();
     let place = move |path: &str| Place::Url(Url::parse(&format!("{endpoint}{path}")).unwrap());
-    (client(Connection::Https { trust: Trust::Nobody, headers }), place)
+    (
+        client(Connection::Https {
+            trust: Trust::Nobody,
+            headers,
+        }),
+        place,
+    )
 }
 
 #[tokio::test]
 async fn a_plain_web_server_is_read_with_and_without_ranges() {
     let server = Answering::start(|head| {
         Some(match head.split(' ').nth(1) {
-            Some("/ranges") if head.contains("bytes=2-4") => response("206 Partial Content", &[("content-range", "bytes 2-4/10")], "234"),
+            Some("/ranges") if head.contains("bytes=2-4") => {
+                response("206 Partial Content", &[("content-range", "bytes 2-4/10")], "234")
+            }
             Some("/ranges") => response("416 Range Not Satisfiable", &[], ""),
             Some("/whole") => response("200 OK", &[], "0123456789"),
             _ => response("404 Not Found", &[], ""),
@@ -244,35 +363,58 @@ async fn a_plain_web_server_is_read_with_and_without_ranges() {
     assert_eq!(stores.read(&client, at("/ranges"), 10, 3, soon()).await.unwrap(), "");
     assert_eq!(stores.read(&client, at("/whole"), 2, 3, soon()).await.unwrap(), "234");
     assert_eq!(stores.read(&client, at("/whole"), 8, 30, soon()).await.unwrap(), "89");
-    assert_eq!(stores.read(&client, at("/nothing"), 0, 3, soon()).await, Err(Failure::NotFound));
-    assert_eq!(stores.list(&client, at("/"), 3, soon()).await.map(drop), Err(Failure::Unserved("a web server can't be listed".into())));
+    assert_eq!(
+        stores.read(&client, at("/nothing"), 0, 3, soon()).await,
+        Err(Failure::NotFound)
+    );
+    assert_eq!(
+        stores.list(&client, at("/"), 3, soon()).await.map(drop),
+        Err(Failure::Unserved("a web server can't be listed".into()))
+    );
 }
 
 #[tokio::test]
 async fn credentials_for_a_web_server_stay_with_it_when_it_redirects() {
     let cdn = Answering::start(|head| {
         let leaked = head.to_lowercase().contains("x-api-key");
-        Some(response("206 Partial Content", &[], if leaked { "leaked" } else { "clean" }))
+        Some(response(
+            "206 Partial Content",
+            &[],
+            if leaked { "leaked" } else { "clean" },
+        ))
     })
     .await;
     let target = format!("{}/blob", cdn.endpoint);
     let origin = Answering::start(move |head| {
         let known = head.to_lowercase().contains("x-api-key: open");
-        Some(if known { response("302 Found", &[("location", &target)], "") } else { response("401 Unauthorized", &[], "") })
+        Some(if known {
+            response("302 Found", &[("location", &target)], "")
+        } else {
+            response("401 Unauthorized", &[], "")
+        })
     })
     .await;
     let stores = Stores::default();
     let (client, at) = web(&origin.endpoint, &[("x-api-key", "open")]);
-    assert_eq!(stores.read(&client, at("/model"), 0, 100, soon()).await.unwrap(), "clean");
+    assert_eq!(
+        stores.read(&client, at("/model"), 0, 100, soon()).await.unwrap(),
+        "clean"
+    );
     let (stranger, at) = web(&origin.endpoint, &[]);
-    assert!(matches!(stores.read(&stranger, at("/model"), 0, 100, soon()).await, Err(Failure::Forbidden(_))));
+    assert!(matches!(
+        stores.read(&stranger, at("/model"), 0, 100, soon()).await,
+        Err(Failure::Forbidden(_))
+    ));
 }
 
 #[tokio::test]
 async fn a_server_that_redirects_for_ever_is_given_up() {
     let server = Answering::start(|_| Some(response("302 Found", &[("location", "/again")], ""))).await;
     let (client, at) = web(&server.endpoint, &[]);
-    let failure = Stores::default().read(&client, at("/"), 0, 3, soon()).await.unwrap_err();
+    let failure = Stores::default()
+        .read(&client, at("/"), 0, 3, soon())
+        .await
+        .unwrap_err();
     assert!(failure.to_string().ends_with("redirects again and again"));
     assert_eq!(server.connections(), 5);
 }
@@ -304,10 +446,33 @@ async fn the_hub_is_read_and_listed() {
         key: key.into(),
     };
     let stores = Stores::default();
-    let listing = stores.list(&client, at("org/model", "v1", ""), 10, soon()).await.unwrap();
-    let found: Vec<_> = listing.objects.iter().map(|object| (object.path.as_str(), object.size)).collect();
+    let listing = stores
+        .list(&client, at("org/model", "v1", ""), 10, soon())
+        .await
+        .unwrap();
+    let found: Vec<_> = listing
+        .objects
+        .iter()
+        .map(|object| (object.path.as_str(), object.size))
+        .collect();
     assert_eq!(found, [("config.json", 3), ("onnx/model.onnx", 9)]);
-    assert_eq!(stores.read(&client, at("org/model", "v1", "config.json"), 0, 100, soon()).await.unwrap(), "{}\n");
-    assert_eq!(stores.read(&client, at("org/model", "v1", "MLmodel"), 0, 100, soon()).await, Err(Failure::NotFound));
-    assert!(matches!(stores.read(&client, at("org/gated", "main", "config.json"), 0, 9, soon()).await, Err(Failure::Forbidden(_))));
+    assert_eq!(
+        stores
+            .read(&client, at("org/model", "v1", "config.json"), 0, 100, soon())
+            .await
+            .unwrap(),
+        "{}\n"
+    );
+    assert_eq!(
+        stores
+            .read(&client, at("org/model", "v1", "MLmodel"), 0, 100, soon())
+            .await,
+        Err(Failure::NotFound)
+    );
+    assert!(matches!(
+        stores
+            .read(&client, at("org/gated", "main", "config.json"), 0, 9, soon())
+            .await,
+        Err(Failure::Forbidden(_))
+    ));
 }

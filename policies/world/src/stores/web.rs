@@ -34,32 +34,68 @@ struct Entry {
 
 impl Web {
     pub(crate) fn new(transport: Transport, hub: Option<Url>, headers: Vec<(String, String)>) -> Self {
-        Self { transport, hub, headers }
+        Self {
+            transport,
+            hub,
+            headers,
+        }
     }
 
     pub(crate) async fn stat(&self, place: &Place) -> Result<u64, Failure> {
         let response = self.send(Method::HEAD, self.url(place)?, None).await?;
         // reqwest's own accessor speaks of the body it got, which a HEAD has none of.
-        let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
+        let length = response
+            .headers()
+            .get(CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.parse().ok());
         length.ok_or_else(|| Failure::Unserved(format!("{} doesn't say how large the file is", host(response.url()))))
     }
 
     pub(crate) async fn list(&self, place: &Place, limit: usize) -> Result<Listing, Failure> {
-        let (Some(hub), Place::Hub { repository, revision, key }) = (&self.hub, place) else {
+        let (
+            Some(hub),
+            Place::Hub {
+                repository,
+                revision,
+                key,
+            },
+        ) = (&self.hub, place)
+        else {
             return Err(Failure::Unserved("a web server can't be listed".to_owned()));
         };
-        let mut url = extended(hub, ["api", "models"].into_iter().chain(repository.split('/')).chain(["tree", revision]).chain(segments(key)))?;
+        let mut url = extended(
+            hub,
+            ["api", "models"]
+                .into_iter()
+                .chain(repository.split('/'))
+                .chain(["tree", revision])
+                .chain(segments(key)),
+        )?;
         url.query_pairs_mut().append_pair("recursive", "true");
         let mut response = self.send(Method::GET, url, None).await?;
-        let more = response.headers().get("link").and_then(|link| link.to_str().ok()).is_some_and(|link| link.contains("rel=\"next\""));
+        let more = response
+            .headers()
+            .get("link")
+            .and_then(|link| link.to_str().ok())
+            .is_some_and(|link| link.contains("rel=\"next\""));
         let text = body(&mut response, 0, LISTING).await?;
-        let entries: Vec<Entry> =
-            serde_json::from_slice(&text).map_err(|_| Failure::unreachable(format!("{} answers with a listing that is none", host(hub))))?;
-        let prefix = if key.is_empty() { String::new() } else { format!("{key}/") };
+        let entries: Vec<Entry> = serde_json::from_slice(&text)
+            .map_err(|_| Failure::unreachable(format!("{} answers with a listing that is none", host(hub))))?;
+        let prefix = if key.is_empty() {
+            String::new()
+        } else {
+            format!("{key}/")
+        };
         let mut objects: Vec<_> = entries
             .into_iter()
             .filter(|entry| entry.r#type == "file")
-            .filter_map(|entry| Some(ObjectInfo { path: entry.path.strip_prefix(&prefix)?.to_owned(), size: entry.size }))
+            .filter_map(|entry| {
+                Some(ObjectInfo {
+                    path: entry.path.strip_prefix(&prefix)?.to_owned(),
+                    size: entry.size,
+                })
+            })
             .collect();
         objects.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         let truncated = more || objects.len() > limit;
@@ -78,16 +114,27 @@ impl Web {
             StatusCode::RANGE_NOT_SATISFIABLE => Ok(Bytes::new()),
             StatusCode::PARTIAL_CONTENT => body(&mut response, 0, length).await,
             // A server that knows no ranges sends all of it; what lies far inside isn't worth the way there.
-            _ if offset > LISTING as u64 => Err(Failure::Unserved(format!("{} can't send a part of a file", host(response.url())))),
+            _ if offset > LISTING as u64 => Err(Failure::Unserved(format!(
+                "{} can't send a part of a file",
+                host(response.url())
+            ))),
             _ => body(&mut response, usize::try_from(offset).unwrap_or(usize::MAX), length).await,
         }
     }
 
     fn url(&self, place: &Place) -> Result<Url, Failure> {
         match (&self.hub, place) {
-            (Some(hub), Place::Hub { repository, revision, key }) => {
-                extended(hub, repository.split('/').chain(["resolve", revision]).chain(segments(key)))
-            }
+            (
+                Some(hub),
+                Place::Hub {
+                    repository,
+                    revision,
+                    key,
+                },
+            ) => extended(
+                hub,
+                repository.split('/').chain(["resolve", revision]).chain(segments(key)),
+            ),
             (None, Place::Url(url)) => Ok(url.clone()),
             _ => Err(Failure::Unserved("the backend's type doesn't fit this URI".to_owned())),
         }
@@ -97,7 +144,11 @@ impl Web {
         let home = url.origin();
         let mut url = url;
         for _ in 0..=REDIRECTS {
-            let mut request = self.transport.0.request(method.clone(), url.clone()).header(ACCEPT_ENCODING, "identity");
+            let mut request = self
+                .transport
+                .0
+                .request(method.clone(), url.clone())
+                .header(ACCEPT_ENCODING, "identity");
             if let Some(range) = range {
                 request = request.header(RANGE, range);
             }
@@ -111,13 +162,20 @@ impl Web {
             if status.is_success() || (status == StatusCode::RANGE_NOT_SATISFIABLE && range.is_some()) {
                 return Ok(response);
             }
-            let next = if status.is_redirection() { location(&response) } else { None };
+            let next = if status.is_redirection() {
+                location(&response)
+            } else {
+                None
+            };
             let Some(next) = next else {
                 let answer = refused(host(&url), status.as_u16(), response.headers(), b"");
                 return Err(answer.failure());
             };
             if url.scheme() == "https" && next.scheme() != "https" {
-                return Err(Failure::Forbidden(format!("{} redirects to a place without TLS", host(&url))));
+                return Err(Failure::Forbidden(format!(
+                    "{} redirects to a place without TLS",
+                    host(&url)
+                )));
             }
             url = next;
         }
@@ -127,12 +185,19 @@ impl Web {
 
 fn location(response: &Response) -> Option<Url> {
     let location = response.headers().get(LOCATION)?.to_str().ok()?;
-    response.url().join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
+    response
+        .url()
+        .join(location)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))
 }
 
 fn extended<'a>(base: &Url, segments: impl Iterator<Item = &'a str>) -> Result<Url, Failure> {
     let mut url = base.clone();
-    url.path_segments_mut().map_err(|()| Failure::Unserved("the backend's endpoint is no web address".to_owned()))?.pop_if_empty().extend(segments);
+    url.path_segments_mut()
+        .map_err(|()| Failure::Unserved("the backend's endpoint is no web address".to_owned()))?
+        .pop_if_empty()
+        .extend(segments);
     Ok(url)
 }
 
@@ -142,7 +207,8 @@ fn segments(key: &str) -> impl Iterator<Item = &str> {
 
 fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or("the store");
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// The body's bytes from `skip` on, at most `length` of them. What follows is not read.

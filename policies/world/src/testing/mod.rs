@@ -41,7 +41,10 @@ impl S3 {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap())
+            .with_single_cert(
+                vec![made.cert.der().clone()],
+                rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(),
+            )
             .unwrap();
         Self::serve(Some((TlsAcceptor::from(Arc::new(config)), made.cert.pem()))).await
     }
@@ -79,7 +82,13 @@ impl S3 {
                 });
             }
         });
-        Self { endpoint, ca, files, requests, task }
+        Self {
+            endpoint,
+            ca,
+            files,
+            requests,
+            task,
+        }
     }
 
     pub(crate) fn put(&self, path: &str, content: impl AsRef<[u8]>) {
@@ -95,10 +104,15 @@ impl S3 {
 
 async fn connection<S>(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: S)
 where
-    S: tower::Service<hyper::Request<hyper::body::Incoming>, Response = s3s::HttpResponse, Error = s3s::HttpError> + Clone + Send + 'static,
+    S: tower::Service<hyper::Request<hyper::body::Incoming>, Response = s3s::HttpResponse, Error = s3s::HttpError>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
-    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), TowerToHyperService::new(service)).await;
+    let _ = Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
+        .await;
 }
 
 impl Drop for S3 {
@@ -138,7 +152,11 @@ impl Answering {
                 });
             }
         });
-        Self { endpoint, connections, task }
+        Self {
+            endpoint,
+            connections,
+            task,
+        }
     }
 
     /// A server that takes connections and never says a word.
@@ -159,6 +177,13 @@ impl Drop for Answering {
 
 /// A whole HTTP response on a connection that ends with it.
 pub(crate) fn response(status: &str, headers: &[(&str, &str)], body: &str) -> String {
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
+    let headers = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect::<Vec<_>>()
+        .concat();
+    format!(
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    )
 }
