@@ -167,7 +167,7 @@ fn componentize(module: &Path) -> Result<Vec<u8>, String> {
     wit_component::ComponentEncoder::default()
         .validate(true)
         .module(&bytes)
-        .and_then(|mut encoder| encoder.encode())
+        .and_then(|encoder| encoder.encode())
         .map_err(|error| format!("{} can't be made a component: {error:#}", module.display()))
 }
 

@@ -78,15 +78,21 @@ pub enum LoadError {
 #[derive(Clone)]
 pub struct LoadedPolicy(pub(crate) Arc<Loaded>);
 
+/// How a policy counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) name: Arc<str>,
+    pub(crate) failure: FailurePolicy,
+    pub(crate) mode: Mode,
+}
+
 pub(crate) struct Loaded {
     pub(crate) engine: Engine,
-    pub(crate) name: Arc<str>,
+    pub(crate) terms: Terms,
     pub(crate) pre: PolicyPre<State>,
     /// JSON text.
     pub(crate) settings: String,
     pub(crate) limits: Limits,
-    pub(crate) failure: FailurePolicy,
-    pub(crate) mode: Mode,
     description: Option<Description>,
 }
 
@@ -95,7 +101,7 @@ pub use tidewaiter::policy::types::Description;
 impl LoadedPolicy {
     /// The WasmPolicy's name.
     pub fn name(&self) -> &Arc<str> {
-        &self.0.name
+        &self.0.terms.name
     }
 
     /// What the policy says of itself.
@@ -107,8 +113,7 @@ impl LoadedPolicy {
 impl fmt::Debug for LoadedPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoadedPolicy")
-            .field("name", &self.0.name)
-            .field("mode", &self.0.mode)
+            .field("terms", &self.0.terms)
             .finish_non_exhaustive()
     }
 }
@@ -139,7 +144,11 @@ impl Engine {
             .map_err(contract)?;
         let mut loaded = Loaded {
             engine: self.clone(),
-            name: spec.name.into(),
+            terms: Terms {
+                name: spec.name.into(),
+                failure: spec.failure,
+                mode: spec.mode,
+            },
             pre,
             settings: if spec.settings.is_null() {
                 "{}".to_owned()
@@ -147,8 +156,6 @@ impl Engine {
                 spec.settings.to_string()
             },
             limits: spec.limits,
-            failure: spec.failure,
-            mode: spec.mode,
             description: None,
         };
         loaded.description = Some(at_load(&loaded, async |policy, store| policy.call_describe(store).await).await?);

@@ -167,7 +167,3 @@ fn contradiction(policy: &Arc<str>, wanted: &Wanted, other: &Path, accepted: &Ac
         path: Some(wanted.path.to_string()),
     }
 }
-
-#[cfg(test)]
-#[path = "merge_tests.rs"]
-mod tests;

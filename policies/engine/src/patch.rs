@@ -55,7 +55,3 @@ fn value(text: &str, path: &Path) -> Option<Value> {
         _ => None,
     }
 }
-
-#[cfg(test)]
-#[path = "patch_tests.rs"]
-mod tests;

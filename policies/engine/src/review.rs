@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use crate::bindings::tidewaiter::policy::types::{Effect as Wish, Entry, Request};
 use crate::lines;
-use crate::load::LoadedPolicy;
+use crate::load::{LoadedPolicy, Terms};
 use crate::merge::{self, Merge, Merged};
 use crate::outcome::{Change, Denial, Effect, Ended, Operation, Outcome, Review, Run};
 use crate::patch;
-use crate::run;
+use crate::run::{self, Ran};
 use crate::world::World;
 
 /// Who speaks where no policy does.
@@ -40,7 +40,7 @@ pub async fn review(
     };
     for (index, policy) in policies.iter().enumerate() {
         let Some(denial) = pass.ask(policy).await else { continue };
-        let counts = if policy.0.mode == Mode::Audit {
+        let counts = if policy.0.terms.mode == Mode::Audit {
             false
         } else {
             // A failure under `fail` is not the object's fault, old or new: it is for the admin, who asked for it to be in the way.
@@ -140,8 +140,11 @@ impl<'a> Pass<'a> {
     /// Runs one policy and takes in its verdict. A denial is for the caller to judge; everything else of that verdict is taken in then too.
     async fn ask(&mut self, policy: &LoadedPolicy) -> Option<Denial> {
         let ran = run::review(policy, &self.request, &self.world, &self.object, self.deadline).await;
-        let (took, host) = (ran.took, ran.host);
-        let name = policy.name();
+        self.take(&policy.0.terms, ran)
+    }
+
+    fn take(&mut self, policy: &Terms, ran: Ran) -> Option<Denial> {
+        let (took, host, name) = (ran.took, ran.host, &policy.name);
         let verdict = ran.result.and_then(|verdict| {
             Ok((
                 merge::parse(verdict.fills)?,
@@ -162,13 +165,13 @@ impl<'a> Pass<'a> {
                 self.outcome
                     .warnings
                     .extend(warnings.iter().map(|warning| lines::line(warning)));
-                if policy.0.mode == Mode::Enforce {
+                if policy.mode == Mode::Enforce {
                     self.wish(name, effects);
                 }
             }
             Err(failure) => {
                 ended = Ended::Failed(failure.to_string());
-                match policy.0.failure {
+                match policy.failure {
                     FailurePolicy::Fail => {
                         self.failed_closed = true;
                         denial = Some(Denial {
@@ -204,9 +207,9 @@ impl<'a> Pass<'a> {
     }
 
     /// Takes in one fill. A denial where it contradicts another.
-    fn fill(&mut self, policy: &LoadedPolicy, fill: &merge::Wanted) -> Option<Denial> {
-        let name = policy.name();
-        if policy.0.mode == Mode::Audit {
+    fn fill(&mut self, policy: &Terms, fill: &merge::Wanted) -> Option<Denial> {
+        let name = &policy.name;
+        if policy.mode == Mode::Audit {
             if self.merge.standing.contains_key(&fill.path) {
                 self.audited.push(fill.path.clone());
             } else {
@@ -353,3 +356,7 @@ impl<'a> Pass<'a> {
         self.outcome
     }
 }
+
+#[cfg(test)]
+#[path = "review_tests.rs"]
+mod tests;

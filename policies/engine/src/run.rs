@@ -127,8 +127,8 @@ impl Loaded {
             .div_ceil(TICK.as_nanos());
         State {
             world: None,
-            policy: Arc::clone(&self.name),
-            object: Arc::clone(&self.name),
+            policy: Arc::clone(&self.terms.name),
+            object: Arc::clone(&self.terms.name),
             host: Duration::ZERO,
             // The first tick may come at once.
             ticks_left: u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1),
