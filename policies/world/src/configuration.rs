@@ -45,7 +45,7 @@ pub enum CredentialsError {
     /// Its Secret isn't there, or doesn't hold what the backend needs.
     #[error("StorageBackend {backend}: {reason}")]
     Unusable {
-        /// The StorageBackend.
+        /// The `StorageBackend`.
         backend: String,
         /// What is missing.
         reason: String,

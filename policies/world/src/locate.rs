@@ -66,12 +66,10 @@ pub(crate) fn place(asked: &Asked, backend: &Backend) -> Result<Place, String> {
         (BackendType::Https, Scheme::Https | Scheme::Http) => {
             let url = Url::parse(uri.as_str()).map_err(|_| format!("{uri} is no web address"))?;
             // Where a client of the web would read another host or path than the grant was judged by, it isn't asked at all.
-            let authority = url.port().map_or_else(
-                || url.host_str().unwrap_or_default().to_owned(),
-                |port| format!("{}:{port}", url.host_str().unwrap_or_default()),
-            );
-            let same_host = uri.authority().eq_ignore_ascii_case(&authority)
-                || uri.authority().eq_ignore_ascii_case(&format!("{authority}:443"));
+            let host = url.host_str().unwrap_or_default();
+            let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
+            let written = uri.authority().to_ascii_lowercase();
+            let same_host = written == with_port || (url.port().is_none() && written == host);
             if !same_host || url.path().trim_matches('/') != uri.key() {
                 return Err(format!(
                     "{uri} can be read in two ways; write host and path plainly, with special characters escaped"

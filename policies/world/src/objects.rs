@@ -49,12 +49,12 @@ pub struct Objects {
     pub places: BTreeMap<ObjectRef, String>,
 }
 
-/// Secrets and ConfigMaps, as (namespace, name), that backends and policies refer to.
+/// Secrets and `ConfigMap`s, as (namespace, name), that backends and policies refer to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
     /// Secrets.
     pub secrets: BTreeSet<(String, String)>,
-    /// ConfigMaps.
+    /// `ConfigMap`s.
     pub config_maps: BTreeSet<(String, String)>,
 }
 

@@ -1,4 +1,4 @@
-//! Which policies run: the WasmPolicy objects, their modules fetched and checked, and the built-in ones that no object speaks of.
+//! Which policies run: the `WasmPolicy` objects, their modules fetched and checked, and the built-in ones that no object speaks of.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub type Builtins = [(&'static str, &'static [u8])];
 /// A policy that is to run, with its component at hand.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// The WasmPolicy's name; for a built-in one without an object, its own.
+    /// The `WasmPolicy`'s name; for a built-in one without an object, its own.
     pub name: String,
     /// Its settings, match rules, limits and capabilities.
     pub spec: WasmPolicySpec,

@@ -28,8 +28,8 @@ pub struct FolderError {
     source: io::Error,
 }
 
-/// A folder of `*.yaml`, `*.yml` and `*.json` files with `StorageBackend`s, `WasmPolicy`s, Secrets, ConfigMaps, ServiceAccounts, Namespaces, Nodes and
-/// (Cluster)ServingRuntimes. Folders in it are not read.
+/// A folder of `*.yaml`, `*.yml` and `*.json` files with `StorageBackend`s, `WasmPolicy`s, Secrets, `ConfigMap`s, `ServiceAccount`s, Namespaces, Nodes and
+/// `(Cluster)ServingRuntime`s. Folders in it are not read.
 pub struct Folder {
     path: PathBuf,
     /// The files as they were when they were last read.

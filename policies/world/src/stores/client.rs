@@ -58,9 +58,9 @@ impl Client {
     /// The host that errors name.
     pub(crate) fn host(&self, place: &Place) -> String {
         match (&self.connection, place) {
-            (Connection::HuggingFace { endpoint, .. }, _)
-            | (
-                Connection::S3 {
+            (
+                Connection::HuggingFace { endpoint, .. }
+                | Connection::S3 {
                     endpoint: Some(endpoint),
                     ..
                 }

@@ -476,3 +476,106 @@ async fn the_hub_is_read_and_listed() {
         Err(Failure::Forbidden(_))
     ));
 }
+
+fn object(content: &str) -> String {
+    let range = format!("bytes 0-{}/{}", content.len() - 1, content.len());
+    let headers = [
+        ("content-range", range.as_str()),
+        ("etag", "\"1\""),
+        ("last-modified", "Sun, 22 Nov 2026 12:00:00 GMT"),
+    ];
+    response("206 Partial Content", &headers, content)
+}
+
+#[tokio::test]
+async fn gcs_is_read_by_its_xml_interface() {
+    let server = Answering::start(|head| {
+        Some(match head.split(' ').nth(1) {
+            Some("/bucket/models%2FMLmodel") => object("flavors: {}"),
+            Some(path) if path.starts_with("/bucket?") && path.contains("prefix=models%2F") => response(
+                "200 OK",
+                &[],
+                "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>models/MLmodel</Key>\
+                 <LastModified>2026-11-22T12:00:00Z</LastModified><Size>11</Size></Contents></ListBucketResult>",
+            ),
+            _ => response("404 Not Found", &[], "<Error><Code>NoSuchKey</Code></Error>"),
+        })
+    })
+    .await;
+    let endpoint = Some(Url::parse(&server.endpoint).unwrap());
+    let client = client(Connection::Gcs {
+        endpoint,
+        trust: Trust::Nobody,
+        identity: Identity::Anonymous,
+    });
+    let stores = Stores::default();
+    assert_eq!(
+        stores
+            .read(&client, at("bucket", "models/MLmodel"), 0, 11, soon())
+            .await
+            .unwrap(),
+        "flavors: {}"
+    );
+    assert_eq!(
+        stores
+            .list(&client, at("bucket", "models"), 9, soon())
+            .await
+            .unwrap()
+            .objects[0]
+            .path,
+        "MLmodel"
+    );
+    assert_eq!(
+        stores.read(&client, at("bucket", "models/none"), 0, 9, soon()).await,
+        Err(Failure::NotFound)
+    );
+}
+
+#[tokio::test]
+async fn azure_is_read_with_an_account_key() {
+    let server = Answering::start(|head| {
+        let signed = head.to_lowercase().contains("authorization: sharedkey team:");
+        Some(match head.split(' ').nth(1) {
+            _ if !signed => response("403 Forbidden", &[("x-ms-error-code", "AuthenticationFailed")], ""),
+            Some("/models/fraud/MLmodel") => object("flavors: {}"),
+            _ => response("404 Not Found", &[("x-ms-error-code", "BlobNotFound")], ""),
+        })
+    })
+    .await;
+    let made = |identity| {
+        let endpoint = Some(Url::parse(&server.endpoint).unwrap());
+        client(Connection::Azure {
+            endpoint,
+            trust: Trust::Nobody,
+            identity,
+        })
+    };
+    let place = |key: &str| Place::Azure {
+        account: "team".into(),
+        container: "models".into(),
+        key: key.into(),
+    };
+    let stores = Stores::default();
+    let keyed = made(Identity::Keys(AzureKeys::Access("c2VjcmV0".into())));
+    assert_eq!(
+        stores
+            .read(&keyed, place("fraud/MLmodel"), 0, 11, soon())
+            .await
+            .unwrap(),
+        "flavors: {}"
+    );
+    assert_eq!(
+        stores.read(&keyed, place("fraud/none"), 0, 9, soon()).await,
+        Err(Failure::NotFound)
+    );
+    let stranger = stores
+        .read(&made(Identity::Anonymous), place("fraud/MLmodel"), 0, 9, soon())
+        .await
+        .unwrap_err();
+    assert!(
+        stranger
+            .to_string()
+            .ends_with("answers 403 AuthenticationFailed: the credentials may not read this"),
+        "{stranger}"
+    );
+}
