@@ -56,6 +56,7 @@ impl Cluster {
         Module::Kserve(options.kserve).unpacked("github.com/kserve/kserve")?;
         if options.node {
             crate::images::store(cache)?;
+            crate::models::prepare(cache)?;
         }
         Ok(())
     }

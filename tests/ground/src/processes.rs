@@ -99,3 +99,13 @@ impl Processes {
         self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
+
+impl Drop for Processes {
+    /// Matters only where the namespaces live on: a test's own server in a cluster that stays up.
+    fn drop(&mut self) {
+        for (_, child) in self.running().iter_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

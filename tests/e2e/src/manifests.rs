@@ -1,0 +1,50 @@
+//! Manifests as users and tools write them.
+
+/// A name, the format and where the model is: all that a data scientist should have to say.
+pub fn bare(name: &str, format: &str, uri: &str) -> String {
+    format!(
+        r"apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: {name}
+spec:
+  predictor:
+    model:
+      modelFormat:
+        name: {format}
+      storageUri: {uri}
+"
+    )
+}
+
+/// What the guides ask for: a Secret with keys and endpoint, named by KServe's annotation, and the protocol.
+pub fn by_hand(name: &str, uri: &str, endpoint: &str, user: &str) -> String {
+    format!(
+        r#"apiVersion: v1
+kind: Secret
+metadata:
+  name: minio
+  annotations:
+    serving.kserve.io/s3-endpoint: "{endpoint}"
+    serving.kserve.io/s3-usehttps: "0"
+    serving.kserve.io/s3-region: us-east-1
+stringData:
+  AWS_ACCESS_KEY_ID: {user}
+  AWS_SECRET_ACCESS_KEY: {user}
+---
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: {name}
+  annotations:
+    serving.kserve.io/storageSecretName: minio
+spec:
+  predictor:
+    model:
+      modelFormat:
+        name: mlflow
+      protocolVersion: v2
+      storageUri: {uri}
+"#
+    )
+}
