@@ -33,11 +33,17 @@ pub struct ReviewWorld {
     stores: Arc<Stores>,
     reader: Arc<dyn ClusterReader>,
     namespace: Arc<str>,
-    deadline: Instant,
+    /// Stores have answered by then, or not at all.
+    stores_until: Instant,
+    /// So has the API server.
+    reader_until: Instant,
 }
 
 impl ReviewWorld {
     /// The world of a review in `namespace` that has to end by `deadline`. In a folder the configuration itself is the reader.
+    ///
+    /// Stores are waited for until three quarters of the time are over, and the API server until seven eighths: a policy then still has time
+    /// to say that it doesn't know, and one that needs no store isn't kept from its work by one that does.
     pub fn new(
         configuration: Arc<Configuration>,
         stores: Arc<Stores>,
@@ -45,12 +51,15 @@ impl ReviewWorld {
         namespace: &str,
         deadline: Instant,
     ) -> Self {
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
         Self {
             configuration,
             stores,
             reader,
             namespace: namespace.into(),
-            deadline,
+            stores_until: now + left * 3 / 4,
+            reader_until: now + left * 7 / 8,
         }
     }
 
@@ -125,7 +134,7 @@ impl ReviewWorld {
 
     /// Ends with the review; what a dead API server would have said is unknown.
     async fn within<T>(&self, what: &str, asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-        match timeout_at(self.deadline, asked).await {
+        match timeout_at(self.reader_until, asked).await {
             Ok(answer) => answer.map_err(|reason| format!("{what}, which can't be looked at ({reason})")),
             Err(_) => Err(format!(
                 "{what}, which can't be looked at (the API server didn't answer in time)"
@@ -231,7 +240,7 @@ impl World for ReviewWorld {
 
     async fn stat(&self, uri: &str) -> Result<ObjectInfo, StorageError> {
         let (client, place) = self.locate(uri)?;
-        let size = self.stores.stat(client, place, self.deadline).await?;
+        let size = self.stores.stat(client, place, self.stores_until).await?;
         Ok(ObjectInfo {
             path: String::new(),
             size,
@@ -240,7 +249,7 @@ impl World for ReviewWorld {
 
     async fn list_objects(&self, uri: &str, limit: u32) -> Result<Listing, StorageError> {
         let (client, place) = self.locate(uri)?;
-        let listing = self.stores.list(client, place, limit, self.deadline).await?;
+        let listing = self.stores.list(client, place, limit, self.stores_until).await?;
         Ok(Listing::clone(&listing))
     }
 
@@ -249,7 +258,10 @@ impl World for ReviewWorld {
             return Err(StorageError::TooLarge(u64::from(length)));
         }
         let (client, place) = self.locate(uri)?;
-        Ok(self.stores.read(client, place, offset, length, self.deadline).await?)
+        Ok(self
+            .stores
+            .read(client, place, offset, length, self.stores_until)
+            .await?)
     }
 
     async fn supporting(&self, format: &str, version: Option<&str>) -> Vec<Runtime> {

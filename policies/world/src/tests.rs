@@ -8,7 +8,7 @@ use tidewaiter_engine::world::{Brought, Delivery, Resolution, StorageError, Worl
 use tokio::time::Instant;
 
 use crate::stores::READ_LIMIT;
-use crate::testing::{ACCESS_KEY, S3, SECRET_KEY};
+use crate::testing::{ACCESS_KEY, Answering, S3, SECRET_KEY};
 use crate::{Configuration, Folder, Problem, ReviewWorld, Stores};
 
 const BUILTINS: &[(&str, &[u8])] = &[("storage-credentials", b"one"), ("runtime-version", b"two")];
@@ -235,6 +235,24 @@ async fn a_uri_resolves_to_what_the_admin_wrote() {
             .data
             .contains_key("awsAccessKeyID")
     );
+}
+
+#[tokio::test]
+async fn a_hung_store_leaves_time_to_say_so() {
+    let hung = Answering::hung().await;
+    let mut setting = Setting::new(&(backend("minio", &hung.endpoint, "") + &secret("a", "b")));
+    setting.load();
+    let deadline = Instant::now() + Duration::from_millis(400);
+    let configuration = Arc::clone(setting.loaded());
+    let reader = Arc::clone(&configuration);
+    let world = ReviewWorld::new(configuration, Arc::clone(&setting.stores), reader, "a", deadline);
+    for key in ["MLmodel", "requirements.txt"] {
+        let read = world.read(&format!("s3://mlflow/1/{key}"), 0, 9).await;
+        assert!(matches!(read, Err(StorageError::Unreachable(_))), "{read:?}");
+    }
+    assert!(matches!(world.brought_credentials(None, None).await, Brought::Nothing));
+    assert!(Instant::now() < deadline);
+    assert_eq!(hung.connections(), 1, "the second read had no time left");
 }
 
 #[tokio::test]

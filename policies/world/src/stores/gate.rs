@@ -17,7 +17,7 @@ pub struct Patience {
     pub failures: u32,
     /// How long the store is left alone before one call may try again.
     pub rest: Duration,
-    /// How long a call waits before it is held against the store. Half of a review's budget: a store slower than that can't be used in it.
+    /// How long a call waits before it is held against the store. Well below a review's budget, so that others are let go in time.
     pub stall: Duration,
     /// Calls at once to one store.
     pub concurrency: usize,
@@ -28,7 +28,7 @@ impl Default for Patience {
         Self {
             failures: 3,
             rest: Duration::from_secs(10),
-            stall: Duration::from_secs(1),
+            stall: Duration::from_millis(600),
             concurrency: 32,
         }
     }
@@ -82,6 +82,11 @@ impl Gate {
         call: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let late = || Failure::unreachable(format!("{host} didn't answer in time"));
+        // What the review had no time for says nothing of the store.
+        let cut = |reason: String| Failure::Unreachable { reason, counts: false };
+        if deadline <= Instant::now() {
+            return Err(cut(format!("no time was left to ask {host}")));
+        }
         // Listening starts before the state is looked at, so that a gate closing in between is not missed.
         let mut shut = pin!(self.shut.notified());
         shut.as_mut().enable();
@@ -90,21 +95,21 @@ impl Gate {
         let _permit = tokio::select! {
             permit = self.permits.acquire() => permit.map_err(|_| late())?,
             () = &mut shut => return Err(self.refusal()),
-            () = sleep_until(deadline) => return Err(Failure::Unreachable {
-                reason: format!("too many calls wait for {host}"),
-                counts: false,
-            }),
+            () = sleep_until(deadline) => return Err(cut(format!("too many calls wait for {host}"))),
         };
 
         let mut call = pin!(call);
+        let patient = Instant::now() + self.patience.stall;
         let first = tokio::select! {
             result = &mut call => Some(result),
             () = &mut shut, if !probe.0 => return Err(self.refusal()),
-            () = sleep_until(deadline.min(Instant::now() + self.patience.stall)) => None,
+            () = sleep_until(deadline.min(patient)) => None,
         };
         let stalled = first.is_none();
         let result = if let Some(result) = first {
             result
+        } else if deadline < patient {
+            return Err(cut(late().to_string()));
         } else {
             // Those who come to this point after the gate was shut go; those who shut it stay, and may still open it.
             if !self.failed(&late()) {
@@ -325,6 +330,26 @@ mod tests {
             .await
             .expect_err("hangs");
         assert_eq!(failure.to_string(), "store didn't answer in time");
+    }
+
+    #[tokio::test]
+    async fn a_review_out_of_time_is_not_held_against_the_store() {
+        let gate = gate(Duration::from_mins(1));
+        let tried = AtomicUsize::new(0);
+        for ahead in [0, 0, 0, 0, 5, 5, 5, 5] {
+            let deadline = Instant::now() + Duration::from_millis(ahead);
+            let call = async {
+                tried.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<Result<(), Failure>>().await
+            };
+            gate.pass("store", deadline, call).await.expect_err("there is no time");
+        }
+        assert_eq!(
+            tried.load(Ordering::SeqCst),
+            4,
+            "without any time the store isn't asked"
+        );
+        assert!(!gate.is_shut());
     }
 
     #[tokio::test]
