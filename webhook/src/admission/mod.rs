@@ -1,0 +1,301 @@
+//! One review, from the request's body to the answer's.
+//!
+//! ```text
+//! decode ─▶ nothing to judge? allow ─▶ policies that match ─▶ engine ─▶ credentials into the namespace ─▶ encode
+//! ```
+
+pub mod decode;
+mod effects;
+pub mod encode;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use tidewaiter_engine::outcome::{Denial, Operation, Outcome, Review};
+use tidewaiter_world::ClusterReader;
+use tracing::{info, warn};
+
+use crate::configuration::Snapshot;
+use crate::metrics::{Ending, Endpoint, Metrics};
+use crate::namespaces::Namespaces;
+use decode::{AdmissionRequest, DecodeError, decode, json_type};
+use encode::{Answer, encode};
+
+/// The code of a denial that says that a policy failed, rather than that it refused.
+const POLICY_FAILED: &str = "policy-failed";
+
+/// Answers reviews, with the configuration of the moment.
+pub struct Reviewer {
+    snapshot: ArcSwapOption<Snapshot>,
+    namespaces: Arc<dyn Namespaces>,
+    /// None in folder mode, where the configuration itself holds what there is to read.
+    reader: Option<Arc<dyn ClusterReader>>,
+    metrics: Arc<Metrics>,
+    budget: Duration,
+}
+
+impl Reviewer {
+    /// Without a configuration yet.
+    pub fn new(
+        namespaces: Arc<dyn Namespaces>,
+        reader: Option<Arc<dyn ClusterReader>>,
+        metrics: Arc<Metrics>,
+        budget: Duration,
+    ) -> Self {
+        Self {
+            snapshot: ArcSwapOption::empty(),
+            namespaces,
+            reader,
+            metrics,
+            budget,
+        }
+    }
+
+    /// Whether there is a configuration to answer with.
+    pub fn configured(&self) -> bool {
+        self.snapshot.load().is_some()
+    }
+
+    /// The configuration of the moment.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.load_full()
+    }
+
+    /// Reviews that begin from now on use this one.
+    pub(crate) fn swap(&self, snapshot: Snapshot) {
+        self.snapshot.store(Some(Arc::new(snapshot)));
+    }
+
+    /// Sets the metrics that are states rather than counts.
+    pub(crate) fn observe(&self) {
+        if let Some(snapshot) = self.snapshot() {
+            self.metrics.breakers(snapshot.configuration.shut_backends());
+        }
+    }
+
+    /// Answers one `AdmissionReview`. Everything that can be said to the user is an answer; an error is a body that is none of our questions.
+    pub async fn review_bytes(&self, endpoint: Endpoint, body: &[u8]) -> Result<Vec<u8>, DecodeError> {
+        let started = Instant::now();
+        let request = decode(body)?;
+        let (answer, ending) = match self.judge(endpoint, &request).await {
+            None => (
+                encode(
+                    &request.uid,
+                    &Answer::Allowed {
+                        patch: &[],
+                        warnings: &[],
+                        changes: &[],
+                    },
+                ),
+                Ending::untouched,
+            ),
+            Some(judged) => (judged.encode(&request.uid), judged.ending()),
+        };
+        self.metrics.reviewed(endpoint, ending, started.elapsed());
+        Ok(answer)
+    }
+
+    /// None where there is nothing to judge.
+    async fn judge(&self, endpoint: Endpoint, request: &AdmissionRequest<'_>) -> Option<Judged> {
+        let operation = match &*request.operation {
+            "CREATE" => Operation::Create,
+            "UPDATE" => Operation::Update,
+            // Nobody is kept from leaving.
+            _ => return None,
+        };
+        // `status` and `scale` aren't what a policy judges.
+        if request.sub_resource.as_ref().is_some_and(|sub| !sub.is_empty()) {
+            return None;
+        }
+        let snapshot = self.snapshot.load_full()?;
+        let Some(object) = request.object else {
+            return Some(Judged::malformed("the request brings no object"));
+        };
+        if !object.get().starts_with('{') {
+            return Some(Judged::malformed(&format!(
+                "the object is {}, not an object",
+                json_type(object)
+            )));
+        }
+        let api_version = if request.kind.group.is_empty() {
+            request.kind.version.to_string()
+        } else {
+            format!("{}/{}", request.kind.group, request.kind.version)
+        };
+        let review = Review {
+            operation,
+            api_version: &api_version,
+            kind: &request.kind.kind,
+            namespace: request.namespace.as_deref().unwrap_or_default(),
+            name: request.name.as_deref().unwrap_or_default(),
+            object: object.get(),
+            old_object: request.old_object.map(serde_json::value::RawValue::get),
+            username: &request.user_info.username,
+            groups: request.user_info.groups.as_deref().unwrap_or_default(),
+        };
+        if tidewaiter_engine::untouched(&review).is_some() {
+            return None;
+        }
+        let policies = snapshot.select(&review);
+        if policies.is_empty() {
+            return None;
+        }
+        let world = snapshot.world(&review, self.reader.clone(), self.budget);
+        let mut outcome = tidewaiter_engine::review(&policies, &review, world, self.budget).await;
+        for run in &outcome.runs {
+            self.metrics.ran(run);
+        }
+        let failure = match endpoint {
+            Endpoint::validate => {
+                note_bypass(&mut outcome);
+                None
+            }
+            Endpoint::mutate if outcome.denial.is_none() && !request.dry_run.unwrap_or_default() => {
+                effects::carry_out(&mut outcome, &review, &snapshot, &*self.namespaces, &self.metrics)
+                    .await
+                    .err()
+            }
+            Endpoint::mutate => None,
+        };
+        let judged = Judged { outcome, failure };
+        self.record(endpoint, request, &judged);
+        Some(judged)
+    }
+
+    /// One line for the log where something was decided, and the counts.
+    fn record(&self, endpoint: Endpoint, request: &AdmissionRequest<'_>, judged: &Judged) {
+        let namespace = request.namespace.as_deref().unwrap_or_default();
+        let name = request.name.as_deref().unwrap_or("(generated)");
+        for run in &judged.outcome.runs {
+            if let tidewaiter_engine::outcome::Ended::Failed(error) = &run.ended {
+                warn!(uid = %request.uid, namespace, name, policy = %run.policy, %error, "a policy failed");
+            }
+        }
+        if let Some((policy, denial)) = judged.denial() {
+            self.metrics.refused(policy.unwrap_or("tidewaiter"), &denial.code);
+            info!(
+                uid = %request.uid, ?endpoint, namespace, name, kind = %request.kind.kind, policy, code = denial.code, message = denial.message,
+                "refused"
+            );
+        } else if endpoint == Endpoint::mutate && !judged.outcome.patch.is_empty() {
+            for change in &judged.outcome.changes {
+                self.metrics.changed(change);
+            }
+            let fields: Vec<&str> = judged
+                .outcome
+                .changes
+                .iter()
+                .map(|change| change.path.as_str())
+                .collect();
+            info!(uid = %request.uid, namespace, name, kind = %request.kind.kind, changed = ?fields, dry_run = request.dry_run.unwrap_or_default(), "filled in");
+        }
+    }
+}
+
+/// What a review came to, with what became of its effects.
+struct Judged {
+    outcome: Outcome,
+    /// Why credentials could not be had.
+    failure: Option<Failure>,
+}
+
+/// A refusal of our own.
+struct Failure {
+    /// The policy that asked for what failed.
+    policy: Option<Arc<str>>,
+    /// 403 where somebody said no, 500 where nobody answered, 400 where the object is none.
+    code: u16,
+    denial: Denial,
+}
+
+impl Judged {
+    fn malformed(message: &str) -> Self {
+        let denial = Denial {
+            code: "not-an-object".into(),
+            message: message.into(),
+            path: None,
+        };
+        Self {
+            outcome: Outcome::default(),
+            failure: Some(Failure {
+                policy: None,
+                code: 400,
+                denial,
+            }),
+        }
+    }
+
+    fn denial(&self) -> Option<(Option<&str>, &Denial)> {
+        if let Some(failure) = &self.failure {
+            return Some((failure.policy.as_deref(), &failure.denial));
+        }
+        self.outcome
+            .denial
+            .as_ref()
+            .map(|(policy, denial)| (Some(&**policy), denial))
+    }
+
+    fn code(&self) -> u16 {
+        match (&self.failure, &self.outcome.denial) {
+            (Some(failure), _) => failure.code,
+            (None, Some((_, denial))) if denial.code == POLICY_FAILED => 500,
+            _ => 403,
+        }
+    }
+
+    fn ending(&self) -> Ending {
+        match self.denial() {
+            Some(_) if self.code() >= 500 => Ending::failed,
+            Some(_) => Ending::refused,
+            None if self.outcome.patch.is_empty() => Ending::unchanged,
+            None => Ending::patched,
+        }
+    }
+
+    fn encode(&self, uid: &str) -> Vec<u8> {
+        let Outcome {
+            patch,
+            warnings,
+            changes,
+            ..
+        } = &self.outcome;
+        let answer = match self.denial() {
+            Some((policy, denial)) => Answer::Denied {
+                code: self.code(),
+                policy,
+                denial,
+                warnings,
+            },
+            None => Answer::Allowed {
+                patch,
+                warnings,
+                changes,
+            },
+        };
+        encode(uid, &answer)
+    }
+}
+
+/// A validating webhook can't change the object, and needs not: what is still to be filled in here came by a way around `/mutate`.
+fn note_bypass(outcome: &mut Outcome) {
+    // What the fills would have done is said by the lines below; the policies' own warnings follow those of the changes.
+    if outcome.denial.is_none() && !outcome.patch.is_empty() {
+        let fields: Vec<&str> = outcome.changes.iter().map(|change| change.path.as_str()).collect();
+        let line = format!(
+            "tidewaiter: admitted without {}: apply it again to have that filled in",
+            fields.join(", ")
+        );
+        outcome.warnings = vec![cut(line)];
+    }
+    outcome.patch.clear();
+    outcome.changes.clear();
+}
+
+/// At most the 120 characters that a warning line may have.
+fn cut(line: String) -> String {
+    match line.char_indices().nth(119) {
+        Some((end, last)) if end + last.len_utf8() < line.len() => line[..end].to_owned() + "…",
+        _ => line,
+    }
+}

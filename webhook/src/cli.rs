@@ -1,0 +1,159 @@
+//! The command line of `tidewaiter-webhook`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Adds what a KServe InferenceService needs while it is admitted: credentials of its model store, the runtime version of its model.
+///
+/// Without --config the StorageBackends and WasmPolicies of the cluster are used, and credentials are written into its namespaces.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidewaiter-webhook",
+    version,
+    after_help = "Examples:
+  tidewaiter-webhook                          in a cluster, as the chart runs it
+  tidewaiter-webhook --config ./policies --listen 127.0.0.1:8443 --tls-cert tls.crt --tls-key tls.key
+                                              with the YAML files of a folder; writes nothing anywhere
+  tidewaiter-webhook crds | kubectl apply --server-side -f -"
+)]
+pub struct Arguments {
+    /// What to do; by default serve
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Folder of YAML files with StorageBackends, WasmPolicies and what they refer to, in place of a cluster
+    #[arg(long, env = "TIDEWAITER_CONFIG", value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// Where the API server calls /mutate and /validate, with TLS
+    #[arg(
+        long,
+        env = "TIDEWAITER_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8443"
+    )]
+    pub listen: SocketAddr,
+    /// Where probes and Prometheus call /livez, /readyz and /metrics, without TLS; the TLS address serves them too
+    #[arg(long, env = "TIDEWAITER_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// The certificate and its chain, PEM; read again when it changes
+    #[arg(
+        long,
+        env = "TIDEWAITER_TLS_CERT",
+        value_name = "FILE",
+        default_value = "/etc/tidewaiter/tls/tls.crt"
+    )]
+    pub tls_cert: PathBuf,
+    /// Its private key, PEM; read again when it changes
+    #[arg(
+        long,
+        env = "TIDEWAITER_TLS_KEY",
+        value_name = "FILE",
+        default_value = "/etc/tidewaiter/tls/tls.key"
+    )]
+    pub tls_key: PathBuf,
+    /// Where compiled policies are kept for the next start; without it they are compiled at each start
+    #[arg(long, env = "TIDEWAITER_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// What all calls to model stores in one review may take together, such as 2s or 500ms
+    #[arg(long, env = "TIDEWAITER_BUDGET", value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub budget: Duration,
+    /// The longest review that is read, such as 7MiB; a longer one is answered with 413
+    #[arg(long, env = "TIDEWAITER_MAX_BODY", value_name = "SIZE", default_value = "7MiB", value_parser = size)]
+    pub max_body: usize,
+    /// How long to serve on after SIGTERM, not ready, until no API server sends anything more
+    #[arg(long, env = "TIDEWAITER_DRAIN", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub drain: Duration,
+    /// The namespace that KServe runs in
+    #[arg(
+        long,
+        env = "TIDEWAITER_KSERVE_NAMESPACE",
+        value_name = "NAME",
+        default_value = "kserve"
+    )]
+    pub kserve_namespace: String,
+    /// The log's form, on stderr
+    #[arg(long, env = "TIDEWAITER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, by module if need be: info,kube=debug
+    #[arg(long, env = "TIDEWAITER_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// What to do other than serve.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the CustomResourceDefinitions as YAML
+    Crds,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line
+    Json,
+    /// For reading
+    Text,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "write a whole number and ms, s or m, such as 2s".to_owned())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        _ => Err("the unit is ms, s or m, such as 2s".into()),
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let (number, unit) = split(text);
+    let number: usize = number
+        .parse()
+        .map_err(|_| "write a whole number and KiB or MiB, such as 7MiB".to_owned())?;
+    let unit = match unit {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        _ => return Err("the unit is KiB or MiB, such as 7MiB".into()),
+    };
+    number
+        .checked_mul(unit)
+        .filter(|bytes| (1..=1 << 30).contains(bytes))
+        .ok_or_else(|| "must be between 1 byte and 1024MiB".into())
+}
+
+fn split(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_and_sizes_have_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(duration("2").is_err() && duration("").is_err() && duration("1.5s").is_err());
+        assert_eq!(size("7MiB"), Ok(7 << 20));
+        assert_eq!(size("100"), Ok(100));
+        assert!(
+            size("7MB").is_err()
+                && size("0").is_err()
+                && size("99999999999999999999").is_err()
+                && size("2000MiB").is_err()
+        );
+    }
+}

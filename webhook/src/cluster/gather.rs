@@ -1,0 +1,321 @@
+//! What is watched and read, as the [`Objects`] that a configuration is made from.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, ServiceAccount};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL, OWN_STORAGE_LABEL};
+use tidewaiter_world::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, ObjectRef, Objects, Problem};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::watched::Watched;
+use crate::namespaces::cluster::InCluster;
+
+/// Reads by name at once.
+const READS: usize = 8;
+const ARCHITECTURE: &str = "kubernetes.io/arch";
+
+/// All watches.
+pub(super) struct Sources {
+    kserve_namespace: String,
+    backends: Watched<DynamicObject>,
+    policies: Watched<DynamicObject>,
+    runtimes: Watched<DynamicObject>,
+    cluster_runtimes: Watched<DynamicObject>,
+    namespaces: Watched<PartialObjectMeta<Namespace>>,
+    nodes: Watched<PartialObjectMeta<Node>>,
+    kserve_config: Watched<ConfigMap>,
+    catalogues: Watched<ConfigMap>,
+    own_secrets: Watched<Secret>,
+    our_secrets: Watched<Secret>,
+    our_config_maps: Watched<ConfigMap>,
+    our_service_accounts: Watched<ServiceAccount>,
+}
+
+/// One look at the cluster.
+pub(super) struct Gathered {
+    pub(super) objects: Objects,
+    /// Of objects that don't have the shape of their kind.
+    pub(super) problems: Vec<Problem>,
+    /// The custom resources as they are, for their status.
+    pub(super) resources: Vec<Arc<DynamicObject>>,
+    /// Equal for equal objects.
+    pub(super) fingerprint: u64,
+}
+
+impl Sources {
+    pub(super) fn watch(
+        client: &Client,
+        kserve_namespace: String,
+        changed: &Arc<Notify>,
+        stop: &CancellationToken,
+    ) -> Self {
+        let custom = |group: &str, version: &str, kind: &'static str| {
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+            Watched::follow(
+                slim(watcher(api, watcher::Config::default())),
+                resource,
+                kind,
+                Arc::clone(changed),
+                stop.clone(),
+            )
+        };
+        let managed = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+        let config_maps = |api: Api<ConfigMap>, config: watcher::Config, what: &'static str| {
+            Watched::follow(slim(watcher(api, config)), (), what, Arc::clone(changed), stop.clone())
+        };
+        let secrets = |config: watcher::Config, what: &'static str| {
+            let api: Api<Secret> = Api::all(client.clone());
+            Watched::follow(slim(watcher(api, config)), (), what, Arc::clone(changed), stop.clone())
+        };
+        let kserve: Api<ConfigMap> = Api::namespaced(client.clone(), &kserve_namespace);
+        let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
+        let nodes: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
+        let service_accounts: Api<ServiceAccount> = Api::all(client.clone());
+        Self {
+            backends: custom("tidewaiter.dev", "v1alpha1", "StorageBackend"),
+            policies: custom("tidewaiter.dev", "v1alpha1", "WasmPolicy"),
+            runtimes: custom("serving.kserve.io", "v1alpha1", "ServingRuntime"),
+            cluster_runtimes: custom("serving.kserve.io", "v1alpha1", "ClusterServingRuntime"),
+            namespaces: Watched::follow(
+                slim(watcher(namespaces, watcher::Config::default())),
+                (),
+                "Namespace",
+                Arc::clone(changed),
+                stop.clone(),
+            ),
+            nodes: Watched::follow(
+                slim(watcher(nodes, watcher::Config::default())),
+                (),
+                "Node",
+                Arc::clone(changed),
+                stop.clone(),
+            ),
+            kserve_config: config_maps(
+                kserve,
+                watcher::Config::default().fields(&format!("metadata.name={KSERVE_CONFIG_MAP}")),
+                "KServe's ConfigMap",
+            ),
+            catalogues: config_maps(
+                Api::all(client.clone()),
+                watcher::Config::default().labels(CATALOGUE_LABEL),
+                "ConfigMap (catalogues)",
+            ),
+            own_secrets: secrets(
+                watcher::Config::default().labels(OWN_STORAGE_LABEL),
+                "Secret (of namespaces)",
+            ),
+            our_secrets: secrets(managed.clone(), "Secret (ours)"),
+            our_config_maps: config_maps(Api::all(client.clone()), managed.clone(), "ConfigMap (ours)"),
+            our_service_accounts: Watched::follow(
+                slim(watcher(service_accounts, managed)),
+                (),
+                "ServiceAccount (ours)",
+                Arc::clone(changed),
+                stop.clone(),
+            ),
+            kserve_namespace,
+        }
+    }
+
+    pub(super) fn namespaces(&self, client: Client) -> InCluster {
+        InCluster {
+            client,
+            secrets: self.our_secrets.clone(),
+            config_maps: self.our_config_maps.clone(),
+            service_accounts: self.our_service_accounts.clone(),
+        }
+    }
+
+    /// The Secrets with credentials that we wrote.
+    pub(super) fn delivered(&self) -> Vec<Arc<Secret>> {
+        self.our_secrets.all()
+    }
+
+    /// Waits until every kind is known, so that a configuration is never made from half of the objects.
+    pub(super) async fn settled(&self) {
+        tokio::join!(
+            self.backends.settled(),
+            self.policies.settled(),
+            self.runtimes.settled(),
+            self.cluster_runtimes.settled(),
+            self.namespaces.settled(),
+            self.nodes.settled(),
+            self.kserve_config.settled(),
+            self.catalogues.settled(),
+            self.own_secrets.settled(),
+        );
+    }
+
+    pub(super) async fn gather(&self, client: &Client) -> Result<Gathered, kube::Error> {
+        let mut objects = Objects {
+            kserve_namespace: Some(self.kserve_namespace.clone()),
+            ..Objects::default()
+        };
+        let mut problems = Vec::new();
+        let backends = self.backends.all();
+        let policies = self.policies.all();
+        objects.backends = typed(&backends, "StorageBackend", &mut objects.unreadable, &mut problems);
+        objects.policies = typed(&policies, "WasmPolicy", &mut objects.unreadable, &mut problems);
+        for runtime in self.runtimes.all().iter().chain(&self.cluster_runtimes.all()) {
+            objects.runtimes.extend(serde_json::to_value(&**runtime).ok());
+        }
+        for namespace in self.namespaces.all() {
+            objects
+                .namespaces
+                .insert(namespace.name_any(), namespace.labels().clone());
+        }
+        for node in self.nodes.all() {
+            objects.architectures.extend(node.labels().get(ARCHITECTURE).cloned());
+        }
+        objects
+            .secrets
+            .extend(self.own_secrets.all().iter().map(|secret| Secret::clone(secret)));
+        objects.config_maps.extend(
+            self.kserve_config
+                .all()
+                .iter()
+                .chain(&self.catalogues.all())
+                .map(|map| ConfigMap::clone(map)),
+        );
+
+        let references = objects.references();
+        let there: BTreeSet<_> = objects
+            .secrets
+            .iter()
+            .map(|secret| (secret.namespace().unwrap_or_default(), secret.name_any()))
+            .collect();
+        objects
+            .secrets
+            .extend(read::<Secret>(client, references.secrets.difference(&there)).await?);
+        let there: BTreeSet<_> = objects
+            .config_maps
+            .iter()
+            .map(|map| (map.namespace().unwrap_or_default(), map.name_any()))
+            .collect();
+        objects
+            .config_maps
+            .extend(read::<ConfigMap>(client, references.config_maps.difference(&there)).await?);
+
+        let fingerprint = fingerprint(&objects, &problems);
+        Ok(Gathered {
+            objects,
+            problems,
+            resources: backends.into_iter().chain(policies).collect(),
+            fingerprint,
+        })
+    }
+}
+
+/// Without `managedFields`, which would be most of what the store keeps.
+fn slim<K: kube::Resource>(
+    events: impl futures::Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
+) -> impl futures::Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static {
+    events.map_ok(|event| event.modify(|object| object.managed_fields_mut().clear()))
+}
+
+/// Watched as they come, so that one object of an unexpected shape doesn't hide all others of its kind.
+fn typed<K: DeserializeOwned>(
+    objects: &[Arc<DynamicObject>],
+    kind: &str,
+    unreadable: &mut BTreeSet<ObjectRef>,
+    problems: &mut Vec<Problem>,
+) -> Vec<K> {
+    let mut read = Vec::with_capacity(objects.len());
+    for object in objects {
+        match serde_json::to_value(&**object).and_then(serde_json::from_value) {
+            Ok(object) => read.push(object),
+            Err(error) => {
+                let name = ObjectRef::cluster(kind, &object.name_any());
+                unreadable.insert(name.clone());
+                problems.push(Problem {
+                    object: Some(name),
+                    at: None,
+                    message: format!("{error}; update Tidewaiter or its CustomResourceDefinitions"),
+                });
+            }
+        }
+    }
+    read
+}
+
+/// One by one by name, which is all that our role allows for what isn't ours. What isn't there is left out: the configuration says who misses it.
+async fn read<K>(client: &Client, names: impl Iterator<Item = &(String, String)>) -> Result<Vec<K>, kube::Error>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let reads: Vec<_> = names
+        .map(|(namespace, name)| {
+            let api: Api<K> = Api::namespaced(client.clone(), namespace);
+            let name = name.clone();
+            async move {
+                match api.get_opt(&name).await {
+                    // The role doesn't cover it: for us it isn't there.
+                    Err(kube::Error::Api(status)) if status.code == 403 => {
+                        tracing::warn!("{}", status.message);
+                        Ok(None)
+                    }
+                    read => read,
+                }
+            }
+        })
+        .collect();
+    let read: Vec<Option<K>> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
+    Ok(read.into_iter().flatten().collect())
+}
+
+/// Changes with anything that a configuration is made from; not with status and resource versions.
+fn fingerprint(objects: &Objects, problems: &[Problem]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let mut add = |value: Result<Value, serde_json::Error>| {
+        let mut value = value.unwrap_or_default();
+        if let Some(object) = value.as_object_mut() {
+            object.remove("status");
+            if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.retain(|key, _| {
+                    matches!(
+                        key.as_str(),
+                        "name" | "namespace" | "labels" | "annotations" | "generation"
+                    )
+                });
+            }
+        }
+        value.to_string().hash(&mut hasher);
+    };
+    let mut all: Vec<_> = Vec::new();
+    all.extend(objects.backends.iter().map(serde_json::to_value));
+    all.extend(objects.policies.iter().map(serde_json::to_value));
+    all.extend(objects.secrets.iter().map(serde_json::to_value));
+    all.extend(objects.config_maps.iter().map(serde_json::to_value));
+    all.extend(objects.runtimes.iter().map(|runtime| Ok(runtime.clone())));
+    all.sort_by_cached_key(|value| {
+        value
+            .as_ref()
+            .map(|value| {
+                (
+                    value["kind"].to_string(),
+                    value["metadata"]["namespace"].to_string(),
+                    value["metadata"]["name"].to_string(),
+                )
+            })
+            .unwrap_or_default()
+    });
+    all.into_iter().for_each(&mut add);
+    (&objects.namespaces, &objects.architectures).hash(&mut hasher);
+    problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,124 @@
+//! The configuration as the cluster has it.
+//!
+//! ```text
+//! watches ─▶ changed ─▶ wait for quiet ─▶ gather Objects ─▶ Configuration, policies compiled aside ─▶ swapped in ─▶ status of what was read
+//! ```
+
+mod gather;
+pub mod reader;
+mod status;
+pub mod watched;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::{Client, ResourceExt};
+use tidewaiter_core::backend::BACKEND_LABEL;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::admission::Reviewer;
+use crate::configuration::Loader;
+use crate::namespaces::cluster::InCluster;
+use crate::namespaces::{Namespaces, Provided};
+use gather::Sources;
+
+/// Changes come in bursts, such as a `helm upgrade`: one that follows within this time is waited for,
+const QUIET: Duration = Duration::from_millis(100);
+/// but no longer than this.
+const AT_MOST: Duration = Duration::from_secs(1);
+/// Secrets and ConfigMaps of others are read by name, not watched: rotated credentials are seen after this time.
+const REFRESH: Duration = Duration::from_secs(30);
+
+/// The cluster's side of the server.
+pub struct Cluster {
+    client: Client,
+    sources: Sources,
+    changed: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+impl Cluster {
+    /// Begins to watch.
+    pub fn watch(client: Client, kserve_namespace: String, stop: CancellationToken) -> Self {
+        let changed = Arc::new(Notify::new());
+        let sources = Sources::watch(&client, kserve_namespace, &changed, &stop);
+        Self {
+            client,
+            sources,
+            changed,
+            stop,
+        }
+    }
+
+    /// Writes credentials here.
+    pub fn namespaces(&self) -> InCluster {
+        self.sources.namespaces(self.client.clone())
+    }
+
+    /// Reads what reviews ask for by name.
+    pub fn reader(&self) -> reader::InCluster {
+        reader::InCluster::new(self.client.clone())
+    }
+
+    /// Keeps the configuration current until it is stopped.
+    pub async fn keep_current(self, mut loader: Loader) {
+        let Self {
+            client,
+            sources,
+            changed,
+            stop,
+        } = self;
+        let namespaces = sources.namespaces(client.clone());
+        let follow = async {
+            sources.settled().await;
+            let mut before = None;
+            loop {
+                match sources.gather(&client).await {
+                    Ok(gathered) => {
+                        // Our own writes of status and of credentials come back as changes.
+                        if before.as_ref() != Some(&gathered.fingerprint) {
+                            let problems = loader.load(gathered.objects, gathered.problems).await;
+                            status::report(&client, &gathered.resources, &problems).await;
+                            renew(&sources, &namespaces, loader.reviewer()).await;
+                            before = Some(gathered.fingerprint);
+                        }
+                    }
+                    Err(error) => {
+                        warn!(%error, "can't read what the configuration refers to, the one before stays in use; trying again")
+                    }
+                }
+                if timeout(REFRESH, changed.notified()).await.is_ok() {
+                    let limit = Instant::now() + AT_MOST;
+                    while Instant::now() < limit && timeout(QUIET, changed.notified()).await.is_ok() {}
+                }
+            }
+        };
+        tokio::select! {
+            () = follow => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Brings rotated keys to where older ones are: a Pod that restarts reads them then, and no service needs to be reviewed for that.
+async fn renew(sources: &Sources, namespaces: &InCluster, reviewer: &Reviewer) {
+    let Some(snapshot) = reviewer.snapshot() else { return };
+    for secret in sources.delivered() {
+        let Some(backend) = secret.labels().get(BACKEND_LABEL) else {
+            continue;
+        };
+        // Of a backend that is gone, or has no Secret any more: what is there stays.
+        let Ok(wanted) = snapshot.renewed(backend) else {
+            continue;
+        };
+        let namespace = secret.namespace().unwrap_or_default();
+        match namespaces.provide(&namespace, &wanted).await {
+            Ok(Provided::Unchanged) => {}
+            Ok(Provided::Written) => info!(backend, namespace, "credentials renewed"),
+            Err(error) => warn!(backend, namespace, %error, "credentials not renewed"),
+        }
+    }
+}

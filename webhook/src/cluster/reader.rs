@@ -1,0 +1,77 @@
+//! Single objects by name, when a review needs them.
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::discovery::{self, Scope};
+use kube::{Api, Client, ResourceExt};
+use tidewaiter_world::{AccountFacts, ClusterReader, SecretFacts};
+
+/// Asks the API server each time: what users bring may be there since a second ago.
+pub struct InCluster {
+    client: Client,
+}
+
+impl InCluster {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client }
+    }
+}
+
+#[async_trait]
+impl ClusterReader for InCluster {
+    async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<AccountFacts>, String> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let account = api.get_opt(name).await.map_err(|error| said(&error))?;
+        Ok(account.map(|account| AccountFacts {
+            annotations: account.annotations().clone(),
+            secrets: account
+                .secrets
+                .into_iter()
+                .flatten()
+                .filter_map(|secret| secret.name)
+                .collect(),
+        }))
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretFacts>, String> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret = api.get_opt(name).await.map_err(|error| said(&error))?;
+        Ok(secret.map(|secret| SecretFacts {
+            annotations: secret.annotations().clone(),
+            keys: secret.data.into_iter().flatten().map(|(key, _)| key).collect(),
+        }))
+    }
+
+    async fn object(
+        &self,
+        namespace: &str,
+        api_version: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Option<String>, String> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let kind = GroupVersionKind::gvk(group, version, kind);
+        // Asked each time, since only the API server knows the kind's plural and scope: policies that get objects are few.
+        let (resource, capabilities): (ApiResource, _) = discovery::pinned_kind(&self.client, &kind)
+            .await
+            .map_err(|error| said(&error))?;
+        let api: Api<DynamicObject> = match capabilities.scope {
+            Scope::Cluster => Api::all_with(self.client.clone(), &resource),
+            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, &resource),
+        };
+        let object = api.get_opt(name).await.map_err(|error| said(&error))?;
+        object
+            .map(|object| serde_json::to_string(&object))
+            .transpose()
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// The API server's own words where it answered.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}

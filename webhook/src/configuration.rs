@@ -1,0 +1,279 @@
+//! What reviews are answered with: the configuration and its policies, compiled, as one snapshot.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tidewaiter_core::policy_resource::{Operation, Subject};
+use tidewaiter_engine::outcome::{self, Delivery, Effect, Review};
+use tidewaiter_engine::world::World;
+use tidewaiter_engine::{Engine, LoadedPolicy, PolicySpec};
+use tidewaiter_world::{
+    ClusterReader, Configuration, CredentialsError, Folder, Limits, ObjectRef, Objects, Policy, Problem, ReviewWorld,
+    Stores,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::admission::Reviewer;
+use crate::metrics::Metrics;
+use crate::namespaces::Wanted;
+
+/// A folder that can't be read is looked at again after this time.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// One state of everything that reviews are decided by. Immutable: a change makes another, and reviews under way end with the one they began with.
+pub struct Snapshot {
+    /// Stores, runtimes, catalogue, namespaces.
+    pub configuration: Arc<Configuration>,
+    stores: Arc<Stores>,
+    policies: Vec<Active>,
+}
+
+/// A policy that answers reviews.
+#[derive(Clone)]
+struct Active {
+    /// As it was when it was loaded, to see whether it changed.
+    policy: Policy,
+    loaded: LoadedPolicy,
+}
+
+impl Snapshot {
+    /// The policies that review this object, in order.
+    pub fn select(&self, review: &Review<'_>) -> Vec<LoadedPolicy> {
+        let labels = if self
+            .policies
+            .iter()
+            .any(|active| active.policy.spec.match_rules.needs_object_labels())
+        {
+            labels(review.object)
+        } else {
+            BTreeMap::new()
+        };
+        let subject = Subject {
+            kind: review.kind,
+            operation: match review.operation {
+                outcome::Operation::Create => Operation::Create,
+                outcome::Operation::Update => Operation::Update,
+            },
+            namespace: review.namespace,
+            namespace_labels: self.configuration.namespace_labels(review.namespace),
+            labels: &labels,
+        };
+        let matching = self
+            .policies
+            .iter()
+            .filter(|active| active.policy.spec.match_rules.matches(subject));
+        matching.map(|active| active.loaded.clone()).collect()
+    }
+
+    /// The world around the object, until the budget is spent. Without a reader it is the configuration's own folder.
+    pub fn world(
+        &self,
+        review: &Review<'_>,
+        reader: Option<Arc<dyn ClusterReader>>,
+        budget: Duration,
+    ) -> Arc<dyn World> {
+        let reader = reader.unwrap_or_else(|| Arc::clone(&self.configuration) as _);
+        Arc::new(ReviewWorld::new(
+            Arc::clone(&self.configuration),
+            Arc::clone(&self.stores),
+            reader,
+            review.namespace,
+            Instant::now() + budget,
+        ))
+    }
+
+    /// What a namespace needs for an effect. The error is for the user and the admin.
+    pub(crate) fn wanted(&self, effect: &Effect) -> Result<Wanted, CredentialsError> {
+        let service_account = effect.delivery == Delivery::ServiceAccount;
+        Ok(Wanted {
+            service_account,
+            ..self.renewed(&effect.backend)?
+        })
+    }
+
+    /// What a namespace that has a backend's credentials should have now.
+    pub(crate) fn renewed(&self, backend: &str) -> Result<Wanted, CredentialsError> {
+        Ok(Wanted {
+            backend: backend.into(),
+            contents: self.configuration.credentials(backend)?,
+            ca_bundle: self.configuration.ca_bundle(backend),
+            service_account: false,
+        })
+    }
+}
+
+/// Labels of an object in JSON. None where it has a shape that no object has.
+fn labels(object: &str) -> BTreeMap<String, String> {
+    #[derive(Deserialize)]
+    struct Labelled {
+        metadata: Metadata,
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        #[serde(default)]
+        labels: Option<BTreeMap<String, String>>,
+    }
+    serde_json::from_str::<Labelled>(object)
+        .ok()
+        .and_then(|object| object.metadata.labels)
+        .unwrap_or_default()
+}
+
+/// Makes snapshots of objects, and keeps what is good of the last one where the new is not.
+pub struct Loader {
+    engine: Engine,
+    reviewer: Arc<Reviewer>,
+    metrics: Arc<Metrics>,
+    stores: Arc<Stores>,
+    builtins: Vec<(&'static str, &'static [u8])>,
+    /// What was reported last, so that the log says a thing once.
+    reported: Vec<String>,
+}
+
+impl Loader {
+    /// With the policies that come with the program.
+    pub fn new(engine: Engine, reviewer: Arc<Reviewer>, metrics: Arc<Metrics>) -> Self {
+        let builtins = tidewaiter_builtin::POLICIES
+            .iter()
+            .map(|policy| (policy.name, policy.component))
+            .collect();
+        let stores = Arc::new(Stores::new(Limits::default()));
+        Self {
+            engine,
+            reviewer,
+            metrics,
+            stores,
+            builtins,
+            reported: Vec::new(),
+        }
+    }
+
+    /// What answers with the snapshots.
+    pub fn reviewer(&self) -> &Reviewer {
+        &self.reviewer
+    }
+
+    /// Puts these objects into use, and returns all that is wrong with them, `problems` first.
+    pub async fn load(&mut self, objects: Objects, mut problems: Vec<Problem>) -> Vec<Problem> {
+        let before = self.reviewer.snapshot();
+        let (configuration, found) = Configuration::build(
+            &objects,
+            before.as_ref().map(|before| &*before.configuration),
+            &self.builtins,
+            &self.stores,
+        );
+        problems.extend(found);
+        let mut policies = Vec::new();
+        for policy in configuration.policies() {
+            let last = before
+                .iter()
+                .flat_map(|before| &before.policies)
+                .find(|active| active.policy.name == policy.name);
+            match last {
+                Some(last) if loads_alike(&last.policy, policy) => {
+                    policies.push(Active {
+                        policy: policy.clone(),
+                        loaded: last.loaded.clone(),
+                    });
+                }
+                last => match self.engine.load(spec(policy)).await {
+                    Ok(loaded) => policies.push(Active {
+                        policy: policy.clone(),
+                        loaded,
+                    }),
+                    Err(error) => {
+                        let stays = if last.is_some() {
+                            "its last good version stays"
+                        } else {
+                            "it doesn't run"
+                        };
+                        policies.extend(last.cloned());
+                        problems.push(Problem {
+                            object: Some(ObjectRef::cluster("WasmPolicy", &policy.name)),
+                            at: None,
+                            message: format!("{error}; {stays}"),
+                        });
+                    }
+                },
+            }
+        }
+        self.report(&problems, policies.len());
+        self.reviewer.swap(Snapshot {
+            configuration,
+            stores: Arc::clone(&self.stores),
+            policies,
+        });
+        problems
+    }
+
+    fn report(&mut self, problems: &[Problem], policies: usize) {
+        let reported: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        for problem in reported.iter().filter(|problem| !self.reported.contains(problem)) {
+            error!(%problem, "configuration");
+        }
+        self.reported = reported;
+        self.metrics
+            .problems
+            .set(i64::try_from(problems.len()).unwrap_or(i64::MAX));
+        self.metrics.policies.set(i64::try_from(policies).unwrap_or(i64::MAX));
+        self.metrics.configuration_loaded(problems.is_empty());
+        info!(policies, problems = problems.len(), "configuration in use");
+    }
+}
+
+/// Whether what is compiled of a policy is the same: what it matches and when it runs is not.
+fn loads_alike(a: &Policy, b: &Policy) -> bool {
+    let (a_spec, b_spec) = (&a.spec, &b.spec);
+    a.component == b.component
+        && a_spec.settings == b_spec.settings
+        && a_spec.capabilities == b_spec.capabilities
+        && a_spec.limits == b_spec.limits
+        && a_spec.failure_policy == b_spec.failure_policy
+        && a_spec.mode == b_spec.mode
+}
+
+fn spec(policy: &Policy) -> PolicySpec {
+    let spec = &policy.spec;
+    PolicySpec {
+        name: policy.name.clone(),
+        component: policy.component.clone(),
+        settings: serde_json::Value::Object(spec.settings.clone()),
+        capabilities: spec.capabilities.clone(),
+        limits: spec.limits,
+        failure: spec.failure_policy,
+        mode: spec.mode,
+    }
+}
+
+/// Keeps the configuration as the folder has it until it is stopped.
+pub(crate) async fn keep_folder(path: PathBuf, mut loader: Loader, stop: CancellationToken) {
+    let follow = async {
+        let mut folder = Folder::new(&path);
+        let mut complaint = String::new();
+        loop {
+            match folder.load() {
+                Ok((objects, problems)) => {
+                    complaint.clear();
+                    loader.load(objects, problems).await;
+                    folder.changed().await;
+                }
+                Err(error) => {
+                    if complaint != error.to_string() {
+                        complaint = error.to_string();
+                        error!("{complaint}; trying again");
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = follow => {}
+        () = stop.cancelled() => {}
+    }
+}

@@ -1,0 +1,204 @@
+//! The server's certificate: read from files, swapped while connections stay, its expiry known.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::der;
+use crate::metrics::Metrics;
+
+/// How often the files are looked at. A Secret volume swaps a symlink, which file watches miss on some filesystems.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Where certificate and key come from.
+#[derive(Clone)]
+pub enum TlsSource {
+    /// PEM files; looked at each second.
+    Files {
+        /// The chain, leaf first.
+        certificate: PathBuf,
+        /// The private key: PKCS#8, PKCS#1 or SEC1.
+        key: PathBuf,
+    },
+    /// PEM in memory.
+    Pem {
+        /// The chain, leaf first.
+        certificate: Vec<u8>,
+        /// The private key.
+        key: Vec<u8>,
+    },
+}
+
+impl std::fmt::Debug for TlsSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Files { certificate, key } => write!(f, "Files({}, {})", certificate.display(), key.display()),
+            Self::Pem { .. } => f.write_str("Pem(…)"),
+        }
+    }
+}
+
+/// Why a certificate and key can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file can't be read.
+    #[error("can't read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The certificate file holds no certificate.
+    #[error("the certificate file holds no PEM certificate")]
+    NoCertificate,
+    /// A PEM section is damaged, or there is no key. The parser's own words are left out: they may quote the key.
+    #[error("the {0} is not valid PEM")]
+    Pem(&'static str),
+    /// Not a usable pair.
+    #[error("certificate and key can't be used together: {0}")]
+    Pair(#[from] rustls::Error),
+}
+
+/// The certificate that new handshakes get.
+#[derive(Debug, Default)]
+pub struct Certificates {
+    current: ArcSwapOption<CertifiedKey>,
+    /// `notAfter` in seconds since 1970; 0 where there is none.
+    expiry: AtomicI64,
+}
+
+impl Certificates {
+    /// Whether there is a certificate to answer with.
+    pub fn loaded(&self) -> bool {
+        self.current.load().is_some()
+    }
+
+    /// The leaf's `notAfter` in seconds since 1970; 0 before a certificate is loaded.
+    pub fn expiry(&self) -> i64 {
+        self.expiry.load(Ordering::Relaxed)
+    }
+
+    /// Takes a new pair. What was there stays where the new one can't be used.
+    pub fn set(&self, certificate: &[u8], key: &[u8]) -> Result<(), CertificateError> {
+        let chain = CertificateDer::pem_slice_iter(certificate)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| CertificateError::Pem("certificate"))?;
+        let expiry = chain
+            .first()
+            .ok_or(CertificateError::NoCertificate)
+            .map(|leaf| der::not_after(leaf))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::Pem("key"))?;
+        let pair = CertifiedKey::from_der(chain, key, &provider())?;
+        self.current.store(Some(Arc::new(pair)));
+        self.expiry.store(expiry.unwrap_or(0), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.current.load_full()
+    }
+}
+
+/// The TLS side of the server. One config for the whole life of the process, so that a new certificate does not end sessions.
+pub fn server_config(certificates: Arc<Certificates>) -> Result<ServerConfig, CertificateError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// Loads `source` into `certificates`, and for files keeps looking until `stop`. A pair that can't be used is reported once and the old one stays; files that
+/// aren't there yet are waited for.
+pub async fn keep_current(
+    source: TlsSource,
+    certificates: Arc<Certificates>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    let (certificate_path, key_path) = match source {
+        TlsSource::Pem { certificate, key } => {
+            report(certificates.set(&certificate, &key), &certificates, &metrics);
+            return;
+        }
+        TlsSource::Files { certificate, key } => (certificate, key),
+    };
+    let mut seen: Option<Result<(Vec<u8>, Vec<u8>), String>> = None;
+    loop {
+        // Both files are read through the volume's one symlink; a swap between the two reads gives a pair that doesn't match, which is kept out, and
+        // the next look finds the right one.
+        let read = async {
+            let certificate = read(&certificate_path).await?;
+            Ok((certificate, read(&key_path).await?))
+        }
+        .await;
+        let now = read
+            .as_ref()
+            .map(Clone::clone)
+            .map_err(|error: &CertificateError| error.to_string());
+        if seen.as_ref() != Some(&now) {
+            seen = Some(now);
+            let set = read.and_then(|(certificate, key)| certificates.set(&certificate, &key));
+            report(set, &certificates, &metrics);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn read(path: &std::path::Path) -> Result<Vec<u8>, CertificateError> {
+    tokio::fs::read(path).await.map_err(|source| CertificateError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn report(set: Result<(), CertificateError>, certificates: &Certificates, metrics: &Metrics) {
+    match set {
+        Ok(()) => {
+            metrics.certificate_loaded(true);
+            metrics.certificate_expiry.set(certificates.expiry());
+            let left = certificates.expiry() - now();
+            if certificates.expiry() != 0 && left < 0 {
+                warn!("the new TLS certificate has expired already; API servers will refuse it: renew it");
+            } else {
+                info!(expires_in_hours = left / 3600, "TLS certificate loaded");
+            }
+        }
+        Err(error) => {
+            metrics.certificate_loaded(false);
+            if certificates.loaded() {
+                error!(%error, "the new TLS certificate can't be used, the one before stays in use");
+            } else {
+                error!(%error, "no TLS certificate yet: every handshake fails until there is one");
+            }
+        }
+    }
+}
+
+fn now() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,7 @@
+//! The server's outside: sockets, TLS, routes.
+
+pub mod accept;
+pub mod certificate;
+mod der;
+mod lingering;
+pub mod routes;

@@ -1,0 +1,240 @@
+//! What is served: `/mutate` and `/validate` for the API server, `/livez`, `/readyz` and `/metrics` for whoever looks after us.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::certificate::Certificates;
+use crate::admission::Reviewer;
+use crate::metrics::{Ending, Endpoint, Metrics};
+
+/// An API server sends its review in one go.
+const BODY: Duration = Duration::from_secs(10);
+/// Bodies at once take at most [`BODY_UNITS`] times this many bytes of memory; a small one counts as one.
+const BODY_UNIT: usize = 256 * 1024;
+/// 64 MiB of bodies, 256 reviews.
+const BODY_UNITS: u32 = 256;
+/// How long a review waits for its turn, within the API server's own timeout.
+const TURN: Duration = Duration::from_secs(1);
+
+/// What the routes stand on.
+pub struct App {
+    /// Answers reviews.
+    pub reviewer: Arc<Reviewer>,
+    /// Without one no handshake succeeds.
+    pub certificates: Arc<Certificates>,
+    /// Served at `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// Longest body in bytes.
+    pub max_body: usize,
+    draining: AtomicBool,
+    in_flight: Semaphore,
+}
+
+impl App {
+    /// Not draining, nothing in flight.
+    pub fn new(
+        reviewer: Arc<Reviewer>,
+        certificates: Arc<Certificates>,
+        metrics: Arc<Metrics>,
+        max_body: usize,
+    ) -> Self {
+        Self {
+            reviewer,
+            certificates,
+            metrics,
+            max_body,
+            draining: AtomicBool::new(false),
+            in_flight: Semaphore::new(BODY_UNITS as usize),
+        }
+    }
+
+    /// From now on `/readyz` says no, and every connection that brings a review is closed after its answer.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// What is missing until reviews can be answered. Empty when ready.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let mut missing = Vec::new();
+        if self.draining.load(Ordering::Relaxed) {
+            missing.push("shutting down");
+        }
+        if !self.certificates.loaded() {
+            missing.push("no TLS certificate yet");
+        }
+        if !self.reviewer.configured() {
+            missing.push("no configuration loaded yet");
+        }
+        missing
+    }
+}
+
+/// For the port that the API server calls.
+pub fn admission(app: Arc<App>) -> Router {
+    observation()
+        .route("/mutate", post(mutate))
+        .route("/validate", post(validate))
+        .with_state(app)
+}
+
+/// For the plain port that probes and Prometheus call.
+pub fn observing(app: Arc<App>) -> Router {
+    observation().with_state(app)
+}
+
+fn observation() -> Router<Arc<App>> {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+}
+
+async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, String) {
+    let missing = app.missing();
+    if missing.is_empty() {
+        (StatusCode::OK, "ok\n".into())
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {}\n", missing.join(", ")),
+        )
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
+    app.reviewer.observe();
+    let mut response = Response::new(Body::from(app.metrics.encode()));
+    let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    response
+}
+
+async fn mutate(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    review(&app, Endpoint::mutate, request).await
+}
+
+async fn validate(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    review(&app, Endpoint::validate, request).await
+}
+
+async fn review(app: &App, endpoint: Endpoint, request: Request) -> Response<Body> {
+    let started = Instant::now();
+    let http1 = request.version() <= Version::HTTP_11;
+    let mut response = match accept(app, request).await {
+        Ok((_turn, body)) => match app.reviewer.review_bytes(endpoint, &body).await {
+            Ok(answer) => json(answer),
+            Err(error) => reject(
+                app,
+                endpoint,
+                started,
+                Rejection {
+                    status: StatusCode::BAD_REQUEST,
+                    message: error.to_string(),
+                },
+            ),
+        },
+        Err(rejection) => reject(app, endpoint, started, rejection),
+    };
+    // The client's next request then opens a connection to a server that stays, rather than racing with the end of this one.
+    if http1 && app.draining.load(Ordering::Relaxed) {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn json(body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+struct Rejection {
+    status: StatusCode,
+    message: String,
+}
+
+fn reject(app: &App, endpoint: Endpoint, started: Instant, Rejection { status, message }: Rejection) -> Response<Body> {
+    warn!(status = status.as_u16(), error = %message, "a request that can't be reviewed");
+    app.metrics.reviewed(endpoint, Ending::invalid, started.elapsed());
+    let mut response = Response::new(Body::from(message + "\n"));
+    *response.status_mut() = status;
+    response
+}
+
+/// The body of a request that may be one.
+async fn accept(app: &App, request: Request) -> Result<(SemaphorePermit<'_>, Bytes), Rejection> {
+    let reject = |status, message| Err(Rejection { status, message });
+    if !is_json(request.headers()) {
+        return reject(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the Content-Type is not application/json: send an AdmissionReview as JSON".into(),
+        );
+    }
+    if !app.reviewer.configured() {
+        return reject(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the configuration is still being loaded: try again in a moment".into(),
+        );
+    }
+    let too_large = || {
+        let message = format!(
+            "the body is larger than {} bytes, the most that is reviewed: make the object smaller, or raise --max-body",
+            app.max_body
+        );
+        Rejection {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            message,
+        }
+    };
+    // Refused by its header alone where it has one, and otherwise as soon as the limit is passed.
+    let announced = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > app.max_body)) {
+        return Err(too_large());
+    }
+    let length = announced
+        .and_then(|length| usize::try_from(length).ok())
+        .unwrap_or(app.max_body);
+    let units = u32::try_from(length / BODY_UNIT + 1)
+        .unwrap_or(BODY_UNITS)
+        .min(BODY_UNITS);
+    let Ok(Ok(turn)) = timeout(TURN, app.in_flight.acquire_many(units)).await else {
+        return reject(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many reviews are being answered already: try again".into(),
+        );
+    };
+    match timeout(BODY, Limited::new(request.into_body(), app.max_body).collect()).await {
+        Ok(Ok(body)) => Ok((turn, body.to_bytes())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => reject(StatusCode::BAD_REQUEST, format!("the body can't be read: {error}")),
+        Err(_) => reject(StatusCode::REQUEST_TIMEOUT, "the body didn't arrive within 10 s".into()),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"))
+}

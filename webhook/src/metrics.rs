@@ -1,0 +1,351 @@
+//! What is counted, in OpenMetrics text at `/metrics`. Every name begins with `tidewaiter_`.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use tidewaiter_engine::outcome::{Change, Ended, Run};
+
+/// Values that a label takes from policies or users, all label sets of one metric together. What comes later is counted as `other`.
+const VALUES: usize = 256;
+
+/// Which of the two webhooks was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the label values")]
+pub enum Endpoint {
+    /// `/mutate`
+    mutate,
+    /// `/validate`
+    validate,
+}
+
+/// How a review ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the label values")]
+pub enum Ending {
+    /// Nothing to judge: leaving, standing still, ignored, of a kind that no policy matches.
+    untouched,
+    /// Judged, and nothing to change.
+    unchanged,
+    /// Admitted with a patch.
+    patched,
+    /// Refused by a policy, or not an object.
+    refused,
+    /// Refused because we failed.
+    failed,
+    /// Not a request that a review can begin with: an HTTP error.
+    invalid,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReviewLabels {
+    endpoint: Endpoint,
+    ending: Ending,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabels {
+    policy: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RunLabels {
+    policy: String,
+    ending: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct ChangeLabels {
+    policy: String,
+    field: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct RefusalLabels {
+    policy: String,
+    code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CredentialLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    what: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabels {
+    backend: String,
+}
+
+/// All of the server's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reviews: Family<ReviewLabels, Counter>,
+    review_seconds: Histogram,
+    policy_seconds: Family<PolicyLabels, Histogram, fn() -> Histogram>,
+    policy_runs: Family<RunLabels, Counter>,
+    changes: Family<ChangeLabels, Counter>,
+    change_labels: Bounded<ChangeLabels>,
+    refusals: Family<RefusalLabels, Counter>,
+    refusal_labels: Bounded<RefusalLabels>,
+    credentials: Family<CredentialLabels, Counter>,
+    reloads: Family<ReloadLabels, Counter>,
+    breakers: Family<BackendLabels, Gauge>,
+    /// Objects of the configuration that can't be used as they are.
+    pub problems: Gauge,
+    /// Policies that answer reviews.
+    pub policies: Gauge,
+    /// Seconds since 1970 at which the TLS certificate ends.
+    pub certificate_expiry: Gauge,
+    /// Connections that didn't get as far as HTTP.
+    pub handshakes_failed: Counter,
+}
+
+/// From 50 µs, which a review takes that asks nobody, to some 3 s, beyond the budget of one that asks a store.
+fn latency() -> Histogram {
+    Histogram::new(exponential_buckets(50e-6, 2.0, 17))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("tidewaiter");
+        let metrics = Self {
+            reviews: Family::default(),
+            review_seconds: latency(),
+            policy_seconds: Family::new_with_constructor(latency),
+            policy_runs: Family::default(),
+            changes: Family::default(),
+            change_labels: Bounded::default(),
+            refusals: Family::default(),
+            refusal_labels: Bounded::default(),
+            credentials: Family::default(),
+            reloads: Family::default(),
+            breakers: Family::default(),
+            problems: Gauge::default(),
+            policies: Gauge::default(),
+            certificate_expiry: Gauge::default(),
+            handshakes_failed: Counter::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "reviews",
+            "Admission reviews, by webhook and how they ended",
+            metrics.reviews.clone(),
+        );
+        registry.register_with_unit(
+            "review",
+            "From the request's body to the answer",
+            Unit::Seconds,
+            metrics.review_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "policy",
+            "One policy's run, its host calls included",
+            Unit::Seconds,
+            metrics.policy_seconds.clone(),
+        );
+        registry.register(
+            "policy_runs",
+            "Runs of policies, by how they ended",
+            metrics.policy_runs.clone(),
+        );
+        registry.register("changes", "Fields filled in or withdrawn", metrics.changes.clone());
+        registry.register("refusals", "Refusals, by policy and code", metrics.refusals.clone());
+        registry.register(
+            "credentials",
+            "Credentials asked for by reviews, by what came of it",
+            metrics.credentials.clone(),
+        );
+        registry.register(
+            "reloads",
+            "New configurations and certificates",
+            metrics.reloads.clone(),
+        );
+        registry.register(
+            "breaker_open",
+            "1 while calls to the backend are cut short",
+            metrics.breakers.clone(),
+        );
+        registry.register(
+            "configuration_problems",
+            "Objects of the configuration that can't be used as they are",
+            metrics.problems.clone(),
+        );
+        registry.register("policies", "Policies that answer reviews", metrics.policies.clone());
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When the TLS certificate ends, since 1970",
+            Unit::Seconds,
+            metrics.certificate_expiry.clone(),
+        );
+        registry.register(
+            "handshakes_failed",
+            "Connections without a TLS session",
+            metrics.handshakes_failed.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// The text for a scrape.
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        // Writing into a String doesn't fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+
+    pub(crate) fn reviewed(&self, endpoint: Endpoint, ending: Ending, took: Duration) {
+        self.reviews.get_or_create(&ReviewLabels { endpoint, ending }).inc();
+        self.review_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn ran(&self, run: &Run) {
+        let policy = run.policy.to_string();
+        self.policy_seconds
+            .get_or_create(&PolicyLabels { policy: policy.clone() })
+            .observe(run.took.as_secs_f64());
+        let ending = match run.ended {
+            Ended::Passed => "passed",
+            Ended::Acted => "acted",
+            Ended::Denied => "denied",
+            Ended::DeniedInVain => "denied_in_vain",
+            Ended::Failed(_) => "failed",
+        };
+        self.policy_runs.get_or_create(&RunLabels { policy, ending }).inc();
+    }
+
+    pub(crate) fn changed(&self, change: &Change) {
+        let labels = ChangeLabels {
+            policy: change.policy.to_string(),
+            field: field(&change.path).to_owned(),
+        };
+        let labels = self.change_labels.admit(labels, |labels| ChangeLabels {
+            field: "other".into(),
+            ..labels
+        });
+        self.changes.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn refused(&self, policy: &str, code: &str) {
+        let labels = RefusalLabels {
+            policy: policy.into(),
+            code: code.into(),
+        };
+        let labels = self.refusal_labels.admit(labels, |labels| RefusalLabels {
+            code: "other".into(),
+            ..labels
+        });
+        self.refusals.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn credentials(&self, result: &'static str) {
+        self.credentials.get_or_create(&CredentialLabels { result }).inc();
+    }
+
+    pub(crate) fn certificate_loaded(&self, ok: bool) {
+        self.reloaded("certificate", ok);
+    }
+
+    pub(crate) fn configuration_loaded(&self, ok: bool) {
+        self.reloaded("configuration", ok);
+    }
+
+    fn reloaded(&self, what: &'static str, ok: bool) {
+        self.reloads
+            .get_or_create(&ReloadLabels {
+                what,
+                result: if ok { "ok" } else { "failed" },
+            })
+            .inc();
+    }
+
+    /// The breakers as they are now, by backend.
+    pub(crate) fn breakers<'a>(&self, open: impl Iterator<Item = (&'a str, bool)>) {
+        self.breakers.clear();
+        for (backend, open) in open {
+            self.breakers
+                .get_or_create(&BackendLabels {
+                    backend: backend.into(),
+                })
+                .set(open.into());
+        }
+    }
+}
+
+/// The member's name, and for metadata the map's, since annotations have names without end.
+fn field(pointer: &str) -> &str {
+    let mut parts = pointer.split('/').skip(1);
+    match (parts.next(), parts.next()) {
+        (Some("metadata"), Some(map)) => map,
+        _ => pointer.rsplit('/').next().unwrap_or_default(),
+    }
+}
+
+/// Label sets that came so far, at most [`VALUES`].
+#[derive(Debug)]
+struct Bounded<L>(Mutex<BTreeSet<L>>);
+
+impl<L> Default for Bounded<L> {
+    fn default() -> Self {
+        Self(Mutex::new(BTreeSet::new()))
+    }
+}
+
+impl<L: Ord + Clone> Bounded<L> {
+    fn admit(&self, labels: L, other: impl FnOnce(L) -> L) -> L {
+        let mut seen = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if seen.contains(&labels) {
+            labels
+        } else if seen.len() < VALUES {
+            seen.insert(labels.clone());
+            labels
+        } else {
+            other(labels)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_from_policies_are_bounded() {
+        let metrics = Metrics::default();
+        for n in 0..2 * VALUES {
+            metrics.refused("chatty", &format!("code-{n}"));
+        }
+        let text = metrics.encode();
+        assert_eq!(
+            text.lines()
+                .filter(|line| line.starts_with("tidewaiter_refusals_total{"))
+                .count(),
+            VALUES + 1
+        );
+        assert!(
+            text.contains(r#"tidewaiter_refusals_total{policy="chatty",code="other"} 256"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_field_is_the_members_name() {
+        assert_eq!(field("/spec/predictor/model/runtimeVersion"), "runtimeVersion");
+        assert_eq!(field("/metadata/annotations/a~1b"), "annotations");
+        assert_eq!(field(""), "");
+    }
+}

@@ -1,0 +1,94 @@
+//! The process: log, signals, exit.
+
+use std::io::IsTerminal;
+
+use anyhow::{Context, Result};
+use kube::CustomResourceExt;
+use tidewaiter_core::backend::StorageBackend;
+use tidewaiter_core::policy_resource::WasmPolicy;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Arguments, Command, LogFormat};
+use crate::http::certificate::TlsSource;
+use crate::server::{Options, Server, Source};
+
+/// Does what the command line says. Serving returns after SIGTERM or SIGINT, when all that was accepted is answered.
+pub fn run(arguments: Arguments) -> Result<()> {
+    if let Some(Command::Crds) = arguments.command {
+        print!("{}", crds()?);
+        return Ok(());
+    }
+    log(&arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("can't start threads")?;
+    let served = runtime.block_on(serve(arguments));
+    // Whatever still runs by now was given up.
+    runtime.shutdown_background();
+    served
+}
+
+/// Both CustomResourceDefinitions as YAML.
+pub fn crds() -> Result<String> {
+    let backend = serde_saphyr::to_string(&StorageBackend::crd())?;
+    let policy = serde_saphyr::to_string(&WasmPolicy::crd())?;
+    Ok(format!("---\n{}\n---\n{}\n", backend.trim_end(), policy.trim_end()))
+}
+
+fn log(arguments: &Arguments) -> Result<()> {
+    let filter = EnvFilter::try_new(&arguments.log).context("--log: not a filter such as info or info,kube=debug")?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match arguments.log_format {
+        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log.init(),
+    }
+    Ok(())
+}
+
+async fn serve(arguments: Arguments) -> Result<()> {
+    // Before anything else, so that a stop during the start is a stop too; as PID 1 there is no default for these.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let source = match arguments.config {
+        Some(folder) => Source::Folder(folder),
+        None => Source::Cluster {
+            client: kube::Client::try_default()
+                .await
+                .context("no cluster to serve (for a folder of YAML files give --config DIR)")?,
+            kserve_namespace: arguments.kserve_namespace,
+        },
+    };
+    let options = Options {
+        source,
+        listen: arguments.listen,
+        observe: arguments.metrics_listen,
+        tls: TlsSource::Files {
+            certificate: arguments.tls_cert,
+            key: arguments.tls_key,
+        },
+        cache_dir: arguments.cache_dir,
+        budget: arguments.budget,
+        max_body: arguments.max_body,
+        drain: arguments.drain,
+    };
+    let running = Server::start(options).await?;
+    info!(address = %running.address, "listening");
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: draining"),
+        _ = interrupt.recv() => info!("SIGINT: draining"),
+        () = running.failed() => anyhow::bail!("the server stopped by itself"),
+    }
+    let drained = running.shutdown();
+    tokio::select! {
+        left = drained => if left == 0 { info!("drained") } else { warn!(connections = left, "some connections did not end in time") },
+        _ = terminate.recv() => warn!("second SIGTERM: leaving at once"),
+        _ = interrupt.recv() => warn!("second SIGINT: leaving at once"),
+    }
+    Ok(())
+}

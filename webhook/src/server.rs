@@ -1,0 +1,261 @@
+//! The server as a whole: started, ready, shut down.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewaiter_engine::{Engine, EngineError, Options as EngineOptions};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Reviewer;
+use crate::cluster::Cluster;
+use crate::configuration::{self, Loader};
+use crate::http::accept::Listener;
+use crate::http::certificate::{self, CertificateError, Certificates, TlsSource};
+use crate::http::routes::{self, App};
+use crate::metrics::Metrics;
+use crate::namespaces::folder::Recorded;
+
+/// What is still at work this long after the listeners closed is given up. Longer than any review may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the configuration comes from, and with it where credentials go.
+pub enum Source {
+    /// YAML files; credentials are recorded and written nowhere.
+    Folder(PathBuf),
+    /// A cluster's objects; credentials go into its namespaces.
+    Cluster {
+        /// Logged in as the webhook's ServiceAccount.
+        client: kube::Client,
+        /// Where KServe runs.
+        kserve_namespace: String,
+    },
+}
+
+/// How to serve.
+pub struct Options {
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// The TLS address; port 0 picks one.
+    pub listen: SocketAddr,
+    /// A plain address for probes and metrics.
+    pub observe: Option<SocketAddr>,
+    /// Certificate and key.
+    pub tls: TlsSource,
+    /// Where compiled policies are kept.
+    pub cache_dir: Option<PathBuf>,
+    /// What host calls may take in one review. Default: 2 s.
+    pub budget: Duration,
+    /// The longest body in bytes. Default: 7 MiB.
+    pub max_body: usize,
+    /// How long to serve on at shutdown, not ready, before closing. Default: 5 s.
+    pub drain: Duration,
+}
+
+impl Options {
+    /// With all defaults, on a free port of the loopback.
+    pub fn new(source: Source, tls: TlsSource) -> Self {
+        Self {
+            source,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            observe: None,
+            tls,
+            cache_dir: None,
+            budget: Duration::from_secs(2),
+            max_body: 7 << 20,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why the server can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address can't be had.
+    #[error("can't listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// TLS can't be set up at all.
+    #[error(transparent)]
+    Tls(#[from] CertificateError),
+    /// No Wasm engine on this machine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// See [`Server::start`].
+pub struct Server;
+
+impl Server {
+    /// Binds, begins to load, and returns. Whether reviews can be answered yet is for [`Running::ready`] and `/readyz`.
+    pub async fn start(options: Options) -> Result<Running, StartError> {
+        // For the clients of stores; the server's own TLS names its provider. A second call in one process changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let bind = async |address| {
+            TcpListener::bind(address)
+                .await
+                .map_err(|source| StartError::Listen { address, source })
+        };
+        let local = |socket: &TcpListener, address| {
+            socket
+                .local_addr()
+                .map_err(|source| StartError::Listen { address, source })
+        };
+
+        let metrics = Arc::new(Metrics::default());
+        let certificates = Arc::new(Certificates::default());
+        let tls = TlsAcceptor::from(Arc::new(certificate::server_config(Arc::clone(&certificates))?));
+        let socket = bind(options.listen).await?;
+        let address = local(&socket, options.listen)?;
+
+        // Stopped in this order: listeners, then what keeps the configuration and the certificate current.
+        let (stop_listening, stop) = (CancellationToken::new(), CancellationToken::new());
+        let engine = Engine::new(EngineOptions {
+            cache_dir: options.cache_dir,
+            ..EngineOptions::default()
+        })?;
+
+        let (reviewer, recorded, keep) = match options.source {
+            Source::Folder(folder) => {
+                let recorded = Arc::new(Recorded::default());
+                let reviewer = Arc::new(Reviewer::new(
+                    Arc::clone(&recorded) as _,
+                    None,
+                    Arc::clone(&metrics),
+                    options.budget,
+                ));
+                let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(&metrics));
+                (
+                    reviewer,
+                    Some(recorded),
+                    tokio::spawn(configuration::keep_folder(folder, loader, stop.clone())),
+                )
+            }
+            Source::Cluster {
+                client,
+                kserve_namespace,
+            } => {
+                let cluster = Cluster::watch(client, kserve_namespace, stop.clone());
+                let namespaces = Arc::new(cluster.namespaces());
+                let reader = Arc::new(cluster.reader());
+                let reviewer = Arc::new(Reviewer::new(
+                    namespaces,
+                    Some(reader),
+                    Arc::clone(&metrics),
+                    options.budget,
+                ));
+                let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(&metrics));
+                (reviewer, None, tokio::spawn(cluster.keep_current(loader)))
+            }
+        };
+        tokio::spawn(certificate::keep_current(
+            options.tls,
+            Arc::clone(&certificates),
+            Arc::clone(&metrics),
+            stop.clone(),
+        ));
+
+        let app = Arc::new(App::new(
+            Arc::clone(&reviewer),
+            certificates,
+            Arc::clone(&metrics),
+            options.max_body,
+        ));
+        let listener = Listener {
+            socket,
+            tls: Some(tls),
+            router: routes::admission(Arc::clone(&app)),
+            metrics: Arc::clone(&metrics),
+        };
+        let serving = tokio::spawn(listener.serve(stop_listening.clone(), PATIENCE));
+        let observing = match options.observe {
+            Some(address) => {
+                let socket = bind(address).await?;
+                let bound = local(&socket, address)?;
+                let listener = Listener {
+                    socket,
+                    tls: None,
+                    router: routes::observing(Arc::clone(&app)),
+                    metrics: Arc::clone(&metrics),
+                };
+                tokio::spawn(listener.serve(stop.clone(), PATIENCE));
+                Some(bound)
+            }
+            None => None,
+        };
+        Ok(Running {
+            address,
+            observing,
+            reviewer,
+            recorded,
+            metrics,
+            app,
+            serving,
+            keep,
+            stop_listening,
+            stop,
+            drain: options.drain,
+        })
+    }
+}
+
+/// A server at work. Dropping it stops it at once.
+pub struct Running {
+    /// Where it listens with TLS.
+    pub address: SocketAddr,
+    /// Where it listens without.
+    pub observing: Option<SocketAddr>,
+    /// Answers reviews without a socket too.
+    pub reviewer: Arc<Reviewer>,
+    /// In folder mode: what would have been written.
+    pub recorded: Option<Arc<Recorded>>,
+    /// As at `/metrics`.
+    pub metrics: Arc<Metrics>,
+    app: Arc<App>,
+    serving: JoinHandle<usize>,
+    keep: JoinHandle<()>,
+    stop_listening: CancellationToken,
+    stop: CancellationToken,
+    drain: Duration,
+}
+
+impl Running {
+    /// Returns when reviews are answered. Waits for ever where the configuration or the certificate never comes.
+    pub async fn ready(&self) {
+        while !self.app.missing().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Returns only if a task ended that should go on.
+    pub async fn failed(&self) {
+        while !self.serving.is_finished() && !self.keep.is_finished() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Not ready from now on, serves on for the drain time, then closes the listeners, lets all finish, and returns how many connections it had to give up.
+    pub async fn shutdown(mut self) -> usize {
+        self.app.drain();
+        tokio::time::sleep(self.drain).await;
+        self.stop_listening.cancel();
+        let left = (&mut self.serving).await.unwrap_or(0);
+        self.stop.cancel();
+        left
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop_listening.cancel();
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,196 @@
+//! What is no review is told so, and nothing of it hurts the reviews beside it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::{Harness, MINIO, create, service};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+#[tokio::test]
+async fn http_that_is_no_review_gets_the_status_that_says_why() {
+    let server = Harness::start(MINIO).await;
+    let review = serde_json::to_vec(&create(&service())).unwrap();
+    let post = async |content_type: &str, body: Vec<u8>| {
+        let request = server
+            .client
+            .post(server.url("/mutate"))
+            .header("content-type", content_type)
+            .body(body);
+        let response = request.send().await.unwrap();
+        (
+            response.status().as_u16(),
+            String::from_utf8(response.bytes().await.unwrap().to_vec()).unwrap(),
+        )
+    };
+    assert_eq!(post("application/json; charset=utf-8", review.clone()).await.0, 200);
+    insta::assert_snapshot!(post("application/yaml", review.clone()).await.1, @"the Content-Type is not application/json: send an AdmissionReview as JSON");
+    assert_eq!(post("application/yaml", review.clone()).await.0, 415);
+    assert_eq!(post("application/json", b"{".to_vec()).await.0, 400);
+    insta::assert_snapshot!(post("application/json", b"{\"kind\":".to_vec()).await.1, @"the body is not an AdmissionReview in JSON: EOF while parsing a value at line 1 column 8");
+
+    let wrong = |change: fn(&mut Value)| {
+        let mut review = create(&service());
+        change(&mut review);
+        serde_json::to_vec(&review).unwrap()
+    };
+    let (status, message) = post(
+        "application/json",
+        wrong(|review| review["apiVersion"] = "admission.k8s.io/v1beta1".into()),
+    )
+    .await;
+    assert_eq!(status, 400);
+    insta::assert_snapshot!(message, @"AdmissionReview of admission.k8s.io/v1beta1 is not supported: list v1 in the webhook configuration's admissionReviewVersions");
+    assert_eq!(
+        post("application/json", wrong(|review| review["request"] = Value::Null))
+            .await
+            .0,
+        400
+    );
+
+    let response = server.client.get(server.url("/mutate")).send().await.unwrap();
+    assert_eq!(
+        (
+            response.status().as_u16(),
+            response.headers()["allow"].to_str().unwrap()
+        ),
+        (405, "POST")
+    );
+    assert_eq!(server.get("/nowhere").await.0, 404);
+    let (_, metrics) = server.get("/metrics").await;
+    assert!(
+        metrics.contains(r#"tidewaiter_reviews_total{endpoint="mutate",ending="invalid"} 6"#),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn an_object_that_is_none_is_refused_by_name() {
+    let server = Harness::start(MINIO).await;
+    for (object, message) in [
+        (json!("a string"), "the object is a string, not an object"),
+        (json!([1]), "the object is a list, not an object"),
+        (json!(7), "the object is a number, not an object"),
+        (Value::Null, "the request brings no object"),
+    ] {
+        let mut review = create(&service());
+        review["request"]["object"] = object;
+        let response = server.review("/mutate", &review).await;
+        assert_eq!(response["allowed"], false);
+        assert_eq!(
+            (&response["status"]["code"], &response["status"]["message"]),
+            (&json!(400), &json!(message))
+        );
+    }
+    // An object with nothing in it, and one whose parts have other types than KServe's, are the API server's to refuse.
+    for object in [
+        json!({}),
+        json!({"metadata": 7, "spec": [true]}),
+        json!({"spec": {"predictor": "x"}}),
+    ] {
+        let mut review = create(&service());
+        review["request"]["object"] = object;
+        let response = server.review("/mutate", &review).await;
+        assert!(response["allowed"].is_boolean(), "{response}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_to_be_judged_passes_untouched() {
+    let server = Harness::start(MINIO).await;
+    let untouched = async |change: fn(&mut Value)| {
+        let mut review = create(&service());
+        change(&mut review);
+        let response = server.review("/mutate", &review).await;
+        assert_eq!(response, json!({"uid": review["request"]["uid"], "allowed": true}));
+    };
+    untouched(|review| review["request"]["operation"] = "DELETE".into()).await;
+    untouched(|review| review["request"]["operation"] = "CONNECT".into()).await;
+    untouched(|review| review["request"]["subResource"] = "status".into()).await;
+    untouched(|review| review["request"]["kind"]["kind"] = "Pod".into()).await;
+    untouched(|review| {
+        review["request"]["object"]["metadata"]["labels"] = json!({"tidewaiter.dev/ignore": "true"});
+    })
+    .await;
+    untouched(|review| {
+        review["request"]["object"]["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z".into();
+    })
+    .await;
+    assert!(server.running.recorded.as_ref().unwrap().objects().is_empty());
+}
+
+#[tokio::test]
+async fn the_largest_object_of_an_api_server_passes_with_its_old_twin() {
+    let server = Harness::start(MINIO).await;
+    let mut object = service();
+    object["metadata"]["annotations"] = json!({"notes": "x".repeat(3 << 20)});
+    let mut review = harness::update(&object, &object);
+    review["request"]["object"]["spec"]["predictor"]["minReplicas"] = 2.into();
+    let response = server.review("/mutate", &review).await;
+    assert_eq!(response["allowed"], true);
+    assert!(response["patch"].is_string());
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_before_it_is_read() {
+    let server = Harness::start_with(MINIO, |options| options.max_body = 64 << 10).await;
+    let authority = server.authority.connector();
+    // With its length announced, and no byte of it sent.
+    let head = "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let mut connection = authority.connect(server.running.address).await;
+    connection
+        .write_all(format!("{head}content-length: 99999999\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    assert!(head_of(&mut connection).await.starts_with("HTTP/1.1 413 "));
+
+    // In chunks, without an end: refused once it is too much, and the refusal arrives at a client that goes on sending.
+    let mut connection = authority.connect(server.running.address).await;
+    connection
+        .write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let chunk = [b"1000\r\n".as_slice(), &[b' '; 0x1000], b"\r\n"].concat();
+    let mut sent = 0;
+    while sent < 64 && connection.write_all(&chunk).await.is_ok() {
+        sent += 1;
+    }
+    assert!(head_of(&mut connection).await.starts_with("HTTP/1.1 413 "));
+
+    // An ordinary client gets the words.
+    let response = server.post("/mutate", vec![b' '; 1 << 20]).await;
+    assert_eq!(response.status(), 413);
+    insta::assert_snapshot!(String::from_utf8(response.bytes().await.unwrap().to_vec()).unwrap(), @"the body is larger than 65536 bytes, the most that is reviewed: make the object smaller, or raise --max-body");
+    assert_eq!(server.review("/mutate", &create(&service())).await["allowed"], true);
+}
+
+#[tokio::test]
+async fn clients_that_stop_half_way_are_in_nobodys_way() {
+    let server = Harness::start(MINIO).await;
+    let connector = server.authority.connector();
+    let mut stuck = Vec::new();
+    for _ in 0..40 {
+        stuck.push(tokio::net::TcpStream::connect(server.running.address).await.unwrap());
+        let mut connection = connector.connect(server.running.address).await;
+        connection
+            .write_all(
+                b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 5000\r\n\r\n{",
+            )
+            .await
+            .unwrap();
+        std::mem::forget(connection);
+    }
+    let review = tokio::time::timeout(Duration::from_secs(5), server.review("/mutate", &create(&service())));
+    assert_eq!(review.await.unwrap()["allowed"], true);
+}
+
+async fn head_of(connection: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut head = [0; 512];
+    let read = tokio::time::timeout(Duration::from_secs(5), connection.read(&mut head))
+        .await
+        .unwrap()
+        .unwrap();
+    String::from_utf8_lossy(&head[..read]).into_owned()
+}

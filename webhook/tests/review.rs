@@ -1,0 +1,179 @@
+//! What a user gets back, and what is in the namespace by then.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod harness;
+
+use harness::{Harness, MINIO, create, patched, service, update};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::{Value, json};
+use tidewaiter_webhook::metrics::Endpoint;
+
+fn secrets(server: &Harness) -> Vec<Secret> {
+    server
+        .running
+        .recorded
+        .as_ref()
+        .unwrap()
+        .objects()
+        .into_iter()
+        .map(|objects| objects.secret)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_bare_service_gets_its_stores_secret() {
+    let server = Harness::start(MINIO).await;
+    let response = server.review("/mutate", &create(&service())).await;
+    let mut shown = response.clone();
+    shown["patch"] = patched(&service(), &response)["metadata"]["annotations"].clone();
+    insta::assert_json_snapshot!(shown);
+
+    let secrets = secrets(&server);
+    let [secret] = &*secrets else {
+        panic!("one Secret, not {}", secrets.len())
+    };
+    assert_eq!(secret.metadata.namespace.as_deref(), Some("team-a"));
+    assert_eq!(
+        secret.metadata.name.as_deref(),
+        patched(&service(), &response)["metadata"]["annotations"]["serving.kserve.io/storageSecretName"].as_str()
+    );
+    insta::assert_json_snapshot!(
+        json!({"metadata": secret.metadata, "type": secret.type_, "keys": secret.data.as_ref().unwrap().keys().collect::<Vec<_>>()})
+    );
+    assert_eq!(
+        secret.data.as_ref().unwrap()["AWS_SECRET_ACCESS_KEY"].0,
+        b"not-shown-to-anyone"
+    );
+}
+
+#[tokio::test]
+async fn the_second_pass_changes_nothing() {
+    let server = Harness::start(MINIO).await;
+    let first = patched(&service(), &server.review("/mutate", &create(&service())).await);
+    for review in [create(&first), update(&first, &service())] {
+        let response = server.review("/mutate", &review).await;
+        assert_eq!(
+            (&response["allowed"], &response["patch"]),
+            (&json!(true), &Value::Null),
+            "{response}"
+        );
+    }
+    // A tool that sends its bare manifest again ends where it was.
+    let response = server.review("/mutate", &update(&service(), &first)).await;
+    assert_eq!(
+        patched(&service(), &response)["metadata"]["annotations"],
+        first["metadata"]["annotations"]
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_all_and_touches_nothing() {
+    let server = Harness::start(MINIO).await;
+    let mut review = create(&service());
+    review["request"]["dryRun"] = true.into();
+    let dry = server.review("/mutate", &review).await;
+    assert!(secrets(&server).is_empty());
+    assert_eq!(dry, server.review("/mutate", &create(&service())).await);
+    assert_eq!(secrets(&server).len(), 1);
+}
+
+#[tokio::test]
+async fn a_namespace_without_a_grant_is_refused_and_gets_nothing() {
+    let server = Harness::start(MINIO).await;
+    let mut object = service();
+    object["metadata"]["namespace"] = "sales".into();
+    let response = server.review("/mutate", &create(&object)).await;
+    insta::assert_json_snapshot!(response);
+    assert!(secrets(&server).is_empty());
+    let validated = server.review("/validate", &create(&object)).await;
+    assert_eq!(validated["status"], response["status"]);
+}
+
+#[tokio::test]
+async fn a_backend_without_its_secret_refuses_what_it_can_not_serve() {
+    let server = Harness::start(&MINIO.replace(
+        "namespace: minio, name: root }\nstringData",
+        "namespace: minio, name: other }\nstringData",
+    ))
+    .await;
+    let response = server.review("/mutate", &create(&service())).await;
+    insta::assert_json_snapshot!(response["status"]);
+    assert_eq!(server.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn validation_judges_what_came_by_another_way() {
+    let server = Harness::start(MINIO).await;
+    let bypassed = server.review("/validate", &create(&service())).await;
+    insta::assert_json_snapshot!(bypassed);
+    assert!(secrets(&server).is_empty());
+
+    let whole = patched(&service(), &server.review("/mutate", &create(&service())).await);
+    let response = server.review("/validate", &create(&whole)).await;
+    assert_eq!(response, json!({"uid": response["uid"], "allowed": true}));
+}
+
+#[tokio::test]
+async fn keys_are_nowhere_but_in_the_secret() {
+    let server = Harness::start(MINIO).await;
+    let mut seen = server.review("/mutate", &create(&service())).await.to_string();
+    seen += &server.review("/validate", &create(&service())).await.to_string();
+    seen += &server.get("/metrics").await.1;
+    assert!(!seen.contains("not-shown-to-anyone"));
+}
+
+#[tokio::test]
+async fn what_happened_is_counted() {
+    let server = Harness::start(MINIO).await;
+    for _ in 0..2 {
+        server.review("/mutate", &create(&service())).await;
+    }
+    let mut foreign = service();
+    foreign["metadata"]["namespace"] = "sales".into();
+    server.review("/mutate", &create(&foreign)).await;
+    let (_, metrics) = server.get("/metrics").await;
+    for line in [
+        r#"tidewaiter_reviews_total{endpoint="mutate",ending="patched"} 2"#,
+        r#"tidewaiter_reviews_total{endpoint="mutate",ending="refused"} 1"#,
+        r#"tidewaiter_credentials_total{result="written"} 1"#,
+        r#"tidewaiter_credentials_total{result="unchanged"} 1"#,
+        r#"tidewaiter_changes_total{policy="storage-credentials",field="annotations"} 2"#,
+        r#"tidewaiter_refusals_total{policy="storage-credentials",code="prefix-not-granted"} 1"#,
+        r#"tidewaiter_policy_runs_total{policy="storage-credentials",ending="acted"} 2"#,
+        r#"tidewaiter_breaker_open{backend="minio"} 0"#,
+        "tidewaiter_configuration_problems 0",
+        "tidewaiter_policies 2",
+    ] {
+        assert!(metrics.lines().any(|there| there == line), "{line}\n{metrics}");
+    }
+    let expiry = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("tidewaiter_certificate_expiry_timestamp_seconds "));
+    assert!(expiry.unwrap().parse::<i64>().unwrap() > 1_795_000_000);
+}
+
+#[tokio::test]
+async fn a_review_needs_no_socket() {
+    let server = Harness::start(MINIO).await;
+    let body = serde_json::to_vec(&create(&service())).unwrap();
+    let answer = server
+        .running
+        .reviewer
+        .review_bytes(Endpoint::mutate, &body)
+        .await
+        .unwrap();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(answer["response"], server.review("/mutate", &create(&service())).await);
+}
+
+#[test]
+fn both_custom_resources_are_printed() {
+    let yaml = tidewaiter_webhook::run::crds().unwrap();
+    let crds: Vec<Value> = serde_saphyr::from_multiple(&yaml).unwrap();
+    let names: Vec<&str> = crds.iter().filter_map(|crd| crd["metadata"]["name"].as_str()).collect();
+    assert_eq!(names, ["storagebackends.tidewaiter.dev", "wasmpolicies.tidewaiter.dev"]);
+    for crd in &crds {
+        assert_eq!(crd["spec"]["scope"], "Cluster");
+        assert!(crd["spec"]["versions"][0]["subresources"]["status"].is_object());
+    }
+}
