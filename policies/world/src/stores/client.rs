@@ -236,11 +236,8 @@ fn store(connection: &Connection, place: &Place, connector: Connector) -> Result
         max_retries: 0,
         ..RetryConfig::default()
     };
-    let unusable = |error: object_store::Error| {
-        // The error of a key that can't be parsed may quote it.
-        tracing::debug!(error = error.to_string().len(), "no client for a store");
-        Failure::Unserved("the backend's settings or credentials can't be used for a client".to_owned())
-    };
+    // Its own words are left out: the error of a key that can't be parsed may quote the key.
+    let unusable = |_| Failure::Unserved("the backend's settings or credentials can't be used for a client".to_owned());
     match (connection, place) {
         (
             Connection::S3 {
