@@ -164,7 +164,7 @@ fn variant(tag: &str) -> &str {
     at.map_or("", |(at, _)| &tag[at..])
 }
 
-/// Whether a server of this repository finds the model's file (its own list of names; `RUNTIMES` of KServe's and MLServer's sources). Unknown servers do.
+/// Whether a server of this repository finds the model's file (from `python/*server/*/model.py` of KServe and `runtimes/*` of MLServer). Unknown servers do.
 pub(crate) fn finds_file(repository: &str, predictor: &Predictor<'_>, facts: &Facts) -> bool {
     let Some(file) = facts.file.as_deref().filter(|file| !file.is_empty()) else { return true };
     let name = file.rsplit('/').next().unwrap_or(file);

@@ -8,8 +8,6 @@
 //! What it filled in stays while the model's URI, its format and what the user says of the runtime stay the same, without a look into the store. Old
 //! per-framework fields are left alone: KServe rewrites them to `model` and the review comes again.
 
-#![warn(missing_docs)]
-
 mod choice;
 mod model;
 mod pin;
