@@ -99,7 +99,7 @@ fn component(body: &str, fill: (&str, &str)) -> Bytes {
       (global.set $next (i32.and (i32.add (i32.add (global.get $next) (local.get 3)) (i32.const 7)) (i32.const -8)))))
   (core instance $memory (instantiate $memory))
   (core func $nodes (canon lower (func $cluster "node-architectures")
-    (memory $memory "memory") (realloc (func $memory "realloc"))))
+    (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
   (core module $policy
     (import "m" "memory" (memory 4))
     (import "m" "nodes" (func $nodes (param i32)))
@@ -112,11 +112,11 @@ fn component(body: &str, fill: (&str, &str)) -> Bytes {
   (core instance $policy (instantiate $policy (with "m" (instance
     (export "memory" (memory $memory "memory")) (export "nodes" (func $nodes))))))
   (func (export "describe") (result $description)
-    (canon lift (core func $policy "describe") (memory $memory "memory")))
+    (canon lift (core func $policy "describe") (memory (core memory $memory "memory"))))
   (func (export "check-settings") (param "settings" string) (result (result (error string)))
-    (canon lift (core func $policy "check-settings") (memory $memory "memory") (realloc (func $memory "realloc"))))
+    (canon lift (core func $policy "check-settings") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
   (func (export "review") (param "request" $request) (param "settings" string) (result $verdict)
-    (canon lift (core func $policy "review") (memory $memory "memory") (realloc (func $memory "realloc")))))"#,
+    (canon lift (core func $policy "review") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc")))))"#,
         path = escape(path),
         value = escape(value),
     );
