@@ -131,6 +131,10 @@ fn implementation(path: &Path, is: impl Fn(&str) -> bool) -> Option<usize> {
     is(&segments[at]).then_some(at)
 }
 
+fn is_model(name: &str) -> bool {
+    name == "model" || FRAMEWORKS.contains(&name)
+}
+
 fn renamed(path: &Path, at: usize, name: &str) -> Path {
     let segments = path
         .segments()
@@ -145,7 +149,7 @@ fn renamed(path: &Path, at: usize, name: &str) -> Path {
 pub fn prunable(parent: &Path) -> bool {
     let segments = parent.segments();
     let minimum = if segments[0] == "spec" { 3 } else { 2 };
-    segments.len() >= minimum && implementation(parent, |_| true).is_none_or(|at| at + 1 < segments.len())
+    segments.len() >= minimum && implementation(parent, is_model).is_none_or(|at| at + 1 < segments.len())
 }
 
 /// Something that is ours.
@@ -268,7 +272,7 @@ fn standing(path: &Path, entry: Option<&Value>, object: &Document) -> Standing {
 /// Whether the component, or the model in a predictor, that the path leads into is gone as a whole. That says nothing about one field.
 fn component_gone(place: &Path, object: &Document) -> bool {
     let segments = place.segments();
-    let inside = match implementation(place, |_| true) {
+    let inside = match implementation(place, is_model) {
         Some(at) if at + 1 < segments.len() => at + 1,
         _ if segments[0] == "spec" && segments.len() > 2 => 2,
         _ => return false,
