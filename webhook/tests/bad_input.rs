@@ -182,7 +182,8 @@ async fn clients_that_stop_half_way_are_in_nobodys_way() {
             .unwrap();
         std::mem::forget(connection);
     }
-    let review = tokio::time::timeout(Duration::from_secs(5), server.review("/mutate", &create(&service())));
+    let request = create(&service());
+    let review = tokio::time::timeout(Duration::from_secs(5), server.review("/mutate", &request));
     assert_eq!(review.await.unwrap()["allowed"], true);
 }
 

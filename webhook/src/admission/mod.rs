@@ -279,17 +279,24 @@ impl Judged {
 
 /// A validating webhook can't change the object, and needs not: what is still to be filled in here came by a way around `/mutate`.
 fn note_bypass(outcome: &mut Outcome) {
-    // What the fills would have done is said by the lines below; the policies' own warnings follow those of the changes.
-    if outcome.denial.is_none() && !outcome.patch.is_empty() {
-        let fields: Vec<&str> = outcome.changes.iter().map(|change| change.path.as_str()).collect();
-        let line = format!(
-            "tidewaiter: admitted without {}: apply it again to have that filled in",
-            fields.join(", ")
-        );
+    if outcome.denial.is_none() && !outcome.changes.is_empty() {
+        let fields: Vec<String> = outcome.changes.iter().map(|change| member(&change.path)).collect();
+        let line = format!("tidewaiter: apply this again, it came without {}", fields.join(", "));
+        // In place of the lines that speak of these fields as filled in.
         outcome.warnings = vec![cut(line)];
     }
     outcome.patch.clear();
     outcome.changes.clear();
+}
+
+/// The name of the member that a JSON Pointer ends with.
+fn member(pointer: &str) -> String {
+    pointer
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .replace("~1", "/")
+        .replace("~0", "~")
 }
 
 /// At most the 120 characters that a warning line may have.

@@ -1,6 +1,7 @@
 //! One server on the loopback, over real TLS, with a folder of YAML as its configuration.
 #![allow(
     dead_code,
+    unreachable_pub,
     clippy::unwrap_used,
     reason = "each test file uses a part; a test may panic"
 )]
@@ -55,7 +56,9 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         Self {
-            issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(),
+            issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap())
+                .unwrap()
+                .into(),
         }
     }
 
