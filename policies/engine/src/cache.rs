@@ -60,7 +60,7 @@ impl Cache {
             Ok(Some(payload)) => match deserialize(engine, &payload) {
                 Ok(component) => return Ok(component),
                 Err(error) => {
-                    warn!(file = %path.display(), error = %format!("{error:#}"), "a compiled policy can't be used; compiling it again")
+                    warn!(file = %path.display(), error = %format!("{error:#}"), "a compiled policy can't be used; compiling it again");
                 }
             },
             Ok(None) => {}
@@ -74,14 +74,16 @@ impl Cache {
         {
             Ok(()) => info!(file = %path.display(), "compiled policy kept for the next start"),
             Err(error) => {
-                warn!(file = %path.display(), %error, "the compiled policy can't be kept; it will be compiled at the next start")
+                warn!(file = %path.display(), %error, "the compiled policy can't be kept; it will be compiled at the next start");
             }
         }
         Ok(component)
     }
 
     fn path(&self, digest: &[u8; 32]) -> PathBuf {
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = digest
+            .iter()
+            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         // Two versions of the server may share a folder during a roll-out.
         self.dir.join(format!("{hex}-{:016x}.policy", self.engine))
     }

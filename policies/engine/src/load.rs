@@ -22,7 +22,7 @@ const LOAD_BUDGET: Duration = Duration::from_secs(30);
 /// A policy to load.
 #[derive(Clone, Debug)]
 pub struct PolicySpec {
-    /// The WasmPolicy's name: it is the one that users and admins read.
+    /// The `WasmPolicy`'s name: it is the one that users and admins read.
     pub name: String,
     /// The component's bytes.
     pub component: Bytes,
@@ -99,7 +99,7 @@ pub(crate) struct Loaded {
 pub use tidewaiter::policy::types::Description;
 
 impl LoadedPolicy {
-    /// The WasmPolicy's name.
+    /// The `WasmPolicy`'s name.
     pub fn name(&self) -> &Arc<str> {
         &self.0.terms.name
     }

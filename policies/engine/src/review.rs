@@ -1,5 +1,6 @@
 //! One review: the policies in order, their fills merged, the difference as a JSON Patch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,7 +127,7 @@ impl<'a> Pass<'a> {
             request,
             merge: Merge {
                 object,
-                fills: Default::default(),
+                fills: BTreeMap::new(),
                 standing: filled,
                 withheld,
             },
