@@ -22,19 +22,19 @@ pub(crate) const CONNECTIONS: usize = 16;
 /// What one round of load saw.
 pub(crate) struct Round {
     /// Requests a second.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// Half of the requests were answered within this time.
-    pub p50: Duration,
+    pub(crate) p50: Duration,
     /// 99 of 100 were.
-    pub p99: Duration,
+    pub(crate) p99: Duration,
 }
 
 /// Where to send what.
 #[derive(Clone)]
 pub(crate) struct Target {
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) path: &'static str,
-    pub tls: Arc<ClientConfig>,
+    pub(crate) tls: Arc<ClientConfig>,
 }
 
 impl Target {
@@ -51,11 +51,23 @@ impl Target {
 
     /// Sends one request and reads the whole answer.
     pub(crate) async fn post(&self, sender: &mut SendRequest<Full<Bytes>>, body: &Bytes) -> Result<Bytes> {
+        let request = Request::post(self.path).header("content-type", "application/json");
+        self.send(sender, request, body.clone()).await
+    }
+
+    /// The same without a body.
+    pub(crate) async fn get(&self, sender: &mut SendRequest<Full<Bytes>>) -> Result<Bytes> {
+        self.send(sender, Request::get(self.path), Bytes::new()).await
+    }
+
+    async fn send(
+        &self,
+        sender: &mut SendRequest<Full<Bytes>>,
+        request: hyper::http::request::Builder,
+        body: Bytes,
+    ) -> Result<Bytes> {
         sender.ready().await?;
-        let request = Request::post(self.path)
-            .header("host", "localhost")
-            .header("content-type", "application/json")
-            .body(Full::new(body.clone()))?;
+        let request = request.header("host", "localhost").body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
         let answer = response.into_body().collect().await?.to_bytes();

@@ -1,6 +1,87 @@
 //! Speed beside a baseline, in the same run: `cargo xtask bench`.
+//!
+//! Servers run as processes of their own (this program again, by a hidden command), so that their memory and their start are theirs alone; load comes from
+//! this one. Baseline and webhook take turns in short rounds, and what counts is the median of the rounds' ratios: a machine that slows down slows both.
 
 mod echo;
+mod fixture;
 mod load;
+mod policies;
+mod report;
+mod servers;
 
-fn main() {}
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::report::Report;
+
+/// Speed beside a baseline, in the same run.
+#[derive(Parser)]
+struct Arguments {
+    /// Print one JSON object in place of the table
+    #[arg(long)]
+    json: bool,
+    /// Only say what the built-in policies import and weigh
+    #[arg(long)]
+    policies: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(clap::Subcommand)]
+enum Role {
+    /// The baseline server
+    #[command(hide = true)]
+    Echo {
+        port: u16,
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+    /// The webhook, with its own arguments
+    #[command(hide = true)]
+    Webhook(Box<tidewaiter_webhook::cli::Arguments>),
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.role {
+        Some(Role::Webhook(arguments)) => return tidewaiter_webhook::run::run(*arguments),
+        Some(Role::Echo { port, certificate, key }) => {
+            provider();
+            let listener = TcpListener::bind(("127.0.0.1", port))?;
+            return runtime()?.block_on(echo::serve(listener, &certificate, &key));
+        }
+        None => {}
+    }
+    if arguments.policies {
+        return policies::list();
+    }
+    provider();
+    let report = runtime()?.block_on(measure())?;
+    report.print(arguments.json)
+}
+
+/// The TLS of the echo and of the load; the webhook names its own.
+fn provider() {
+    // A second call in one process changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+async fn measure() -> Result<Report> {
+    let fixture = fixture::Fixture::new().await?;
+    let starts = servers::starts(&fixture).await?;
+    let reviews = servers::reviews(&fixture).await?;
+    let policies = policies::measure(&fixture).await?;
+    Ok(Report {
+        starts,
+        reviews,
+        policies,
+    })
+}

@@ -51,7 +51,10 @@ impl ApiServer {
             .tls_certs_only([reqwest::Certificate::from_pem(certificate)?])
             .resolve("localhost", address)
             .build()?;
-        Ok(Self { client, url: format!("https://localhost:{}/mutate", address.port()) })
+        Ok(Self {
+            client,
+            url: format!("https://localhost:{}/mutate", address.port()),
+        })
     }
 
     pub(crate) async fn create(&self, manifest: &str) -> Result<Reviewed> {
@@ -75,11 +78,19 @@ impl ApiServer {
                 "object": object,
             }
         });
-        let response = self.client.post(&self.url).header("content-type", "application/json").body(review.to_string()).send().await?;
+        let response = self
+            .client
+            .post(&self.url)
+            .header("content-type", "application/json")
+            .body(review.to_string())
+            .send()
+            .await?;
         let status = response.status();
         let body = response.text().await?;
         ensure!(status.is_success(), "the webhook answered {status}: {body}");
-        let response = serde_json::from_str::<Answer>(&body).context("the webhook's answer is no AdmissionReview")?.response;
+        let response = serde_json::from_str::<Answer>(&body)
+            .context("the webhook's answer is no AdmissionReview")?
+            .response;
         let mut stored = object.clone();
         if let Some(patch) = response.patch {
             let patch: json_patch::Patch = serde_json::from_slice(&BASE64_STANDARD.decode(patch)?)?;
@@ -88,7 +99,10 @@ impl ApiServer {
         Ok(Reviewed {
             object: response.allowed.then_some(stored),
             sent: object.clone(),
-            refusal: response.status.filter(|_| !response.allowed).map(|status| status.message),
+            refusal: response
+                .status
+                .filter(|_| !response.allowed)
+                .map(|status| status.message),
             warnings: response.warnings,
         })
     }

@@ -36,11 +36,13 @@ async fn main() -> Result<()> {
     };
     let server = Server::start(Options::new(Source::Folder(config.path().to_owned()), tls)).await?;
     server.ready().await;
-    let recorded = server.recorded.clone().context("a server on a folder records what it would write")?;
+    let recorded = server
+        .recorded
+        .clone()
+        .context("a server on a folder records what it would write")?;
     let api = ApiServer::new(server.address, certificate.as_bytes())?;
 
-    let mut stage = Stage::new(recorded);
-    stage.open(&store.endpoint, server.address, &yaml);
+    let mut stage = Stage::open(recorded, &store.endpoint, server.address, &yaml);
     for scene in SCENES {
         let before = server.metrics.encode();
         let first = api.create(scene.manifest).await?;
@@ -51,7 +53,7 @@ async fn main() -> Result<()> {
         };
         stage.scene(scene, &first, second.as_ref(), &before, &after)?;
     }
-    stage.close();
+    Stage::close();
     server.shutdown().await;
     Ok(())
 }

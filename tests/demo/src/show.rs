@@ -28,21 +28,36 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn new(recorded: Arc<Recorded>) -> Self {
-        Self { recorded, shown_secrets: 0, scenes: 0 }
-    }
-
-    pub(crate) fn open(&self, store: &str, server: SocketAddr, config: &str) {
+    pub(crate) fn open(recorded: Arc<Recorded>, store: &str, server: SocketAddr, config: &str) -> Self {
         println!("{BOLD}Tidewaiter sees to the papers of every InferenceService that enters a cluster.{BOLD:#}\n");
-        println!("An S3 store with three models listens at {store}, the webhook at https://{server}. Its whole configuration:\n");
+        println!(
+            "An S3 store with three models listens at {store}, the webhook at https://{server}. Its whole configuration:\n"
+        );
         for line in config.lines().filter(|line| !line.starts_with('#')) {
             let secret = line.trim_start().starts_with("AWS_");
-            let line = if secret { line.split_once(':').map_or(line.to_owned(), |(key, _)| format!("{key}: ••••••••")) } else { line.to_owned() };
+            let line = if secret {
+                line.split_once(':')
+                    .map_or(line.to_owned(), |(key, _)| format!("{key}: ••••••••"))
+            } else {
+                line.to_owned()
+            };
             println!("  {DIM}{line}{DIM:#}");
+        }
+        Self {
+            recorded,
+            shown_secrets: 0,
+            scenes: 0,
         }
     }
 
-    pub(crate) fn scene(&mut self, scene: &Scene, first: &Reviewed, second: Option<&Reviewed>, before: &str, after: &str) -> Result<()> {
+    pub(crate) fn scene(
+        &mut self,
+        scene: &Scene,
+        first: &Reviewed,
+        second: Option<&Reviewed>,
+        before: &str,
+        after: &str,
+    ) -> Result<()> {
         self.scenes += 1;
         println!("\n{BOLD}{}. {}{BOLD:#}\n", self.scenes, scene.title);
         println!("   kubectl apply -f - <<EOF");
@@ -56,12 +71,18 @@ impl Stage {
         }
         match &first.refusal {
             Some(message) => println!("   {REFUSED}Refused:{REFUSED:#} {message}"),
-            None => println!("   inferenceservice.serving.kserve.io/{} created", first.sent["metadata"]["name"].as_str().unwrap_or_default()),
+            None => println!(
+                "   inferenceservice.serving.kserve.io/{} created",
+                first.sent["metadata"]["name"].as_str().unwrap_or_default()
+            ),
         }
         self.secrets();
         if let Some(second) = second {
             let still = second.object.as_ref() == first.object.as_ref();
-            println!("   {DIM}reviewed again: {}{DIM:#}", if still { "nothing changes" } else { "IT CHANGED AGAIN" });
+            println!(
+                "   {DIM}reviewed again: {}{DIM:#}",
+                if still { "nothing changes" } else { "IT CHANGED AGAIN" }
+            );
         }
         for (policy, took) in times(before, after) {
             println!("   {DIM}{policy} took {took:.0} µs{DIM:#}");
@@ -78,8 +99,10 @@ impl Stage {
         self.shown_secrets = objects.len();
     }
 
-    pub(crate) fn close(&self) {
-        println!("\n{DIM}The same on a real control plane, ending in a model that answers: cargo xtask demo --cluster{DIM:#}");
+    pub(crate) fn close() {
+        println!(
+            "\n{DIM}The same on a real control plane, ending in a model that answers: cargo xtask demo --cluster{DIM:#}"
+        );
     }
 }
 
@@ -102,7 +125,11 @@ fn diff(old: &str, new: &str) {
 fn masked(secret: &Secret) {
     let metadata = &secret.metadata;
     println!("     apiVersion: v1\n     kind: Secret\n     metadata:");
-    println!("       name: {}\n       namespace: {}", metadata.name.as_deref().unwrap_or_default(), metadata.namespace.as_deref().unwrap_or_default());
+    println!(
+        "       name: {}\n       namespace: {}",
+        metadata.name.as_deref().unwrap_or_default(),
+        metadata.namespace.as_deref().unwrap_or_default()
+    );
     for (field, entries) in [("labels", &metadata.labels), ("annotations", &metadata.annotations)] {
         println!("       {field}:");
         for (key, value) in entries.iter().flatten() {
@@ -120,7 +147,7 @@ fn masked(secret: &Secret) {
 fn times(before: &str, after: &str) -> Vec<(String, f64)> {
     let sums = |text: &str| -> Vec<(String, f64)> {
         text.lines()
-            .filter_map(|line| line.strip_prefix("tidewaiter_policy_duration_seconds_sum{"))
+            .filter_map(|line| line.strip_prefix("tidewaiter_policy_seconds_sum{"))
             .filter_map(|line| {
                 let (labels, value) = line.split_once("} ")?;
                 let policy = labels.split('"').nth(1)?;
@@ -132,7 +159,11 @@ fn times(before: &str, after: &str) -> Vec<(String, f64)> {
     sums(after)
         .into_iter()
         .map(|(policy, total)| {
-            let earlier: f64 = before.iter().filter(|(name, _)| *name == policy).map(|(_, sum)| sum).sum();
+            let earlier: f64 = before
+                .iter()
+                .filter(|(name, _)| *name == policy)
+                .map(|(_, sum)| sum)
+                .sum();
             (policy, (total - earlier) * 1e6)
         })
         .filter(|(_, took)| *took > 0.0)
