@@ -110,10 +110,15 @@ fn kubeconfig_text() -> Result<String> {
     serde_json::to_string_pretty(&config).context("a kubeconfig")
 }
 
-/// Starts MinIO. A folder in its data folder is a bucket; `mlflow` is there from the start.
+/// Buckets that are there from the start: MLflow's, and two whose credentials the tests deliver in other ways.
+const BUCKETS: [&str; 3] = ["mlflow", "accounts", "keys"];
+
+/// Starts MinIO. A folder in its data folder is a bucket.
 pub(crate) fn minio(cache: &Cache, folder: &Path, processes: &Processes) -> Result<()> {
     let data = folder.join("minio");
-    fs::create_dir_all(data.join("mlflow"))?;
+    for bucket in BUCKETS {
+        fs::create_dir_all(data.join(bucket))?;
+    }
     processes.start(
         "minio",
         Command::new(Module::Minio.build(cache)?.join("minio"))

@@ -98,7 +98,7 @@ fn trials(tests: &[Test], node: bool, world: Option<&Arc<World>>) -> Vec<Trial> 
         .map(|&(name, needs_node, test)| {
             let world = world.cloned();
             let run = move || match &world {
-                Some(world) => test(world).map_err(|error| format!("{error:?}").into()),
+                Some(world) => test(world).map_err(|error| format!("{error:#}").into()),
                 None => Err("tests run inside the ground alone".into()),
             };
             Trial::test(name, run).with_ignored_flag(needs_node && !node)

@@ -1,19 +1,92 @@
 //! From apply to answer: with Tidewaiter, a manifest needs no more than a name, a format and a URI.
 
 use anyhow::{Context, Result, ensure};
-use tidewaiter_e2e::manifests;
-use tidewaiter_ground::models::SavedWith;
+use serde_json::json;
+use tidewaiter_e2e::{Tidewaiter, manifests};
+use tidewaiter_ground::Namespace;
+use tidewaiter_ground::models::Model;
+use tidewaiter_ground::models::SavedWith::{self, Mlserver1_5_0, Mlserver1_7_1, Xgboost3_2};
 
 use crate::{Test, World};
 
-pub(crate) const TESTS: &[Test] = &[("a_bare_manifest_answers", true, a_bare_manifest_answers)];
+pub(crate) const TESTS: &[Test] = &[
+    ("a_bare_manifest_answers", true, a_bare_manifest_answers),
+    ("a_model_of_older_libraries_answers_from_an_older_image", true, a_model_of_older_libraries_answers_from_an_older_image),
+    ("an_old_shape_answers", true, an_old_shape_answers),
+    ("service_account_delivery_answers", true, service_account_delivery_answers),
+    ("storage_key_delivery_answers", true, storage_key_delivery_answers),
+    ("a_model_that_would_answer_wrongly_is_refused", true, a_model_that_would_answer_wrongly_is_refused),
+];
+
+fn answers(world: &World, namespace: &Namespace, service: &str, model: &Model) -> Result<()> {
+    namespace.ready(service).with_context(|| world.tidewaiter().map(Tidewaiter::last_lines).unwrap_or_default())?;
+    model.check(&namespace.infer(service, &model.request)?)
+}
+
+fn bare_answers(world: &World, kind: &str, with: SavedWith, bucket: &str) -> Result<Namespace> {
+    let (model, uri) = world.model(kind, with, bucket)?;
+    let namespace = world.namespace(bucket)?;
+    namespace.apply(&manifests::bare("fraud", "mlflow", &uri))?;
+    answers(world, &namespace, "fraud", &model)?;
+    model.check(&namespace.infer_grpc("fraud", &model.request)?)?;
+    Ok(namespace)
+}
 
 fn a_bare_manifest_answers(world: &World) -> Result<()> {
-    let (model, uri) = world.model("fraud", SavedWith::Mlserver1_7_1, "mlflow")?;
-    let namespace = world.namespace("bare")?;
-    let said = namespace.apply(&manifests::bare("fraud", "mlflow", &uri))?;
-    ensure!(said.warnings().iter().any(|line| line.starts_with("tidewaiter: ")), "no word of what was filled in: {}", said.stderr);
-    namespace.ready("fraud").with_context(|| world.tidewaiter().map(tidewaiter_e2e::Tidewaiter::last_lines).unwrap_or_default())?;
-    model.check(&namespace.infer("fraud", &model.request)?)?;
-    model.check(&namespace.infer_grpc("fraud", &model.request)?)
+    bare_answers(world, "fraud", Mlserver1_7_1, "mlflow").map(drop)
+}
+
+/// scikit-learn 1.4 in an image with 1.7 is what nobody supports; the release that fits is pinned, together with its runtime.
+fn a_model_of_older_libraries_answers_from_an_older_image(world: &World) -> Result<()> {
+    let namespace = bare_answers(world, "churn", Mlserver1_5_0, "mlflow")?;
+    let model = namespace.get("isvc/fraud")?["spec"]["predictor"]["model"].clone();
+    ensure!(model["runtime"] == "kserve-mlserver" && model["runtimeVersion"] == "1.5.0", "model {model}");
+    let pods = namespace.pods("fraud")?;
+    ensure!(pods.iter().any(|pod| pod["spec"]["containers"][0]["image"] == "docker.io/seldonio/mlserver:1.5.0"), "the Pod's image is another");
+    Ok(())
+}
+
+/// The per-framework field, as manifests of years ago have it.
+fn an_old_shape_answers(world: &World) -> Result<()> {
+    let (model, uri) = world.model("plain_sklearn", Mlserver1_7_1, "mlflow")?;
+    let namespace = world.namespace("old")?;
+    let manifest = json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "iris"},
+        "spec": {"predictor": {"sklearn": {"protocolVersion": "v2", "runtime": "kserve-mlserver", "storageUri": uri}}},
+    });
+    namespace.apply(&manifest.to_string())?;
+    answers(world, &namespace, "iris", &model)
+}
+
+fn service_account_delivery_answers(world: &World) -> Result<()> {
+    bare_answers(world, "fraud", Mlserver1_7_1, "accounts").map(drop)
+}
+
+fn storage_key_delivery_answers(world: &World) -> Result<()> {
+    bare_answers(world, "fraud", Mlserver1_7_1, "keys").map(drop)
+}
+
+/// XGBoost 3.2's file loads in 3.0.2 without an error, and its intercept is lost.
+fn a_model_that_would_answer_wrongly_is_refused(world: &World) -> Result<()> {
+    let (model, uri) = world.model("prices", Xgboost3_2, "mlflow")?;
+    let manifest = manifests::bare("prices", "mlflow", &uri);
+
+    let namespace = world.namespace("wrong")?;
+    let said = namespace.try_apply(&["--server-side"], &manifest)?;
+    ensure!(!said.ok, "admitted: {}", said.stdout);
+    for part in ["3.2.0", "3.0.2", "tidewaiter.dev/allow-wrong-answers"] {
+        ensure!(said.stderr.contains(part), "the refusal doesn't name {part}: {}", said.stderr);
+    }
+
+    // The way past the refusal leads to what it warned of.
+    let allowed = manifest.replace("metadata:\n", "metadata:\n  annotations: {tidewaiter.dev/allow-wrong-answers: \"true\"}\n");
+    let said = namespace.apply(&allowed)?;
+    ensure!(said.warnings().iter().any(|line| line.contains("3.2.0")), "no word of the danger: {}", said.stderr);
+    namespace.ready("prices")?;
+    let wrong = namespace.infer("prices", &model.request)?;
+    ensure!(model.check(&wrong).is_err(), "the server answers rightly, {wrong:?}: the refusal is out of date");
+    ensure!(wrong.iter().zip(&model.answers).all(|(got, right)| right - got > 50.0), "{wrong:?} is wrong in another way than known ({:?})", model.answers);
+    Ok(())
 }
