@@ -1,4 +1,5 @@
 //! The command line of `tidewaiter-webhook`.
+#![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -145,7 +146,7 @@ mod tests {
     #[test]
     fn times_and_sizes_have_units() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         assert!(duration("2").is_err() && duration("").is_err() && duration("1.5s").is_err());
         assert_eq!(size("7MiB"), Ok(7 << 20));
         assert_eq!(size("100"), Ok(100));

@@ -1,4 +1,4 @@
-//! What is counted, in OpenMetrics text at `/metrics`. Every name begins with `tidewaiter_`.
+//! What is counted, in `OpenMetrics` text at `/metrics`. Every name begins with `tidewaiter_`.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

@@ -31,7 +31,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     served
 }
 
-/// Both CustomResourceDefinitions as YAML.
+/// Both `CustomResourceDefinition`s as YAML.
 pub fn crds() -> Result<String> {
     let backend = serde_saphyr::to_string(&StorageBackend::crd())?;
     let policy = serde_saphyr::to_string(&WasmPolicy::crd())?;
@@ -58,9 +58,10 @@ async fn serve(arguments: Arguments) -> Result<()> {
     let source = match arguments.config {
         Some(folder) => Source::Folder(folder),
         None => Source::Cluster {
-            client: kube::Client::try_default()
-                .await
-                .context("no cluster to serve (for a folder of YAML files give --config DIR)")?,
+            client: kube::Client::try_default().await.map_err(|error| {
+                // Its message holds its whole chain already.
+                anyhow::anyhow!("no cluster to serve: {error}\n\nhint: for a folder of YAML files give --config DIR")
+            })?,
             kserve_namespace: arguments.kserve_namespace,
         },
     };

@@ -123,39 +123,11 @@ impl Server {
             ..EngineOptions::default()
         })?;
 
-        let (reviewer, recorded, keep) = match options.source {
-            Source::Folder(folder) => {
-                let recorded = Arc::new(Recorded::default());
-                let reviewer = Arc::new(Reviewer::new(
-                    Arc::clone(&recorded) as _,
-                    None,
-                    Arc::clone(&metrics),
-                    options.budget,
-                ));
-                let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(&metrics));
-                (
-                    reviewer,
-                    Some(recorded),
-                    tokio::spawn(configuration::keep_folder(folder, loader, stop.clone())),
-                )
-            }
-            Source::Cluster {
-                client,
-                kserve_namespace,
-            } => {
-                let cluster = Cluster::watch(client, kserve_namespace, stop.clone());
-                let namespaces = Arc::new(cluster.namespaces());
-                let reader = Arc::new(cluster.reader());
-                let reviewer = Arc::new(Reviewer::new(
-                    namespaces,
-                    Some(reader),
-                    Arc::clone(&metrics),
-                    options.budget,
-                ));
-                let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(&metrics));
-                (reviewer, None, tokio::spawn(cluster.keep_current(loader)))
-            }
-        };
+        let Configured {
+            reviewer,
+            recorded,
+            keep,
+        } = Configured::from(options.source, engine, &metrics, options.budget, stop.clone());
         tokio::spawn(certificate::keep_current(
             options.tls,
             Arc::clone(&certificates),
@@ -204,6 +176,51 @@ impl Server {
             stop,
             drain: options.drain,
         })
+    }
+}
+
+/// A source at work.
+struct Configured {
+    reviewer: Arc<Reviewer>,
+    recorded: Option<Arc<Recorded>>,
+    keep: JoinHandle<()>,
+}
+
+impl Configured {
+    fn from(source: Source, engine: Engine, metrics: &Arc<Metrics>, budget: Duration, stop: CancellationToken) -> Self {
+        match source {
+            Source::Folder(folder) => {
+                let recorded = Arc::new(Recorded::default());
+                let reviewer = Arc::new(Reviewer::new(
+                    Arc::clone(&recorded) as _,
+                    None,
+                    Arc::clone(metrics),
+                    budget,
+                ));
+                let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(metrics));
+                let keep = tokio::spawn(configuration::keep_folder(folder, loader, stop));
+                Self {
+                    reviewer,
+                    recorded: Some(recorded),
+                    keep,
+                }
+            }
+            Source::Cluster {
+                client,
+                kserve_namespace,
+            } => {
+                let cluster = Cluster::watch(client, kserve_namespace, stop);
+                let (namespaces, reader) = (Arc::new(cluster.namespaces()), Arc::new(cluster.reader()));
+                let reviewer = Arc::new(Reviewer::new(namespaces, Some(reader), Arc::clone(metrics), budget));
+                let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(metrics));
+                let keep = tokio::spawn(cluster.keep_current(loader));
+                Self {
+                    reviewer,
+                    recorded: None,
+                    keep,
+                }
+            }
+        }
     }
 }
 

@@ -73,7 +73,7 @@ impl Hammer {
 }
 
 async fn wait(until: impl AsyncFn() -> bool) {
-    let limit = tokio::time::Instant::now() + Duration::from_secs(60);
+    let limit = tokio::time::Instant::now() + Duration::from_mins(1);
     while !until().await {
         assert!(tokio::time::Instant::now() < limit, "waited in vain");
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -29,7 +29,7 @@ use gather::Sources;
 const QUIET: Duration = Duration::from_millis(100);
 /// but no longer than this.
 const AT_MOST: Duration = Duration::from_secs(1);
-/// Secrets and ConfigMaps of others are read by name, not watched: rotated credentials are seen after this time.
+/// Secrets and `ConfigMap`s of others are read by name, not watched: rotated credentials are seen after this time.
 const REFRESH: Duration = Duration::from_secs(30);
 
 /// The cluster's side of the server.
@@ -87,7 +87,7 @@ impl Cluster {
                         }
                     }
                     Err(error) => {
-                        warn!(%error, "can't read what the configuration refers to, the one before stays in use; trying again")
+                        warn!(%error, "can't read what the configuration refers to, the one before stays in use; trying again");
                     }
                 }
                 if timeout(REFRESH, changed.notified()).await.is_ok() {

@@ -91,7 +91,7 @@ fn now() -> String {
 mod tests {
     use super::*;
 
-    fn backend(status: Value) -> DynamicObject {
+    fn backend(status: &Value) -> DynamicObject {
         serde_json::from_value(json!({
             "apiVersion": "tidewaiter.dev/v1alpha1", "kind": "StorageBackend",
             "metadata": {"name": "minio", "generation": 2}, "status": status,
@@ -101,10 +101,10 @@ mod tests {
 
     #[test]
     fn a_status_is_written_once() {
-        let first = status(&backend(Value::Null), "StorageBackend", &[]).unwrap();
+        let first = status(&backend(&Value::Null), "StorageBackend", &[]).unwrap();
         assert_eq!(first["conditions"][0]["type"], "Accepted");
         assert_eq!(first["conditions"][0]["status"], "True");
-        assert_eq!(status(&backend(first), "StorageBackend", &[]), None);
+        assert_eq!(status(&backend(&first), "StorageBackend", &[]), None);
     }
 
     #[test]
@@ -114,14 +114,9 @@ mod tests {
             "type": "Accepted", "status": "False", "reason": "Invalid", "message": "spec.serves: is empty",
             "observedGeneration": 1, "lastTransitionTime": since,
         }]});
-        let still = status(
-            &backend(before.clone()),
-            "StorageBackend",
-            &["Secret minio/root isn't there"],
-        )
-        .unwrap();
+        let still = status(&backend(&before), "StorageBackend", &["Secret minio/root isn't there"]).unwrap();
         assert_eq!(still["conditions"][0]["lastTransitionTime"], since);
-        let mended = status(&backend(before), "StorageBackend", &[]).unwrap();
+        let mended = status(&backend(&before), "StorageBackend", &[]).unwrap();
         assert_ne!(mended["conditions"][0]["lastTransitionTime"], since);
     }
 }

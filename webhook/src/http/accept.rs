@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// hyper's timer for headers also guards idle keep-alive connections. Go's client, which is the API server's, closes its own after 90 s: closing first
 /// would now and then cut off a request that it is just sending.
-const HEADERS: Duration = Duration::from_secs(120);
+const HEADERS: Duration = Duration::from_mins(2);
 /// A handshake that is under way when the server stops. Otherwise it would wait for one that never ends.
 const LAST_HANDSHAKE: Duration = Duration::from_secs(1);
 /// Headers of an API server stay far below.

@@ -21,6 +21,9 @@ use crate::metrics::Metrics;
 /// How often the files are looked at. A Secret volume swaps a symlink, which file watches miss on some filesystems.
 const POLL: Duration = Duration::from_secs(1);
 
+/// Certificate and key as they stand in their files.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// Where certificate and key come from.
 #[derive(Clone)]
 pub enum TlsSource {
@@ -142,7 +145,7 @@ pub async fn keep_current(
         }
         TlsSource::Files { certificate, key } => (certificate, key),
     };
-    let mut seen: Option<Result<(Vec<u8>, Vec<u8>), String>> = None;
+    let mut seen: Option<Result<Pair, String>> = None;
     loop {
         // Both files are read through the volume's one symlink; a swap between the two reads gives a pair that doesn't match, which is kept out, and
         // the next look finds the right one.
