@@ -54,7 +54,7 @@ fn an_old_shape_answers(world: &World) -> Result<()> {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
         "metadata": {"name": "iris"},
-        "spec": {"predictor": {"sklearn": {"protocolVersion": "v2", "runtime": "kserve-mlserver", "storageUri": uri}}},
+        "spec": {"predictor": {"sklearn": {"protocolVersion": "v2", "storageUri": uri}}},
     });
     namespace.apply(&manifest.to_string())?;
     answers(world, &namespace, "iris", &model)
