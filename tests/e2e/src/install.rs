@@ -53,7 +53,15 @@ pub fn webhook_binary() -> Result<PathBuf> {
         return Ok(binary.into());
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let said = host::output(Command::new(cargo).args(["build", "--package", "tidewaiter-webhook", "--bin", "tidewaiter-webhook", "--message-format", "json"]))?;
+    let said = host::output(Command::new(cargo).args([
+        "build",
+        "--package",
+        "tidewaiter-webhook",
+        "--bin",
+        "tidewaiter-webhook",
+        "--message-format",
+        "json",
+    ]))?;
     said.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
@@ -78,7 +86,12 @@ impl Tidewaiter {
         };
         apply(&crds)?;
         cluster.until("Tidewaiter's CRDs are served", Duration::from_secs(30), || {
-            let wait = ["wait", "--for=condition=Established", "crd/storagebackends.tidewaiter.dev", "crd/wasmpolicies.tidewaiter.dev"];
+            let wait = [
+                "wait",
+                "--for=condition=Established",
+                "crd/storagebackends.tidewaiter.dev",
+                "crd/wasmpolicies.tidewaiter.dev",
+            ];
             cluster.kubectl(&wait).map(Some)
         })?;
         apply(&backend())?;
@@ -94,7 +107,9 @@ impl Tidewaiter {
                 .arg("--cache-dir")
                 .arg(folder.join("compiled")),
         )?;
-        let tidewaiter = Self { cluster: cluster.clone() };
+        let tidewaiter = Self {
+            cluster: cluster.clone(),
+        };
         tidewaiter.wait_until_ready()?;
         for order in [Order::AfterKserve, Order::BeforeKserve] {
             apply(&configurations(order, &pair.bundle()).to_string())?;
@@ -127,7 +142,10 @@ fn observe(path: &str) -> Result<String> {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(OBSERVE)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {OBSERVE}\r\nconnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: {OBSERVE}\r\nconnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
@@ -163,7 +181,10 @@ spec:
         "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: tidewaiter-system\n---\napiVersion: v1\nkind: Secret\nmetadata:\n  \
          namespace: tidewaiter-system\n  name: minio-root\nstringData:\n  rootUser: {MINIO_USER}\n  rootPassword: {MINIO_USER}\n"
     );
-    one("minio", "mlflow", "annotation") + &one("minio-accounts", "accounts", "serviceAccount") + &one("minio-keys", "keys", "storageKey") + &secret
+    one("minio", "mlflow", "annotation")
+        + &one("minio-accounts", "accounts", "serviceAccount")
+        + &one("minio-keys", "keys", "storageKey")
+        + &secret
 }
 
 /// The configurations as the chart will have them, but for `failurePolicy`: in a test a failure must show.

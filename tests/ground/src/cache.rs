@@ -18,7 +18,11 @@ pub struct Cache {
 impl Cache {
     /// Opens the cache, making its folder where there is none.
     pub fn open() -> Result<Self> {
-        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let from = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let root = from("TIDEWAITER_CACHE")
             .or_else(|| from("XDG_CACHE_HOME").map(|base| base.join("tidewaiter")))
             .or_else(|| from("HOME").map(|home| home.join(".cache/tidewaiter")))
@@ -54,12 +58,14 @@ impl Cache {
         }
         let start = Instant::now();
         progress::say(&format!("building {name}"));
-        let temporary = tempfile::Builder::new().prefix(&format!(".{name}-")).tempdir_in(&folder)?;
+        let temporary = tempfile::Builder::new()
+            .prefix(&format!(".{name}-"))
+            .tempdir_in(&folder)?;
         build(temporary.path()).with_context(|| format!("can't build {name}"))?;
-        let built = temporary.keep();
+        let made = temporary.keep();
         // tempfile makes folders for their owner alone; what is built must be readable for the users of containers.
-        crate::host::run(std::process::Command::new("chmod").arg("755").arg(&built))?;
-        fs::rename(&built, &entry)?;
+        crate::host::run(std::process::Command::new("chmod").arg("755").arg(&made))?;
+        fs::rename(&made, &entry)?;
         progress::say(&format!("built {name} in {:.0} s", start.elapsed().as_secs_f32()));
         Ok(entry)
     }
@@ -87,10 +93,15 @@ impl Key {
     /// The first 16 hexadecimal digits.
     pub fn short(&self) -> String {
         use std::fmt::Write as _;
-        self.0.clone().finalize().iter().take(8).fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        self.0
+            .clone()
+            .finalize()
+            .iter()
+            .take(8)
+            .fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
     }
 }
 
@@ -112,7 +123,10 @@ mod tests {
 
     #[test]
     fn inputs_are_delimited() {
-        assert_ne!(Key::new().with("ab").with("c").short(), Key::new().with("a").with("bc").short());
+        assert_ne!(
+            Key::new().with("ab").with("c").short(),
+            Key::new().with("a").with("bc").short()
+        );
         assert_eq!(Key::new().with("ab").short(), Key::new().with("ab").short());
     }
 

@@ -28,7 +28,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { node: true, kserve: Kserve::V0_20 }
+        Self {
+            node: true,
+            kserve: Kserve::V0_20,
+        }
     }
 }
 
@@ -69,12 +72,28 @@ impl Cluster {
         control_plane::minio(cache, folder, &processes)?;
         let kubeconfig = control_plane::start(cache, folder, &processes, options.node)?;
         let kubectl = Module::Kubernetes.build(cache)?.join("kubectl");
-        let cluster = Self { cache: cache.clone(), folder: folder.to_owned(), kubeconfig, kubectl, options, processes: Arc::new(processes) };
+        let cluster = Self {
+            cache: cache.clone(),
+            folder: folder.to_owned(),
+            kubeconfig,
+            kubectl,
+            options,
+            processes: Arc::new(processes),
+        };
         let kubectl = || cluster.kubectl_command();
         progress::say(&format!("installing KServe {}", options.kserve.version()));
         std::thread::scope(|scope| -> Result<()> {
-            let node = options.node.then(|| scope.spawn(|| node::start(cache, folder, &kubectl, &cluster.kubeconfig, &cluster.processes)));
-            kserve::start(cache, folder, &kubectl, &cluster.kubeconfig, &cluster.processes, options.kserve)?;
+            let node = options
+                .node
+                .then(|| scope.spawn(|| node::start(cache, folder, &kubectl, &cluster.kubeconfig, &cluster.processes)));
+            kserve::start(
+                cache,
+                folder,
+                &kubectl,
+                &cluster.kubeconfig,
+                &cluster.processes,
+                options.kserve,
+            )?;
             match node.map(std::thread::ScopedJoinHandle::join) {
                 Some(Err(_)) => bail!("the thread that starts the node panicked"),
                 Some(Ok(done)) => done,
@@ -88,7 +107,8 @@ impl Cluster {
 
     /// The cluster that somebody started in these namespaces.
     pub fn attach(cache: &Cache, folder: &Path) -> Result<Self> {
-        let options = fs::read(folder.join(READY)).with_context(|| format!("the cluster in {} isn't ready", folder.display()))?;
+        let options =
+            fs::read(folder.join(READY)).with_context(|| format!("the cluster in {} isn't ready", folder.display()))?;
         Ok(Self {
             cache: cache.clone(),
             folder: folder.to_owned(),
@@ -139,7 +159,11 @@ impl Cluster {
     /// kubectl with these arguments and this standard input, whatever comes of it.
     pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<Said> {
         let mut command = self.kubectl_command();
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().context("can't start kubectl")?;
         let mut stdin = child.stdin.take().context("kubectl has no standard input")?;
         let input = input.to_owned();
@@ -164,7 +188,9 @@ impl Cluster {
 
     /// An object as the API server has it now: `get("default", "isvc/fraud")`.
     pub fn get(&self, namespace: &str, what: &str) -> Result<Value> {
-        Ok(serde_json::from_str(&self.kubectl(&["get", "-n", namespace, what, "-o", "json"])?)?)
+        Ok(serde_json::from_str(
+            &self.kubectl(&["get", "-n", namespace, what, "-o", "json"])?,
+        )?)
     }
 
     /// Waits until `ask` has something to say.
@@ -180,7 +206,10 @@ impl Cluster {
                 return Ok(value);
             }
             if start.elapsed() > limit {
-                let last = answer.err().map(|error| format!("; at last: {error:#}")).unwrap_or_default();
+                let last = answer
+                    .err()
+                    .map(|error| format!("; at last: {error:#}"))
+                    .unwrap_or_default();
                 bail!("{what} did not happen within {} s{last}", limit.as_secs());
             }
             std::thread::sleep(Duration::from_millis(200));
@@ -213,7 +242,10 @@ pub struct Said {
 impl Said {
     /// The API server's warnings, as kubectl shows them.
     pub fn warnings(&self) -> Vec<&str> {
-        self.stderr.lines().filter_map(|line| line.strip_prefix("Warning: ")).collect()
+        self.stderr
+            .lines()
+            .filter_map(|line| line.strip_prefix("Warning: "))
+            .collect()
     }
 }
 

@@ -53,14 +53,28 @@ pub(crate) fn start(cache: &Cache, folder: &Path, processes: &Processes, node: b
         Command::new(etcd.join("etcd"))
             .arg("--data-dir")
             .arg(folder.join("etcd"))
-            .args(["--listen-client-urls", ETCD, "--advertise-client-urls", ETCD, "--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync"]),
+            .args([
+                "--listen-client-urls",
+                ETCD,
+                "--advertise-client-urls",
+                ETCD,
+                "--listen-peer-urls",
+                "http://127.0.0.1:2380",
+                "--unsafe-no-fsync",
+            ]),
     )?;
     processes.start("kube-apiserver", &mut api_server(&kubernetes, &certificates))?;
     let kubeconfig = folder.join("kubeconfig");
     fs::write(&kubeconfig, kubeconfig_text()?)?;
     let kubectl = kubernetes.join("kubectl");
     processes.wait("a ready API server", STARTS, || {
-        host::output(Command::new(&kubectl).arg("--kubeconfig").arg(&kubeconfig).args(["get", "--raw", "/readyz"])).is_ok_and(|said| said == "ok")
+        host::output(
+            Command::new(&kubectl)
+                .arg("--kubeconfig")
+                .arg(&kubeconfig)
+                .args(["get", "--raw", "/readyz"]),
+        )
+        .is_ok_and(|said| said == "ok")
     })?;
     processes.start(
         "kube-controller-manager",
@@ -69,12 +83,20 @@ pub(crate) fn start(cache: &Cache, folder: &Path, processes: &Processes, node: b
             .arg(&kubeconfig)
             .arg("--service-account-private-key-file")
             .arg(&key)
-            .args(["--use-service-account-credentials=false", "--leader-elect=false", "--bind-address=127.0.0.1", "--controllers=*,-nodeipam,-route"]),
+            .args([
+                "--use-service-account-credentials=false",
+                "--leader-elect=false",
+                "--bind-address=127.0.0.1",
+                "--controllers=*,-nodeipam,-route",
+            ]),
     )?;
     if node {
         processes.start(
             "kube-scheduler",
-            Command::new(kubernetes.join("kube-scheduler")).arg("--kubeconfig").arg(&kubeconfig).args(["--leader-elect=false", "--bind-address=127.0.0.1"]),
+            Command::new(kubernetes.join("kube-scheduler"))
+                .arg("--kubeconfig")
+                .arg(&kubeconfig)
+                .args(["--leader-elect=false", "--bind-address=127.0.0.1"]),
         )?;
     }
     Ok(kubeconfig)
@@ -83,7 +105,13 @@ pub(crate) fn start(cache: &Cache, folder: &Path, processes: &Processes, node: b
 fn api_server(kubernetes: &Path, certificates: &Path) -> Command {
     let mut command = Command::new(kubernetes.join("kube-apiserver"));
     command
-        .args(["--etcd-servers", ETCD, "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=6443"])
+        .args([
+            "--etcd-servers",
+            ETCD,
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--secure-port=6443",
+        ])
         .arg("--cert-dir")
         .arg(certificates)
         .arg("--token-auth-file")
@@ -92,9 +120,17 @@ fn api_server(kubernetes: &Path, certificates: &Path) -> Command {
         .arg(certificates.join("service-accounts.pub"))
         .arg("--service-account-signing-key-file")
         .arg(certificates.join("service-accounts.key"))
-        .args(["--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.0.0.0/24"])
+        .args([
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-cluster-ip-range=10.0.0.0/24",
+        ])
         // Without kube-proxy nothing routes a Service's address: the API server goes to the endpoints themselves.
-        .args(["--authorization-mode=RBAC", "--allow-privileged", "--endpoint-reconciler-type=none", "--enable-aggregator-routing=true"]);
+        .args([
+            "--authorization-mode=RBAC",
+            "--allow-privileged",
+            "--endpoint-reconciler-type=none",
+            "--enable-aggregator-routing=true",
+        ]);
     command
 }
 

@@ -43,13 +43,23 @@ pub fn require(node: bool) -> Result<()> {
         if find("python3.11").is_none() {
             missing.push("Python 3.11, as `python3.11` on PATH".to_owned());
         }
-        let packages: Vec<&str> =
-            NODE_PACKAGES.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(package, _)| *package).collect();
+        let packages: Vec<&str> = NODE_PACKAGES
+            .iter()
+            .filter(|(_, file)| !Path::new(file).exists())
+            .map(|(package, _)| *package)
+            .collect();
         if !packages.is_empty() && (!is_root() || find("apt-get").is_none() || install(&packages).is_err()) {
-            missing.push(format!("Debian's packages {0} (apt-get install {0})", packages.join(" ")));
+            missing.push(format!(
+                "Debian's packages {0} (apt-get install {0})",
+                packages.join(" ")
+            ));
         }
     }
-    ensure!(missing.is_empty(), "the test ground needs, and this machine lacks: {}", missing.join("; "));
+    ensure!(
+        missing.is_empty(),
+        "the test ground needs, and this machine lacks: {}",
+        missing.join("; ")
+    );
     Ok(())
 }
 
@@ -64,14 +74,27 @@ fn install(packages: &[&str]) -> Result<()> {
 
 /// Major and minor of the `go` on PATH.
 pub fn go_version() -> Result<(u32, u32)> {
-    let said = output(Command::new("go").args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local"))?;
-    let mut numbers = said.trim().trim_start_matches("go").split('.').map_while(|part| part.parse::<u32>().ok());
-    numbers.next().zip(numbers.next()).with_context(|| format!("`go env GOVERSION` says {said:?}"))
+    let said = output(
+        Command::new("go")
+            .args(["env", "GOVERSION"])
+            .env("GOTOOLCHAIN", "local"),
+    )?;
+    let mut numbers = said
+        .trim()
+        .trim_start_matches("go")
+        .split('.')
+        .map_while(|part| part.parse::<u32>().ok());
+    numbers
+        .next()
+        .zip(numbers.next())
+        .with_context(|| format!("`go env GOVERSION` says {said:?}"))
 }
 
 /// The file that a bare command name stands for.
 pub fn find(command: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(command)).find(|file| file.is_file())
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(command))
+        .find(|file| file.is_file())
 }
 
 /// The mirror that this machine's own apt takes Debian's release from, and the release's name.
@@ -84,12 +107,13 @@ pub fn debian_mirror() -> Result<(String, String)> {
     ]))?;
     listed
         .lines()
-        .filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        .find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["Debian", release, "main", site] if !release.contains('-') => Some((site.to_owned(), release.to_owned())),
             _ => None,
         })
-        .next()
-        .context("apt's sources on this machine name no Debian release: the images are made from the machine's own mirror")
+        .context(
+            "apt's sources on this machine name no Debian release: the images are made from the machine's own mirror",
+        )
 }
 
 /// Runs a command to its end.
@@ -106,11 +130,26 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// With the end of what it wrote, where it fails.
 pub fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let done = command.stdin(Stdio::null()).output().with_context(|| format!("can't run {program}"))?;
+    let done = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("can't run {program}"))?;
     if !done.status.success() {
-        let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect();
-        let wrote = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-        bail!("`{program} {}` ended with {}: {}", arguments.join(" "), done.status, tail(&wrote, 30));
+        let arguments: Vec<_> = command
+            .get_args()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect();
+        let wrote = format!(
+            "{}{}",
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr)
+        );
+        bail!(
+            "`{program} {}` ended with {}: {}",
+            arguments.join(" "),
+            done.status,
+            tail(&wrote, 30)
+        );
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }

@@ -29,7 +29,12 @@ pub enum Image {
 }
 
 /// The images that a node starts with.
-pub const IMAGES: [Image; 4] = [Image::Pause, Image::StorageInitializer, Image::MlServer("1.7.1"), Image::MlServer("1.5.0")];
+pub const IMAGES: [Image; 4] = [
+    Image::Pause,
+    Image::StorageInitializer,
+    Image::MlServer("1.7.1"),
+    Image::MlServer("1.5.0"),
+];
 
 /// The name of the image that a Pod's sandbox runs.
 pub const PAUSE: &str = "docker.io/tidewaiter/pause:1";
@@ -42,7 +47,9 @@ impl Image {
         match self {
             Self::Pause => vec![PAUSE.to_owned()],
             // Both supported releases of KServe are served by the newest initializer: what is tested is what reaches it.
-            Self::StorageInitializer => [Kserve::V0_20, Kserve::V0_15].map(|release| format!("docker.io/kserve/storage-initializer:{}", release.version())).to_vec(),
+            Self::StorageInitializer => [Kserve::V0_20, Kserve::V0_15]
+                .map(|release| format!("docker.io/kserve/storage-initializer:{}", release.version()))
+                .to_vec(),
             Self::MlServer(version) => vec![format!("docker.io/seldonio/mlserver:{version}")],
         }
     }
@@ -70,7 +77,9 @@ impl Image {
             Self::MlServer(_) => Ok(MLSERVER.to_owned()),
             Self::StorageInitializer => {
                 let module = Module::Kserve(Kserve::V0_20).unpacked("github.com/kserve/kserve")?;
-                Ok(fs::read_to_string(module.join("python/storage-initializer/scripts/initializer-entrypoint"))?)
+                Ok(fs::read_to_string(
+                    module.join("python/storage-initializer/scripts/initializer-entrypoint"),
+                )?)
             }
         }
     }
@@ -97,9 +106,18 @@ pub fn lay_out(cache: &Cache, root: &Path) -> Result<()> {
     let store = store(cache)?;
     let (from, to) = (store.join("root"), root);
     host::run(Command::new("cp").args(["--archive", "--link"]).arg(&from).arg(to))?;
-    let databases = host::output(Command::new("find").arg(&from).args(["-name", "*.db", "-printf", "%P\\n"]))?;
+    let databases = host::output(
+        Command::new("find")
+            .arg(&from)
+            .args(["-name", "*.db", "-printf", "%P\\n"]),
+    )?;
     for database in databases.lines() {
-        host::run(Command::new("cp").args(["--remove-destination", "--preserve=mode,ownership"]).arg(from.join(database)).arg(to.join(database)))?;
+        host::run(
+            Command::new("cp")
+                .args(["--remove-destination", "--preserve=mode,ownership"])
+                .arg(from.join(database))
+                .arg(to.join(database)),
+        )?;
     }
     Ok(())
 }
@@ -107,20 +125,33 @@ pub fn lay_out(cache: &Cache, root: &Path) -> Result<()> {
 /// A containerd store that has every image unpacked. Built where the cache has none.
 pub fn store(cache: &Cache) -> Result<PathBuf> {
     let containerd = Module::Containerd.build(cache)?;
-    let parts = IMAGES.iter().map(|&image| Parts::of(cache, image)).collect::<Result<Vec<_>>>()?;
-    let key = parts.iter().fold(Key::new().with(containerd.as_os_str().as_encoded_bytes()), |key, parts| parts.add_to(key));
+    let parts = IMAGES
+        .iter()
+        .map(|&image| Parts::of(cache, image))
+        .collect::<Result<Vec<_>>>()?;
+    let key = parts.iter().fold(
+        Key::new().with(containerd.as_os_str().as_encoded_bytes()),
+        |key, parts| parts.add_to(key),
+    );
     cache.entry("images", "store", &key, |folder| {
         // Not in the cache: a socket's path may be only 107 bytes long.
         let state = tempfile::tempdir()?;
         let processes = Processes::new(state.path())?;
         let config = node::write_containerd_config(state.path(), &folder.join("root"), state.path())?;
-        processes.start("containerd", Command::new(containerd.join("containerd")).arg("--config").arg(config))?;
+        processes.start(
+            "containerd",
+            Command::new(containerd.join("containerd")).arg("--config").arg(config),
+        )?;
         let ctr = || {
             let mut ctr = Command::new(containerd.join("ctr"));
-            ctr.arg("--address").arg(node::socket(state.path())).args(["--namespace", "k8s.io"]);
+            ctr.arg("--address")
+                .arg(node::socket(state.path()))
+                .args(["--namespace", "k8s.io"]);
             ctr
         };
-        processes.wait("a containerd that answers", Duration::from_secs(30), || host::run(ctr().arg("version")).is_ok())?;
+        processes.wait("a containerd that answers", Duration::from_secs(30), || {
+            host::run(ctr().arg("version")).is_ok()
+        })?;
         for parts in &parts {
             progress::say(&format!("making the image {}", parts.image.names()[0]));
             let work = tempfile::tempdir_in(folder)?;
@@ -141,9 +172,18 @@ struct Parts {
 
 impl Parts {
     fn of(cache: &Cache, image: Image) -> Result<Self> {
-        let base = if image == Image::Pause { pause(cache)? } else { debian(cache)? };
+        let base = if image == Image::Pause {
+            pause(cache)?
+        } else {
+            debian(cache)?
+        };
         let site = image.lock().map(|lock| python::site(cache, &lock)).transpose()?;
-        Ok(Self { image, base, site, script: image.script()? })
+        Ok(Self {
+            image,
+            base,
+            site,
+            script: image.script()?,
+        })
     }
 
     /// Names of cache entries carry the keys of what is in them.
@@ -182,17 +222,36 @@ fn pause(cache: &Cache) -> Result<PathBuf> {
 fn debian(cache: &Cache) -> Result<PathBuf> {
     let (mirror, _) = host::debian_mirror()?;
     let packages = "python3,libgomp1,ca-certificates";
-    cache.entry("images", "debian-layer", &Key::new().with("bookworm").with(packages), |folder| {
-        let root = folder.join("root");
-        // Debian 12 whatever the machine runs: its Python has the minor that packages are installed for.
-        host::run(Command::new("debootstrap").args(["--variant=minbase", "--include", packages, "bookworm"]).arg(&root).arg(&mirror))?;
-        let mut pack = tar(&folder.join("layer.tar"));
-        for place in ["usr/share/doc", "usr/share/locale", "usr/share/man", "var/lib/apt/lists", "var/cache/apt", "dev", "proc", "sys"] {
-            pack.arg(format!("--exclude=./{place}/*"));
-        }
-        host::run(pack.arg("-C").arg(&root).arg("."))?;
-        Ok(fs::remove_dir_all(root)?)
-    })
+    cache.entry(
+        "images",
+        "debian-layer",
+        &Key::new().with("bookworm").with(packages),
+        |folder| {
+            let root = folder.join("root");
+            // Debian 12 whatever the machine runs: its Python has the minor that packages are installed for.
+            host::run(
+                Command::new("debootstrap")
+                    .args(["--variant=minbase", "--include", packages, "bookworm"])
+                    .arg(&root)
+                    .arg(&mirror),
+            )?;
+            let mut pack = tar(&folder.join("layer.tar"));
+            for place in [
+                "usr/share/doc",
+                "usr/share/locale",
+                "usr/share/man",
+                "var/lib/apt/lists",
+                "var/cache/apt",
+                "dev",
+                "proc",
+                "sys",
+            ] {
+                pack.arg(format!("--exclude=./{place}/*"));
+            }
+            host::run(pack.arg("-C").arg(&root).arg("."))?;
+            Ok(fs::remove_dir_all(root)?)
+        },
+    )
 }
 
 /// The layer with an image's own files: packages in `/opt/site`, the command as `/usr/local/bin/entry`.
@@ -204,7 +263,12 @@ fn upper(folder: &Path, site: &Path, script: &str) -> Result<PathBuf> {
     host::run(Command::new("chmod").arg("755").arg(&command))?;
     host::run(
         tar(&layer)
-            .args(["--transform", "flags=r;s,^\\./,opt/site/,", "--transform", "flags=r;s,^entry$,usr/local/bin/entry,"])
+            .args([
+                "--transform",
+                "flags=r;s,^\\./,opt/site/,",
+                "--transform",
+                "flags=r;s,^entry$,usr/local/bin/entry,",
+            ])
             .arg("-C")
             .arg(site)
             .arg("--exclude=./bin")
@@ -218,7 +282,15 @@ fn upper(folder: &Path, site: &Path, script: &str) -> Result<PathBuf> {
 
 fn tar(file: &Path) -> Command {
     let mut tar = Command::new("tar");
-    tar.args(["--create", "--sort=name", "--numeric-owner", "--owner=0", "--group=0", "--file"]).arg(file);
+    tar.args([
+        "--create",
+        "--sort=name",
+        "--numeric-owner",
+        "--owner=0",
+        "--group=0",
+        "--file",
+    ])
+    .arg(file);
     tar
 }
 
@@ -247,11 +319,20 @@ fn write_archive(work: &Path, image: Image, layers: &[PathBuf]) -> Result<PathBu
     let manifest = json!([{"Config": "config.json", "RepoTags": image.names(), "Layers": files}]);
     fs::write(work.join("manifest.json"), serde_json::to_vec(&manifest)?)?;
     let archive = work.join("image.tar");
-    host::run(tar(&archive).arg("-C").arg(work).args(["manifest.json", "config.json"]).args(&files))?;
+    host::run(
+        tar(&archive)
+            .arg("-C")
+            .arg(work)
+            .args(["manifest.json", "config.json"])
+            .args(&files),
+    )?;
     Ok(archive)
 }
 
 fn sha256(file: &Path) -> Result<String> {
     let said = host::output(Command::new("sha256sum").arg(file))?;
-    said.split_whitespace().next().map(str::to_owned).context("sha256sum says nothing")
+    said.split_whitespace()
+        .next()
+        .map(str::to_owned)
+        .context("sha256sum says nothing")
 }

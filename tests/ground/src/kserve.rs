@@ -17,14 +17,36 @@ use crate::{host, tls};
 const WEBHOOKS: &str = "https://127.0.0.1:9443";
 
 /// What is left out of KServe's manifests: the manager runs as a process, other controllers not at all, and nothing here issues certificates.
-const LEFT_OUT: [&str; 6] = ["Deployment", "DaemonSet", "Certificate", "Issuer", "LLMInferenceServiceConfig", "Service"];
+const LEFT_OUT: [&str; 6] = [
+    "Deployment",
+    "DaemonSet",
+    "Certificate",
+    "Issuer",
+    "LLMInferenceServiceConfig",
+    "Service",
+];
 
 /// What has to be there before the manager starts; its webhooks answer for the rest.
-const FIRST: [&str; 8] =
-    ["CustomResourceDefinition", "ServiceAccount", "ConfigMap", "Secret", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"];
+const FIRST: [&str; 8] = [
+    "CustomResourceDefinition",
+    "ServiceAccount",
+    "ConfigMap",
+    "Secret",
+    "Role",
+    "ClusterRole",
+    "RoleBinding",
+    "ClusterRoleBinding",
+];
 
 /// Installs KServe and starts its manager; returns when its webhooks answer.
-pub(crate) fn start(cache: &Cache, folder: &Path, kubectl: &impl Fn() -> Command, kubeconfig: &Path, processes: &Processes, release: Kserve) -> Result<()> {
+pub(crate) fn start(
+    cache: &Cache,
+    folder: &Path,
+    kubectl: &impl Fn() -> Command,
+    kubeconfig: &Path,
+    processes: &Processes,
+    release: Kserve,
+) -> Result<()> {
     let folder = folder.join("kserve");
     let certificates = folder.join("k8s-webhook-server/serving-certs");
     fs::create_dir_all(&certificates)?;
@@ -35,7 +57,10 @@ pub(crate) fn start(cache: &Cache, folder: &Path, kubectl: &impl Fn() -> Command
     let (first, second) = manifests(release, &pair.bundle())?;
     let apply = |name: &str, objects: Vec<Value>| -> Result<()> {
         let file = folder.join(name);
-        fs::write(&file, serde_json::to_vec(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?)?;
+        fs::write(
+            &file,
+            serde_json::to_vec(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?,
+        )?;
         host::run(kubectl().args(["apply", "--server-side", "-f"]).arg(&file))
     };
     host::run(kubectl().args(["create", "namespace", "kserve"]))?;
@@ -50,16 +75,26 @@ pub(crate) fn start(cache: &Cache, folder: &Path, kubectl: &impl Fn() -> Command
             .env("POD_NAMESPACE", "kserve")
             .env("KUBECONFIG", kubeconfig)
             .env("TMPDIR", &folder)
-            .args(["--metrics-addr", "127.0.0.1:8085", "--health-probe-addr", "127.0.0.1:8086"]),
+            .args([
+                "--metrics-addr",
+                "127.0.0.1:8085",
+                "--health-probe-addr",
+                "127.0.0.1:8086",
+            ]),
     )?;
     let address = WEBHOOKS.trim_start_matches("https://");
-    processes.wait("KServe's webhook server", Duration::from_mins(1), || std::net::TcpStream::connect(address).is_ok())?;
+    processes.wait("KServe's webhook server", Duration::from_mins(1), || {
+        std::net::TcpStream::connect(address).is_ok()
+    })?;
     apply("second.json", second)
 }
 
 /// The `install` folder of a release, inside its Go module.
 fn install_folder(release: Kserve) -> Result<PathBuf> {
-    Ok(Module::Kserve(release).unpacked("github.com/kserve/kserve")?.join("install").join(release.version()))
+    Ok(Module::Kserve(release)
+        .unpacked("github.com/kserve/kserve")?
+        .join("install")
+        .join(release.version()))
 }
 
 fn manifests(release: Kserve, bundle: &str) -> Result<(Vec<Value>, Vec<Value>)> {
@@ -77,15 +112,23 @@ fn manifests(release: Kserve, bundle: &str) -> Result<(Vec<Value>, Vec<Value>)> 
             }
         }
     }
-    Ok(objects.into_iter().partition(|object| FIRST.iter().any(|kind| object["kind"] == *kind)))
+    Ok(objects
+        .into_iter()
+        .partition(|object| FIRST.iter().any(|kind| object["kind"] == *kind)))
 }
 
 /// Judges by the document's own top-level lines.
 fn left_out(document: &str) -> bool {
     let kind = document.lines().find_map(|line| line.strip_prefix("kind: "));
     let mut metadata = document.lines().skip_while(|line| *line != "metadata:");
-    let name = metadata.find_map(|line| line.strip_prefix("  name: ")).unwrap_or_default();
-    kind.is_none_or(|kind| LEFT_OUT.contains(&kind.trim())) || name.contains("localmodel") || name.contains("llm") || name.contains("x-k8s.io") || name.contains("inferencepools")
+    let name = metadata
+        .find_map(|line| line.strip_prefix("  name: "))
+        .unwrap_or_default();
+    kind.is_none_or(|kind| LEFT_OUT.contains(&kind.trim()))
+        || name.contains("localmodel")
+        || name.contains("llm")
+        || name.contains("x-k8s.io")
+        || name.contains("inferencepools")
 }
 
 /// Fits an object to this cluster: webhooks are on the loopback, the mode needs no Knative, and several model servers fit on two cores.
@@ -94,14 +137,20 @@ fn fit(mut object: Value, release: Kserve, bundle: &str) -> Result<Value> {
     match object["kind"].as_str().unwrap_or_default() {
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => {
             for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {
-                let path = webhook["clientConfig"]["service"]["path"].as_str().context("a webhook of KServe's has no path")?.to_owned();
+                let path = webhook["clientConfig"]["service"]["path"]
+                    .as_str()
+                    .context("a webhook of KServe's has no path")?
+                    .to_owned();
                 webhook["clientConfig"] = json!({"url": format!("{WEBHOOKS}{path}"), "caBundle": bundle});
             }
         }
         "ConfigMap" if object["metadata"]["name"] == "inferenceservice-config" => {
-            edit(&mut object["data"]["deploy"], |deploy| deploy["defaultDeploymentMode"] = json!(release.standard_mode()))?;
+            edit(&mut object["data"]["deploy"], |deploy| {
+                deploy["defaultDeploymentMode"] = json!(release.standard_mode());
+            })?;
             edit(&mut object["data"]["inferenceService"], |service| {
-                service["resource"] = json!({"cpuRequest": "50m", "memoryRequest": "100Mi", "cpuLimit": "2", "memoryLimit": "3Gi"});
+                service["resource"] =
+                    json!({"cpuRequest": "50m", "memoryRequest": "100Mi", "cpuLimit": "2", "memoryLimit": "3Gi"});
             })?;
             edit(&mut object["data"]["storageInitializer"], |initializer| {
                 initializer["cpuRequest"] = json!("50m");
@@ -136,14 +185,28 @@ mod tests {
 
     #[test]
     fn kserves_manifests_fit_the_ground() {
-        let Ok((first, second)) = manifests(Kserve::V0_20, "Q0E=") else { return };
-        let named = |kind: &str| first.iter().chain(&second).filter(|object| object["kind"] == kind).map(|object| object["metadata"]["name"].as_str().unwrap_or_default()).collect::<Vec<_>>();
+        let Ok((first, second)) = manifests(Kserve::V0_20, "Q0E=") else {
+            return;
+        };
+        let named = |kind: &str| {
+            first
+                .iter()
+                .chain(&second)
+                .filter(|object| object["kind"] == kind)
+                .map(|object| object["metadata"]["name"].as_str().unwrap_or_default())
+                .collect::<Vec<_>>()
+        };
         assert!(named("CustomResourceDefinition").contains(&"inferenceservices.serving.kserve.io"));
         assert!(named("ClusterServingRuntime").contains(&"kserve-mlserver"));
         assert_eq!(named("Deployment"), [""; 0]);
         for object in first.iter().chain(&second) {
             for webhook in object["webhooks"].as_array().into_iter().flatten() {
-                assert!(webhook["clientConfig"]["url"].as_str().is_some_and(|url| url.starts_with(WEBHOOKS)), "{webhook}");
+                assert!(
+                    webhook["clientConfig"]["url"]
+                        .as_str()
+                        .is_some_and(|url| url.starts_with(WEBHOOKS)),
+                    "{webhook}"
+                );
             }
         }
     }

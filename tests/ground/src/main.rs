@@ -56,6 +56,13 @@ enum Verb {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Run the end-to-end tests; arguments go to their runner, such as a part of a test's name
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Show Tidewaiter at work on a cluster: a bare manifest, what is filled in, and a model that answers
+    Demo,
     /// Inside the namespaces: bring the cluster up, then run the command or wait for ever
     #[command(hide = true)]
     Inside {
@@ -97,7 +104,10 @@ impl What {
         if !node && !self.no_node {
             progress::say("not root: the cluster has no node, so Pods are made and never run");
         }
-        Options { node, kserve: self.kserve }
+        Options {
+            node,
+            kserve: self.kserve,
+        }
     }
 
     fn arguments(self) -> Vec<OsString> {
@@ -124,7 +134,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Build { what } => {
             host::require(what.options().node)?;
-            for module in tidewaiter_ground::tools::needed(what.options().node, what.kserve).into_iter().chain([Module::Helm]) {
+            for module in tidewaiter_ground::tools::needed(what.options().node, what.kserve)
+                .into_iter()
+                .chain([Module::Helm])
+            {
                 println!("{}", module.build(&cache)?.display());
             }
         }
@@ -141,16 +154,36 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Env { which } => env(&cache, &which.name)?,
         Verb::Exec { which, what, command } => {
             let status = if sandbox::is_up(&cache, &which.name) {
-                sandbox::join(&cache, &which.name, &with_kubectl(&cache, &cache.runs().join(&which.name), command)?)?
+                sandbox::join(
+                    &cache,
+                    &which.name,
+                    &with_kubectl(&cache, &cache.runs().join(&which.name), command)?,
+                )?
             } else {
                 Cluster::prepare(&cache, what.options())?;
                 sandbox::enter(&cache, None, &inside(what, command)?)?
             };
             return Ok(code(status));
         }
+        Verb::Test { arguments } => {
+            return cargo(
+                &["test", "--package", "tidewaiter-e2e", "--test", "cluster"],
+                &arguments,
+            );
+        }
+        Verb::Demo => {
+            return cargo(
+                &["run", "--quiet", "--package", "tidewaiter-e2e", "--bin", "cluster-demo"],
+                &[],
+            );
+        }
         Verb::Hold { which, what } => {
             Cluster::prepare(&cache, what.options())?;
-            return Ok(code(sandbox::enter(&cache, Some(&which.name), &inside(what, Vec::new())?)?));
+            return Ok(code(sandbox::enter(
+                &cache,
+                Some(&which.name),
+                &inside(what, Vec::new())?,
+            )?));
         }
         Verb::Inside { what, command } => {
             let folder = sandbox::inside().context("`inside` is for the ground's own namespaces")?;
@@ -163,10 +196,24 @@ fn run(verb: Verb) -> Result<ExitCode> {
             let command = with_kubectl(&cache, &folder, command)?;
             let program = &command[0];
             let status = Command::new(program).args(&command[1..]).status();
-            return Ok(code(status.with_context(|| format!("can't run {}", program.display()))?));
+            return Ok(code(
+                status.with_context(|| format!("can't run {}", program.display()))?,
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What needs Tidewaiter itself is in another package, which stands on this one.
+fn cargo(arguments: &[&str], rest: &[OsString]) -> Result<ExitCode> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(arguments)
+        .arg("--")
+        .args(rest)
+        .status()
+        .context("can't run cargo")?;
+    Ok(code(status))
 }
 
 fn inside(what: What, command: Vec<OsString>) -> Result<Vec<OsString>> {
@@ -180,13 +227,21 @@ fn inside(what: What, command: Vec<OsString>) -> Result<Vec<OsString>> {
 /// The command with the cluster's own kubectl first on PATH, and its kubeconfig.
 fn with_kubectl(cache: &Cache, folder: &Path, command: Vec<OsString>) -> Result<Vec<OsString>> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths([Module::Kubernetes.build(cache)?].into_iter().chain(std::env::split_paths(&path)))?;
+    let path = std::env::join_paths(
+        [Module::Kubernetes.build(cache)?]
+            .into_iter()
+            .chain(std::env::split_paths(&path)),
+    )?;
     let set = |name: &str, value: &std::ffi::OsStr| {
         let mut set = OsString::from(name);
         set.push(value);
         set
     };
-    let variables = [OsString::from("env"), set("PATH=", &path), set("KUBECONFIG=", folder.join("kubeconfig").as_os_str())];
+    let variables = [
+        OsString::from("env"),
+        set("PATH=", &path),
+        set("KUBECONFIG=", folder.join("kubeconfig").as_os_str()),
+    ];
     Ok(variables.into_iter().chain(command).collect())
 }
 
@@ -212,7 +267,10 @@ fn up(cache: &Cache, which: &Which, what: What) -> Result<()> {
     let folder = cache.runs().join(name);
     while !Cluster::is_ready(&folder) {
         if let Some(status) = holder.try_wait()? {
-            bail!("the test ground did not come up ({status}):\n{}", host::tail(&fs::read_to_string(&log)?, 60));
+            bail!(
+                "the test ground did not come up ({status}):\n{}",
+                host::tail(&fs::read_to_string(&log)?, 60)
+            );
         }
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -221,15 +279,25 @@ fn up(cache: &Cache, which: &Which, what: What) -> Result<()> {
 }
 
 fn env(cache: &Cache, name: &str) -> Result<()> {
-    ensure!(sandbox::is_up(cache, name), "no test ground named {name} is up; `up --name {name}` brings one up");
+    ensure!(
+        sandbox::is_up(cache, name),
+        "no test ground named {name} is up; `up --name {name}` brings one up"
+    );
     let folder = cache.runs().join(name);
     println!("KUBECONFIG={}", folder.join("kubeconfig").display());
     println!("LOGS={}", folder.join("logs").display());
-    println!("MINIO=http://{}:{}", tidewaiter_ground::HOST, tidewaiter_ground::MINIO_PORT);
+    println!(
+        "MINIO=http://{}:{}",
+        tidewaiter_ground::HOST,
+        tidewaiter_ground::MINIO_PORT
+    );
     println!("# reachable inside only: tidewaiter-ground exec --name {name} -- kubectl get nodes");
     Ok(())
 }
 
 fn code(status: ExitStatus) -> ExitCode {
-    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+    status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -54,8 +54,14 @@ struct Question {
 impl Model {
     /// Makes a model, unless the cache has it. `kind` is a function in `models/make.py`.
     pub fn make(cache: &Cache, kind: &str, with: SavedWith) -> Result<Self> {
-        let sites = with.locks().iter().map(|lock| python::site(cache, lock)).collect::<Result<Vec<_>>>()?;
-        let key = sites.iter().fold(Key::new().with(MAKE), |key, site| key.with(site.as_os_str().as_encoded_bytes()));
+        let sites = with
+            .locks()
+            .iter()
+            .map(|lock| python::site(cache, lock))
+            .collect::<Result<Vec<_>>>()?;
+        let key = sites.iter().fold(Key::new().with(MAKE), |key, site| {
+            key.with(site.as_os_str().as_encoded_bytes())
+        });
         let made = cache.entry("models", &format!("{kind}-{with:?}"), &key, |folder| {
             let script = folder.join("make.py");
             fs::write(&script, MAKE)?;
@@ -63,7 +69,11 @@ impl Model {
             host::run(python::command(&sites)?.arg(&script).arg(kind).arg(folder))
         })?;
         let question: Question = serde_json::from_slice(&fs::read(made.join("question.json"))?)?;
-        Ok(Self { folder: made.join("model"), request: question.request, answers: question.answers })
+        Ok(Self {
+            folder: made.join("model"),
+            request: question.request,
+            answers: question.answers,
+        })
     }
 
     /// Uploads it to the cluster's store, and says its URI.
@@ -72,7 +82,11 @@ impl Model {
         host::run(
             python::command(&[&site])?
                 .arg(PUT)
-                .args([format!("http://{HOST}:{MINIO_PORT}"), MINIO_USER.to_owned(), MINIO_USER.to_owned()])
+                .args([
+                    format!("http://{HOST}:{MINIO_PORT}"),
+                    MINIO_USER.to_owned(),
+                    MINIO_USER.to_owned(),
+                ])
                 .arg(&self.folder)
                 .args([bucket, prefix]),
         )?;
@@ -84,14 +98,23 @@ impl Model {
     /// # Errors
     /// With both, where they differ by more than single precision explains.
     pub fn check(&self, answers: &[f64]) -> Result<()> {
-        let same = answers.len() == self.answers.len() && answers.iter().zip(&self.answers).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0));
-        same.then_some(()).with_context(|| format!("the server answered {answers:?}, the model itself {:?}", self.answers))
+        let same = answers.len() == self.answers.len()
+            && answers
+                .iter()
+                .zip(&self.answers)
+                .all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0));
+        same.then_some(())
+            .with_context(|| format!("the server answered {answers:?}, the model itself {:?}", self.answers))
     }
 }
 
 /// Installs what making models needs: later, in a network of its own, nothing can be downloaded.
 pub fn prepare(cache: &Cache) -> Result<()> {
-    for with in [SavedWith::Mlserver1_7_1, SavedWith::Mlserver1_5_0, SavedWith::Xgboost3_2] {
+    for with in [
+        SavedWith::Mlserver1_7_1,
+        SavedWith::Mlserver1_5_0,
+        SavedWith::Xgboost3_2,
+    ] {
         for lock in with.locks() {
             python::site(cache, lock)?;
         }

@@ -75,14 +75,18 @@ impl Namespace {
     }
 
     fn wait_ready(&self, service: &str, limit: Duration) -> Result<()> {
-        self.cluster.until(&format!("InferenceService {}/{service} is Ready", self.name), limit, || {
-            let object = self.get(&format!("isvc/{service}"))?;
-            if let Some(container) = self.crashed(service)? {
-                // A crash can be a first try (the initializer before its store answers); three are not.
-                bail!("{container}");
-            }
-            Ok((condition(&object, "Ready") == Some("True")).then_some(()))
-        })
+        self.cluster.until(
+            &format!("InferenceService {}/{service} is Ready", self.name),
+            limit,
+            || {
+                let object = self.get(&format!("isvc/{service}"))?;
+                if let Some(container) = self.crashed(service)? {
+                    // A crash can be a first try (the initializer before its store answers); three are not.
+                    bail!("{container}");
+                }
+                Ok((condition(&object, "Ready") == Some("True")).then_some(()))
+            },
+        )
     }
 
     fn crashed(&self, service: &str) -> Result<Option<String>> {
@@ -135,7 +139,14 @@ impl Namespace {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
         let answer = host::output(
             Command::new(grpcurl)
-                .args(["-plaintext", "-max-time", "20", "-proto", "inference.proto", "-import-path"])
+                .args([
+                    "-plaintext",
+                    "-max-time",
+                    "20",
+                    "-proto",
+                    "inference.proto",
+                    "-import-path",
+                ])
                 .arg(&folder)
                 .args(["-d", &grpc_request(service, request)?.to_string()])
                 .arg(format!("{}:9000", self.address(service)?))
@@ -143,12 +154,17 @@ impl Namespace {
         )?;
         let answer: Value = serde_json::from_str(&answer)?;
         let output = &answer["outputs"][0];
-        let contents = output["contents"].as_object().and_then(|contents| contents.values().next());
+        let contents = output["contents"]
+            .as_object()
+            .and_then(|contents| contents.values().next());
         if let Some(found) = contents.and_then(numbers) {
             return Ok(found);
         }
-        raw_numbers(output["datatype"].as_str().unwrap_or_default(), answer["rawOutputContents"][0].as_str().unwrap_or_default())
-            .with_context(|| format!("the gRPC answer is {answer}"))
+        raw_numbers(
+            output["datatype"].as_str().unwrap_or_default(),
+            answer["rawOutputContents"][0].as_str().unwrap_or_default(),
+        )
+        .with_context(|| format!("the gRPC answer is {answer}"))
     }
 
     /// What a container of a service wrote: `logs("fraud", "storage-initializer")`.
@@ -159,27 +175,50 @@ impl Namespace {
 
     /// What a person would look at when a service doesn't come up.
     pub fn diagnosis(&self, service: &str) -> String {
-        let ask = |arguments: &[&str]| self.kubectl(arguments).unwrap_or_else(|error| format!("{error:#}\n"));
-        let mut text = String::new();
+        const EVENTS: &str =
+            "custom-columns=KIND:.involvedObject.kind,NAME:.involvedObject.name,REASON:.reason,MESSAGE:.message";
+        let or_error = |said: Result<String>| said.unwrap_or_else(|error| format!("{error:#}"));
+        let mut parts = Vec::new();
         if let Ok(object) = self.get(&format!("isvc/{service}")) {
             for one in object["status"]["conditions"].as_array().into_iter().flatten() {
-                text += &format!("condition {}={} {} {}\n", one["type"], one["status"], one["reason"], one["message"]);
+                parts.push(format!(
+                    "condition {}={} {} {}",
+                    one["type"], one["status"], one["reason"], one["message"]
+                ));
             }
-            text += &format!("modelStatus {}\nspec {}\nannotations {}\n", object["status"]["modelStatus"], object["spec"], object["metadata"]["annotations"]);
+            let metadata = &object["metadata"]["annotations"];
+            parts.push(format!(
+                "modelStatus {}\nspec {}\nannotations {metadata}",
+                object["status"]["modelStatus"], object["spec"]
+            ));
         }
-        text += &ask(&["get", "deployments,pods", "-o", "wide"]);
-        text += &ask(&["get", "events", "--sort-by=.lastTimestamp", "-o", "custom-columns=KIND:.involvedObject.kind,NAME:.involvedObject.name,REASON:.reason,MESSAGE:.message"]);
+        parts.push(or_error(self.kubectl(&["get", "deployments,pods", "-o", "wide"])));
+        parts.push(or_error(self.kubectl(&[
+            "get",
+            "events",
+            "--sort-by=.lastTimestamp",
+            "-o",
+            EVENTS,
+        ])));
         for container in ["storage-initializer", "kserve-container"] {
-            text += &format!("--- logs of {container}\n{}\n", self.logs(service, container).unwrap_or_else(|error| format!("{error:#}")));
+            parts.push(format!(
+                "--- logs of {container}\n{}",
+                or_error(self.logs(service, container))
+            ));
         }
-        text += &format!("--- kserve-manager\n{}\n", self.cluster.processes().last_lines("kserve-manager", 15));
-        text
+        parts.push(format!(
+            "--- kserve-manager\n{}",
+            self.cluster.processes().last_lines("kserve-manager", 15)
+        ));
+        parts.join("\n")
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let _ = self.cluster.kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
+        let _ = self
+            .cluster
+            .kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
     }
 }
 
@@ -191,14 +230,22 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
 
 /// The statuses of a Pod's containers, init containers too.
 pub fn statuses(pod: &Value) -> impl Iterator<Item = &Value> {
-    ["initContainerStatuses", "containerStatuses"].into_iter().flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
+    ["initContainerStatuses", "containerStatuses"]
+        .into_iter()
+        .flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
 }
 
 fn post(url: &str, body: &Value) -> Result<Value> {
     // Feature-unified builds of reqwest ask for the process's TLS provider even for plain HTTP.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::blocking::Client::builder().timeout(Duration::from_secs(30)).build()?;
-    let answer = client.post(url).header("content-type", "application/json").body(body.to_string()).send()?;
+    let client = reqwest::blocking::Client::builder()
+        .timeout(Duration::from_secs(30))
+        .build()?;
+    let answer = client
+        .post(url)
+        .header("content-type", "application/json")
+        .body(body.to_string())
+        .send()?;
     let status = answer.status();
     let text = answer.text()?;
     ensure!(status.is_success(), "{url} answered {status}: {text}");
@@ -208,7 +255,11 @@ fn post(url: &str, body: &Value) -> Result<Value> {
 /// Numbers, flattened; gRPC's JSON form writes 64-bit integers as text.
 fn numbers(value: &Value) -> Option<Vec<f64>> {
     match value {
-        Value::Array(list) => list.iter().map(numbers).collect::<Option<Vec<_>>>().map(|lists| lists.concat()),
+        Value::Array(list) => list
+            .iter()
+            .map(numbers)
+            .collect::<Option<Vec<_>>>()
+            .map(|lists| lists.concat()),
         Value::Number(number) => Some(vec![number.as_f64()?]),
         Value::String(text) => Some(vec![text.parse().ok()?]),
         _ => None,
@@ -218,9 +269,23 @@ fn numbers(value: &Value) -> Option<Vec<f64>> {
 /// The REST request in the shape of `inference.proto`.
 fn grpc_request(service: &str, request: &Value) -> Result<Value> {
     let input = &request["inputs"][0];
-    ensure!(input["datatype"] == "FP32" || input["datatype"] == "FP64", "only FP32 and FP64 inputs are supported here, not {}", input["datatype"]);
-    let field = if input["datatype"] == "FP32" { "fp32Contents" } else { "fp64Contents" };
-    let parameter = |value: &Value| value.as_object().map(|map| map.iter().map(|(name, value)| (name.clone(), json!({"stringParam": value}))).collect::<serde_json::Map<_, _>>());
+    ensure!(
+        input["datatype"] == "FP32" || input["datatype"] == "FP64",
+        "only FP32 and FP64 inputs are supported here, not {}",
+        input["datatype"]
+    );
+    let field = if input["datatype"] == "FP32" {
+        "fp32Contents"
+    } else {
+        "fp64Contents"
+    };
+    let parameter = |value: &Value| {
+        value.as_object().map(|map| {
+            map.iter()
+                .map(|(name, value)| (name.clone(), json!({"stringParam": value})))
+                .collect::<serde_json::Map<_, _>>()
+        })
+    };
     Ok(json!({
         "modelName": service,
         "parameters": parameter(&request["parameters"]).unwrap_or_default(),
@@ -233,11 +298,31 @@ fn raw_numbers(datatype: &str, encoded: &str) -> Option<Vec<f64>> {
     use base64::Engine as _;
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
     match datatype {
-        "FP32" => bytes.as_chunks::<4>().0.iter().map(|chunk| Some(f64::from(f32::from_le_bytes(*chunk)))).collect(),
-        "FP64" => bytes.as_chunks::<8>().0.iter().map(|chunk| Some(f64::from_le_bytes(*chunk))).collect(),
+        "FP32" => bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|chunk| Some(f64::from(f32::from_le_bytes(*chunk))))
+            .collect(),
+        "FP64" => bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|chunk| Some(f64::from_le_bytes(*chunk)))
+            .collect(),
         #[expect(clippy::cast_precision_loss, reason = "classes are small numbers")]
-        "INT64" => bytes.as_chunks::<8>().0.iter().map(|chunk| Some(i64::from_le_bytes(*chunk) as f64)).collect(),
-        "INT32" => bytes.as_chunks::<4>().0.iter().map(|chunk| Some(f64::from(i32::from_le_bytes(*chunk)))).collect(),
+        "INT64" => bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|chunk| Some(i64::from_le_bytes(*chunk) as f64))
+            .collect(),
+        "INT32" => bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|chunk| Some(f64::from(i32::from_le_bytes(*chunk))))
+            .collect(),
         _ => None,
     }
 }
@@ -250,8 +335,14 @@ mod tests {
     fn numbers_are_read_from_every_answer() {
         assert_eq!(numbers(&json!([[1, 2.5], ["3"]])), Some(vec![1.0, 2.5, 3.0]));
         assert_eq!(numbers(&json!({"error": "x"})), None);
-        assert_eq!(raw_numbers("FP32", &crate::tls::base64(&1.5f32.to_le_bytes())), Some(vec![1.5]));
-        assert_eq!(raw_numbers("INT64", &crate::tls::base64(&7i64.to_le_bytes())), Some(vec![7.0]));
+        assert_eq!(
+            raw_numbers("FP32", &crate::tls::base64(&1.5f32.to_le_bytes())),
+            Some(vec![1.5])
+        );
+        assert_eq!(
+            raw_numbers("INT64", &crate::tls::base64(&7i64.to_le_bytes())),
+            Some(vec![7.0])
+        );
         assert_eq!(raw_numbers("BYTES", ""), None);
     }
 }

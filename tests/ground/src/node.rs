@@ -17,7 +17,13 @@ use crate::{host, images, sandbox};
 pub(crate) const NAME: &str = "node1";
 
 /// Folders that containerd, CNI and the kubelet write to wherever they are told to keep their state. Each run has its own.
-const PRIVATE: [&str; 5] = ["/run/containerd", "/run/netns", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers"];
+const PRIVATE: [&str; 5] = [
+    "/run/containerd",
+    "/run/netns",
+    "/var/lib/cni",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+];
 
 /// containerd's socket in its folder.
 pub(crate) fn socket(state: &Path) -> PathBuf {
@@ -25,7 +31,13 @@ pub(crate) fn socket(state: &Path) -> PathBuf {
 }
 
 /// Starts containerd and the kubelet; returns when the node is ready.
-pub(crate) fn start(cache: &Cache, folder: &Path, kubectl: &impl Fn() -> Command, kubeconfig: &Path, processes: &Processes) -> Result<()> {
+pub(crate) fn start(
+    cache: &Cache,
+    folder: &Path,
+    kubectl: &impl Fn() -> Command,
+    kubeconfig: &Path,
+    processes: &Processes,
+) -> Result<()> {
     for place in PRIVATE {
         fs::create_dir_all(place)?;
         host::run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", place]))?;
@@ -41,11 +53,26 @@ pub(crate) fn start(cache: &Cache, folder: &Path, kubectl: &impl Fn() -> Command
 
     let containerd = Module::Containerd.build(cache)?;
     let path = std::env::join_paths(
-        [containerd.clone()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())).chain(["/usr/sbin".into(), "/sbin".into()]),
+        [containerd.clone()]
+            .into_iter()
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()))
+            .chain(["/usr/sbin".into(), "/sbin".into()]),
     )?;
-    processes.start("containerd", Command::new(containerd.join("containerd")).env("PATH", &path).arg("--config").arg(config))?;
+    processes.start(
+        "containerd",
+        Command::new(containerd.join("containerd"))
+            .env("PATH", &path)
+            .arg("--config")
+            .arg(config),
+    )?;
     processes.wait("a containerd that answers", Duration::from_mins(1), || {
-        host::run(Command::new(containerd.join("ctr")).arg("--address").arg(socket(state)).arg("version")).is_ok()
+        host::run(
+            Command::new(containerd.join("ctr"))
+                .arg("--address")
+                .arg(socket(state))
+                .arg("version"),
+        )
+        .is_ok()
     })?;
     processes.start(
         "kubelet",

@@ -21,7 +21,10 @@ impl Processes {
     /// Logs go to `NAME.log` in this folder.
     pub fn new(logs: &Path) -> Result<Self> {
         fs::create_dir_all(logs)?;
-        Ok(Self { logs: logs.to_owned(), running: Mutex::default() })
+        Ok(Self {
+            logs: logs.to_owned(),
+            running: Mutex::default(),
+        })
     }
 
     /// Starts a server.
@@ -40,7 +43,9 @@ impl Processes {
     /// Ends a server: asks, then kills after ten seconds.
     pub fn stop(&self, name: &str) -> Result<()> {
         let mut running = self.running();
-        let Some(at) = running.iter().position(|(other, _)| other == name) else { return Ok(()) };
+        let Some(at) = running.iter().position(|(other, _)| other == name) else {
+            return Ok(());
+        };
         let (_, mut child) = running.remove(at);
         drop(running);
         host::run(Command::new("kill").arg(child.id().to_string()))?;
@@ -63,7 +68,10 @@ impl Processes {
     pub fn check(&self) -> Result<()> {
         for (name, child) in self.running().iter_mut() {
             if let Some(status) = child.try_wait()? {
-                bail!("{name} ended with {status}; its last lines:\n{}", self.last_lines(name, 20));
+                bail!(
+                    "{name} ended with {status}; its last lines:\n{}",
+                    self.last_lines(name, 20)
+                );
             }
         }
         Ok(())
@@ -76,8 +84,15 @@ impl Processes {
             self.check()?;
             if start.elapsed() > limit {
                 let running = self.running().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-                let logs: Vec<_> = running.iter().map(|name| format!("--- {name}\n{}", self.last_lines(name, 8))).collect();
-                bail!("{what} did not happen within {} s\n{}", limit.as_secs(), logs.join("\n"));
+                let logs: Vec<_> = running
+                    .iter()
+                    .map(|name| format!("--- {name}\n{}", self.last_lines(name, 8)))
+                    .collect();
+                bail!(
+                    "{what} did not happen within {} s\n{}",
+                    limit.as_secs(),
+                    logs.join("\n")
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -16,13 +16,26 @@ pub const PYTHON: &str = "python3.11";
 ///
 /// Lock files name every package (pip adds none), and leave out what a machine without a GPU never loads.
 pub fn site(cache: &Cache, lock: &str) -> Result<PathBuf> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("images").join(format!("{lock}.txt"));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("images")
+        .join(format!("{lock}.txt"));
     let text = fs::read(&file).with_context(|| format!("can't read {}", file.display()))?;
-    let key = Key::new().with(&text).with(host::output(Command::new(PYTHON).arg("--version"))?);
+    let key = Key::new()
+        .with(&text)
+        .with(host::output(Command::new(PYTHON).arg("--version"))?);
     cache.entry("python", lock, &key, |folder| {
         host::run(
             Command::new(PYTHON)
-                .args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--no-warn-script-location", "--target"])
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--no-deps",
+                    "--disable-pip-version-check",
+                    "--no-warn-script-location",
+                    "--target",
+                ])
                 .arg(folder)
                 .arg("-r")
                 .arg(&file),
@@ -33,6 +46,9 @@ pub fn site(cache: &Cache, lock: &str) -> Result<PathBuf> {
 /// A Python that sees these folders of packages, the first first.
 pub fn command(sites: &[&Path]) -> Result<Command> {
     let mut command = Command::new(PYTHON);
-    command.env("PYTHONPATH", std::env::join_paths(sites)?).env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONNOUSERSITE", "1");
+    command
+        .env("PYTHONPATH", std::env::join_paths(sites)?)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONNOUSERSITE", "1");
     Ok(command)
 }

@@ -46,7 +46,8 @@ pub fn enter(cache: &Cache, name: Option<&str>, command: &[std::ffi::OsString]) 
 /// Runs `command` in the namespaces of a run that is up.
 pub fn join(cache: &Cache, name: &str, command: &[std::ffi::OsString]) -> Result<ExitStatus> {
     let folder = cache.runs().join(name);
-    let init = fs::read_to_string(folder.join("init.pid")).with_context(|| format!("no test ground named {name} is up"))?;
+    let init =
+        fs::read_to_string(folder.join("init.pid")).with_context(|| format!("no test ground named {name} is up"))?;
     let mut enter = Command::new("nsenter");
     enter.args(["--target", init.trim(), "--net", "--mount", "--pid"]);
     if !host::is_root() {
@@ -90,13 +91,19 @@ fn registry(cache: &Cache) -> Result<File> {
 
 /// Removes what runs left behind whose owner is gone.
 fn sweep(cache: &Cache) -> Result<()> {
-    for entry in fs::read_dir(cache.runs())?.flatten().filter(|entry| entry.path().is_dir()) {
+    for entry in fs::read_dir(cache.runs())?
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+    {
         let folder = entry.path();
         if File::open(folder.join("lock")).is_ok_and(|lock| lock.try_lock().is_err()) {
             continue;
         }
         {
-            progress::say(&format!("removing what the run {} left behind", entry.file_name().display()));
+            progress::say(&format!(
+                "removing what the run {} left behind",
+                entry.file_name().display()
+            ));
             remove(&folder);
         }
     }
@@ -128,7 +135,19 @@ fn unshared(folder: &Path, command: &[std::ffi::OsString]) -> Result<Command> {
         outer.args(["--user", "--map-root-user", "--", "setpriv"]);
         outer
     };
-    outer.args(["--pdeathsig", "KILL", "--", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"]);
+    outer.args([
+        "--pdeathsig",
+        "KILL",
+        "--",
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child=KILL",
+        "--mount-proc",
+        "--",
+    ]);
     outer.args(["sh", "-c", r#""$@"; exit $?"#, "sh"]).args(command);
     outer.env(RUN, folder);
     if root {
@@ -175,7 +194,10 @@ fn make_cgroups(folder: &Path) -> Result<()> {
         fs::create_dir_all(&group).with_context(|| format!("can't make the cgroup {}", group.display()))?;
         // Version 2 gives a child only the controllers that its parent passes on.
         let controllers = fs::read_to_string(hierarchy.join("cgroup.controllers")).unwrap_or_default();
-        for (place, controller) in [&hierarchy, &group].into_iter().flat_map(|place| controllers.split_whitespace().map(move |name| (place, name))) {
+        for (place, controller) in [&hierarchy, &group]
+            .into_iter()
+            .flat_map(|place| controllers.split_whitespace().map(move |name| (place, name)))
+        {
             let _ = fs::write(place.join("cgroup.subtree_control"), format!("+{controller}"));
         }
     }
@@ -189,11 +211,23 @@ fn remove(folder: &Path) {
     }
     // The lock's file goes last: as long as it is there, a later sweep finds the folder again.
     let lock = folder.join("lock");
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| entry.path() != lock) {
+    for entry in fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path() != lock)
+    {
         let path = entry.path();
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         if let Err(error) = removed {
-            return progress::say(&format!("can't remove {}: {error}; the next run tries again", path.display()));
+            return progress::say(&format!(
+                "can't remove {}: {error}; the next run tries again",
+                path.display()
+            ));
         }
     }
     let _ = fs::remove_dir_all(folder);
@@ -208,7 +242,9 @@ fn remove_cgroup(group: &Path) {
     // A process that was just killed leaves its cgroup a moment later.
     for _ in 0..50 {
         match fs::remove_dir(group) {
-            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
             _ => return,
         }
     }

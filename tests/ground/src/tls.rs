@@ -21,7 +21,10 @@ impl Pair {
 /// Makes a pair for these names and addresses.
 pub fn pair(names: &[&str]) -> Result<Pair> {
     let made = rcgen::generate_simple_self_signed(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
-    Ok(Pair { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() })
+    Ok(Pair {
+        certificate: made.cert.pem(),
+        key: made.signing_key.serialize_pem(),
+    })
 }
 
 /// Standard base64 with padding.

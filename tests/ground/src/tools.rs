@@ -81,7 +81,10 @@ impl Module {
         match self {
             Self::Kubernetes => &[
                 ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
-                ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+                (
+                    "kube-controller-manager",
+                    "k8s.io/kubernetes/cmd/kube-controller-manager",
+                ),
                 ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
                 ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
                 ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
@@ -89,7 +92,10 @@ impl Module {
             Self::Etcd => &[("etcd", "go.etcd.io/etcd/server/v3")],
             Self::Containerd => &[
                 ("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
-                ("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
+                (
+                    "containerd-shim-runc-v2",
+                    "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+                ),
                 ("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
             ],
             Self::Minio => &[("minio", "github.com/minio/minio")],
@@ -100,13 +106,17 @@ impl Module {
     }
 
     fn source(self) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("modules").join(self.folder())
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("modules")
+            .join(self.folder())
     }
 
     /// Builds the module's programs, unless the cache has them, and says in which folder they are.
     pub fn build(self, cache: &Cache) -> Result<PathBuf> {
         let source = self.source();
-        let read = |name: &str| fs::read_to_string(source.join(name)).with_context(|| format!("can't read {name} of {}", self.folder()));
+        let read = |name: &str| {
+            fs::read_to_string(source.join(name)).with_context(|| format!("can't read {name} of {}", self.folder()))
+        };
         let (gomod, gosum) = (read("go.mod")?, read("go.sum")?);
         let linker = self.linker_flags(&gomod)?;
         let go = host::output(Command::new("go").args(["env", "GOVERSION", "GOOS", "GOARCH"]))?;
@@ -137,15 +147,24 @@ impl Module {
         }
         let version = required(gomod, "k8s.io/kubernetes")?;
         let mut parts = version.trim_start_matches('v').split('.');
-        let (major, minor) = parts.next().zip(parts.next()).context("the version of Kubernetes has no minor")?;
+        let (major, minor) = parts
+            .next()
+            .zip(parts.next())
+            .context("the version of Kubernetes has no minor")?;
         let set = "-X k8s.io/component-base/version";
-        Ok(format!("-s -w {set}.gitVersion={version} {set}.gitMajor={major} {set}.gitMinor={minor}"))
+        Ok(format!(
+            "-s -w {set}.gitVersion={version} {set}.gitMajor={major} {set}.gitMinor={minor}"
+        ))
     }
 
     /// The unpacked source of the module's main requirement, in Go's module cache.
     pub fn unpacked(self, path: &str) -> Result<PathBuf> {
         let version = required(&fs::read_to_string(self.source().join("go.mod"))?, path)?;
-        let said = host::output(Command::new("go").args(["mod", "download", "-json", &format!("{path}@{version}")]).current_dir(self.source()))?;
+        let said = host::output(
+            Command::new("go")
+                .args(["mod", "download", "-json", &format!("{path}@{version}")])
+                .current_dir(self.source()),
+        )?;
         let said: serde_json::Value = serde_json::from_str(&said)?;
         let folder = PathBuf::from(said["Dir"].as_str().context("`go mod download` names no folder")?);
         ensure!(folder.is_dir(), "Go's module cache lacks {}", folder.display());
@@ -160,14 +179,22 @@ fn required(gomod: &str, module: &str) -> Result<String> {
         .filter(|line| !line.contains("=>"))
         .find_map(|line| {
             let mut words = line.trim().trim_start_matches("require ").split_whitespace();
-            (words.next() == Some(module)).then(|| words.next().map(str::to_owned)).flatten()
+            (words.next() == Some(module))
+                .then(|| words.next().map(str::to_owned))
+                .flatten()
         })
         .with_context(|| format!("go.mod requires no {module}"))
 }
 
 /// Every module that a run needs.
 pub fn needed(node: bool, kserve: Kserve) -> Vec<Module> {
-    let mut modules = vec![Module::Kubernetes, Module::Etcd, Module::Minio, Module::Kserve(kserve), Module::Grpcurl];
+    let mut modules = vec![
+        Module::Kubernetes,
+        Module::Etcd,
+        Module::Minio,
+        Module::Kserve(kserve),
+        Module::Grpcurl,
+    ];
     if node {
         modules.push(Module::Containerd);
     }
@@ -188,7 +215,15 @@ mod tests {
 
     #[test]
     fn every_module_has_its_files_and_tools() {
-        for module in [Module::Kubernetes, Module::Etcd, Module::Minio, Module::Containerd, Module::Grpcurl, Module::Helm, Module::Kserve(Kserve::V0_20)] {
+        for module in [
+            Module::Kubernetes,
+            Module::Etcd,
+            Module::Minio,
+            Module::Containerd,
+            Module::Grpcurl,
+            Module::Helm,
+            Module::Kserve(Kserve::V0_20),
+        ] {
             let gomod = fs::read_to_string(module.source().join("go.mod")).expect("go.mod");
             for (_, package) in module.programs() {
                 assert!(gomod.contains(package), "{module:?} lacks the tool {package}");

@@ -11,20 +11,68 @@ use tidewaiter_ground::{Namespace, host, python};
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("fills_a_bare_manifest_and_says_so", false, fills_a_bare_manifest_and_says_so),
-    ("fills_alike_by_client_side_and_server_side_apply", false, fills_alike_by_client_side_and_server_side_apply),
+    (
+        "fills_a_bare_manifest_and_says_so",
+        false,
+        fills_a_bare_manifest_and_says_so,
+    ),
+    (
+        "fills_alike_by_client_side_and_server_side_apply",
+        false,
+        fills_alike_by_client_side_and_server_side_apply,
+    ),
     ("a_dry_run_writes_nothing", false, a_dry_run_writes_nothing),
-    ("applying_the_bare_manifest_again_changes_nothing", false, applying_the_bare_manifest_again_changes_nothing),
-    ("leaves_a_users_own_secret_alone", false, leaves_a_users_own_secret_alone),
-    ("refuses_a_prefix_that_is_not_granted", false, refuses_a_prefix_that_is_not_granted),
-    ("fills_what_kserves_python_sdk_sends", false, fills_what_kserves_python_sdk_sends),
-    ("fills_what_zenml_sends_and_replaces", false, fills_what_zenml_sends_and_replaces),
-    ("fills_old_shapes_before_and_after_kserve", false, fills_old_shapes_before_and_after_kserve),
-    ("fills_a_bare_manifest_before_kserve_too", false, fills_a_bare_manifest_before_kserve_too),
+    (
+        "applying_the_bare_manifest_again_changes_nothing",
+        false,
+        applying_the_bare_manifest_again_changes_nothing,
+    ),
+    (
+        "leaves_a_users_own_secret_alone",
+        false,
+        leaves_a_users_own_secret_alone,
+    ),
+    (
+        "refuses_a_prefix_that_is_not_granted",
+        false,
+        refuses_a_prefix_that_is_not_granted,
+    ),
+    (
+        "fills_what_kserves_python_sdk_sends",
+        false,
+        fills_what_kserves_python_sdk_sends,
+    ),
+    (
+        "fills_what_zenml_sends_and_replaces",
+        false,
+        fills_what_zenml_sends_and_replaces,
+    ),
+    (
+        "fills_old_shapes_before_and_after_kserve",
+        false,
+        fills_old_shapes_before_and_after_kserve,
+    ),
+    (
+        "fills_a_bare_manifest_before_kserve_too",
+        false,
+        fills_a_bare_manifest_before_kserve_too,
+    ),
     ("fills_a_custom_container", false, fills_a_custom_container),
-    ("delivers_by_service_account_and_by_storage_key", false, delivers_by_service_account_and_by_storage_key),
-    ("fifty_services_at_once_all_get_their_credentials", false, fifty_services_at_once_all_get_their_credentials),
-    ("an_ignored_service_passes_untouched", false, an_ignored_service_passes_untouched),
+    (
+        "delivers_by_service_account_and_by_storage_key",
+        false,
+        delivers_by_service_account_and_by_storage_key,
+    ),
+    (
+        "fifty_services_at_once_all_get_their_credentials",
+        false,
+        fifty_services_at_once_all_get_their_credentials,
+    ),
+    (
+        "an_ignored_service_passes_untouched",
+        false,
+        an_ignored_service_passes_untouched,
+    ),
 ];
 
 /// KServe's annotation for the Secret with the store's credentials.
@@ -37,10 +85,21 @@ fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
 /// The service names our Secret, and the Secret is there with keys that open the store.
 fn has_credentials(namespace: &Namespace, service: &str) -> Result<()> {
     let object = namespace.get(&format!("isvc/{service}"))?;
-    ensure!(annotation(&object, SECRET) == Some("tidewaiter-minio"), "metadata {}", object["metadata"]);
+    ensure!(
+        annotation(&object, SECRET) == Some("tidewaiter-minio"),
+        "metadata {}",
+        object["metadata"]
+    );
     let secret = namespace.get("secret/tidewaiter-minio")?;
-    ensure!(secret["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tidewaiter", "labels {}", secret["metadata"]["labels"]);
-    ensure!(secret["data"]["AWS_ACCESS_KEY_ID"].is_string() && secret["data"]["AWS_SECRET_ACCESS_KEY"].is_string(), "no keys");
+    ensure!(
+        secret["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tidewaiter",
+        "labels {}",
+        secret["metadata"]["labels"]
+    );
+    ensure!(
+        secret["data"]["AWS_ACCESS_KEY_ID"].is_string() && secret["data"]["AWS_SECRET_ACCESS_KEY"].is_string(),
+        "no keys"
+    );
     Ok(())
 }
 
@@ -50,12 +109,26 @@ fn fills_a_bare_manifest_and_says_so(world: &World) -> Result<()> {
     let said = namespace.apply(&manifests::bare("fraud", "mlflow", &uri))?;
     has_credentials(&namespace, "fraud")?;
     let service = namespace.get("isvc/fraud")?;
-    ensure!(service["spec"]["predictor"]["model"]["protocolVersion"] == "v2", "spec {}", service["spec"]);
+    ensure!(
+        service["spec"]["predictor"]["model"]["protocolVersion"] == "v2",
+        "spec {}",
+        service["spec"]
+    );
     let record: Value = serde_json::from_str(annotation(&service, "tidewaiter.dev/filled").context("no record")?)?;
-    ensure!(record["/spec/predictor/model/protocolVersion"] == "v2", "record {record}");
+    ensure!(
+        record["/spec/predictor/model/protocolVersion"] == "v2",
+        "record {record}"
+    );
     // One line for each thing that was filled in, and none too long to read.
-    let lines: Vec<_> = said.warnings().into_iter().filter(|line| line.starts_with("tidewaiter: ")).collect();
-    ensure!(lines.len() >= record.as_object().map_or(0, serde_json::Map::len), "record {record}, lines {lines:?}");
+    let lines: Vec<_> = said
+        .warnings()
+        .into_iter()
+        .filter(|line| line.starts_with("tidewaiter: "))
+        .collect();
+    ensure!(
+        lines.len() >= record.as_object().map_or(0, serde_json::Map::len),
+        "record {record}, lines {lines:?}"
+    );
     ensure!(lines.iter().all(|line| line.chars().count() <= 120), "{lines:?}");
     Ok(())
 }
@@ -67,28 +140,43 @@ fn fills_alike_by_client_side_and_server_side_apply(world: &World) -> Result<()>
     let said = namespace.try_apply(&[], &manifests::bare("client", "mlflow", &uri))?;
     ensure!(said.ok, "{}", said.stderr);
     let (server, client) = (namespace.get("isvc/server")?, namespace.get("isvc/client")?);
-    ensure!(server["spec"] == client["spec"], "{} and {}", server["spec"], client["spec"]);
+    ensure!(
+        server["spec"] == client["spec"],
+        "{} and {}",
+        server["spec"],
+        client["spec"]
+    );
     has_credentials(&namespace, "client")
 }
 
 fn a_dry_run_writes_nothing(world: &World) -> Result<()> {
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("dry-run")?;
-    let said = namespace.try_apply(&["--server-side", "--dry-run=server", "-o", "json"], &manifests::bare("fraud", "mlflow", &uri))?;
+    let said = namespace.try_apply(
+        &["--server-side", "--dry-run=server", "-o", "json"],
+        &manifests::bare("fraud", "mlflow", &uri),
+    )?;
     ensure!(said.ok, "{}", said.stderr);
     let shown: Value = serde_json::from_str(&said.stdout)?;
-    ensure!(annotation(&shown, SECRET) == Some("tidewaiter-minio"), "metadata {}", shown["metadata"]);
+    ensure!(
+        annotation(&shown, SECRET) == Some("tidewaiter-minio"),
+        "metadata {}",
+        shown["metadata"]
+    );
     let there = namespace.kubectl(&["get", "secrets,isvc", "-o", "name"])?;
     ensure!(there.is_empty(), "there is {there}");
     Ok(())
 }
 
-/// What a GitOps controller does every few minutes.
+/// What Argo CD does every few minutes.
 fn applying_the_bare_manifest_again_changes_nothing(world: &World) -> Result<()> {
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("gitops")?;
     let manifest = manifests::bare("fraud", "mlflow", &uri);
-    for flags in [&["--server-side", "--field-manager=argocd-controller"][..], &["--field-manager=argocd"]] {
+    for flags in [
+        &["--server-side", "--field-manager=argocd-controller"][..],
+        &["--field-manager=argocd"],
+    ] {
         namespace.try_apply(flags, &manifest)?;
         let settled = |what: &str| {
             world.cluster.until(what, Duration::from_mins(1), || {
@@ -103,13 +191,42 @@ fn applying_the_bare_manifest_again_changes_nothing(world: &World) -> Result<()>
             ensure!(said.ok, "{}", said.stderr);
         }
         let after = namespace.get("isvc/fraud")?;
-        ensure!(before["metadata"]["generation"] == after["metadata"]["generation"], "before {before}\nafter {after}");
-        ensure!(before["metadata"]["annotations"] == after["metadata"]["annotations"], "before {before}\nafter {after}");
-        let names = |sets: &Value| sets["items"].as_array().into_iter().flatten().map(|set| set["metadata"]["uid"].clone()).collect::<Vec<_>>();
+        ensure!(
+            before["metadata"]["generation"] == after["metadata"]["generation"],
+            "before {before}\nafter {after}"
+        );
+        ensure!(
+            before["metadata"]["annotations"] == after["metadata"]["annotations"],
+            "before {before}\nafter {after}"
+        );
+        let names = |sets: &Value| {
+            sets["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|set| set["metadata"]["uid"].clone())
+                .collect::<Vec<_>>()
+        };
         ensure!(names(&sets) == names(&settled("a ReplicaSet")?), "a new ReplicaSet");
     }
-    let difference = world.cluster.try_kubectl(&["diff", "--server-side", "--field-manager=argocd-controller", "-n", namespace.name(), "-f", "-"], &manifest)?;
-    ensure!(difference.ok, "kubectl diff shows {}{}", difference.stdout, difference.stderr);
+    let difference = world.cluster.try_kubectl(
+        &[
+            "diff",
+            "--server-side",
+            "--field-manager=argocd-controller",
+            "-n",
+            namespace.name(),
+            "-f",
+            "-",
+        ],
+        &manifest,
+    )?;
+    ensure!(
+        difference.ok,
+        "kubectl diff shows {}{}",
+        difference.stdout,
+        difference.stderr
+    );
     Ok(())
 }
 
@@ -118,7 +235,11 @@ fn leaves_a_users_own_secret_alone(world: &World) -> Result<()> {
     let namespace = world.namespace("own")?;
     namespace.apply(&manifests::by_hand("fraud", &uri, "10.88.0.1:9100", "somebody"))?;
     let service = namespace.get("isvc/fraud")?;
-    ensure!(annotation(&service, SECRET) == Some("minio"), "metadata {}", service["metadata"]);
+    ensure!(
+        annotation(&service, SECRET) == Some("minio"),
+        "metadata {}",
+        service["metadata"]
+    );
     let secrets = namespace.kubectl(&["get", "secrets", "-o", "name"])?;
     ensure!(secrets.trim() == "secret/minio", "there are {secrets}");
     Ok(())
@@ -126,10 +247,21 @@ fn leaves_a_users_own_secret_alone(world: &World) -> Result<()> {
 
 fn refuses_a_prefix_that_is_not_granted(world: &World) -> Result<()> {
     let namespace = world.namespace("grants")?;
-    let said = namespace.try_apply(&["--server-side"], &manifests::bare("fraud", "mlflow", "s3://mlflow/another-team/fraud"))?;
+    let said = namespace.try_apply(
+        &["--server-side"],
+        &manifests::bare("fraud", "mlflow", "s3://mlflow/another-team/fraud"),
+    )?;
     ensure!(!said.ok, "admitted: {}", said.stdout);
-    for part in [format!("s3://mlflow/{}/", namespace.name()), "s3://mlflow/shared/".to_owned(), "#ml-platform".to_owned()] {
-        ensure!(said.stderr.contains(&part), "the refusal doesn't name {part}: {}", said.stderr);
+    for part in [
+        format!("s3://mlflow/{}/", namespace.name()),
+        "s3://mlflow/shared/".to_owned(),
+        "#ml-platform".to_owned(),
+    ] {
+        ensure!(
+            said.stderr.contains(&part),
+            "the refusal doesn't name {part}: {}",
+            said.stderr
+        );
     }
     let there = namespace.kubectl(&["get", "secrets,isvc", "-o", "name"])?;
     ensure!(there.is_empty(), "there is {there}");
@@ -139,7 +271,12 @@ fn refuses_a_prefix_that_is_not_granted(world: &World) -> Result<()> {
 fn submit(world: &World, arguments: [&str; 5]) -> Result<()> {
     let site = python::site(world.cluster.cache(), "kserve-sdk-0.20.0")?;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/sdk/submit.py");
-    host::run(python::command(&[&site])?.env("KUBECONFIG", world.cluster.kubeconfig()).arg(script).args(arguments))
+    host::run(
+        python::command(&[&site])?
+            .env("KUBECONFIG", world.cluster.kubeconfig())
+            .arg(script)
+            .args(arguments),
+    )
 }
 
 fn fills_what_kserves_python_sdk_sends(world: &World) -> Result<()> {
@@ -162,7 +299,12 @@ fn fills_what_zenml_sends_and_replaces(world: &World) -> Result<()> {
     submit(world, ["zenml", "replace", namespace.name(), "iris", &uri])?;
     has_credentials(&namespace, "iris")?;
     let after = namespace.get("isvc/iris")?;
-    ensure!(before["spec"] == after["spec"], "before {}\nafter {}", before["spec"], after["spec"]);
+    ensure!(
+        before["spec"] == after["spec"],
+        "before {}\nafter {}",
+        before["spec"],
+        after["spec"]
+    );
     Ok(())
 }
 
@@ -170,7 +312,9 @@ fn fills_what_zenml_sends_and_replaces(world: &World) -> Result<()> {
 fn before_kserve(world: &World, name: &str) -> Result<Namespace> {
     let namespace = world.namespace(name)?;
     let label = format!("tidewaiter-e2e/order={}", Order::BeforeKserve.label());
-    world.cluster.kubectl(&["label", "namespace", namespace.name(), &label])?;
+    world
+        .cluster
+        .kubectl(&["label", "namespace", namespace.name(), &label])?;
     Ok(namespace)
 }
 
@@ -189,9 +333,21 @@ fn fills_old_shapes_before_and_after_kserve(world: &World) -> Result<()> {
             namespace.apply(&manifest)?;
             has_credentials(namespace, framework).with_context(|| format!("{framework} in {}", namespace.name()))?;
         }
-        let (before, after) = (before.get(&format!("isvc/{framework}"))?, after.get(&format!("isvc/{framework}"))?);
-        ensure!(before["spec"] == after["spec"], "before {}\nafter {}", before["spec"], after["spec"]);
-        ensure!(after["spec"]["predictor"]["model"]["modelFormat"]["name"] == framework, "spec {}", after["spec"]);
+        let (before, after) = (
+            before.get(&format!("isvc/{framework}"))?,
+            after.get(&format!("isvc/{framework}"))?,
+        );
+        ensure!(
+            before["spec"] == after["spec"],
+            "before {}\nafter {}",
+            before["spec"],
+            after["spec"]
+        );
+        ensure!(
+            after["spec"]["predictor"]["model"]["modelFormat"]["name"] == framework,
+            "spec {}",
+            after["spec"]
+        );
     }
     Ok(())
 }
@@ -227,15 +383,24 @@ fn delivers_by_service_account_and_by_storage_key(world: &World) -> Result<()> {
     let namespace = world.namespace("deliveries")?;
     namespace.apply(&manifests::bare("accounts", "mlflow", "s3://accounts/shared/fraud"))?;
     let predictor = namespace.get("isvc/accounts")?["spec"]["predictor"].clone();
-    ensure!(predictor["serviceAccountName"] == "tidewaiter-minio-accounts", "predictor {predictor}");
+    ensure!(
+        predictor["serviceAccountName"] == "tidewaiter-minio-accounts",
+        "predictor {predictor}"
+    );
     let account = namespace.get("serviceaccount/tidewaiter-minio-accounts")?;
-    ensure!(account["secrets"][0]["name"] == "tidewaiter-minio-accounts", "account {account}");
+    ensure!(
+        account["secrets"][0]["name"] == "tidewaiter-minio-accounts",
+        "account {account}"
+    );
     namespace.get("secret/tidewaiter-minio-accounts")?;
 
     namespace.apply(&manifests::bare("keys", "mlflow", "s3://keys/shared/fraud"))?;
     let service = namespace.get("isvc/keys")?;
     let secret = annotation(&service, SECRET).context("no Secret is named")?.to_owned();
-    let key = service["spec"]["predictor"]["model"]["storage"]["key"].as_str().context("no storage key")?.to_owned();
+    let key = service["spec"]["predictor"]["model"]["storage"]["key"]
+        .as_str()
+        .context("no storage key")?
+        .to_owned();
     let data = namespace.get(&format!("secret/{secret}"))?["data"].clone();
     ensure!(data[&key].is_string(), "the Secret {secret} has no key {key}");
     Ok(())
@@ -252,7 +417,10 @@ fn fifty_services_at_once_all_get_their_credentials(world: &World) -> Result<()>
             .map(|name| {
                 let (uri, namespace) = (&uri, &namespace);
                 scope.spawn(move || {
-                    let manifest = manifests::bare(name, "mlflow", uri).replace("  predictor:\n", "  predictor:\n    nodeSelector: {nowhere: \"true\"}\n");
+                    let manifest = manifests::bare(name, "mlflow", uri).replace(
+                        "  predictor:\n",
+                        "  predictor:\n    nodeSelector: {nowhere: \"true\"}\n",
+                    );
                     namespace.apply(&manifest)
                 })
             })
@@ -263,25 +431,55 @@ fn fifty_services_at_once_all_get_their_credentials(world: &World) -> Result<()>
         Ok(())
     })?;
     let services = namespace.get("isvc")?;
-    let filled = services["items"].as_array().into_iter().flatten().filter(|service| annotation(service, SECRET) == Some("tidewaiter-minio")).count();
-    ensure!(filled == names.len(), "{filled} of {} services name the Secret", names.len());
-    world.cluster.until("every Pod has the credentials in its initializer", Duration::from_mins(3), || {
-        let pods = namespace.get("pods")?;
-        let frozen = pods["items"].as_array().into_iter().flatten().filter(|pod| {
-            let environment = pod["spec"]["initContainers"][0]["env"].as_array().into_iter().flatten();
-            environment.into_iter().any(|one| one["valueFrom"]["secretKeyRef"]["name"] == "tidewaiter-minio")
-        });
-        let frozen = frozen.count();
-        if frozen == names.len() { Ok(Some(())) } else { anyhow::bail!("{frozen} Pods have them") }
-    })
+    let filled = services["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|service| annotation(service, SECRET) == Some("tidewaiter-minio"))
+        .count();
+    ensure!(
+        filled == names.len(),
+        "{filled} of {} services name the Secret",
+        names.len()
+    );
+    world.cluster.until(
+        "every Pod has the credentials in its initializer",
+        Duration::from_mins(3),
+        || {
+            let pods = namespace.get("pods")?;
+            let frozen = pods["items"].as_array().into_iter().flatten().filter(|pod| {
+                let environment = pod["spec"]["initContainers"][0]["env"].as_array().into_iter().flatten();
+                environment
+                    .into_iter()
+                    .any(|one| one["valueFrom"]["secretKeyRef"]["name"] == "tidewaiter-minio")
+            });
+            let frozen = frozen.count();
+            if frozen == names.len() {
+                Ok(Some(()))
+            } else {
+                anyhow::bail!("{frozen} Pods have them")
+            }
+        },
+    )
 }
 
 fn an_ignored_service_passes_untouched(world: &World) -> Result<()> {
     let namespace = world.namespace("ignored")?;
-    let manifest = manifests::bare("fraud", "mlflow", "s3://mlflow/another-team/fraud").replace("  name: fraud", "  name: fraud\n  labels: {tidewaiter.dev/ignore: \"true\"}");
+    let manifest = manifests::bare("fraud", "mlflow", "s3://mlflow/another-team/fraud").replace(
+        "  name: fraud",
+        "  name: fraud\n  labels: {tidewaiter.dev/ignore: \"true\"}",
+    );
     let said = namespace.apply(&manifest)?;
-    ensure!(said.warnings().iter().all(|line| !line.contains("tidewaiter")), "{}", said.stderr);
+    ensure!(
+        said.warnings().iter().all(|line| !line.contains("tidewaiter")),
+        "{}",
+        said.stderr
+    );
     let service = namespace.get("isvc/fraud")?;
-    ensure!(annotation(&service, SECRET).is_none() && annotation(&service, "tidewaiter.dev/filled").is_none(), "metadata {}", service["metadata"]);
+    ensure!(
+        annotation(&service, SECRET).is_none() && annotation(&service, "tidewaiter.dev/filled").is_none(),
+        "metadata {}",
+        service["metadata"]
+    );
     Ok(())
 }

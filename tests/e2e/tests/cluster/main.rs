@@ -10,12 +10,11 @@ mod serving;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
-use tidewaiter_e2e::{Tidewaiter, webhook_binary};
-use tidewaiter_ground::cache::Cache;
+use tidewaiter_e2e::{Tidewaiter, in_the_ground};
 use tidewaiter_ground::models::{Model, SavedWith};
-use tidewaiter_ground::{Cluster, Namespace, Options, host, sandbox};
+use tidewaiter_ground::{Cluster, Namespace, Options, host};
 
 /// What a test works with.
 struct World {
@@ -33,19 +32,28 @@ impl World {
     /// A fresh namespace as if Tidewaiter weren't installed.
     fn namespace_without(&self, name: &str) -> Result<Namespace> {
         let namespace = self.cluster.namespace(name)?;
-        self.cluster.kubectl(&["label", "namespace", namespace.name(), "tidewaiter-e2e/without=true"])?;
+        self.cluster
+            .kubectl(&["label", "namespace", namespace.name(), "tidewaiter-e2e/without=true"])?;
         Ok(namespace)
     }
 
     fn tidewaiter(&self) -> Result<&Tidewaiter> {
-        let installed = self.tidewaiter.get_or_init(|| Tidewaiter::install(&self.cluster).map_err(|error| format!("{error:#}")));
-        installed.as_ref().map_err(|error| anyhow::anyhow!("Tidewaiter can't be installed: {error}"))
+        let installed = self
+            .tidewaiter
+            .get_or_init(|| Tidewaiter::install(&self.cluster).map_err(|error| format!("{error:#}")));
+        installed
+            .as_ref()
+            .map_err(|error| anyhow::anyhow!("Tidewaiter can't be installed: {error}"))
     }
 
     /// A model that all namespaces may use, in the bucket of this name.
     fn model(&self, kind: &str, with: SavedWith, bucket: &str) -> Result<(Model, String)> {
         let model = Model::make(self.cluster.cache(), kind, with)?;
-        let uri = model.put(self.cluster.cache(), bucket, &format!("shared/{kind}-{with:?}").to_lowercase())?;
+        let uri = model.put(
+            self.cluster.cache(),
+            bucket,
+            &format!("shared/{kind}-{with:?}").to_lowercase(),
+        )?;
         Ok((model, uri))
     }
 }
@@ -60,7 +68,14 @@ fn main() -> ExitCode {
     if arguments.list {
         return libtest_mimic::run(&arguments, trials(&tests, node, None)).exit_code();
     }
-    match in_the_ground(&arguments, &tests, Options { node, ..Options::default() }) {
+    let done = in_the_ground(
+        Options {
+            node,
+            ..Options::default()
+        },
+        |cluster| Ok(run(&arguments, &tests, cluster)),
+    );
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -69,27 +84,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// Outside: starts itself again inside. Inside: has a cluster, runs the tests.
-fn in_the_ground(arguments: &Arguments, tests: &[Test], options: Options) -> Result<ExitCode> {
-    let cache = Cache::open()?;
-    let Some(folder) = sandbox::inside() else {
-        let mut command = vec!["env".into(), join("TIDEWAITER_WEBHOOK=", webhook_binary()?.as_os_str()), std::env::current_exe()?.into_os_string()];
-        command.extend(std::env::args_os().skip(1));
-        Cluster::prepare(&cache, options)?;
-        let status = match std::env::var("TIDEWAITER_GROUND") {
-            Ok(name) => sandbox::join(&cache, &name, &command)?,
-            Err(_) => sandbox::enter(&cache, None, &command)?,
-        };
-        return Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from));
-    };
-    let cluster = if Cluster::is_ready(&folder) { Cluster::attach(&cache, &folder) } else { Cluster::start(&cache, &folder, options) };
-    let world = Arc::new(World { cluster: cluster.context("no cluster to test on")?, tidewaiter: OnceLock::new() });
+fn run(arguments: &Arguments, tests: &[Test], cluster: Cluster) -> ExitCode {
+    let world = Arc::new(World {
+        cluster,
+        tidewaiter: OnceLock::new(),
+    });
     let node = world.cluster.options().node;
     if !node {
-        let left_out: Vec<_> = tests.iter().filter(|(_, needs_node, _)| *needs_node).map(|(name, ..)| *name).collect();
+        let left_out: Vec<_> = tests
+            .iter()
+            .filter(|(_, needs_node, _)| *needs_node)
+            .map(|(name, ..)| *name)
+            .collect();
         eprintln!("left out, because only root can run Pods here: {}", left_out.join(", "));
     }
-    Ok(libtest_mimic::run(arguments, trials(tests, node, Some(&world))).exit_code())
+    libtest_mimic::run(arguments, trials(tests, node, Some(&world))).exit_code()
 }
 
 fn trials(tests: &[Test], node: bool, world: Option<&Arc<World>>) -> Vec<Trial> {
@@ -104,10 +113,4 @@ fn trials(tests: &[Test], node: bool, world: Option<&Arc<World>>) -> Vec<Trial> 
             Trial::test(name, run).with_ignored_flag(needs_node && !node)
         })
         .collect()
-}
-
-fn join(name: &str, value: &std::ffi::OsStr) -> std::ffi::OsString {
-    let mut joined = std::ffi::OsString::from(name);
-    joined.push(value);
-    joined
 }

@@ -11,15 +11,29 @@ use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_bare_manifest_answers", true, a_bare_manifest_answers),
-    ("a_model_of_older_libraries_answers_from_an_older_image", true, a_model_of_older_libraries_answers_from_an_older_image),
+    (
+        "a_model_of_older_libraries_answers_from_an_older_image",
+        true,
+        a_model_of_older_libraries_answers_from_an_older_image,
+    ),
     ("an_old_shape_answers", true, an_old_shape_answers),
-    ("service_account_delivery_answers", true, service_account_delivery_answers),
+    (
+        "service_account_delivery_answers",
+        true,
+        service_account_delivery_answers,
+    ),
     ("storage_key_delivery_answers", true, storage_key_delivery_answers),
-    ("a_model_that_would_answer_wrongly_is_refused", true, a_model_that_would_answer_wrongly_is_refused),
+    (
+        "a_model_that_would_answer_wrongly_is_refused",
+        true,
+        a_model_that_would_answer_wrongly_is_refused,
+    ),
 ];
 
 fn answers(world: &World, namespace: &Namespace, service: &str, model: &Model) -> Result<()> {
-    namespace.ready(service).with_context(|| world.tidewaiter().map(Tidewaiter::last_lines).unwrap_or_default())?;
+    namespace
+        .ready(service)
+        .with_context(|| world.tidewaiter().map(Tidewaiter::last_lines).unwrap_or_default())?;
     model.check(&namespace.infer(service, &model.request)?)
 }
 
@@ -40,9 +54,16 @@ fn a_bare_manifest_answers(world: &World) -> Result<()> {
 fn a_model_of_older_libraries_answers_from_an_older_image(world: &World) -> Result<()> {
     let namespace = bare_answers(world, "churn", Mlserver1_5_0, "mlflow")?;
     let model = namespace.get("isvc/fraud")?["spec"]["predictor"]["model"].clone();
-    ensure!(model["runtime"] == "kserve-mlserver" && model["runtimeVersion"] == "1.5.0", "model {model}");
+    ensure!(
+        model["runtime"] == "kserve-mlserver" && model["runtimeVersion"] == "1.5.0",
+        "model {model}"
+    );
     let pods = namespace.pods("fraud")?;
-    ensure!(pods.iter().any(|pod| pod["spec"]["containers"][0]["image"] == "docker.io/seldonio/mlserver:1.5.0"), "the Pod's image is another");
+    ensure!(
+        pods.iter()
+            .any(|pod| pod["spec"]["containers"][0]["image"] == "docker.io/seldonio/mlserver:1.5.0"),
+        "the Pod's image is another"
+    );
     Ok(())
 }
 
@@ -77,16 +98,34 @@ fn a_model_that_would_answer_wrongly_is_refused(world: &World) -> Result<()> {
     let said = namespace.try_apply(&["--server-side"], &manifest)?;
     ensure!(!said.ok, "admitted: {}", said.stdout);
     for part in ["3.2.0", "3.0.2", "tidewaiter.dev/allow-wrong-answers"] {
-        ensure!(said.stderr.contains(part), "the refusal doesn't name {part}: {}", said.stderr);
+        ensure!(
+            said.stderr.contains(part),
+            "the refusal doesn't name {part}: {}",
+            said.stderr
+        );
     }
 
     // The way past the refusal leads to what it warned of.
-    let allowed = manifest.replace("metadata:\n", "metadata:\n  annotations: {tidewaiter.dev/allow-wrong-answers: \"true\"}\n");
+    let allowed = manifest.replace(
+        "metadata:\n",
+        "metadata:\n  annotations: {tidewaiter.dev/allow-wrong-answers: \"true\"}\n",
+    );
     let said = namespace.apply(&allowed)?;
-    ensure!(said.warnings().iter().any(|line| line.contains("3.2.0")), "no word of the danger: {}", said.stderr);
+    ensure!(
+        said.warnings().iter().any(|line| line.contains("3.2.0")),
+        "no word of the danger: {}",
+        said.stderr
+    );
     namespace.ready("prices")?;
     let wrong = namespace.infer("prices", &model.request)?;
-    ensure!(model.check(&wrong).is_err(), "the server answers rightly, {wrong:?}: the refusal is out of date");
-    ensure!(wrong.iter().zip(&model.answers).all(|(got, right)| right - got > 50.0), "{wrong:?} is wrong in another way than known ({:?})", model.answers);
+    ensure!(
+        model.check(&wrong).is_err(),
+        "the server answers rightly, {wrong:?}: the refusal is out of date"
+    );
+    ensure!(
+        wrong.iter().zip(&model.answers).all(|(got, right)| right - got > 50.0),
+        "{wrong:?} is wrong in another way than known ({:?})",
+        model.answers
+    );
     Ok(())
 }
