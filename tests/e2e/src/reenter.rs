@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use tidewaiter_ground::cache::Cache;
-use tidewaiter_ground::{Cluster, Options, sandbox};
+use tidewaiter_ground::{Cluster, Options, models, sandbox};
 
 use crate::webhook_binary;
 
@@ -22,6 +22,7 @@ pub fn in_the_ground(options: Options, work: impl FnOnce(Cluster) -> Result<Exit
         command.push(std::env::current_exe()?.into_os_string());
         command.extend(std::env::args_os().skip(1));
         Cluster::prepare(&cache, options)?;
+        models::prepare(&cache)?;
         let status = match std::env::var("TIDEWAITER_GROUND") {
             Ok(name) => sandbox::join(&cache, &name, &command)?,
             Err(_) => sandbox::enter(&cache, None, &command)?,

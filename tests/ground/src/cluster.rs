@@ -59,7 +59,6 @@ impl Cluster {
         Module::Kserve(options.kserve).unpacked("github.com/kserve/kserve")?;
         if options.node {
             crate::images::store(cache)?;
-            crate::models::prepare(cache)?;
         }
         Ok(())
     }

@@ -178,36 +178,3 @@ fn edit(text: &mut Value, change: impl FnOnce(&mut Value)) -> Result<()> {
     *text = json!(serde_json::to_string_pretty(&value)?);
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kserves_manifests_fit_the_ground() {
-        let Ok((first, second)) = manifests(Kserve::V0_20, "Q0E=") else {
-            return;
-        };
-        let named = |kind: &str| {
-            first
-                .iter()
-                .chain(&second)
-                .filter(|object| object["kind"] == kind)
-                .map(|object| object["metadata"]["name"].as_str().unwrap_or_default())
-                .collect::<Vec<_>>()
-        };
-        assert!(named("CustomResourceDefinition").contains(&"inferenceservices.serving.kserve.io"));
-        assert!(named("ClusterServingRuntime").contains(&"kserve-mlserver"));
-        assert_eq!(named("Deployment"), [""; 0]);
-        for object in first.iter().chain(&second) {
-            for webhook in object["webhooks"].as_array().into_iter().flatten() {
-                assert!(
-                    webhook["clientConfig"]["url"]
-                        .as_str()
-                        .is_some_and(|url| url.starts_with(WEBHOOKS)),
-                    "{webhook}"
-                );
-            }
-        }
-    }
-}

@@ -110,6 +110,8 @@ impl Model {
 
 /// Installs what making models needs: later, in a network of its own, nothing can be downloaded.
 pub fn prepare(cache: &Cache) -> Result<()> {
+    host::find(python::PYTHON)
+        .context("models are made with Python 3.11, and this machine has no `python3.11` on PATH")?;
     for with in [
         SavedWith::Mlserver1_7_1,
         SavedWith::Mlserver1_5_0,

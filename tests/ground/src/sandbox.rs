@@ -68,17 +68,17 @@ pub fn is_up(cache: &Cache, name: &str) -> bool {
 /// Ends a run that is up, and waits until its owner has cleaned up.
 pub fn end(cache: &Cache, name: &str) -> Result<bool> {
     let folder = cache.runs().join(name);
-    if !is_up(cache, name) {
-        return Ok(false);
-    }
-    let init = fs::read_to_string(folder.join("init.pid"))?;
-    host::run(Command::new("kill").args(["-KILL", init.trim()]))?;
-    if let Ok(lock) = File::open(folder.join("lock")) {
-        lock.lock()?;
+    let up = is_up(cache, name);
+    if up {
+        let init = fs::read_to_string(folder.join("init.pid"))?;
+        host::run(Command::new("kill").args(["-KILL", init.trim()]))?;
+        if let Ok(lock) = File::open(folder.join("lock")) {
+            lock.lock()?;
+        }
     }
     let _registry = registry(cache)?;
     sweep(cache)?;
-    Ok(true)
+    Ok(up)
 }
 
 /// The lock under which runs are claimed and swept; else a sweep could take a folder whose owner has yet to lock it.
