@@ -334,9 +334,22 @@ impl Backend {
         check_settings(&spec, &mut problems);
         let serves = parse_serves(&spec, &mut problems);
         let grants = spec.grants.as_ref().map(|grants| {
-            grants.iter().enumerate().map(|(index, grant)| parse_grant(index, grant, &serves, &mut problems)).collect()
+            grants
+                .iter()
+                .enumerate()
+                .map(|(index, grant)| parse_grant(index, grant, &serves, &mut problems))
+                .collect()
         });
-        if problems.is_empty() { Ok(Self { name: name.to_owned(), spec, serves, grants }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Self {
+                name: name.to_owned(),
+                spec,
+                serves,
+                grants,
+            })
+        } else {
+            Err(problems)
+        }
     }
 
     /// The `StorageBackend`'s name.
@@ -371,10 +384,17 @@ impl Backend {
 
     /// The prefixes that a namespace may use.
     pub(crate) fn allowed(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&UriPattern> {
-        let Some(grants) = &self.grants else { return self.serves.iter().collect() };
+        let Some(grants) = &self.grants else {
+            return self.serves.iter().collect();
+        };
         grants
             .iter()
-            .filter(|grant| grant.namespaces.as_ref().is_none_or(|names| names.iter().any(|pattern| wildcard::matches(pattern, namespace))))
+            .filter(|grant| {
+                grant
+                    .namespaces
+                    .as_ref()
+                    .is_none_or(|names| names.iter().any(|pattern| wildcard::matches(pattern, namespace)))
+            })
             .filter(|grant| grant.selector.as_ref().is_none_or(|selector| selector.matches(labels)))
             .flat_map(|grant| grant.prefixes.as_ref().unwrap_or(&self.serves))
             .collect()
@@ -384,8 +404,15 @@ impl Backend {
 fn check_name(name: &str, problems: &mut Vec<String>) {
     // It becomes the value of a label, and with `tidewaiter-` before it the name of a Secret and a ServiceAccount.
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    if name.is_empty() || name.len() > 63 || !name.chars().all(fits) || !name.ends_with(|c: char| c.is_ascii_alphanumeric()) {
-        problems.push("metadata.name: give it at most 63 small letters, digits, `-` and `.`, since it becomes a label's value".to_owned());
+    if name.is_empty()
+        || name.len() > 63
+        || !name.chars().all(fits)
+        || !name.ends_with(|c: char| c.is_ascii_alphanumeric())
+    {
+        problems.push(
+            "metadata.name: give it at most 63 small letters, digits, `-` and `.`, since it becomes a label's value"
+                .to_owned(),
+        );
     }
 }
 
@@ -395,15 +422,21 @@ fn check_settings(spec: &StorageBackendSpec, problems: &mut Vec<String>) {
         problems.push(format!("spec.s3: the type is {kind}; leave it out, or say `type: s3`"));
     }
     if spec.huggingface.is_some() && spec.kind != BackendType::HuggingFace {
-        problems.push(format!("spec.huggingface: the type is {kind}; leave it out, or say `type: huggingface`"));
+        problems.push(format!(
+            "spec.huggingface: the type is {kind}; leave it out, or say `type: huggingface`"
+        ));
     }
     if let Some(endpoint) = spec.s3.as_ref().and_then(|s3| s3.endpoint.as_deref())
         && let Err(reason) = Endpoint::parse(endpoint)
     {
-        problems.push(format!("spec.s3.endpoint: `{endpoint}` {reason}; write it as in http://minio.minio.svc:9000"));
+        problems.push(format!(
+            "spec.s3.endpoint: `{endpoint}` {reason}; write it as in http://minio.minio.svc:9000"
+        ));
     }
     if spec.delivery == Delivery::StorageKey && spec.kind != BackendType::S3 {
-        problems.push(format!("spec.delivery: storage keys are for s3 only, not for {kind}; use `annotation` or `serviceAccount`"));
+        problems.push(format!(
+            "spec.delivery: storage keys are for s3 only, not for {kind}; use `annotation` or `serviceAccount`"
+        ));
     }
     if let Credentials::SecretRef(secret) = &spec.credentials
         && (secret.name.is_empty() || secret.namespace.is_empty())
@@ -421,7 +454,9 @@ fn parse_serves(spec: &StorageBackendSpec, problems: &mut Vec<String>) -> Vec<Ur
         match UriPattern::parse(text) {
             Err(reason) => problems.push(format!("spec.serves[{index}]: `{text}` {reason}")),
             Ok(_) if text.contains(crate::uri::NAMESPACE) => {
-                problems.push(format!("spec.serves[{index}]: `{text}` has {{namespace}}, which belongs into grants"));
+                problems.push(format!(
+                    "spec.serves[{index}]: `{text}` has {{namespace}}, which belongs into grants"
+                ));
             }
             Ok(pattern) if !spec.kind.schemes().contains(&pattern.scheme()) => problems.push(format!(
                 "spec.serves[{index}]: `{text}` is not for a store of type {}; it serves {}://",
@@ -446,14 +481,20 @@ fn parse_grant(index: usize, grant: &GrantSpec, serves: &[UriPattern], problems:
             match UriPattern::parse(text) {
                 Err(reason) => problems.push(format!("spec.grants[{index}].prefixes: `{text}` {reason}")),
                 Ok(prefix) if !serves.is_empty() && !serves.iter().any(|served| may_overlap(served, &prefix)) => {
-                    problems.push(format!("spec.grants[{index}].prefixes: `{text}` is outside of what the backend serves"));
+                    problems.push(format!(
+                        "spec.grants[{index}].prefixes: `{text}` is outside of what the backend serves"
+                    ));
                 }
                 Ok(prefix) => parsed.push(prefix),
             }
         }
         parsed
     });
-    Grant { namespaces: grant.namespaces.clone(), selector: grant.namespace_selector.clone(), prefixes }
+    Grant {
+        namespaces: grant.namespaces.clone(),
+        selector: grant.namespace_selector.clone(),
+        prefixes,
+    }
 }
 
 /// Whether a URI could lie below both: by the text before their first wildcards.
@@ -465,7 +506,9 @@ fn may_overlap(served: &UriPattern, granted: &UriPattern) -> bool {
 impl S3Settings {
     /// The endpoint; none for Amazon's, and for one that doesn't parse (which [`Backend::new`] refuses).
     pub fn parsed_endpoint(&self) -> Option<Endpoint> {
-        self.endpoint.as_deref().and_then(|endpoint| Endpoint::parse(endpoint).ok())
+        self.endpoint
+            .as_deref()
+            .and_then(|endpoint| Endpoint::parse(endpoint).ok())
     }
 
     /// Whether buckets are a part of the path.

@@ -19,14 +19,25 @@ fn s3(rest: &str) -> String {
 }
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn served_by(backends: &Backends, uri: &str, namespace: &str) -> String {
     match backends.resolve_text(uri, namespace, &BTreeMap::new()) {
         Resolved::Served(backend) => backend.name().to_owned(),
-        Resolved::NotGranted { backend, allowed, contact } => {
-            format!("{} not granted, allowed {allowed:?}, ask {}", backend.name(), contact.unwrap_or("nobody"))
+        Resolved::NotGranted {
+            backend,
+            allowed,
+            contact,
+        } => {
+            format!(
+                "{} not granted, allowed {allowed:?}, ask {}",
+                backend.name(),
+                contact.unwrap_or("nobody")
+            )
         }
         Resolved::Unserved => "unserved".to_owned(),
         Resolved::NoCredentials => "no credentials".to_owned(),
@@ -36,12 +47,19 @@ fn served_by(backends: &Backends, uri: &str, namespace: &str) -> String {
 
 #[test]
 fn a_spec_keeps_its_form_through_json() {
-    let text = s3(r#""serves": ["s3://mlflow/"], "s3": {"endpoint": "http://minio:9000", "tls": {"caBundle": {"configMap": {"namespace": "a", "name": "b"}}}},
-        "grants": [{"namespaces": ["team-*"], "namespaceSelector": {"matchLabels": {"a": "b"}}, "prefixes": ["s3://mlflow/{namespace}/"]}], "contact": "x""#);
+    let text = s3(
+        r#""serves": ["s3://mlflow/"], "s3": {"endpoint": "http://minio:9000", "tls": {"caBundle": {"configMap": {"namespace": "a", "name": "b"}}}},
+        "grants": [{"namespaces": ["team-*"], "namespaceSelector": {"matchLabels": {"a": "b"}}, "prefixes": ["s3://mlflow/{namespace}/"]}], "contact": "x""#,
+    );
     let spec = spec(&text);
     assert!(spec.s3.as_ref().unwrap().uses_path_style());
-    assert_eq!(serde_json::from_value::<StorageBackendSpec>(serde_json::to_value(&spec).unwrap()).unwrap(), spec);
-    let CaBundle::ConfigMap(key) = spec.s3.unwrap().tls.unwrap().ca_bundle.unwrap() else { panic!("a ConfigMap was given") };
+    assert_eq!(
+        serde_json::from_value::<StorageBackendSpec>(serde_json::to_value(&spec).unwrap()).unwrap(),
+        spec
+    );
+    let CaBundle::ConfigMap(key) = spec.s3.unwrap().tls.unwrap().ca_bundle.unwrap() else {
+        panic!("a ConfigMap was given")
+    };
     assert_eq!(key.key, "cabundle.crt");
 }
 
@@ -52,7 +70,9 @@ fn an_unknown_field_is_named() {
         s3(r#""serves": ["s3://b/"], "s3": {"endpont": "x"}"#),
         r#"{"type": "s3", "serves": [], "credentials": {"anonymous": {"typo": 1}}}"#.to_owned(),
     ] {
-        let error = serde_json::from_str::<StorageBackendSpec>(&json).unwrap_err().to_string();
+        let error = serde_json::from_str::<StorageBackendSpec>(&json)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("unknown field"), "{error}");
     }
 }
@@ -62,20 +82,46 @@ fn each_mistake_is_one_sentence_that_names_the_field() {
     for (rest, expected) in [
         (r#""serves": []"#, "spec.serves: is empty"),
         (r#""serves": ["s3://b/[x]"]"#, "spec.serves[0]: `s3://b/[x]` has `[`"),
-        (r#""serves": ["gs://b/"]"#, "is not for a store of type s3; it serves s3://"),
+        (
+            r#""serves": ["gs://b/"]"#,
+            "is not for a store of type s3; it serves s3://",
+        ),
         (r#""serves": ["s3://{namespace}/"]"#, "belongs into grants"),
-        (r#""serves": ["s3://b/"], "huggingface": {}"#, "spec.huggingface: the type is s3"),
-        (r#""serves": ["s3://b/"], "s3": {"endpoint": "ftp://x"}"#, "has the scheme `ftp`"),
-        (r#""serves": ["s3://b/"], "s3": {"endpoint": "http://x:port"}"#, "has `port` for a port"),
-        (r#""serves": ["s3://b/"], "s3": {"endpoint": "http://u:p@x"}"#, "belongs into the Secret"),
-        (r#""serves": ["s3://b/"], "grants": [{"namespaces": ["a?"]}]"#, "spec.grants[0].namespaces: `a?` has `?`"),
-        (r#""serves": ["s3://b/"], "grants": [{"prefixes": ["s3://c/"]}]"#, "outside of what the backend serves"),
+        (
+            r#""serves": ["s3://b/"], "huggingface": {}"#,
+            "spec.huggingface: the type is s3",
+        ),
+        (
+            r#""serves": ["s3://b/"], "s3": {"endpoint": "ftp://x"}"#,
+            "has the scheme `ftp`",
+        ),
+        (
+            r#""serves": ["s3://b/"], "s3": {"endpoint": "http://x:port"}"#,
+            "has `port` for a port",
+        ),
+        (
+            r#""serves": ["s3://b/"], "s3": {"endpoint": "http://u:p@x"}"#,
+            "belongs into the Secret",
+        ),
+        (
+            r#""serves": ["s3://b/"], "grants": [{"namespaces": ["a?"]}]"#,
+            "spec.grants[0].namespaces: `a?` has `?`",
+        ),
+        (
+            r#""serves": ["s3://b/"], "grants": [{"prefixes": ["s3://c/"]}]"#,
+            "outside of what the backend serves",
+        ),
     ] {
         let found = problems(&s3(rest));
         assert!(found.contains(expected), "{rest}: {found}");
         assert_eq!(found.lines().count(), 1, "{found}");
     }
-    assert!(problems(r#"{"type": "gcs", "serves": ["gs://b/"], "delivery": "storageKey", "credentials": {"anonymous": {}}}"#).contains("for s3 only"));
+    assert!(
+        problems(
+            r#"{"type": "gcs", "serves": ["gs://b/"], "delivery": "storageKey", "credentials": {"anonymous": {}}}"#
+        )
+        .contains("for s3 only")
+    );
     assert!(Backend::new("Minio!", spec(&s3(r#""serves": ["s3://b/"]"#))).unwrap_err()[0].contains("metadata.name"));
 }
 
@@ -105,10 +151,16 @@ fn the_longest_prefix_is_taken() {
 
 #[test]
 fn two_backends_for_the_same_prefix_are_reported_and_the_first_name_is_taken() {
-    let (backends, overlaps) =
-        Backends::new(vec![backend("b", &s3(r#""serves": ["s3://mlflow/"]"#)), backend("a", &s3(r#""serves": ["s3://mlflow"]"#))]);
+    let (backends, overlaps) = Backends::new(vec![
+        backend("b", &s3(r#""serves": ["s3://mlflow/"]"#)),
+        backend("a", &s3(r#""serves": ["s3://mlflow"]"#)),
+    ]);
     assert_eq!(overlaps.len(), 1);
-    assert!(overlaps[0].contains("StorageBackend/a and StorageBackend/b"), "{}", overlaps[0]);
+    assert!(
+        overlaps[0].contains("StorageBackend/a and StorageBackend/b"),
+        "{}",
+        overlaps[0]
+    );
     assert_eq!(served_by(&backends, "s3://mlflow/x", "n"), "a");
 }
 
@@ -122,12 +174,21 @@ fn a_namespace_uses_what_it_is_granted_and_nothing_beside() {
     assert_eq!(served_by(&backends, "s3://mlflow/team-a/x", "team-a"), "minio");
     assert_eq!(served_by(&backends, "s3://mlflow/team-b/x", "ops"), "minio");
     let refused = r#"minio not granted, allowed ["s3://mlflow/team-a/"], ask #ml-platform"#;
-    for uri in ["s3://mlflow/team-b/x", "s3://mlflow/team-ab/x", "s3://mlflow/", "s3://mlflow", "s3://mlflow/team-a"] {
+    for uri in [
+        "s3://mlflow/team-b/x",
+        "s3://mlflow/team-ab/x",
+        "s3://mlflow/",
+        "s3://mlflow",
+        "s3://mlflow/team-a",
+    ] {
         assert_eq!(served_by(&backends, uri, "team-a"), refused, "{uri}");
     }
     assert!(served_by(&backends, "s3://mlflow/team-a/../team-b/x", "team-a").contains("segment"));
     assert!(served_by(&backends, "s3://mlflow/team-a/%2e%2e/team-b/x", "team-a").contains("segment"));
-    assert_eq!(served_by(&backends, "s3://mlflow/x", "default"), "minio not granted, allowed [], ask #ml-platform");
+    assert_eq!(
+        served_by(&backends, "s3://mlflow/x", "default"),
+        "minio not granted, allowed [], ask #ml-platform"
+    );
 }
 
 #[test]
@@ -135,24 +196,43 @@ fn no_grants_at_all_let_everyone_in_and_an_empty_list_nobody() {
     let (open, _) = Backends::new(vec![backend("open", &s3(r#""serves": ["s3://b/"]"#))]);
     assert_eq!(served_by(&open, "s3://b/x", "anyone"), "open");
     let (closed, _) = Backends::new(vec![backend("closed", &s3(r#""serves": ["s3://b/"], "grants": []"#))]);
-    assert_eq!(served_by(&closed, "s3://b/x", "anyone"), "closed not granted, allowed [], ask nobody");
+    assert_eq!(
+        served_by(&closed, "s3://b/x", "anyone"),
+        "closed not granted, allowed [], ask nobody"
+    );
 }
 
 #[test]
 fn a_grant_by_label_needs_the_label() {
-    let (backends, _) =
-        Backends::new(vec![backend("minio", &s3(r#""serves": ["s3://b/"], "grants": [{"namespaceSelector": {"matchLabels": {"team": "a"}}}]"#))]);
+    let (backends, _) = Backends::new(vec![backend(
+        "minio",
+        &s3(r#""serves": ["s3://b/"], "grants": [{"namespaceSelector": {"matchLabels": {"team": "a"}}}]"#),
+    )]);
     let uri = StorageUri::parse("s3://b/x").unwrap();
-    assert!(matches!(backends.resolve(&uri, "n", &labels(&[("team", "a")])), Resolved::Served(_)));
-    assert!(matches!(backends.resolve(&uri, "n", &labels(&[("team", "b")])), Resolved::NotGranted { .. }));
+    assert!(matches!(
+        backends.resolve(&uri, "n", &labels(&[("team", "a")])),
+        Resolved::Served(_)
+    ));
+    assert!(matches!(
+        backends.resolve(&uri, "n", &labels(&[("team", "b")])),
+        Resolved::NotGranted { .. }
+    ));
 }
 
 #[test]
 fn a_namespaces_own_secret_opens_what_its_prefix_says() {
-    let (own, problems) = OwnSecrets::new([("a", "s3://b/", "wide"), ("a", "s3://b/x/", "close"), ("b", "s3://b/", "other"), ("a", "b/x", "bad")]);
+    let (own, problems) = OwnSecrets::new([
+        ("a", "s3://b/", "wide"),
+        ("a", "s3://b/x/", "close"),
+        ("b", "s3://b/", "other"),
+        ("a", "b/x", "bad"),
+    ]);
     assert_eq!(problems.len(), 1);
     assert!(problems[0].contains("Secret/a/bad"), "{}", problems[0]);
-    let find = |uri: &str, namespace: &str| own.resolve(&StorageUri::parse(uri).unwrap(), namespace).map(str::to_owned);
+    let find = |uri: &str, namespace: &str| {
+        own.resolve(&StorageUri::parse(uri).unwrap(), namespace)
+            .map(str::to_owned)
+    };
     assert_eq!(find("s3://b/x/1", "a").as_deref(), Some("close"));
     assert_eq!(find("s3://b/y", "a").as_deref(), Some("wide"));
     assert_eq!(find("s3://b/y", "c"), None);
@@ -165,6 +245,9 @@ fn the_schema_is_one_that_kubernetes_takes() {
     let crd = serde_json::to_value(StorageBackend::crd()).unwrap();
     assert_eq!(crd["spec"]["scope"], "Cluster");
     let text = crd.to_string();
-    assert!(!text.contains("additionalProperties\":false"), "structural schemas can't have it beside properties");
+    assert!(
+        !text.contains("additionalProperties\":false"),
+        "structural schemas can't have it beside properties"
+    );
     assert!(!text.contains("$ref"));
 }

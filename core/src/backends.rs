@@ -40,8 +40,11 @@ impl Backends {
     /// names both.
     pub fn new(mut backends: Vec<Backend>) -> (Self, Vec<String>) {
         backends.sort_by(|a, b| a.name().cmp(b.name()));
-        let mut served: Vec<_> =
-            backends.iter().enumerate().flat_map(|(index, backend)| backend.serves().iter().map(move |pattern| (index, pattern.clone()))).collect();
+        let mut served: Vec<_> = backends
+            .iter()
+            .enumerate()
+            .flat_map(|(index, backend)| backend.serves().iter().map(move |pattern| (index, pattern.clone())))
+            .collect();
         served.sort_by(|(a, left), (b, right)| right.closeness().cmp(&left.closeness()).then(a.cmp(b)));
         let overlaps = served
             .windows(2)
@@ -67,7 +70,10 @@ impl Backends {
 
     /// The backend by this name.
     pub fn get(&self, name: &str) -> Option<&Backend> {
-        self.backends.binary_search_by(|backend| backend.name().cmp(name)).ok().map(|index| &self.backends[index])
+        self.backends
+            .binary_search_by(|backend| backend.name().cmp(name))
+            .ok()
+            .map(|index| &self.backends[index])
     }
 
     /// Which backend serves this URI for a namespace with these labels.
@@ -75,17 +81,29 @@ impl Backends {
         if uri.scheme().needs_no_credentials() {
             return Resolved::NoCredentials;
         }
-        let Some(backend) = self.served.iter().find(|(_, pattern)| pattern.holds(uri)).map(|(index, _)| &self.backends[*index]) else {
+        let Some(backend) = self
+            .served
+            .iter()
+            .find(|(_, pattern)| pattern.holds(uri))
+            .map(|(index, _)| &self.backends[*index])
+        else {
             return Resolved::Unserved;
         };
         let allowed = backend.allowed(namespace, labels);
         if allowed.iter().any(|pattern| pattern.holds_for(uri, namespace)) {
             return Resolved::Served(backend);
         }
-        let mut allowed: Vec<_> = allowed.into_iter().map(|pattern| pattern.shown_for(namespace)).collect();
+        let mut allowed: Vec<_> = allowed
+            .into_iter()
+            .map(|pattern| pattern.shown_for(namespace))
+            .collect();
         allowed.sort();
         allowed.dedup();
-        Resolved::NotGranted { backend, allowed, contact: backend.spec().contact.as_deref() }
+        Resolved::NotGranted {
+            backend,
+            allowed,
+            contact: backend.spec().contact.as_deref(),
+        }
     }
 
     /// As [`Self::resolve`], from the text of an object.
@@ -111,9 +129,14 @@ impl OwnSecrets {
         let mut problems = Vec::new();
         for (namespace, prefix, name) in secrets {
             match UriPattern::parse(prefix) {
-                Ok(pattern) => by_namespace.entry(namespace.to_owned()).or_default().push((pattern, name.to_owned())),
+                Ok(pattern) => by_namespace
+                    .entry(namespace.to_owned())
+                    .or_default()
+                    .push((pattern, name.to_owned())),
                 Err(reason) => {
-                    problems.push(format!("Secret/{namespace}/{name}: the prefix `{prefix}` {reason}; write it as in s3://bucket/path/"));
+                    problems.push(format!(
+                        "Secret/{namespace}/{name}: the prefix `{prefix}` {reason}; write it as in s3://bucket/path/"
+                    ));
                 }
             }
         }
@@ -126,6 +149,9 @@ impl OwnSecrets {
     /// The namespace's Secret that opens this URI; the one with the longest prefix, then by name.
     pub fn resolve(&self, uri: &StorageUri, namespace: &str) -> Option<&str> {
         let secrets = self.by_namespace.get(namespace)?;
-        secrets.iter().find(|(pattern, _)| pattern.holds(uri)).map(|(_, name)| name.as_str())
+        secrets
+            .iter()
+            .find(|(pattern, _)| pattern.holds(uri))
+            .map(|(_, name)| name.as_str())
     }
 }

@@ -141,7 +141,10 @@ impl Catalogue {
             let name = canonical_repository(&repository.name);
             let value = match (repository.releases, repository.like, repository.tags) {
                 (Some(releases), None, None) => Repository::Releases(entries(&name, releases, &repository.variants)?),
-                (None, Some(like), tags) => Repository::Like { repository: canonical_repository(&like), tags },
+                (None, Some(like), tags) => Repository::Like {
+                    repository: canonical_repository(&like),
+                    tags,
+                },
                 _ => return Err(CatalogueError::ReleasesOrLike(name)),
             };
             if repositories.insert(name.clone(), value).is_some() {
@@ -177,9 +180,9 @@ impl Catalogue {
             .repositories
             .iter()
             .filter_map(|(name, repository)| match repository {
-                Repository::Like { repository: like, .. } if self.resolve(name).is_none() => {
-                    Some(format!("repository {name} is like {like}, which the catalogue doesn't know, or which is like {name} itself"))
-                }
+                Repository::Like { repository: like, .. } if self.resolve(name).is_none() => Some(format!(
+                    "repository {name} is like {like}, which the catalogue doesn't know, or which is like {name} itself"
+                )),
                 _ => None,
             })
             .collect();
@@ -199,7 +202,10 @@ impl Catalogue {
             return Vec::new();
         };
         if maps.is_empty() {
-            return entries.iter().map(|entry| release(&entry.tag, entry, packages)).collect();
+            return entries
+                .iter()
+                .map(|entry| release(&entry.tag, entry, packages))
+                .collect();
         }
         // The repository's own tags lead, map by map, to tags of the repository with releases.
         let mut found = Vec::new();
@@ -235,9 +241,17 @@ fn release<'a>(tag: &'a str, entry: &'a Entry, packages: &[impl AsRef<str>]) -> 
     let packages = packages
         .iter()
         .filter_map(|name| entry.packages.get_key_value(name.as_ref()))
-        .map(|(name, (version, exact))| PackageVersion { name, version, exact: *exact })
+        .map(|(name, (version, exact))| PackageVersion {
+            name,
+            version,
+            exact: *exact,
+        })
         .collect();
-    Release { tag, python: &entry.python, packages }
+    Release {
+        tag,
+        python: &entry.python,
+        packages,
+    }
 }
 
 fn entries(repository: &str, releases: Vec<FileRelease>, variants: &[String]) -> Result<Vec<Entry>, CatalogueError> {
@@ -248,15 +262,27 @@ fn entries(repository: &str, releases: Vec<FileRelease>, variants: &[String]) ->
             .expected
             .into_iter()
             .map(|(name, version)| (name, (version, false)))
-            .chain(release.packages.into_iter().map(|(name, version)| (name, (version.clone(), is_exact(&version)))))
+            .chain(
+                release
+                    .packages
+                    .into_iter()
+                    .map(|(name, version)| (name, (version.clone(), is_exact(&version)))),
+            )
             .collect();
         for tag in release.tags {
             for ending in std::iter::once("").chain(variants.iter().map(String::as_str)) {
                 let tag = format!("{tag}{ending}");
                 if entries.iter().any(|entry| entry.tag == tag) {
-                    return Err(CatalogueError::TagTwice { repository: repository.to_owned(), tag });
+                    return Err(CatalogueError::TagTwice {
+                        repository: repository.to_owned(),
+                        tag,
+                    });
                 }
-                entries.push(Entry { tag, python: release.python.clone(), packages: packages.clone() });
+                entries.push(Entry {
+                    tag,
+                    python: release.python.clone(),
+                    packages: packages.clone(),
+                });
             }
         }
     }
@@ -270,7 +296,10 @@ mod tests {
     fn versions(catalogue: &Catalogue, repository: &str, tag: &str, package: &str) -> Option<(String, bool)> {
         let releases = catalogue.releases(repository, &[package]);
         let release = releases.iter().find(|release| release.tag == tag)?;
-        release.packages.first().map(|package| (package.version.to_owned(), package.exact))
+        release
+            .packages
+            .first()
+            .map(|package| (package.version.to_owned(), package.exact))
     }
 
     #[test]
@@ -278,14 +307,24 @@ mod tests {
         let table = Catalogue::built_in();
         for (repository, tag, package, version, exact) in [
             ("kserve/xgbserver", "v0.20.0", "xgboost", "2.1.4", true),
-            ("docker.io/kserve/sklearnserver", "v0.14.1", "scikit-learn", "1.5.1", true),
+            (
+                "docker.io/kserve/sklearnserver",
+                "v0.14.1",
+                "scikit-learn",
+                "1.5.1",
+                true,
+            ),
             ("kserve/lgbserver", "v0.13.1", "lightgbm", "3.3.5", true),
             ("seldonio/mlserver", "1.7.1", "xgboost", "3.0.2", false),
             ("seldonio/mlserver", "1.5.0", "scikit-learn", "1.4.1.post1", true),
             ("kserve/autogluonserver", "v0.20.0", "xgboost", "3.1.3", true),
             ("tensorflow/serving", "2.15.1-gpu", "tensorflow", "2.15.1", false),
         ] {
-            assert_eq!(versions(table, repository, tag, package), Some((version.into(), exact)), "{repository}:{tag} {package}");
+            assert_eq!(
+                versions(table, repository, tag, package),
+                Some((version.into(), exact)),
+                "{repository}:{tag} {package}"
+            );
         }
         assert!(table.problems().is_empty());
         assert!(table.releases("docker.io/somebody/else", &["xgboost"]).is_empty());
@@ -295,17 +334,30 @@ mod tests {
     #[test]
     fn releases_are_oldest_first_and_carry_only_what_was_asked() {
         let releases = Catalogue::built_in().releases("kserve/xgbserver", &["numpy", "catboost", "xgboost"]);
-        assert_eq!((releases[0].tag, releases.last().map(|last| last.tag)), ("v0.7.0", Some("v0.20.0")));
-        assert_eq!(releases.last().map(|last| (last.python, last.packages.iter().map(|p| p.name).collect())), Some(("3.11", vec!["numpy", "xgboost"])));
+        assert_eq!(
+            (releases[0].tag, releases.last().map(|last| last.tag)),
+            ("v0.7.0", Some("v0.20.0"))
+        );
+        assert_eq!(
+            releases
+                .last()
+                .map(|last| (last.python, last.packages.iter().map(|p| p.name).collect())),
+            Some(("3.11", vec!["numpy", "xgboost"]))
+        );
     }
 
     #[test]
     fn every_version_of_the_built_in_table_is_a_version_or_bounds() {
         for repository in Catalogue::built_in().repositories.values() {
-            let Repository::Releases(entries) = repository else { continue };
+            let Repository::Releases(entries) = repository else {
+                continue;
+            };
             for (name, (version, exact)) in entries.iter().flat_map(|entry| &entry.packages) {
                 let bounds = version.starts_with(['<', '>', '~', '=', '!']);
-                assert!(bounds != crate::version::Version::parse(version).is_some(), "{name} {version}");
+                assert!(
+                    bounds != crate::version::Version::parse(version).is_some(),
+                    "{name} {version}"
+                );
                 assert!(!(bounds && *exact), "{name} {version}");
             }
         }
@@ -328,11 +380,23 @@ repositories:
     like: docker.io/seldonio/mlserver
 "#;
         catalogue.extend(Catalogue::parse(ours).unwrap());
-        assert_eq!(versions(&catalogue, "seldonio/mlserver", "1.7.1", "xgboost"), Some(("3.0.5".into(), true)));
-        assert_eq!(versions(&catalogue, "seldonio/mlserver", "1.5.0", "xgboost"), Some(("2.0.3".into(), true)));
-        assert_eq!(versions(&catalogue, "mirror.local/seldonio/mlserver", "1.8.0", "xgboost"), Some(("3.2.0".into(), true)));
+        assert_eq!(
+            versions(&catalogue, "seldonio/mlserver", "1.7.1", "xgboost"),
+            Some(("3.0.5".into(), true))
+        );
+        assert_eq!(
+            versions(&catalogue, "seldonio/mlserver", "1.5.0", "xgboost"),
+            Some(("2.0.3".into(), true))
+        );
+        assert_eq!(
+            versions(&catalogue, "mirror.local/seldonio/mlserver", "1.8.0", "xgboost"),
+            Some(("3.2.0".into(), true))
+        );
         let own = catalogue.releases("registry.local:5000/ml/mlserver", &["xgboost"]);
-        assert_eq!(own.iter().map(|release| release.tag).collect::<Vec<_>>(), ["2026-1", "2026-2"]);
+        assert_eq!(
+            own.iter().map(|release| release.tag).collect::<Vec<_>>(),
+            ["2026-1", "2026-2"]
+        );
         assert!(catalogue.problems().is_empty());
     }
 
@@ -342,8 +406,14 @@ repositories:
         assert!(error("schema: 2\nrepositories: []").contains("schema: 2"));
         assert!(error("schema: 1\nrepositories: [{name: a, releases: [], relases: []}]").contains("relases"));
         assert!(error("schema: 1\nrepositories: [{name: a}]").contains("docker.io/library/a needs either"));
-        assert!(error("schema: 1\nrepositories: [{name: x/a, releases: []}, {name: docker.io/x/a, releases: []}]").contains("docker.io/x/a twice"));
-        assert!(error("schema: 1\nrepositories: [{name: x/a, releases: [{tags: [v1]}, {tags: [v1]}]}]").contains("tag v1 of docker.io/x/a twice"));
+        assert!(
+            error("schema: 1\nrepositories: [{name: x/a, releases: []}, {name: docker.io/x/a, releases: []}]")
+                .contains("docker.io/x/a twice")
+        );
+        assert!(
+            error("schema: 1\nrepositories: [{name: x/a, releases: [{tags: [v1]}, {tags: [v1]}]}]")
+                .contains("tag v1 of docker.io/x/a twice")
+        );
         assert!(error("schema: [").contains("can't be read"));
     }
 

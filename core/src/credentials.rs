@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::backend::{managed_name, Backend, BackendType, Credentials, S3Settings, TlsSettings};
+use crate::backend::{Backend, BackendType, Credentials, S3Settings, TlsSettings, managed_name};
 use crate::kserve_config::KserveConfig;
 
 /// What a Secret holds under a key. It is never shown: `Debug` tells its length.
@@ -53,7 +53,9 @@ pub struct SecretContents {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
     /// The Secret has no credentials for this kind of store.
-    #[error("Secret {secret} has no {wanted} for a store of type {kind}; {found}; add the keys, or name them in spec.credentials.secretRef.keys")]
+    #[error(
+        "Secret {secret} has no {wanted} for a store of type {kind}; {found}; add the keys, or name them in spec.credentials.secretRef.keys"
+    )]
     Missing {
         /// `namespace/name`
         secret: String,
@@ -100,9 +102,17 @@ pub fn storage_key(backend: &str) -> &str {
 ///
 /// # Errors
 /// Where the source lacks a key.
-pub fn kserve_secret(backend: &Backend, source: &BTreeMap<String, Vec<u8>>, config: &KserveConfig) -> Result<SecretContents, CredentialsError> {
+pub fn kserve_secret(
+    backend: &Backend,
+    source: &BTreeMap<String, Vec<u8>>,
+    config: &KserveConfig,
+) -> Result<SecretContents, CredentialsError> {
     let source = Source::new(backend, source);
-    let mut contents = SecretContents { type_: "Opaque", annotations: BTreeMap::new(), data: BTreeMap::new() };
+    let mut contents = SecretContents {
+        type_: "Opaque",
+        annotations: BTreeMap::new(),
+        data: BTreeMap::new(),
+    };
     match backend.spec().kind {
         BackendType::S3 => s3(backend, &source, config, &mut contents)?,
         BackendType::Gcs => gcs(&source, config, &mut contents)?,
@@ -114,18 +124,34 @@ pub fn kserve_secret(backend: &Backend, source: &BTreeMap<String, Vec<u8>>, conf
     Ok(contents)
 }
 
-fn s3(backend: &Backend, source: &Source<'_>, config: &KserveConfig, contents: &mut SecretContents) -> Result<(), CredentialsError> {
+fn s3(
+    backend: &Backend,
+    source: &Source<'_>,
+    config: &KserveConfig,
+    contents: &mut SecretContents,
+) -> Result<(), CredentialsError> {
     let none = S3Settings::default();
     let settings = backend.spec().s3.as_ref().unwrap_or(&none);
     let anonymous = !matches!(backend.spec().credentials, Credentials::SecretRef(_));
     // KServe looks at the settings of a Secret only if it has a secret key.
-    let (id, secret) = if anonymous { (String::new(), String::new()) } else { source.s3_pair(config)? };
+    let (id, secret) = if anonymous {
+        (String::new(), String::new())
+    } else {
+        source.s3_pair(config)?
+    };
     let mut json: BTreeMap<&str, String> = BTreeMap::from([("type", "s3".to_owned())]);
     if !anonymous {
         json.extend([("access_key_id", id.clone()), ("secret_access_key", secret.clone())]);
     }
-    contents.data.extend([(config.s3_access_key_id.clone(), id.into()), (config.s3_secret_access_key.clone(), secret.into())]);
-    let mut annotate = |name: &str, value: &str| contents.annotations.insert(format!("{ANNOTATION_PREFIX}{name}"), value.to_owned());
+    contents.data.extend([
+        (config.s3_access_key_id.clone(), id.into()),
+        (config.s3_secret_access_key.clone(), secret.into()),
+    ]);
+    let mut annotate = |name: &str, value: &str| {
+        contents
+            .annotations
+            .insert(format!("{ANNOTATION_PREFIX}{name}"), value.to_owned())
+    };
     if let Some(endpoint) = settings.parsed_endpoint() {
         annotate("s3-endpoint", &endpoint.host);
         annotate("s3-usehttps", if endpoint.tls { "1" } else { "0" });
@@ -142,7 +168,10 @@ fn s3(backend: &Backend, source: &Source<'_>, config: &KserveConfig, contents: &
         annotate("s3-useaccelerate", "true");
     }
     match &settings.tls {
-        Some(TlsSettings { insecure_skip_verify: true, .. }) => {
+        Some(TlsSettings {
+            insecure_skip_verify: true,
+            ..
+        }) => {
             annotate("s3-verifyssl", "0");
             json.insert("verify_ssl", "0".to_owned());
         }
@@ -156,7 +185,10 @@ fn s3(backend: &Backend, source: &Source<'_>, config: &KserveConfig, contents: &
         annotate("s3-useanoncredential", "true");
         json.insert("anonymous", "true".to_owned());
     }
-    contents.data.insert(storage_key(backend.name()).to_owned(), serde_json::json!(json).to_string().into());
+    contents.data.insert(
+        storage_key(backend.name()).to_owned(),
+        serde_json::json!(json).to_string().into(),
+    );
     Ok(())
 }
 
@@ -183,23 +215,42 @@ fn azure(source: &Source<'_>, contents: &mut SecretContents) -> Result<(), Crede
         let legacy = plain.replacen("azure", "az", 1);
         source.text(name, &[&plain, &legacy])
     };
-    let client = (find("AZURE_CLIENT_ID")?, find("AZURE_CLIENT_SECRET")?, find("AZURE_TENANT_ID")?);
+    let client = (
+        find("AZURE_CLIENT_ID")?,
+        find("AZURE_CLIENT_SECRET")?,
+        find("AZURE_TENANT_ID")?,
+    );
     if let (Some(id), Some(secret), Some(tenant)) = client {
         let subscription = find("AZURE_SUBSCRIPTION_ID")?.unwrap_or_default();
-        for (key, value) in
-            [("AZURE_CLIENT_ID", id), ("AZURE_CLIENT_SECRET", secret), ("AZURE_TENANT_ID", tenant), ("AZURE_SUBSCRIPTION_ID", subscription)]
-        {
+        for (key, value) in [
+            ("AZURE_CLIENT_ID", id),
+            ("AZURE_CLIENT_SECRET", secret),
+            ("AZURE_TENANT_ID", tenant),
+            ("AZURE_SUBSCRIPTION_ID", subscription),
+        ] {
             contents.data.insert(key.to_owned(), value.into());
         }
         return Ok(());
     }
-    if let Some(key) = source.text("AZURE_STORAGE_ACCESS_KEY", &["azurestorageaccesskey", "azurestoragekey", "azurestorageaccountkey", "accountkey"])? {
+    if let Some(key) = source.text(
+        "AZURE_STORAGE_ACCESS_KEY",
+        &[
+            "azurestorageaccesskey",
+            "azurestoragekey",
+            "azurestorageaccountkey",
+            "accountkey",
+        ],
+    )? {
         contents.data.insert("AZURE_STORAGE_ACCESS_KEY".to_owned(), key.into());
         return Ok(());
     }
     if let Some(token) = find("AZURE_ACCESS_TOKEN")? {
         contents.data.insert("AZURE_ACCESS_TOKEN".to_owned(), token.into());
-        for key in ["AZURE_ACCESS_EXPIRES_ON_SECONDS", "AZURE_ACCOUNT_NAME", "AZURE_SERVICE_URL"] {
+        for key in [
+            "AZURE_ACCESS_EXPIRES_ON_SECONDS",
+            "AZURE_ACCOUNT_NAME",
+            "AZURE_SERVICE_URL",
+        ] {
             if let Some(value) = find(key)? {
                 contents.data.insert(key.to_owned(), value.into());
             }
@@ -210,8 +261,17 @@ fn azure(source: &Source<'_>, contents: &mut SecretContents) -> Result<(), Crede
 }
 
 fn hugging_face(source: &Source<'_>, contents: &mut SecretContents) -> Result<(), CredentialsError> {
-    const SPELLINGS: [&str; 6] = ["hftoken", "token", "huggingfacetoken", "huggingfacehubtoken", "huggingfacehubapitoken", "hfapitoken"];
-    let token = source.text("HF_TOKEN", &SPELLINGS)?.ok_or_else(|| source.missing("HF_TOKEN"))?;
+    const SPELLINGS: [&str; 6] = [
+        "hftoken",
+        "token",
+        "huggingfacetoken",
+        "huggingfacehubtoken",
+        "huggingfacehubapitoken",
+        "hfapitoken",
+    ];
+    let token = source
+        .text("HF_TOKEN", &SPELLINGS)?
+        .ok_or_else(|| source.missing("HF_TOKEN"))?;
     contents.data.insert("HF_TOKEN".to_owned(), token.into());
     Ok(())
 }
@@ -221,15 +281,23 @@ fn https(backend: &Backend, source: &Source<'_>, contents: &mut SecretContents) 
         Some(host) => host,
         None => only_host(backend).ok_or_else(|| source.missing("https-host"))?,
     };
-    let (key, headers) = source.find("headers", &["headers"])?.ok_or_else(|| source.missing("headers"))?;
+    let (key, headers) = source
+        .find("headers", &["headers"])?
+        .ok_or_else(|| source.missing("headers"))?;
     source.json_object(key, headers)?;
-    contents.data.extend([("https-host".to_owned(), host.into()), ("headers".to_owned(), headers.into())]);
+    contents.data.extend([
+        ("https-host".to_owned(), host.into()),
+        ("headers".to_owned(), headers.into()),
+    ]);
     Ok(())
 }
 
 /// The host, where a backend serves one and no other.
 fn only_host(backend: &Backend) -> Option<String> {
-    let mut hosts = backend.serves().iter().map(|pattern| pattern.as_str().split('/').nth(2).unwrap_or_default());
+    let mut hosts = backend
+        .serves()
+        .iter()
+        .map(|pattern| pattern.as_str().split('/').nth(2).unwrap_or_default());
     let first = hosts.next().filter(|host| !host.is_empty() && !host.contains('*'))?;
     hosts.all(|host| host == first).then(|| first.to_owned())
 }
@@ -253,7 +321,11 @@ fn hdfs(source: &Source<'_>, contents: &mut SecretContents) -> Result<(), Creden
             contents.data.insert(key.to_owned(), value.into());
         }
     }
-    if contents.data.contains_key("HDFS_NAMENODE") { Ok(()) } else { Err(source.missing("HDFS_NAMENODE")) }
+    if contents.data.contains_key("HDFS_NAMENODE") {
+        Ok(())
+    } else {
+        Err(source.missing("HDFS_NAMENODE"))
+    }
 }
 
 /// Which kind of store KServe takes a Secret for, by its keys; none where it would pass over it without a word.
@@ -267,7 +339,15 @@ pub fn recognise<'a>(keys: impl IntoIterator<Item = &'a str>, config: &KserveCon
     if has(&config.gcs_credentials_file) {
         return Some(BackendType::Gcs);
     }
-    if ["AZ_CLIENT_ID", "AZURE_CLIENT_ID", "AZURE_ACCESS_TOKEN", "AZURE_STORAGE_ACCESS_KEY"].into_iter().any(has) {
+    if [
+        "AZ_CLIENT_ID",
+        "AZURE_CLIENT_ID",
+        "AZURE_ACCESS_TOKEN",
+        "AZURE_STORAGE_ACCESS_KEY",
+    ]
+    .into_iter()
+    .any(has)
+    {
         return Some(BackendType::Azure);
     }
     if has("https-host") {
@@ -281,7 +361,10 @@ pub fn recognise<'a>(keys: impl IntoIterator<Item = &'a str>, config: &KserveCon
 
 /// A key's name without what spellings differ in: `AWS_ACCESS_KEY_ID`, `awsAccessKeyID` and `aws-access-key-id` are one.
 fn normal(key: &str) -> String {
-    key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+    key.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_lowercase())
+        .collect()
 }
 
 /// The Secret that a backend names.
@@ -299,25 +382,47 @@ impl<'a> Source<'a> {
             Credentials::SecretRef(secret) => (format!("{}/{}", secret.namespace, secret.name), Some(&secret.keys)),
             Credentials::WorkloadIdentity(_) | Credentials::Anonymous(_) => (String::new(), None),
         };
-        Self { name, kind: backend.spec().kind, data, named }
+        Self {
+            name,
+            kind: backend.spec().kind,
+            data,
+            named,
+        }
     }
 
     /// The key that the backend names for this role, else the first of the spellings that is there and not empty.
     fn find(&self, role: &str, spellings: &[&str]) -> Result<Option<(&'a str, &'a [u8])>, CredentialsError> {
-        let value = |key: &str| self.data.get_key_value(key).filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.as_str(), value.as_slice()));
+        let value = |key: &str| {
+            self.data
+                .get_key_value(key)
+                .filter(|(_, value)| !value.is_empty())
+                .map(|(key, value)| (key.as_str(), value.as_slice()))
+        };
         if let Some(key) = self.named.and_then(|named| named.get(role)) {
-            let named = || CredentialsError::NamedKeyMissing { secret: self.name.clone(), key: key.clone(), role: role.to_owned() };
+            let named = || CredentialsError::NamedKeyMissing {
+                secret: self.name.clone(),
+                key: key.clone(),
+                role: role.to_owned(),
+            };
             return value(key).ok_or_else(named).map(Some);
         }
-        Ok(spellings.iter().find_map(|spelling| value(self.data.keys().find(|key| normal(key) == *spelling)?)))
+        Ok(spellings
+            .iter()
+            .find_map(|spelling| value(self.data.keys().find(|key| normal(key) == *spelling)?)))
     }
 
     /// As [`Self::find`], as text without blanks around it: a newline at the end of a key is the most common mistake with Secrets.
     fn text(&self, role: &str, spellings: &[&str]) -> Result<Option<String>, CredentialsError> {
-        let Some((key, value)) = self.find(role, spellings)? else { return Ok(None) };
+        let Some((key, value)) = self.find(role, spellings)? else {
+            return Ok(None);
+        };
         match std::str::from_utf8(value) {
             Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
-            Err(_) => Err(CredentialsError::Malformed { secret: self.name.clone(), key: key.to_owned(), expected: "text" }),
+            Err(_) => Err(CredentialsError::Malformed {
+                secret: self.name.clone(),
+                key: key.to_owned(),
+                expected: "text",
+            }),
         }
     }
 
@@ -341,19 +446,41 @@ impl<'a> Source<'a> {
                 return Ok((id, secret));
             }
         }
-        Err(self.missing("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or accessKey and secretKey, or rootUser and rootPassword)"))
+        Err(self.missing(
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or accessKey and secretKey, or rootUser and rootPassword)",
+        ))
     }
 
     fn json_object(&self, key: &str, value: &[u8]) -> Result<(), CredentialsError> {
-        let malformed =
-            |_| CredentialsError::Malformed { secret: self.name.clone(), key: key.to_owned(), expected: "a JSON object, which KServe reads it as" };
-        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(value).map(drop).map_err(malformed)
+        let malformed = |_| CredentialsError::Malformed {
+            secret: self.name.clone(),
+            key: key.to_owned(),
+            expected: "a JSON object, which KServe reads it as",
+        };
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(value)
+            .map(drop)
+            .map_err(malformed)
     }
 
     fn missing(&self, wanted: &str) -> CredentialsError {
-        let keys: Vec<_> = self.data.iter().filter(|(_, value)| !value.is_empty()).map(|(key, _)| key.as_str()).take(8).collect();
-        let found = if keys.is_empty() { "it is empty".to_owned() } else { format!("it has {}", keys.join(", ")) };
-        CredentialsError::Missing { secret: self.name.clone(), wanted: wanted.to_owned(), kind: self.kind.as_str(), found }
+        let keys: Vec<_> = self
+            .data
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, _)| key.as_str())
+            .take(8)
+            .collect();
+        let found = if keys.is_empty() {
+            "it is empty".to_owned()
+        } else {
+            format!("it has {}", keys.join(", "))
+        };
+        CredentialsError::Missing {
+            secret: self.name.clone(),
+            wanted: wanted.to_owned(),
+            kind: self.kind.as_str(),
+            found,
+        }
     }
 }
 

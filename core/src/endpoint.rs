@@ -37,7 +37,10 @@ impl Endpoint {
         {
             return Err(format!("has `{port}` for a port"));
         }
-        Ok(Self { tls, host: host.to_owned() })
+        Ok(Self {
+            tls,
+            host: host.to_owned(),
+        })
     }
 
     /// With its scheme.

@@ -107,7 +107,11 @@ fn scikit_learn(model: &Version, server: &Version) -> Fit {
 /// exactly alike both ways; from 3.1 on the base score is a list, which earlier ones read as 0.5.
 fn xgboost(form: Form, model: &Version, server: &Version) -> Fit {
     if form == Form::LegacyBinary {
-        return if server.series() >= (3, 1) { Fit::Misfit("3.1 dropped the old binary format") } else { Fit::Fit };
+        return if server.series() >= (3, 1) {
+            Fit::Misfit("3.1 dropped the old binary format")
+        } else {
+            Fit::Fit
+        };
     }
     if model.series() >= (3, 1) && server.series() < (3, 1) {
         return Fit::WrongAnswers("before 3.1 it loads and answers wrongly");
@@ -134,7 +138,9 @@ fn lightgbm(form: Form, model: &Version, server: &Version) -> Fit {
         return Fit::Fit;
     }
     match form {
-        Form::Pickle | Form::Cloudpickle | Form::Skops if model.major() > server.major() => Fit::Misfit("a pickle from a newer major version fails"),
+        Form::Pickle | Form::Cloudpickle | Form::Skops if model.major() > server.major() => {
+            Fit::Misfit("a pickle from a newer major version fails")
+        }
         Form::Pickle | Form::Cloudpickle | Form::Skops => Fit::Fit,
         _ => Fit::FitWithRemark("another major version, usually loads"),
     }
@@ -219,7 +225,11 @@ mod tests {
             ("tensorflow", Form::Own, "1.15.0", "2.6.2", "misfit"),
             ("prophet", Form::Own, "1.1.5", "1.1.5", "unknown"),
         ] {
-            assert_eq!(word(judge(package, form, &version(model), &version(server))), expected, "{package} {form:?} {model} in {server}");
+            assert_eq!(
+                word(judge(package, form, &version(model), &version(server))),
+                expected,
+                "{package} {form:?} {model} in {server}"
+            );
         }
     }
 

@@ -27,8 +27,16 @@ impl Image {
             Some((path, tag)) => (&name[..path_start + path.len()], Some(tag)),
             None => (name, None),
         };
-        let tag = if digest.is_some() { None } else { Some(tag.filter(|tag| !tag.is_empty()).unwrap_or("latest").to_owned()) };
-        Self { repository: canonical_repository(repository), tag, digest }
+        let tag = if digest.is_some() {
+            None
+        } else {
+            Some(tag.filter(|tag| !tag.is_empty()).unwrap_or("latest").to_owned())
+        };
+        Self {
+            repository: canonical_repository(repository),
+            tag,
+            digest,
+        }
     }
 }
 
@@ -56,7 +64,11 @@ pub fn canonical_repository(repository: &str) -> String {
         "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => "docker.io",
         other => other,
     };
-    if registry == "docker.io" && !path.contains('/') { format!("docker.io/library/{path}") } else { format!("{registry}/{path}") }
+    if registry == "docker.io" && !path.contains('/') {
+        format!("docker.io/library/{path}")
+    } else {
+        format!("{registry}/{path}")
+    }
 }
 
 #[cfg(test)]
@@ -66,25 +78,75 @@ mod tests {
     #[test]
     fn splits_references_as_container_engines_do() {
         for (reference, repository, tag, digest) in [
-            ("kserve/xgbserver:v0.20.0", "docker.io/kserve/xgbserver", Some("v0.20.0"), None),
-            ("docker.io/seldonio/mlserver:1.7.1", "docker.io/seldonio/mlserver", Some("1.7.1"), None),
-            ("index.docker.io/seldonio/mlserver", "docker.io/seldonio/mlserver", Some("latest"), None),
-            ("registry.local:5000/ml/mlserver", "registry.local:5000/ml/mlserver", Some("latest"), None),
-            ("registry.local:5000/ml/mlserver:2", "registry.local:5000/ml/mlserver", Some("2"), None),
+            (
+                "kserve/xgbserver:v0.20.0",
+                "docker.io/kserve/xgbserver",
+                Some("v0.20.0"),
+                None,
+            ),
+            (
+                "docker.io/seldonio/mlserver:1.7.1",
+                "docker.io/seldonio/mlserver",
+                Some("1.7.1"),
+                None,
+            ),
+            (
+                "index.docker.io/seldonio/mlserver",
+                "docker.io/seldonio/mlserver",
+                Some("latest"),
+                None,
+            ),
+            (
+                "registry.local:5000/ml/mlserver",
+                "registry.local:5000/ml/mlserver",
+                Some("latest"),
+                None,
+            ),
+            (
+                "registry.local:5000/ml/mlserver:2",
+                "registry.local:5000/ml/mlserver",
+                Some("2"),
+                None,
+            ),
             ("localhost/mlserver:2", "localhost/mlserver", Some("2"), None),
             ("busybox", "docker.io/library/busybox", Some("latest"), None),
-            ("nvcr.io/nvidia/tritonserver:23.05-py3", "nvcr.io/nvidia/tritonserver", Some("23.05-py3"), None),
-            ("kserve/xgbserver@sha256:ab", "docker.io/kserve/xgbserver", None, Some("sha256:ab")),
-            ("kserve/xgbserver:v1@sha256:ab", "docker.io/kserve/xgbserver", None, Some("sha256:ab")),
+            (
+                "nvcr.io/nvidia/tritonserver:23.05-py3",
+                "nvcr.io/nvidia/tritonserver",
+                Some("23.05-py3"),
+                None,
+            ),
+            (
+                "kserve/xgbserver@sha256:ab",
+                "docker.io/kserve/xgbserver",
+                None,
+                Some("sha256:ab"),
+            ),
+            (
+                "kserve/xgbserver:v1@sha256:ab",
+                "docker.io/kserve/xgbserver",
+                None,
+                Some("sha256:ab"),
+            ),
         ] {
             let image = Image::parse(reference);
-            assert_eq!((image.repository.as_str(), image.tag.as_deref(), image.digest.as_deref()), (repository, tag, digest), "{reference}");
+            assert_eq!(
+                (image.repository.as_str(), image.tag.as_deref(), image.digest.as_deref()),
+                (repository, tag, digest),
+                "{reference}"
+            );
         }
     }
 
     #[test]
     fn canonical_form_is_its_own_canonical_form() {
-        for repository in ["kserve/xgbserver", "busybox", "registry.local:5000/x", "a/b/c", "index.docker.io/library/busybox"] {
+        for repository in [
+            "kserve/xgbserver",
+            "busybox",
+            "registry.local:5000/x",
+            "a/b/c",
+            "index.docker.io/library/busybox",
+        ] {
             let once = canonical_repository(repository);
             assert_eq!(canonical_repository(&once), once);
         }

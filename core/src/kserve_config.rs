@@ -112,7 +112,11 @@ impl KserveConfig {
         let mut problems = Vec::new();
         let mut config = last.clone();
         if let Some(part) = read::<CredentialsPart>(data, "credentials", &mut problems) {
-            let or = |value: Option<String>, compiled_in: &str| value.filter(|name| !name.is_empty()).unwrap_or_else(|| compiled_in.to_owned());
+            let or = |value: Option<String>, compiled_in: &str| {
+                value
+                    .filter(|name| !name.is_empty())
+                    .unwrap_or_else(|| compiled_in.to_owned())
+            };
             config.secret_annotation = part.storage_secret_name_annotation.unwrap_or_default();
             config.s3_access_key_id = or(part.s3.access_key_id_name, "awsAccessKeyID");
             config.s3_secret_access_key = or(part.s3.secret_access_key_name, "awsSecretAccessKey");
@@ -136,12 +140,20 @@ impl KserveConfig {
 }
 
 /// A part of the configuration; its default where the key is absent, none where it can't be read.
-fn read<T: Default + for<'de> Deserialize<'de>>(data: &BTreeMap<String, String>, key: &str, problems: &mut Vec<String>) -> Option<T> {
-    let Some(text) = data.get(key) else { return Some(T::default()) };
+fn read<T: Default + for<'de> Deserialize<'de>>(
+    data: &BTreeMap<String, String>,
+    key: &str,
+    problems: &mut Vec<String>,
+) -> Option<T> {
+    let Some(text) = data.get(key) else {
+        return Some(T::default());
+    };
     match serde_json::from_str(text) {
         Ok(part) => Some(part),
         Err(error) => {
-            problems.push(format!("ConfigMap {CONFIG_MAP}, key {key}: it can't be read as JSON ({error}); what was known before stays"));
+            problems.push(format!(
+                "ConfigMap {CONFIG_MAP}, key {key}: it can't be read as JSON ({error}); what was known before stays"
+            ));
             None
         }
     }
@@ -152,7 +164,10 @@ mod tests {
     use super::*;
 
     fn data(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -163,7 +178,10 @@ mod tests {
         let shipped = data(&[
             ("credentials", credentials),
             ("deploy", r#"{"defaultDeploymentMode": "Serverless"}"#),
-            ("localModel", r#"{"enabled": false, "jobNamespace": "kserve-localmodel-jobs"}"#),
+            (
+                "localModel",
+                r#"{"enabled": false, "jobNamespace": "kserve-localmodel-jobs"}"#,
+            ),
         ]);
         assert_eq!(KserveConfig::parse(&shipped, None), (KserveConfig::default(), vec![]));
     }
@@ -182,21 +200,44 @@ mod tests {
     fn names_of_ones_own_are_read() {
         let (config, _) = KserveConfig::parse(
             &data(&[
-                ("credentials", r#"{"storageSecretNameAnnotation": "corp.example/secret", "s3": {"s3AccessKeyIDName": "id", "s3SecretAccessKeyName": "key"}}"#),
+                (
+                    "credentials",
+                    r#"{"storageSecretNameAnnotation": "corp.example/secret", "s3": {"s3AccessKeyIDName": "id", "s3SecretAccessKeyName": "key"}}"#,
+                ),
                 ("deploy", r#"{"defaultDeploymentMode": "RawDeployment"}"#),
                 ("localModel", r#"{"enabled": true}"#),
             ]),
             None,
         );
-        assert_eq!((config.secret_annotation.as_str(), config.s3_access_key_id.as_str(), config.s3_secret_access_key.as_str()), ("corp.example/secret", "id", "key"));
-        assert_eq!((config.deployment_mode, config.local_model), (DeploymentMode::Standard, true));
+        assert_eq!(
+            (
+                config.secret_annotation.as_str(),
+                config.s3_access_key_id.as_str(),
+                config.s3_secret_access_key.as_str()
+            ),
+            ("corp.example/secret", "id", "key")
+        );
+        assert_eq!(
+            (config.deployment_mode, config.local_model),
+            (DeploymentMode::Standard, true)
+        );
     }
 
     #[test]
     fn garbage_keeps_what_was_known_and_is_reported() {
-        let known = KserveConfig { secret_annotation: "corp.example/secret".into(), local_model: true, ..KserveConfig::default() };
-        let (config, problems) =
-            KserveConfig::parse(&data(&[("credentials", "{not json"), ("deploy", r#"{"defaultDeploymentMode": "Fancy"}"#), ("localModel", "yes")]), Some(&known));
+        let known = KserveConfig {
+            secret_annotation: "corp.example/secret".into(),
+            local_model: true,
+            ..KserveConfig::default()
+        };
+        let (config, problems) = KserveConfig::parse(
+            &data(&[
+                ("credentials", "{not json"),
+                ("deploy", r#"{"defaultDeploymentMode": "Fancy"}"#),
+                ("localModel", "yes"),
+            ]),
+            Some(&known),
+        );
         assert_eq!(config, known);
         assert_eq!(problems.len(), 3, "{problems:?}");
         assert!(problems[0].contains("key credentials"), "{problems:?}");

@@ -68,15 +68,40 @@ pub fn of_release(release: &str) -> Option<Vec<ServingRuntime>> {
         Ok(file) => file,
         Err(error) => unreachable!("part of the program, read by its tests: {error}"),
     };
-    Some(file.runtimes.into_iter().filter(|entry| entry.since <= minor).map(|entry| runtime(entry, release, minor)).collect())
+    Some(
+        file.runtimes
+            .into_iter()
+            .filter(|entry| entry.since <= minor)
+            .map(|entry| runtime(entry, release, minor))
+            .collect(),
+    )
 }
 
 fn runtime(entry: Entry, release: &str, minor: u32) -> ServingRuntime {
-    let formats = entry.formats.into_iter().filter(|format| (format.from..=format.until).contains(&minor)).flat_map(|format| {
-        let Format { name, versions, priority, auto, .. } = format;
-        versions.into_iter().map(move |version| SupportedFormat { name: name.clone(), version: Some(version), auto_select: Some(auto), priority })
-    });
-    let image = entry.images.iter().rfind(|shipped| shipped.from <= minor).map(|shipped| Image::parse(&shipped.image.replace("{release}", release)));
+    let formats = entry
+        .formats
+        .into_iter()
+        .filter(|format| (format.from..=format.until).contains(&minor))
+        .flat_map(|format| {
+            let Format {
+                name,
+                versions,
+                priority,
+                auto,
+                ..
+            } = format;
+            versions.into_iter().map(move |version| SupportedFormat {
+                name: name.clone(),
+                version: Some(version),
+                auto_select: Some(auto),
+                priority,
+            })
+        });
+    let image = entry
+        .images
+        .iter()
+        .rfind(|shipped| shipped.from <= minor)
+        .map(|shipped| Image::parse(&shipped.image.replace("{release}", release)));
     ServingRuntime {
         namespace: None,
         name: entry.name,
@@ -104,31 +129,90 @@ mod tests {
     #[test]
     fn each_release_selects_what_kserve_does() {
         for (release, format, version, protocol, expected) in [
-            ("v0.15.2", "mlflow", None, "v2", Some("kserve-mlserver docker.io/seldonio/mlserver:1.5.0")),
-            ("v0.20.0", "mlflow", Some("2"), "v2", Some("kserve-mlserver docker.io/seldonio/mlserver:1.7.1")),
+            (
+                "v0.15.2",
+                "mlflow",
+                None,
+                "v2",
+                Some("kserve-mlserver docker.io/seldonio/mlserver:1.5.0"),
+            ),
+            (
+                "v0.20.0",
+                "mlflow",
+                Some("2"),
+                "v2",
+                Some("kserve-mlserver docker.io/seldonio/mlserver:1.7.1"),
+            ),
             ("v0.20.0", "mlflow", None, "v1", None),
             ("v0.20.0", "mlflow", Some("3"), "v2", None),
-            ("v0.15.2", "xgboost", None, "v1", Some("kserve-xgbserver docker.io/kserve/xgbserver:v0.15.2")),
+            (
+                "v0.15.2",
+                "xgboost",
+                None,
+                "v1",
+                Some("kserve-xgbserver docker.io/kserve/xgbserver:v0.15.2"),
+            ),
             ("v0.15.2", "xgboost", Some("2"), "v1", None),
-            ("v0.20.0", "xgboost", Some("2"), "v1", Some("kserve-xgbserver docker.io/kserve/xgbserver:v0.20.0")),
+            (
+                "v0.20.0",
+                "xgboost",
+                Some("2"),
+                "v1",
+                Some("kserve-xgbserver docker.io/kserve/xgbserver:v0.20.0"),
+            ),
             ("v0.20.0", "xgboost", Some("1"), "v1", None),
             // MLServer's priority is the higher one.
-            ("v0.20.0", "xgboost", None, "v2", Some("kserve-mlserver docker.io/seldonio/mlserver:1.7.1")),
-            ("v0.20.0", "sklearn", None, "v1", Some("kserve-sklearnserver docker.io/kserve/sklearnserver:v0.20.0")),
-            ("v0.20.0", "tensorflow", None, "v2", Some("kserve-tritonserver nvcr.io/nvidia/tritonserver:23.05-py3")),
-            ("v0.20.0", "pytorch", None, "v2", Some("kserve-torchserve docker.io/pytorch/torchserve-kfs:0.9.0")),
+            (
+                "v0.20.0",
+                "xgboost",
+                None,
+                "v2",
+                Some("kserve-mlserver docker.io/seldonio/mlserver:1.7.1"),
+            ),
+            (
+                "v0.20.0",
+                "sklearn",
+                None,
+                "v1",
+                Some("kserve-sklearnserver docker.io/kserve/sklearnserver:v0.20.0"),
+            ),
+            (
+                "v0.20.0",
+                "tensorflow",
+                None,
+                "v2",
+                Some("kserve-tritonserver nvcr.io/nvidia/tritonserver:23.05-py3"),
+            ),
+            (
+                "v0.20.0",
+                "pytorch",
+                None,
+                "v2",
+                Some("kserve-torchserve docker.io/pytorch/torchserve-kfs:0.9.0"),
+            ),
         ] {
-            assert_eq!(selected(release, format, version, protocol).as_deref(), expected, "{release} {format} {version:?} {protocol}");
+            assert_eq!(
+                selected(release, format, version, protocol).as_deref(),
+                expected,
+                "{release} {format} {version:?} {protocol}"
+            );
         }
     }
 
     #[test]
     fn the_catalogue_knows_the_images_that_a_release_ships() {
         for release in ["v0.15.2", "v0.16.0", NEWEST] {
-            for runtime in of_release(release).unwrap().iter().filter(|runtime| runtime.name != "kserve-vllmserver") {
+            for runtime in of_release(release)
+                .unwrap()
+                .iter()
+                .filter(|runtime| runtime.name != "kserve-vllmserver")
+            {
                 let image = runtime.image.as_ref().unwrap();
                 let releases = Catalogue::built_in().releases(&image.repository, &[""; 0]);
-                assert!(releases.iter().any(|known| Some(known.tag) == image.tag.as_deref()), "{release}: {image}");
+                assert!(
+                    releases.iter().any(|known| Some(known.tag) == image.tag.as_deref()),
+                    "{release}: {image}"
+                );
             }
         }
     }

@@ -66,7 +66,9 @@ pub fn at(json: &str, offset: usize) -> String {
                     index += if bytes[index] == b'\\' { 2 } else { 1 };
                 }
                 if expects_key && let Some(Container::Object(key)) = stack.last_mut() {
-                    let text = bytes.get(start..=index).and_then(|text| serde_json::from_slice(text).ok());
+                    let text = bytes
+                        .get(start..=index)
+                        .and_then(|text| serde_json::from_slice(text).ok());
                     *key = text.unwrap_or_default();
                     expects_key = false;
                 }
@@ -98,14 +100,23 @@ mod tests {
 
     #[test]
     fn segments_are_escaped() {
-        assert_eq!(child("/metadata/annotations", "serving.kserve.io/stop"), "/metadata/annotations/serving.kserve.io~1stop");
+        assert_eq!(
+            child("/metadata/annotations", "serving.kserve.io/stop"),
+            "/metadata/annotations/serving.kserve.io~1stop"
+        );
         assert_eq!(escape("a~b/c"), "a~0b~1c");
     }
 
     #[test]
     fn a_place_in_a_text_has_a_pointer() {
         let json = r#"{"a": {"b/c": [1, {"d": "x,\"]"}, true], "e": 3}, "f": [[2]]}"#;
-        for (found, expected) in [("1,", "/a/b~1c/0"), ("\"x", "/a/b~1c/1/d"), ("true", "/a/b~1c/2"), ("3}", "/a/e"), ("2]", "/f/0/0")] {
+        for (found, expected) in [
+            ("1,", "/a/b~1c/0"),
+            ("\"x", "/a/b~1c/1/d"),
+            ("true", "/a/b~1c/2"),
+            ("3}", "/a/e"),
+            ("2]", "/f/0/0"),
+        ] {
             assert_eq!(at(json, json.find(found).unwrap() + 1), expected, "{found}");
         }
     }

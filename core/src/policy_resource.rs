@@ -194,7 +194,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { time_ms: 100, memory_mib: 32 }
+        Self {
+            time_ms: 100,
+            memory_mib: 32,
+        }
     }
 }
 
@@ -273,13 +276,30 @@ pub struct Subject<'a> {
 impl MatchRules {
     /// Whether the policy reviews this object.
     pub fn matches(&self, subject: Subject<'_>) -> bool {
-        let among = |patterns: &[String]| patterns.iter().any(|pattern| wildcard::matches(pattern, subject.namespace));
-        self.kinds.as_ref().map_or(DEFAULT_KINDS.contains(&subject.kind), |kinds| kinds.iter().any(|kind| kind == subject.kind))
-            && self.operations.as_ref().is_none_or(|operations| operations.contains(&subject.operation))
+        let among = |patterns: &[String]| {
+            patterns
+                .iter()
+                .any(|pattern| wildcard::matches(pattern, subject.namespace))
+        };
+        self.kinds
+            .as_ref()
+            .map_or(DEFAULT_KINDS.contains(&subject.kind), |kinds| {
+                kinds.iter().any(|kind| kind == subject.kind)
+            })
+            && self
+                .operations
+                .as_ref()
+                .is_none_or(|operations| operations.contains(&subject.operation))
             && self.namespaces.as_ref().is_none_or(|patterns| among(patterns))
             && !among(&self.exclude_namespaces)
-            && self.namespace_selector.as_ref().is_none_or(|selector| selector.matches(subject.namespace_labels))
-            && self.object_selector.as_ref().is_none_or(|selector| selector.matches(subject.labels))
+            && self
+                .namespace_selector
+                .as_ref()
+                .is_none_or(|selector| selector.matches(subject.namespace_labels))
+            && self
+                .object_selector
+                .as_ref()
+                .is_none_or(|selector| selector.matches(subject.labels))
     }
 
     /// Whether object labels are asked for: where not, they needn't be read.
@@ -308,30 +328,48 @@ impl WasmPolicySpec {
     /// All that is wrong with it, a sentence each, beginning with the field.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for (field, patterns) in
-            [("namespaces", self.match_rules.namespaces.as_deref().unwrap_or_default()), ("excludeNamespaces", &self.match_rules.exclude_namespaces)]
-        {
-            problems.extend(
-                patterns.iter().filter_map(|pattern| Some(format!("spec.match.{field}: `{pattern}` {}", wildcard::problem(pattern)?))),
-            );
+        for (field, patterns) in [
+            ("namespaces", self.match_rules.namespaces.as_deref().unwrap_or_default()),
+            ("excludeNamespaces", &self.match_rules.exclude_namespaces),
+        ] {
+            problems.extend(patterns.iter().filter_map(|pattern| {
+                Some(format!(
+                    "spec.match.{field}: `{pattern}` {}",
+                    wildcard::problem(pattern)?
+                ))
+            }));
         }
         if !(1..=10_000).contains(&self.limits.time_ms) {
-            problems.push(format!("spec.limits.timeMs: {} is not between 1 and 10,000", self.limits.time_ms));
+            problems.push(format!(
+                "spec.limits.timeMs: {} is not between 1 and 10,000",
+                self.limits.time_ms
+            ));
         }
         if !(1..=1024).contains(&self.limits.memory_mib) {
-            problems.push(format!("spec.limits.memoryMiB: {} is not between 1 and 1,024", self.limits.memory_mib));
+            problems.push(format!(
+                "spec.limits.memoryMiB: {} is not between 1 and 1,024",
+                self.limits.memory_mib
+            ));
         }
         if self.objects.iter().any(|object| object.kind == "Secret") {
             problems.push("spec.objects: a policy never gets a Secret; leave it out".to_owned());
         }
         if !self.objects.is_empty() && !self.capabilities.contains(&Capability::Cluster) {
-            problems.push("spec.objects: objects are read by the capability `cluster`; add it to spec.capabilities".to_owned());
+            problems.push(
+                "spec.objects: objects are read by the capability `cluster`; add it to spec.capabilities".to_owned(),
+            );
         }
-        let https = if let Module::Https(module) = &self.module { Some(&module.digest) } else { None };
+        let https = if let Module::Https(module) = &self.module {
+            Some(&module.digest)
+        } else {
+            None
+        };
         for digest in [self.digest.as_ref(), https].into_iter().flatten() {
             let hex = digest.strip_prefix("sha256:").unwrap_or_default();
             if hex.len() != 64 || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-                problems.push(format!("spec.digest: `{digest}` is not `sha256:` and 64 hexadecimal digits in small letters"));
+                problems.push(format!(
+                    "spec.digest: `{digest}` is not `sha256:` and 64 hexadecimal digits in small letters"
+                ));
             }
         }
         problems
@@ -350,7 +388,10 @@ mod tests {
     fn only_the_module_is_needed() {
         let spec = spec(r#"{"module": {"builtin": "runtime-version"}}"#);
         assert_eq!(spec, WasmPolicySpec::builtin("runtime-version", &[]));
-        assert_eq!((spec.order, spec.mode, spec.failure_policy), (100, Mode::Enforce, FailurePolicy::Ignore));
+        assert_eq!(
+            (spec.order, spec.mode, spec.failure_policy),
+            (100, Mode::Enforce, FailurePolicy::Ignore)
+        );
         assert_eq!((spec.limits.time_ms, spec.limits.memory_mib), (100, 32));
         assert_eq!(spec.problems(), Vec::<String>::new());
     }
@@ -361,10 +402,23 @@ mod tests {
             (r#"{"file": "a.wasm"}"#, Module::File("a.wasm".into())),
             (
                 r#"{"configMap": {"namespace": "a", "name": "b", "key": "c"}}"#,
-                Module::ConfigMap(ConfigMapModule { namespace: "a".into(), name: "b".into(), key: "c".into() }),
+                Module::ConfigMap(ConfigMapModule {
+                    namespace: "a".into(),
+                    name: "b".into(),
+                    key: "c".into(),
+                }),
             ),
-            (r#"{"https": {"url": "u", "digest": "d"}}"#, Module::Https(HttpsModule { url: "u".into(), digest: "d".into() })),
-            (r#"{"oci": {"image": "i"}}"#, Module::Oci(OciModule { image: "i".into() })),
+            (
+                r#"{"https": {"url": "u", "digest": "d"}}"#,
+                Module::Https(HttpsModule {
+                    url: "u".into(),
+                    digest: "d".into(),
+                }),
+            ),
+            (
+                r#"{"oci": {"image": "i"}}"#,
+                Module::Oci(OciModule { image: "i".into() }),
+            ),
         ] {
             assert_eq!(serde_json::from_str::<Module>(json).unwrap(), expected);
         }
@@ -374,7 +428,13 @@ mod tests {
     fn match_rules_all_hold_and_exclusion_wins() {
         let prod = BTreeMap::from([("tier".to_owned(), "prod".to_owned())]);
         let none = BTreeMap::new();
-        let subject = |kind, namespace| Subject { kind, operation: Operation::Create, namespace, namespace_labels: &prod, labels: &none };
+        let subject = |kind, namespace| Subject {
+            kind,
+            operation: Operation::Create,
+            namespace,
+            namespace_labels: &prod,
+            labels: &none,
+        };
         for (rules, kind, namespace, expected) in [
             ("{}", "InferenceService", "a", true),
             ("{}", "LLMInferenceService", "a", true),
@@ -382,26 +442,66 @@ mod tests {
             (r#"{"kinds": ["InferenceGraph"]}"#, "InferenceGraph", "a", true),
             (r#"{"operations": ["UPDATE"]}"#, "InferenceService", "a", false),
             (r#"{"namespaces": ["team-*"]}"#, "InferenceService", "team-a", true),
-            (r#"{"namespaces": ["team-*"], "excludeNamespaces": ["team-a"]}"#, "InferenceService", "team-a", false),
+            (
+                r#"{"namespaces": ["team-*"], "excludeNamespaces": ["team-a"]}"#,
+                "InferenceService",
+                "team-a",
+                false,
+            ),
             (r#"{"namespaces": []}"#, "InferenceService", "team-a", false),
-            (r#"{"namespaceSelector": {"matchLabels": {"tier": "prod"}}}"#, "InferenceService", "a", true),
-            (r#"{"objectSelector": {"matchLabels": {"tier": "prod"}}}"#, "InferenceService", "a", false),
+            (
+                r#"{"namespaceSelector": {"matchLabels": {"tier": "prod"}}}"#,
+                "InferenceService",
+                "a",
+                true,
+            ),
+            (
+                r#"{"objectSelector": {"matchLabels": {"tier": "prod"}}}"#,
+                "InferenceService",
+                "a",
+                false,
+            ),
         ] {
             let rules: MatchRules = serde_json::from_str(rules).unwrap();
-            assert_eq!(rules.matches(subject(kind, namespace)), expected, "{rules:?} on {kind} in {namespace}");
+            assert_eq!(
+                rules.matches(subject(kind, namespace)),
+                expected,
+                "{rules:?} on {kind} in {namespace}"
+            );
         }
     }
 
     #[test]
     fn each_mistake_names_its_field() {
         for (json, expected) in [
-            (r#"{"module": {"builtin": "x"}, "match": {"namespaces": ["a?"]}}"#, "spec.match.namespaces: `a?`"),
-            (r#"{"module": {"builtin": "x"}, "limits": {"timeMs": 0}}"#, "spec.limits.timeMs: 0"),
-            (r#"{"module": {"builtin": "x"}, "limits": {"memoryMiB": 4096}}"#, "spec.limits.memoryMiB: 4096"),
-            (r#"{"module": {"builtin": "x"}, "digest": "md5:abc"}"#, "spec.digest: `md5:abc`"),
-            (r#"{"module": {"https": {"url": "u", "digest": "sha256:ABC"}}}"#, "spec.digest: `sha256:ABC`"),
-            (r#"{"module": {"builtin": "x"}, "capabilities": ["cluster"], "objects": [{"apiVersion": "v1", "kind": "Secret"}]}"#, "never gets a Secret"),
-            (r#"{"module": {"builtin": "x"}, "objects": [{"apiVersion": "v1", "kind": "ConfigMap"}]}"#, "add it to spec.capabilities"),
+            (
+                r#"{"module": {"builtin": "x"}, "match": {"namespaces": ["a?"]}}"#,
+                "spec.match.namespaces: `a?`",
+            ),
+            (
+                r#"{"module": {"builtin": "x"}, "limits": {"timeMs": 0}}"#,
+                "spec.limits.timeMs: 0",
+            ),
+            (
+                r#"{"module": {"builtin": "x"}, "limits": {"memoryMiB": 4096}}"#,
+                "spec.limits.memoryMiB: 4096",
+            ),
+            (
+                r#"{"module": {"builtin": "x"}, "digest": "md5:abc"}"#,
+                "spec.digest: `md5:abc`",
+            ),
+            (
+                r#"{"module": {"https": {"url": "u", "digest": "sha256:ABC"}}}"#,
+                "spec.digest: `sha256:ABC`",
+            ),
+            (
+                r#"{"module": {"builtin": "x"}, "capabilities": ["cluster"], "objects": [{"apiVersion": "v1", "kind": "Secret"}]}"#,
+                "never gets a Secret",
+            ),
+            (
+                r#"{"module": {"builtin": "x"}, "objects": [{"apiVersion": "v1", "kind": "ConfigMap"}]}"#,
+                "add it to spec.capabilities",
+            ),
         ] {
             let problems = spec(json).problems();
             assert_eq!(problems.len(), 1, "{problems:?}");
@@ -415,7 +515,8 @@ mod tests {
     fn settings_are_kept_whole_by_the_api_server() {
         use kube::CustomResourceExt;
         let crd = serde_json::to_value(WasmPolicy::crd()).unwrap();
-        let settings = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["settings"];
+        let settings =
+            &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["settings"];
         assert_eq!(settings["x-kubernetes-preserve-unknown-fields"], true);
     }
 }

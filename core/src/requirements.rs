@@ -52,8 +52,16 @@ impl Requirements {
         let yaml = Yaml::parse(text)?;
         let root = yaml.root();
         let python = root.get("python").and_then(Value::text).map(str::to_owned);
-        let mut requirements = Self { python: python.clone(), ..Self::default() };
-        for line in root.get("dependencies").into_iter().flat_map(Value::items).filter_map(Value::text) {
+        let mut requirements = Self {
+            python: python.clone(),
+            ..Self::default()
+        };
+        for line in root
+            .get("dependencies")
+            .into_iter()
+            .flat_map(Value::items)
+            .filter_map(Value::text)
+        {
             requirements.line(line, python.as_deref());
         }
         Ok(requirements)
@@ -68,11 +76,18 @@ impl Requirements {
             if name == "python" {
                 requirements.python = version.map(str::to_owned);
             } else {
-                requirements.packages.push(Requirement { name, exact: version.and_then(Version::parse) });
+                requirements.packages.push(Requirement {
+                    name,
+                    exact: version.and_then(Version::parse),
+                });
             }
         }
         let python = requirements.python.clone();
-        for line in dependencies().filter_map(|entry| entry.get("pip")).flat_map(Value::items).filter_map(Value::text) {
+        for line in dependencies()
+            .filter_map(|entry| entry.get("pip"))
+            .flat_map(Value::items)
+            .filter_map(Value::text)
+        {
             requirements.line(line, python.as_deref());
         }
         Ok(requirements)
@@ -80,13 +95,18 @@ impl Requirements {
 
     /// The version of a package, where the file fixes one.
     pub fn version(&self, name: &str) -> Option<&Version> {
-        self.packages.iter().find(|package| package.name == name)?.exact.as_ref()
+        self.packages
+            .iter()
+            .find(|package| package.name == name)?
+            .exact
+            .as_ref()
     }
 
     fn line(&mut self, line: &str, python: Option<&str>) {
         let line = line.trim();
         if let Some(option) = line.strip_prefix("-r").or_else(|| line.strip_prefix("--requirement")) {
-            self.includes.push(strip_comment(option).trim_start_matches('=').trim().to_owned());
+            self.includes
+                .push(strip_comment(option).trim_start_matches('=').trim().to_owned());
         } else if !line.starts_with('-')
             && let Some(requirement) = requirement(strip_comment(line), python)
         {
@@ -97,7 +117,9 @@ impl Requirements {
 
 /// A `#` starts a comment at the line's start or after a blank; elsewhere it belongs to a URL.
 fn strip_comment(line: &str) -> &str {
-    let comment = line.match_indices('#').find(|(at, _)| *at == 0 || line[..*at].ends_with([' ', '\t']));
+    let comment = line
+        .match_indices('#')
+        .find(|(at, _)| *at == 0 || line[..*at].ends_with([' ', '\t']));
     comment.map_or(line, |(at, _)| &line[..at]).trim()
 }
 
@@ -109,7 +131,9 @@ fn requirement(line: &str, python: Option<&str>) -> Option<Requirement> {
     if marker.is_some_and(|marker| marker::holds(marker, python) == Some(false)) {
         return None;
     }
-    let end = specification.find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.'))).unwrap_or(specification.len());
+    let end = specification
+        .find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.')))
+        .unwrap_or(specification.len());
     let (name, rest) = specification.split_at(end);
     // A URL or a path starts like a name.
     if name.is_empty() || rest.starts_with([':', '/', '+', '\\']) {
@@ -119,12 +143,24 @@ fn requirement(line: &str, python: Option<&str>) -> Option<Requirement> {
         Some(extras) => extras.split_once(']')?.1,
         None => rest,
     };
-    let bounds = rest.split(" --").next().unwrap_or_default().trim().trim_start_matches('(').trim_end_matches(')');
+    let bounds = rest
+        .split(" --")
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .trim_start_matches('(')
+        .trim_end_matches(')');
     let exact = bounds.split(',').find_map(|bound| {
-        let version = bound.trim().strip_prefix("===").or_else(|| bound.trim().strip_prefix("=="))?;
+        let version = bound
+            .trim()
+            .strip_prefix("===")
+            .or_else(|| bound.trim().strip_prefix("=="))?;
         Version::parse(version)
     });
-    Some(Requirement { name: normal_name(name), exact })
+    Some(Requirement {
+        name: normal_name(name),
+        exact,
+    })
 }
 
 /// `channel::name=version=build`, `name==version`, `name>=1`, `name`. A version of two parts is a prefix to conda, unless it is Python's.
@@ -136,8 +172,13 @@ fn conda_package(text: &str) -> Option<(String, Option<&str>)> {
         return None;
     }
     let rest = text[end..].trim_start();
-    let version = rest.strip_prefix("==").or_else(|| rest.strip_prefix('=')).map(|version| version.split('=').next().unwrap_or(version).trim());
-    let exact = version.filter(|version| !version.contains('*') && (name == "python" || rest.starts_with("==") || version.matches('.').count() >= 2));
+    let version = rest
+        .strip_prefix("==")
+        .or_else(|| rest.strip_prefix('='))
+        .map(|version| version.split('=').next().unwrap_or(version).trim());
+    let exact = version.filter(|version| {
+        !version.contains('*') && (name == "python" || rest.starts_with("==") || version.matches('.').count() >= 2)
+    });
     Some((name, exact))
 }
 
@@ -174,19 +215,38 @@ mod tests {
         let requirements = Requirements::from_text(text, Some("3.11.7"));
         assert_eq!(
             shown(&requirements),
-            ["mlflow 3.17.2", "scikit-learn 1.5.2", "numpy", "xgboost 3.0.2", "pkg", "pandas 3.1.1", "torch 2.1.0+cu121", "close", "last"]
+            [
+                "mlflow 3.17.2",
+                "scikit-learn 1.5.2",
+                "numpy",
+                "xgboost 3.0.2",
+                "pkg",
+                "pandas 3.1.1",
+                "torch 2.1.0+cu121",
+                "close",
+                "last"
+            ]
         );
         assert_eq!(requirements.includes, ["more.txt"]);
-        assert_eq!(requirements.version("pandas").map(ToString::to_string).as_deref(), Some("3.1.1"));
+        assert_eq!(
+            requirements.version("pandas").map(ToString::to_string).as_deref(),
+            Some("3.1.1")
+        );
         let older = Requirements::from_text(text, Some("3.10.12"));
-        assert_eq!(older.version("pandas").map(ToString::to_string).as_deref(), Some("2.2.3"));
+        assert_eq!(
+            older.version("pandas").map(ToString::to_string).as_deref(),
+            Some("2.2.3")
+        );
     }
 
     #[test]
     fn reads_python_env() {
         let text = "python: 3.11.7\nbuild_dependencies:\n- pip==23.2.1\n- setuptools\ndependencies:\n- -r requirements.txt\n- numpy==1.26.4\n";
         let requirements = Requirements::from_python_env(text).unwrap();
-        assert_eq!((requirements.python.as_deref(), shown(&requirements)), (Some("3.11.7"), vec!["numpy 1.26.4".to_owned()]));
+        assert_eq!(
+            (requirements.python.as_deref(), shown(&requirements)),
+            (Some("3.11.7"), vec!["numpy 1.26.4".to_owned()])
+        );
         assert_eq!(requirements.includes, ["requirements.txt"]);
         assert_eq!(Requirements::from_python_env("python: [").unwrap_err().line, 1);
     }
@@ -196,6 +256,9 @@ mod tests {
         let text = "channels:\n- conda-forge\ndependencies:\n- python=3.10\n- pip<=23\n- conda-forge::lightgbm=4.3.0=py310_0\n- numpy=1.26\n- scikit-learn==1.5.2\n- pip:\n  - xgboost==3.0.2\n  - colorama; sys_platform == \"win32\"\nname: mlflow-env\n";
         let requirements = Requirements::from_conda(text).unwrap();
         assert_eq!(requirements.python.as_deref(), Some("3.10"));
-        assert_eq!(shown(&requirements), ["pip", "lightgbm 4.3.0", "numpy", "scikit-learn 1.5.2", "xgboost 3.0.2"]);
+        assert_eq!(
+            shown(&requirements),
+            ["pip", "lightgbm 4.3.0", "numpy", "scikit-learn 1.5.2", "xgboost 3.0.2"]
+        );
     }
 }

@@ -101,7 +101,11 @@ impl ServingRuntime {
         let Object { kind, metadata, spec } = Object::deserialize(object)?;
         let namespace = match kind.as_str() {
             "ClusterServingRuntime" => None,
-            "ServingRuntime" => Some(metadata.namespace.ok_or_else(|| RuntimeError::Namespace(metadata.name.clone()))?),
+            "ServingRuntime" => Some(
+                metadata
+                    .namespace
+                    .ok_or_else(|| RuntimeError::Namespace(metadata.name.clone()))?,
+            ),
             _ => return Err(RuntimeError::Kind(kind)),
         };
         let image = spec
@@ -133,14 +137,25 @@ impl ServingRuntime {
     fn support(&self, format: &str, version: Option<&str>) -> Option<Support> {
         self.formats
             .iter()
-            .filter(|entry| entry.name == format && version.is_none_or(|version| entry.version.as_deref() == Some(version)))
-            .map(|entry| if entry.auto_select == Some(true) { Support::AutoSelect } else { Support::WhenNamed })
+            .filter(|entry| {
+                entry.name == format && version.is_none_or(|version| entry.version.as_deref() == Some(version))
+            })
+            .map(|entry| {
+                if entry.auto_select == Some(true) {
+                    Support::AutoSelect
+                } else {
+                    Support::WhenNamed
+                }
+            })
             .max()
     }
 
     /// KServe takes the priority of the first entry with the format's name, whatever its version.
     fn priority(&self, format: &str) -> Option<i32> {
-        self.formats.iter().find(|entry| entry.name == format).and_then(|entry| entry.priority)
+        self.formats
+            .iter()
+            .find(|entry| entry.name == format)
+            .and_then(|entry| entry.priority)
     }
 }
 
@@ -186,12 +201,18 @@ impl Runtimes {
             .filter(|runtime| !runtime.multi_model && !runtime.multi_node)
             .filter_map(|runtime| {
                 let support = runtime.support(format, version)?;
-                Some(Supporting { runtime, auto_select: support == Support::AutoSelect })
+                Some(Supporting {
+                    runtime,
+                    auto_select: support == Support::AutoSelect,
+                })
             })
             .collect();
         // Stable, as KServe's sort is for the few runtimes of a cluster: ties keep the order of `new`.
         found.sort_by_key(|found| {
-            let priority = found.runtime.priority(format).map_or(i64::MAX, |priority| -i64::from(priority));
+            let priority = found
+                .runtime
+                .priority(format)
+                .map_or(i64::MAX, |priority| -i64::from(priority));
             (found.runtime.namespace.is_none(), priority)
         });
         found
@@ -199,11 +220,19 @@ impl Runtimes {
 
     /// The runtime of this name that a namespace sees: its own, else the cluster's.
     pub fn named(&self, namespace: &str, name: &str) -> Option<&ServingRuntime> {
-        self.visible(namespace).filter(|runtime| runtime.name == name).min_by_key(|runtime| runtime.namespace.is_none())
+        self.visible(namespace)
+            .filter(|runtime| runtime.name == name)
+            .min_by_key(|runtime| runtime.namespace.is_none())
     }
 
     /// What KServe chooses for a predictor that names no runtime. `protocol` is `v1` where the predictor sets none.
-    pub fn select(&self, namespace: &str, format: &str, version: Option<&str>, protocol: &str) -> Option<&ServingRuntime> {
+    pub fn select(
+        &self,
+        namespace: &str,
+        format: &str,
+        version: Option<&str>,
+        protocol: &str,
+    ) -> Option<&ServingRuntime> {
         self.supporting(namespace, format, version)
             .into_iter()
             .find(|found| found.auto_select && !found.runtime.disabled && found.runtime.speaks(protocol))
@@ -216,7 +245,9 @@ impl Runtimes {
     }
 
     fn visible(&self, namespace: &str) -> impl Iterator<Item = &ServingRuntime> {
-        self.runtimes.iter().filter(move |runtime| runtime.namespace.as_deref().is_none_or(|own| own == namespace))
+        self.runtimes
+            .iter()
+            .filter(move |runtime| runtime.namespace.as_deref().is_none_or(|own| own == namespace))
     }
 }
 
@@ -239,11 +270,21 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn runtime(name: &str, namespace: Option<&str>, format: (&str, Option<&str>, Option<bool>, Option<i32>), protocols: &[&str]) -> ServingRuntime {
+    fn runtime(
+        name: &str,
+        namespace: Option<&str>,
+        format: (&str, Option<&str>, Option<bool>, Option<i32>),
+        protocols: &[&str],
+    ) -> ServingRuntime {
         ServingRuntime {
             namespace: namespace.map(Into::into),
             name: name.into(),
-            formats: vec![SupportedFormat { name: format.0.into(), version: format.1.map(Into::into), auto_select: format.2, priority: format.3 }],
+            formats: vec![SupportedFormat {
+                name: format.0.into(),
+                version: format.1.map(Into::into),
+                auto_select: format.2,
+                priority: format.3,
+            }],
             protocols: protocols.iter().map(|&protocol| protocol.into()).collect(),
             disabled: false,
             multi_model: false,
@@ -254,7 +295,11 @@ mod tests {
     }
 
     fn names(runtimes: &Runtimes, version: Option<&str>) -> Vec<String> {
-        runtimes.supporting("ns", "xgboost", version).iter().map(|found| found.runtime.name.clone()).collect()
+        runtimes
+            .supporting("ns", "xgboost", version)
+            .iter()
+            .map(|found| found.runtime.name.clone())
+            .collect()
     }
 
     #[test]
@@ -282,7 +327,10 @@ mod tests {
             error(json!({"kind": "Pod", "metadata": {"name": "p"}, "spec": {}})),
             "kind \"Pod\" is no serving runtime: expected ServingRuntime or ClusterServingRuntime"
         );
-        assert_eq!(error(json!({"kind": "ServingRuntime", "metadata": {"name": "p"}, "spec": {}})), "ServingRuntime p has no namespace");
+        assert_eq!(
+            error(json!({"kind": "ServingRuntime", "metadata": {"name": "p"}, "spec": {}})),
+            "ServingRuntime p has no namespace"
+        );
         assert!(error(json!({"kind": "ServingRuntime", "metadata": {}, "spec": {}})).contains("missing field `name`"));
     }
 
@@ -295,7 +343,12 @@ mod tests {
         young.created = "2026-01-01T00:00:00Z".into();
         let runtimes = Runtimes::new(vec![
             old,
-            runtime("other-namespace", Some("elsewhere"), ("xgboost", Some("2"), on, Some(9)), &["v1"]),
+            runtime(
+                "other-namespace",
+                Some("elsewhere"),
+                ("xgboost", Some("2"), on, Some(9)),
+                &["v1"],
+            ),
             runtime("cluster-none", None, ("xgboost", Some("2"), on, None), &["v1"]),
             runtime("cluster-high", None, ("xgboost", Some("2"), on, Some(5)), &["v2"]),
             runtime("own-b", Some("ns"), ("xgboost", Some("2"), on, None), &["v2"]),
@@ -303,7 +356,18 @@ mod tests {
             runtime("cluster-v2", None, ("xgboost", Some("2"), on, Some(1)), &["v2"]),
             young,
         ]);
-        assert_eq!(names(&runtimes, Some("2")), ["own-a", "own-b", "cluster-high", "cluster-v1-young", "cluster-v1-old", "cluster-v2", "cluster-none"]);
+        assert_eq!(
+            names(&runtimes, Some("2")),
+            [
+                "own-a",
+                "own-b",
+                "cluster-high",
+                "cluster-v1-young",
+                "cluster-v1-old",
+                "cluster-v2",
+                "cluster-none"
+            ]
+        );
     }
 
     #[test]
@@ -317,7 +381,12 @@ mod tests {
     #[test]
     fn select_wants_auto_select_of_that_version_an_enabled_runtime_and_the_protocol() {
         let mut versions = runtime("versions", None, ("xgboost", Some("1"), Some(true), Some(9)), &["v1"]);
-        versions.formats.push(SupportedFormat { name: "xgboost".into(), version: Some("2".into()), auto_select: None, priority: None });
+        versions.formats.push(SupportedFormat {
+            name: "xgboost".into(),
+            version: Some("2".into()),
+            auto_select: None,
+            priority: None,
+        });
         let mut off = runtime("off", None, ("xgboost", Some("2"), Some(true), Some(8)), &["v1"]);
         off.disabled = true;
         let runtimes = Runtimes::new(vec![
@@ -326,7 +395,11 @@ mod tests {
             runtime("v2", None, ("xgboost", Some("2"), Some(true), Some(7)), &["v2"]),
             runtime("any", None, ("xgboost", Some("2"), Some(true), Some(1)), &[]),
         ]);
-        let select = |version, protocol| runtimes.select("ns", "xgboost", version, protocol).map(|runtime| runtime.name.as_str());
+        let select = |version, protocol| {
+            runtimes
+                .select("ns", "xgboost", version, protocol)
+                .map(|runtime| runtime.name.as_str())
+        };
         assert_eq!(select(Some("1"), "v1"), Some("versions"));
         assert_eq!(select(Some("2"), "v1"), Some("any"));
         assert_eq!(select(Some("2"), "v2"), Some("v2"));
@@ -341,8 +414,18 @@ mod tests {
             runtime("same", None, ("sklearn", None, None, None), &["v1"]),
             runtime("same", Some("ns"), ("xgboost", None, None, None), &["v2"]),
         ]);
-        assert_eq!(runtimes.named("ns", "same").and_then(|runtime| runtime.namespace.as_deref()), Some("ns"));
-        assert_eq!(runtimes.named("other", "same").map(|runtime| runtime.namespace.is_none()), Some(true));
+        assert_eq!(
+            runtimes
+                .named("ns", "same")
+                .and_then(|runtime| runtime.namespace.as_deref()),
+            Some("ns")
+        );
+        assert_eq!(
+            runtimes
+                .named("other", "same")
+                .map(|runtime| runtime.namespace.is_none()),
+            Some(true)
+        );
         assert!(runtimes.named("ns", "none").is_none());
     }
 }

@@ -48,8 +48,13 @@ pub enum LabelOperator {
 impl LabelSelector {
     /// Whether an object with these labels is selected.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-            && self.match_expressions.iter().all(|requirement| requirement.matches(labels))
+        self.match_labels
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
+            && self
+                .match_expressions
+                .iter()
+                .all(|requirement| requirement.matches(labels))
     }
 }
 
@@ -71,16 +76,34 @@ mod tests {
 
     #[test]
     fn every_requirement_must_hold() {
-        let labels = BTreeMap::from([("team".to_owned(), "a".to_owned()), ("tier".to_owned(), "prod".to_owned())]);
+        let labels = BTreeMap::from([
+            ("team".to_owned(), "a".to_owned()),
+            ("tier".to_owned(), "prod".to_owned()),
+        ]);
         for (yaml, expected) in [
             (r"{}", true),
             (r#"{"matchLabels": {"team": "a"}}"#, true),
             (r#"{"matchLabels": {"team": "b"}}"#, false),
-            (r#"{"matchExpressions": [{"key": "tier", "operator": "In", "values": ["dev", "prod"]}]}"#, true),
-            (r#"{"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["prod"]}]}"#, false),
-            (r#"{"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["x"]}]}"#, true),
-            (r#"{"matchExpressions": [{"key": "zone", "operator": "Exists"}]}"#, false),
-            (r#"{"matchLabels": {"team": "a"}, "matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}"#, false),
+            (
+                r#"{"matchExpressions": [{"key": "tier", "operator": "In", "values": ["dev", "prod"]}]}"#,
+                true,
+            ),
+            (
+                r#"{"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["prod"]}]}"#,
+                false,
+            ),
+            (
+                r#"{"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["x"]}]}"#,
+                true,
+            ),
+            (
+                r#"{"matchExpressions": [{"key": "zone", "operator": "Exists"}]}"#,
+                false,
+            ),
+            (
+                r#"{"matchLabels": {"team": "a"}, "matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}"#,
+                false,
+            ),
         ] {
             let selector: LabelSelector = serde_json::from_str(yaml).unwrap();
             assert_eq!(selector.matches(&labels), expected, "{yaml}");

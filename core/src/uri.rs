@@ -130,16 +130,24 @@ impl StorageUri {
         if text.trim().is_empty() {
             return Err(UriError::Empty);
         }
-        let malformed = |reason: &str| UriError::Malformed { uri: without_password(text), reason: reason.to_owned() };
+        let malformed = |reason: &str| UriError::Malformed {
+            uri: without_password(text),
+            reason: reason.to_owned(),
+        };
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(malformed("it has a blank or a control character in it"));
         }
         if let Some(reason) = unsupported(text) {
-            return Err(UriError::Unsupported { uri: without_password(text), reason });
+            return Err(UriError::Unsupported {
+                uri: without_password(text),
+                reason,
+            });
         }
         let Some((scheme_text, rest)) = text.split_once("://") else {
             if text.contains(':') && !text.starts_with('/') {
-                return Err(malformed("after the scheme come a colon and two slashes, such as s3://bucket/path"));
+                return Err(malformed(
+                    "after the scheme come a colon and two slashes, such as s3://bucket/path",
+                ));
             }
             return Self::local(text, 0).map_err(|()| malformed(DOT_SEGMENTS));
         };
@@ -148,7 +156,11 @@ impl StorageUri {
         if scheme == Scheme::File {
             return Self::local(text, start).map_err(|()| malformed(DOT_SEGMENTS));
         }
-        let authority_end = if scheme.has_authority() { start + rest.find('/').unwrap_or(rest.len()) } else { start };
+        let authority_end = if scheme.has_authority() {
+            start + rest.find('/').unwrap_or(rest.len())
+        } else {
+            start
+        };
         let authority = &text[start..authority_end];
         let cut = match scheme {
             // Python's urlparse, which KServe uses for these, ends the path at either; what follows would be lost without a word.
@@ -165,7 +177,9 @@ impl StorageUri {
             }));
         }
         if authority.contains('@') {
-            return Err(malformed("it has a user or password in it, which anyone who sees the Pod could read"));
+            return Err(malformed(
+                "it has a user or password in it, which anyone who sees the Pod could read",
+            ));
         }
         if matches!(scheme, Scheme::S3 | Scheme::Gs) && authority.contains([':', '*', '%', '\\']) {
             return Err(malformed("the bucket's name has a character in it that no bucket has"));
@@ -174,10 +188,17 @@ impl StorageUri {
         if has_dot_segments(&text[key.clone()]) {
             return Err(malformed(DOT_SEGMENTS));
         }
-        if scheme == Scheme::Hf && (key.is_empty() || text[key.clone()].contains('/') || text[key.clone()].starts_with(':')) {
+        if scheme == Scheme::Hf
+            && (key.is_empty() || text[key.clone()].contains('/') || text[key.clone()].starts_with(':'))
+        {
             return Err(malformed("write hf://owner/model or hf://owner/model:revision"));
         }
-        Ok(Self { text: text.to_owned(), scheme, authority: start..authority_end, key })
+        Ok(Self {
+            text: text.to_owned(),
+            scheme,
+            authority: start..authority_end,
+            key,
+        })
     }
 
     fn local(text: &str, start: usize) -> Result<Self, ()> {
@@ -185,7 +206,12 @@ impl StorageUri {
         if has_dot_segments(&text[key.clone()]) {
             return Err(());
         }
-        Ok(Self { text: text.to_owned(), scheme: Scheme::File, authority: start..start, key })
+        Ok(Self {
+            text: text.to_owned(),
+            scheme: Scheme::File,
+            authority: start..start,
+            key,
+        })
     }
 
     /// The URI as it was written.
@@ -211,13 +237,20 @@ impl StorageUri {
 
     /// The path with its slashes as they were written, but for those before it: `s3://bucket/a/` has `a/`.
     fn key_as_written(&self) -> &str {
-        let end = self.key.end + self.text[self.key.end..].bytes().take_while(|byte| *byte == b'/').count();
+        let end = self.key.end
+            + self.text[self.key.end..]
+                .bytes()
+                .take_while(|byte| *byte == b'/')
+                .count();
         &self.text[self.key.start..end]
     }
 
     /// The revision of an `hf://owner/model:revision`.
     pub fn revision(&self) -> Option<&str> {
-        (self.scheme == Scheme::Hf).then(|| self.key().split_once(':'))?.map(|(_, revision)| revision).filter(|revision| !revision.is_empty())
+        (self.scheme == Scheme::Hf)
+            .then(|| self.key().split_once(':'))?
+            .map(|(_, revision)| revision)
+            .filter(|revision| !revision.is_empty())
     }
 
     /// Account, container and path, where this is a URI of Azure's blob or file storage.
@@ -228,14 +261,20 @@ impl StorageUri {
         let (account, host) = self.authority().split_once('.')?;
         let zone_of = |suffix: &str| {
             host.strip_suffix(suffix).is_some_and(|zone| {
-                zone.strip_prefix('z').is_some_and(|digits| (1..=2).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()))
+                zone.strip_prefix('z').is_some_and(|digits| {
+                    (1..=2).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+                })
             })
         };
         let known = ["blob.core.windows.net", "file.core.windows.net"].contains(&host)
             || zone_of(".blob.storage.azure.net")
             || zone_of(".file.storage.azure.net");
         let (container, path) = self.key().split_once('/').unwrap_or((self.key(), ""));
-        (known && !account.is_empty() && !container.is_empty()).then_some(AzureUri { account, container, path })
+        (known && !account.is_empty() && !container.is_empty()).then_some(AzureUri {
+            account,
+            container,
+            path,
+        })
     }
 
     /// The URI of something below this one, with exactly one slash between; a query stays behind the path.
@@ -263,13 +302,19 @@ fn trim_slashes(text: &str, range: Range<usize>) -> Range<usize> {
 fn has_dot_segments(key: &str) -> bool {
     key.split(['/', '\\']).any(|segment| {
         let plain = segment.replace("%2e", ".").replace("%2E", ".");
-        plain == "." || plain == ".." || ["%2f", "%2F", "%5c", "%5C"].iter().any(|escape| plain.contains(escape) && plain.contains(".."))
+        plain == "."
+            || plain == ".."
+            || ["%2f", "%2F", "%5c", "%5C"]
+                .iter()
+                .any(|escape| plain.contains(escape) && plain.contains(".."))
     })
 }
 
 /// The URI as it may be shown: what stands before an `@` of the authority is masked.
 fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
     let authority = rest.split('/').next().unwrap_or(rest);
     match authority.rsplit_once('@') {
         Some((_, host)) => format!("{scheme}://***@{host}{}", &rest[authority.len()..]),
@@ -292,22 +337,28 @@ fn unsupported(text: &str) -> Option<String> {
         "models" => mlflow("a registered model"),
         "runs" => mlflow("a run"),
         "mlflow-artifacts" => mlflow("an artifact behind the proxy"),
-        "dbfs" => Some("it lies in Databricks' file system; copy the model to a store that KServe reads, such as s3://bucket/path".to_owned()),
+        "dbfs" => Some(
+            "it lies in Databricks' file system; copy the model to a store that KServe reads, such as s3://bucket/path"
+                .to_owned(),
+        ),
         "s3a" | "s3n" => Some(format!("`{scheme}` is Hadoop's name for it; write s3://{path}")),
         "gcs" => Some(format!("write gs://{path}")),
         "huggingface" => Some(format!("write hf://{path}")),
         // What stands before the `@` is the container here, not a user.
-        "abfs" | "abfss" | "wasb" | "wasbs" | "azure" | "az" => Some(match rest.trim_start_matches('/').split_once('@') {
-            Some((container, rest)) => {
-                let account = rest.split(['.', '/']).next().unwrap_or("account");
-                let key = rest.split_once('/').map_or("", |(_, key)| key);
-                format!("write https://{account}.blob.core.windows.net/{container}/{key}")
-            }
-            None => "write https://account.blob.core.windows.net/container/path".to_owned(),
-        }),
-        _ if rest.starts_with("//") && scheme.chars().any(|c| c.is_ascii_uppercase()) => {
-            Some(format!("a scheme is written in small letters: {}://{path}", scheme.to_ascii_lowercase()))
+        "abfs" | "abfss" | "wasb" | "wasbs" | "azure" | "az" => {
+            Some(match rest.trim_start_matches('/').split_once('@') {
+                Some((container, rest)) => {
+                    let account = rest.split(['.', '/']).next().unwrap_or("account");
+                    let key = rest.split_once('/').map_or("", |(_, key)| key);
+                    format!("write https://{account}.blob.core.windows.net/{container}/{key}")
+                }
+                None => "write https://account.blob.core.windows.net/container/path".to_owned(),
+            })
         }
+        _ if rest.starts_with("//") && scheme.chars().any(|c| c.is_ascii_uppercase()) => Some(format!(
+            "a scheme is written in small letters: {}://{path}",
+            scheme.to_ascii_lowercase()
+        )),
         _ => None,
     }
 }
@@ -357,10 +408,16 @@ impl UriPattern {
         let scheme = Scheme::of(scheme_text);
         match scheme {
             Scheme::Other => return Err(format!("has the scheme `{scheme_text}`, which no backend serves")),
-            scheme if scheme.needs_no_credentials() => return Err(format!("has the scheme `{scheme_text}`, which needs no credentials")),
+            scheme if scheme.needs_no_credentials() => {
+                return Err(format!("has the scheme `{scheme_text}`, which needs no credentials"));
+            }
             _ => {}
         }
-        let (authority, path) = if scheme.has_authority() { rest.split_once('/').unwrap_or((rest, "")) } else { ("", rest) };
+        let (authority, path) = if scheme.has_authority() {
+            rest.split_once('/').unwrap_or((rest, ""))
+        } else {
+            ("", rest)
+        };
         if authority.is_empty() && !path.is_empty() && scheme.has_authority() {
             return Err("has a path but no bucket or host".to_owned());
         }
@@ -372,7 +429,11 @@ impl UriPattern {
         }
         let path = path.trim_start_matches('/');
         let trimmed = path.trim_end_matches('/');
-        let segments: Vec<_> = if trimmed.is_empty() { Vec::new() } else { trimmed.split('/').map(str::to_owned).collect() };
+        let segments: Vec<_> = if trimmed.is_empty() {
+            Vec::new()
+        } else {
+            trimmed.split('/').map(str::to_owned).collect()
+        };
         Ok(Self {
             text: text.to_owned(),
             scheme,
@@ -415,9 +476,17 @@ impl UriPattern {
             return false;
         }
         let matches = |pattern: &str, text: &str| {
-            if pattern.contains(NAMESPACE) { wildcard::matches(&pattern.replace(NAMESPACE, namespace), text) } else { wildcard::matches(pattern, text) }
+            if pattern.contains(NAMESPACE) {
+                wildcard::matches(&pattern.replace(NAMESPACE, namespace), text)
+            } else {
+                wildcard::matches(pattern, text)
+            }
         };
-        let authority = if matches!(self.scheme, Scheme::Https | Scheme::Http) { uri.authority().to_ascii_lowercase() } else { uri.authority().to_owned() };
+        let authority = if matches!(self.scheme, Scheme::Https | Scheme::Http) {
+            uri.authority().to_ascii_lowercase()
+        } else {
+            uri.authority().to_owned()
+        };
         if !self.authority.is_empty() && !matches(&self.authority, &authority) {
             return false;
         }
@@ -426,7 +495,12 @@ impl UriPattern {
             None => uri.key(),
         };
         let mut found = if key.is_empty() { 0 } else { key.split('/').count() };
-        if !self.segments.iter().zip(key.split('/')).all(|(pattern, segment)| matches(pattern, segment)) {
+        if !self
+            .segments
+            .iter()
+            .zip(key.split('/'))
+            .all(|(pattern, segment)| matches(pattern, segment))
+        {
             return false;
         }
         if self.below && uri.key_as_written().ends_with('/') {

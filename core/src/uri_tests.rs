@@ -13,18 +13,33 @@ fn refusal(text: &str) -> String {
 #[test]
 fn every_form_of_kserve_is_taken_apart() {
     for (text, scheme, authority, key) in [
-        ("s3://mlflow/1/models/m-1/artifacts", Scheme::S3, "mlflow", "1/models/m-1/artifacts"),
+        (
+            "s3://mlflow/1/models/m-1/artifacts",
+            Scheme::S3,
+            "mlflow",
+            "1/models/m-1/artifacts",
+        ),
         ("s3://mlflow/1/", Scheme::S3, "mlflow", "1"),
         ("s3://mlflow", Scheme::S3, "mlflow", ""),
         ("s3://mlflow//a//b", Scheme::S3, "mlflow", "a//b"),
         ("gs://bucket/a?b", Scheme::Gs, "bucket", "a?b"),
-        ("https://host:8443/a/b.joblib?sig=1#x", Scheme::Https, "host:8443", "a/b.joblib"),
+        (
+            "https://host:8443/a/b.joblib?sig=1#x",
+            Scheme::Https,
+            "host:8443",
+            "a/b.joblib",
+        ),
         ("http://host/a", Scheme::Http, "host", "a"),
         ("hf://meta-llama/Llama-4:main", Scheme::Hf, "meta-llama", "Llama-4:main"),
         ("hdfs://user/me/model", Scheme::Hdfs, "", "user/me/model"),
         ("webhdfs:///user/me", Scheme::WebHdfs, "", "user/me"),
         ("pvc://claim/models", Scheme::Pvc, "claim", "models"),
-        ("oci://registry:5000/image:tag", Scheme::Oci, "registry:5000", "image:tag"),
+        (
+            "oci://registry:5000/image:tag",
+            Scheme::Oci,
+            "registry:5000",
+            "image:tag",
+        ),
         ("oci+native://registry/image", Scheme::Oci, "registry", "image"),
         ("file:///mnt/models", Scheme::File, "", "mnt/models"),
         ("/mnt/models/x", Scheme::File, "", "mnt/models/x"),
@@ -32,7 +47,11 @@ fn every_form_of_kserve_is_taken_apart() {
         ("model-registry://a/b", Scheme::Other, "", "a/b"),
     ] {
         let parsed = uri(text);
-        assert_eq!((parsed.scheme(), parsed.authority(), parsed.key()), (scheme, authority, key), "{text}");
+        assert_eq!(
+            (parsed.scheme(), parsed.authority(), parsed.key()),
+            (scheme, authority, key),
+            "{text}"
+        );
         assert_eq!(parsed.to_string(), text);
     }
     assert_eq!(uri("hf://o/m:rev").revision(), Some("rev"));
@@ -41,11 +60,24 @@ fn every_form_of_kserve_is_taken_apart() {
 
 #[test]
 fn azure_hosts_are_known_by_their_names() {
-    let azure = |text: &str| uri(text).azure().map(|a| (a.account.to_owned(), a.container.to_owned(), a.path.to_owned()));
+    let azure = |text: &str| {
+        uri(text)
+            .azure()
+            .map(|a| (a.account.to_owned(), a.container.to_owned(), a.path.to_owned()))
+    };
     let parts = |a: &str, c: &str, p: &str| Some((a.to_owned(), c.to_owned(), p.to_owned()));
-    assert_eq!(azure("https://acct.blob.core.windows.net/models/a/b/"), parts("acct", "models", "a/b"));
-    assert_eq!(azure("https://acct.file.core.windows.net/share/a"), parts("acct", "share", "a"));
-    assert_eq!(azure("https://acct.z12.blob.storage.azure.net/c/x"), parts("acct", "c", "x"));
+    assert_eq!(
+        azure("https://acct.blob.core.windows.net/models/a/b/"),
+        parts("acct", "models", "a/b")
+    );
+    assert_eq!(
+        azure("https://acct.file.core.windows.net/share/a"),
+        parts("acct", "share", "a")
+    );
+    assert_eq!(
+        azure("https://acct.z12.blob.storage.azure.net/c/x"),
+        parts("acct", "c", "x")
+    );
     assert_eq!(azure("https://acct.z123.blob.storage.azure.net/c/x"), None);
     assert_eq!(azure("https://acct.blob.core.windows.net.evil.example/c/x"), None);
     assert_eq!(azure("https://acct.blob.core.windows.net"), None);
@@ -92,7 +124,11 @@ fn malformed_uris_are_refused_with_the_reason() {
 #[test]
 fn a_password_is_never_repeated() {
     assert!(!refusal("https://user:hunter2@host/x").contains("hunter2"));
-    assert!(!refusal("s3a://user:hunter2@host/x").contains("hunter2"), "{}", refusal("s3a://user:hunter2@host/x"));
+    assert!(
+        !refusal("s3a://user:hunter2@host/x").contains("hunter2"),
+        "{}",
+        refusal("s3a://user:hunter2@host/x")
+    );
 }
 
 #[test]
@@ -100,7 +136,10 @@ fn a_file_below_a_model_has_one_slash_before_it() {
     assert_eq!(uri("s3://b/m").join("MLmodel").unwrap().as_str(), "s3://b/m/MLmodel");
     assert_eq!(uri("s3://b/m/").join("MLmodel").unwrap().as_str(), "s3://b/m/MLmodel");
     assert_eq!(uri("s3://b").join("MLmodel").unwrap().as_str(), "s3://b/MLmodel");
-    assert_eq!(uri("https://h/m/?sig=1").join("MLmodel").unwrap().as_str(), "https://h/m/MLmodel?sig=1");
+    assert_eq!(
+        uri("https://h/m/?sig=1").join("MLmodel").unwrap().as_str(),
+        "https://h/m/MLmodel?sig=1"
+    );
     assert!(uri("s3://b/m").join("../x").is_err());
 }
 
@@ -127,7 +166,11 @@ fn a_pattern_holds_by_whole_segments() {
         ("s3://", "s3://any/thing", true),
         ("s3://", "gs://any/thing", false),
         ("https://Host.example/", "https://host.example/x?y", true),
-        ("https://*.blob.core.windows.net/", "https://acct.blob.core.windows.net/c/p", true),
+        (
+            "https://*.blob.core.windows.net/",
+            "https://acct.blob.core.windows.net/c/p",
+            true,
+        ),
         ("hf://meta-llama/", "hf://meta-llama/Llama-4:main", true),
         ("hf://meta-llama/Llama-4", "hf://meta-llama/Llama-4:main", true),
         ("hdfs://user/me/", "hdfs://user/me/x", true),

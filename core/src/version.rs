@@ -43,14 +43,24 @@ impl Version {
             }
         }
 
-        let mut version = Self { text: text.to_owned(), release, pre: Phase::Final, post: None, dev: None };
+        let mut version = Self {
+            text: text.to_owned(),
+            release,
+            pre: Phase::Final,
+            post: None,
+            dev: None,
+        };
         let mut pre_seen = false;
         while !rest.is_empty() {
             let part = rest.trim_start_matches(['.', '-', '_']);
             let letters = part.len() - part.trim_start_matches(|next: char| next.is_ascii_alphabetic()).len();
             let (word, after) = part.split_at(letters);
             rest = after.trim_start_matches(['.', '-', '_']);
-            let number = if rest.starts_with(|next: char| next.is_ascii_digit()) { take_number(&mut rest)? } else { 0 };
+            let number = if rest.starts_with(|next: char| next.is_ascii_digit()) {
+                take_number(&mut rest)?
+            } else {
+                0
+            };
             match word {
                 "a" | "alpha" if !pre_seen => version.pre = Phase::Alpha(number),
                 "b" | "beta" if !pre_seen => version.pre = Phase::Beta(number),
@@ -89,7 +99,10 @@ impl Version {
 
     /// Whether the numbers start with these: `3.11.4` with `[3, 11]`.
     pub fn starts_with(&self, prefix: &[u32]) -> bool {
-        prefix.iter().enumerate().all(|(index, &number)| self.part(index) == number)
+        prefix
+            .iter()
+            .enumerate()
+            .all(|(index, &number)| self.part(index) == number)
     }
 
     /// The numbers.
@@ -119,7 +132,11 @@ impl Ord for Version {
             .then_with(|| self.pre.cmp(&other.pre))
             .then_with(|| self.post.cmp(&other.post))
             // A development version comes before what it leads to.
-            .then_with(|| self.dev.map_or(u64::MAX, u64::from).cmp(&other.dev.map_or(u64::MAX, u64::from)))
+            .then_with(|| {
+                self.dev
+                    .map_or(u64::MAX, u64::from)
+                    .cmp(&other.dev.map_or(u64::MAX, u64::from))
+            })
     }
 }
 
@@ -150,7 +167,19 @@ mod tests {
 
     #[test]
     fn what_is_no_version_is_none() {
-        for text in ["", "latest", "1.x", "1..2", "1.2.", ">=1", "99999999999", "1.2foo3", "1!2.0", "v", "1.0a1b2"] {
+        for text in [
+            "",
+            "latest",
+            "1.x",
+            "1..2",
+            "1.2.",
+            ">=1",
+            "99999999999",
+            "1.2foo3",
+            "1!2.0",
+            "v",
+            "1.0a1b2",
+        ] {
             assert!(Version::parse(text).is_none(), "{text}");
         }
     }
@@ -158,7 +187,10 @@ mod tests {
     #[test]
     fn keeps_the_text_and_reads_the_numbers() {
         let version = Version::parse("2.1.0+cu121").unwrap();
-        assert_eq!((version.to_string().as_str(), version.series(), version.is_prerelease()), ("2.1.0+cu121", (2, 1), false));
+        assert_eq!(
+            (version.to_string().as_str(), version.series(), version.is_prerelease()),
+            ("2.1.0+cu121", (2, 1), false)
+        );
         assert_eq!(Version::parse("3").unwrap().series(), (3, 0));
         assert!(Version::parse("1.7.2rc1").unwrap().is_prerelease());
         assert!(Version::parse("3.11.4").unwrap().starts_with(&[3, 11]));

@@ -30,7 +30,10 @@ pub fn problem(pattern: &str) -> Option<String> {
     if pattern.is_empty() {
         return Some("is empty".to_owned());
     }
-    pattern.chars().find(|c| "?[]{}!\\".contains(*c)).map(|c| format!("has `{c}`, but `*` is the only wildcard"))
+    pattern
+        .chars()
+        .find(|c| "?[]{}!\\".contains(*c))
+        .map(|c| format!("has `{c}`, but `*` is the only wildcard"))
 }
 
 #[cfg(test)]
@@ -57,12 +60,18 @@ mod tests {
 
     #[test]
     fn many_stars_do_not_take_for_ever() {
-        assert!(!matches(&"a*".repeat(200), &"a".repeat(10_000).replace("aaaaa", "aaaab").replace('a', "b")));
+        assert!(!matches(
+            &"a*".repeat(200),
+            &"a".repeat(10_000).replace("aaaaa", "aaaab").replace('a', "b")
+        ));
     }
 
     #[test]
     fn other_wildcards_are_refused_by_name() {
-        assert_eq!(problem("team-?").as_deref(), Some("has `?`, but `*` is the only wildcard"));
+        assert_eq!(
+            problem("team-?").as_deref(),
+            Some("has `?`, but `*` is the only wildcard")
+        );
         assert_eq!(problem("team-*"), None);
     }
 }

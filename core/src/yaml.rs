@@ -48,17 +48,28 @@ pub struct YamlError {
 impl<'t> Yaml<'t> {
     /// Reads one document.
     pub fn parse(text: &'t str) -> Result<Self, YamlError> {
-        let mut parser = Parser { text, at: 0, nodes: Vec::with_capacity(32), anchors: Vec::new() };
+        let mut parser = Parser {
+            text,
+            at: 0,
+            nodes: Vec::with_capacity(32),
+            anchors: Vec::new(),
+        };
         if text.starts_with('\u{feff}') {
             parser.at = '\u{feff}'.len_utf8();
         }
         let root = parser.document()?;
-        Ok(Self { nodes: parser.nodes, root })
+        Ok(Self {
+            nodes: parser.nodes,
+            root,
+        })
     }
 
     /// The whole document.
     pub fn root(&self) -> Value<'_, 't> {
-        Value { yaml: self, node: self.root }
+        Value {
+            yaml: self,
+            node: self.root,
+        }
     }
 }
 
@@ -88,7 +99,9 @@ impl<'y> Value<'y, '_> {
             Node::Mapping(entries) => entries,
             _ => &[],
         };
-        entries.iter().map(move |(key, node)| (key.as_ref(), Self { node: *node, ..self }))
+        entries
+            .iter()
+            .map(move |(key, node)| (key.as_ref(), Self { node: *node, ..self }))
     }
 
     /// The items of a sequence; nothing for anything else.
@@ -121,7 +134,11 @@ impl<'t> Parser<'t> {
             self.at += 3;
             self.skip_blank()?;
         }
-        let root = if self.at_end() { self.push(Node::Scalar(Cow::Borrowed(""), false)) } else { self.block(0, 0, self.column())? };
+        let root = if self.at_end() {
+            self.push(Node::Scalar(Cow::Borrowed(""), false))
+        } else {
+            self.block(0, 0, self.column())?
+        };
         self.skip_blank()?;
         if self.at_marker("...") {
             self.at += 3;
@@ -172,7 +189,11 @@ impl<'t> Parser<'t> {
             self.at += 1;
             let next_line = self.skip_to_value()?;
             let empty = self.at_end() || next_line && self.column() <= column;
-            items.push(if empty { self.push(Node::Scalar(Cow::Borrowed(""), false)) } else { self.block(depth + 1, column + 1, self.column())? });
+            items.push(if empty {
+                self.push(Node::Scalar(Cow::Borrowed(""), false))
+            } else {
+                self.block(depth + 1, column + 1, self.column())?
+            });
             self.skip_blank()?;
             if self.at_end() || self.column() != column || !self.is_entry_at(self.at) {
                 break;
@@ -224,7 +245,11 @@ impl<'t> Parser<'t> {
 
     /// After a collection at `column`, nothing deeper may follow.
     fn check_dedent(&self, column: usize) -> Parsed<()> {
-        if !self.at_end() && self.column() > column { Err(self.error("indented deeper than what it stands below")) } else { Ok(()) }
+        if !self.at_end() && self.column() > column {
+            Err(self.error("indented deeper than what it stands below"))
+        } else {
+            Ok(())
+        }
     }
 
     /// A scalar or a flow collection. `inside` says whether it is part of a flow collection.
@@ -252,7 +277,9 @@ impl<'t> Parser<'t> {
                 node
             }
             Some(b'!') => return Err(self.error("tags are not read")),
-            Some(b'@' | b'`' | b'%') => return Err(self.error("a text can't start with this character; put it in quotes")),
+            Some(b'@' | b'`' | b'%') => {
+                return Err(self.error("a text can't start with this character; put it in quotes"));
+            }
             _ => {
                 let text = self.plain(indent, inside);
                 self.push(Node::Scalar(text, false))
@@ -299,7 +326,11 @@ impl<'t> Parser<'t> {
                 None => return Err(self.error("a mapping that starts with `{` has no end")),
                 _ => {}
             }
-            let key = if matches!(self.peek(), Some(b'"' | b'\'')) { self.quoted()? } else { self.plain(0, true) };
+            let key = if matches!(self.peek(), Some(b'"' | b'\'')) {
+                self.quoted()?
+            } else {
+                self.plain(0, true)
+            };
             if key.is_empty() && !matches!(self.peek(), Some(b':')) {
                 return Err(self.error("expected a key"));
             }

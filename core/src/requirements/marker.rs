@@ -7,7 +7,10 @@ const MAX_DEPTH: usize = 16;
 
 /// Whether a marker holds; none where it can't be read or asks for something unknown here.
 pub(super) fn holds(marker: &str, python: Option<&str>) -> Option<bool> {
-    let mut judge = Judge { rest: marker.trim(), python };
+    let mut judge = Judge {
+        rest: marker.trim(),
+        python,
+    };
     let answer = judge.either(0)?;
     judge.rest.is_empty().then_some(answer)?.known()
 }
@@ -80,15 +83,24 @@ impl<'m> Judge<'m> {
         let left = self.side()?;
         let operator = self.operator()?;
         let right = self.side()?;
-        Some(match left.zip(right).and_then(|(left, right)| compare(&left, operator, &right)) {
-            Some(true) => Answer::Yes,
-            Some(false) => Answer::No,
-            None => Answer::Unknown,
-        })
+        Some(
+            match left
+                .zip(right)
+                .and_then(|(left, right)| compare(&left, operator, &right))
+            {
+                Some(true) => Answer::Yes,
+                Some(false) => Answer::No,
+                None => Answer::Unknown,
+            },
+        )
     }
 
     fn word(&mut self, word: &str) -> bool {
-        match self.rest.strip_prefix(word).filter(|rest| rest.starts_with([' ', '\t', '('])) {
+        match self
+            .rest
+            .strip_prefix(word)
+            .filter(|rest| rest.starts_with([' ', '\t', '(']))
+        {
             Some(rest) => {
                 self.rest = rest.trim_start();
                 true
@@ -103,7 +115,10 @@ impl<'m> Judge<'m> {
             self.rest = rest.trim_start();
             return Some(Some(text.into()));
         }
-        let end = self.rest.find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.'))).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.')))
+            .unwrap_or(self.rest.len());
         let (name, rest) = self.rest.split_at(end);
         self.rest = rest.trim_start();
         let value: Side<'m> = match name {
@@ -111,12 +126,17 @@ impl<'m> Judge<'m> {
                 Some((end, _)) => python[..end].into(),
                 None => python.into(),
             }),
-            "python_full_version" | "implementation_version" => self.python.filter(|python| python.matches('.').count() == 2).map(Into::into),
+            "python_full_version" | "implementation_version" => self
+                .python
+                .filter(|python| python.matches('.').count() == 2)
+                .map(Into::into),
             "os_name" | "os.name" => Some("posix".into()),
             "sys_platform" | "sys.platform" => Some("linux".into()),
             "platform_machine" | "platform.machine" => Some("x86_64".into()),
             "platform_system" => Some("Linux".into()),
-            "platform_python_implementation" | "platform.python_implementation" | "python_implementation" => Some("CPython".into()),
+            "platform_python_implementation" | "platform.python_implementation" | "python_implementation" => {
+                Some("CPython".into())
+            }
             "implementation_name" => Some("cpython".into()),
             "extra" => Some("".into()),
             "platform_release" | "platform_version" | "platform.version" => None,
@@ -183,8 +203,14 @@ mod tests {
             ("python_version<\"3.10\"", Some(false)),
             ("python_full_version == '3.11.7'", Some(true)),
             ("sys_platform == 'win32' or sys_platform == 'darwin'", Some(false)),
-            ("sys_platform != 'win32' and platform_machine in 'x86_64 AMD64'", Some(true)),
-            ("(os_name == 'nt' or python_version > '3.8') and implementation_name == 'cpython'", Some(true)),
+            (
+                "sys_platform != 'win32' and platform_machine in 'x86_64 AMD64'",
+                Some(true),
+            ),
+            (
+                "(os_name == 'nt' or python_version > '3.8') and implementation_name == 'cpython'",
+                Some(true),
+            ),
             ("platform_machine not in 'aarch64'", Some(true)),
             ("extra == 'dev'", Some(false)),
             ("python_version ~= '3.10'", Some(true)),

@@ -177,7 +177,9 @@ impl<'a> Service<'a> {
 
     /// The predictor.
     pub fn predictor(&self) -> Option<&Component<'a>> {
-        self.components.iter().find(|component| component.role == Role::Predictor)
+        self.components
+            .iter()
+            .find(|component| component.role == Role::Predictor)
     }
 
     /// An annotation's value.
@@ -197,7 +199,8 @@ impl<'a> Service<'a> {
 
     /// Whether its user stopped it (`serving.kserve.io/stop: "true"`).
     pub fn is_stopped(&self) -> bool {
-        self.annotation("serving.kserve.io/stop").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        self.annotation("serving.kserve.io/stop")
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     /// Whether KServe serves its model from a LocalModelCache, so that nothing is downloaded.
@@ -207,7 +210,8 @@ impl<'a> Service<'a> {
 
     /// Whether ModelMesh, not KServe's own controller, deploys it.
     pub fn is_model_mesh(&self) -> bool {
-        self.annotation("serving.kserve.io/deploymentMode").is_some_and(|mode| mode == "ModelMesh" || mode == "ModelMeshDeployment")
+        self.annotation("serving.kserve.io/deploymentMode")
+            .is_some_and(|mode| mode == "ModelMesh" || mode == "ModelMeshDeployment")
     }
 
     /// A `serviceAccountName` that its user wrote below a framework (`sklearn:`), where the API server drops it without a word (kserve#4209): the
@@ -217,8 +221,13 @@ impl<'a> Service<'a> {
         let applied: raw::LastApplied<'_> = serde_json::from_str(&text).ok()?;
         applied.spec?.predictor?.0.iter().find_map(|(field, value)| {
             read::IMPLEMENTATIONS.contains(&&*field.0).then_some(())?;
-            let name = serde_json::from_str::<raw::Misplaced<'_>>(value.get()).ok()?.service_account_name?;
-            Some((name.0.into_owned(), format!("{}/serviceAccountName", pointer::child("/spec/predictor", &field.0))))
+            let name = serde_json::from_str::<raw::Misplaced<'_>>(value.get())
+                .ok()?
+                .service_account_name?;
+            Some((
+                name.0.into_owned(),
+                format!("{}/serviceAccountName", pointer::child("/spec/predictor", &field.0)),
+            ))
         })
     }
 }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Text that borrows from the JSON unless it has escapes. (`Option<Cow<str>>` would always copy.)
@@ -56,7 +56,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Strings<'a> {
                     if value.get().starts_with('"') {
                         entries.push((key, value));
                     } else if value.get() != "null" {
-                        return Err(A::Error::custom(format_args!("the value of `{}` is not a string", key.0)));
+                        return Err(A::Error::custom(format_args!(
+                            "the value of `{}` is not a string",
+                            key.0
+                        )));
                     }
                 }
                 Ok(Strings(entries))

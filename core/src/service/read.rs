@@ -4,12 +4,24 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{raw, Component, Format, Implementation, Model, ParseError, Role, Service, ServiceKind, Storage};
+use super::{Component, Format, Implementation, Model, ParseError, Role, Service, ServiceKind, Storage, raw};
 use crate::pointer;
 
 /// The fields of a component that say how it is implemented.
-pub(super) const IMPLEMENTATIONS: [&str; 12] =
-    ["model", "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle", "art"];
+pub(super) const IMPLEMENTATIONS: [&str; 12] = [
+    "model",
+    "sklearn",
+    "xgboost",
+    "tensorflow",
+    "pytorch",
+    "triton",
+    "onnx",
+    "huggingface",
+    "pmml",
+    "lightgbm",
+    "paddle",
+    "art",
+];
 
 /// The container that KServe takes for the model server.
 const MAIN_CONTAINER: &str = "kserve-container";
@@ -29,7 +41,11 @@ pub(super) fn inference_service(json: &str) -> Result<Service<'_>, ParseError> {
     }
     for (index, entry) in spec.canary.into_iter().flatten().enumerate() {
         if let Some(component) = entry.and_then(|entry| entry.predictor) {
-            components.push(read_component(Role::Canary(index), format!("/spec/canary/{index}/predictor"), *component));
+            components.push(read_component(
+                Role::Canary(index),
+                format!("/spec/canary/{index}/predictor"),
+                *component,
+            ));
         }
     }
     Ok(service(ServiceKind::InferenceService, object.metadata, components))
@@ -43,22 +59,45 @@ pub(super) fn llm_inference_service(json: &str) -> Result<Service<'_>, ParseErro
         push_model(&mut models, model.uri, || "/spec/model/uri".to_owned());
         let adapters = model.lora.and_then(|lora| lora.adapters).unwrap_or_default();
         for (index, adapter) in adapters.into_iter().enumerate() {
-            push_model(&mut models, adapter.and_then(|adapter| adapter.uri), || format!("/spec/model/lora/adapters/{index}/uri"));
+            push_model(&mut models, adapter.and_then(|adapter| adapter.uri), || {
+                format!("/spec/model/lora/adapters/{index}/uri")
+            });
         }
     }
-    let mut components = vec![read_workload(Role::Workload, "/spec", models.clone(), spec.template, spec.worker)];
+    let mut components = vec![read_workload(
+        Role::Workload,
+        "/spec",
+        models.clone(),
+        spec.template,
+        spec.worker,
+    )];
     if let Some(prefill) = spec.prefill {
-        components.push(read_workload(Role::Prefill, "/spec/prefill", models, prefill.template, prefill.worker));
+        components.push(read_workload(
+            Role::Prefill,
+            "/spec/prefill",
+            models,
+            prefill.template,
+            prefill.worker,
+        ));
     }
     Ok(service(ServiceKind::LlmInferenceService, object.metadata, components))
 }
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, ParseError> {
     serde_json::from_str(json).map_err(|error| {
-        let before: usize = json.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+        let before: usize = json
+            .split_inclusive('\n')
+            .take(error.line().saturating_sub(1))
+            .map(str::len)
+            .sum();
         let message = error.to_string();
-        let reason = message.rsplit_once(" at line ").map_or(message.as_str(), |(reason, _)| reason);
-        ParseError::Field { pointer: pointer::at(json, before + error.column()), reason: reason.to_owned() }
+        let reason = message
+            .rsplit_once(" at line ")
+            .map_or(message.as_str(), |(reason, _)| reason);
+        ParseError::Field {
+            pointer: pointer::at(json, before + error.column()),
+            reason: reason.to_owned(),
+        }
     })
 }
 
@@ -80,13 +119,25 @@ fn text(text: Option<raw::Text<'_>>) -> Option<Cow<'_, str>> {
 }
 
 fn push_model<'a>(models: &mut Vec<Model<'a>>, uri: Option<raw::Text<'a>>, pointer: impl FnOnce() -> String) {
-    models.extend(text(uri).map(|uri| Model { uri, pointer: pointer() }));
+    models.extend(text(uri).map(|uri| Model {
+        uri,
+        pointer: pointer(),
+    }));
 }
 
 fn read_component(role: Role, at: String, mut component: raw::Component<'_>) -> Component<'_> {
     let mut models = Vec::new();
     let containers = component.containers.unwrap_or_default();
-    let mut gpu = containers.iter().chain(component.worker_spec.iter().flat_map(|worker| worker.containers.iter().flatten())).flatten().any(asks_for_gpu);
+    let mut gpu = containers
+        .iter()
+        .chain(
+            component
+                .worker_spec
+                .iter()
+                .flat_map(|worker| worker.containers.iter().flatten()),
+        )
+        .flatten()
+        .any(asks_for_gpu);
     let fields = [
         ("model", component.model.take()),
         ("sklearn", component.sklearn.take()),
@@ -101,18 +152,27 @@ fn read_component(role: Role, at: String, mut component: raw::Component<'_>) -> 
         ("paddle", component.paddle.take()),
         ("art", component.art.take()),
     ];
-    let implementation = fields.into_iter().find_map(|(field, implementation)| Some((field, implementation?)));
+    let implementation = fields
+        .into_iter()
+        .find_map(|(field, implementation)| Some((field, implementation?)));
     let implementation = match implementation {
         Some((field, implementation)) => {
             gpu |= implementation.resources.as_ref().is_some_and(has_gpu);
-            Some(read_implementation(field, pointer::child(&at, field), *implementation, &mut models))
+            Some(read_implementation(
+                field,
+                pointer::child(&at, field),
+                *implementation,
+                &mut models,
+            ))
         }
         None => read_custom(&at, containers, role, &mut models),
     };
     let storage_uris = component.storage_uris.is_some();
     let multi_node = component.worker_spec.is_some();
     for (index, entry) in component.storage_uris.into_iter().flatten().enumerate() {
-        push_model(&mut models, entry.and_then(|entry| entry.uri), || format!("{at}/storageUris/{index}/uri"));
+        push_model(&mut models, entry.and_then(|entry| entry.uri), || {
+            format!("{at}/storageUris/{index}/uri")
+        });
     }
     Component {
         role,
@@ -136,9 +196,17 @@ fn read_implementation<'a>(
 ) -> Implementation<'a> {
     push_model(models, implementation.storage_uri, || format!("{pointer}/storageUri"));
     let format = match (field, implementation.model_format) {
-        ("model", format) => format.and_then(|format| Some(Format { name: text(format.name)?, version: text(format.version) })),
+        ("model", format) => format.and_then(|format| {
+            Some(Format {
+                name: text(format.name)?,
+                version: text(format.version),
+            })
+        }),
         ("art", _) => None,
-        (framework, _) => Some(Format { name: framework.into(), version: None }),
+        (framework, _) => Some(Format {
+            name: framework.into(),
+            version: None,
+        }),
     };
     Implementation {
         field,
@@ -165,12 +233,23 @@ fn read_custom<'a>(
     models: &mut Vec<Model<'a>>,
 ) -> Option<Implementation<'a>> {
     let name = |container: &Option<raw::Container<'_>>| {
-        container.as_ref().and_then(|container| container.name.as_ref()).map(|name| name.0.to_string()).unwrap_or_default()
+        container
+            .as_ref()
+            .and_then(|container| container.name.as_ref())
+            .map(|name| name.0.to_string())
+            .unwrap_or_default()
     };
     let is_predictor = matches!(role, Role::Predictor | Role::Canary(_));
     let index = if is_predictor {
-        let named = containers.iter().position(|container| name(container) == MAIN_CONTAINER);
-        named.or_else(|| containers.first().is_some_and(|first| containers.len() == 1 || name(first).is_empty()).then_some(0))?
+        let named = containers
+            .iter()
+            .position(|container| name(container) == MAIN_CONTAINER);
+        named.or_else(|| {
+            containers
+                .first()
+                .is_some_and(|first| containers.len() == 1 || name(first).is_empty())
+                .then_some(0)
+        })?
     } else {
         0
     };
@@ -203,12 +282,21 @@ fn read_workload<'a>(
     template: Option<raw::PodSpec<'a>>,
     worker: Option<raw::PodSpec<'a>>,
 ) -> Component<'a> {
-    let gpu = [&template, &worker].into_iter().flatten().flat_map(|pod| pod.containers.iter().flatten()).flatten().any(asks_for_gpu);
+    let gpu = [&template, &worker]
+        .into_iter()
+        .flatten()
+        .flat_map(|pod| pod.containers.iter().flatten())
+        .flatten()
+        .any(asks_for_gpu);
     let multi_node = worker.is_some();
     // A template's ServiceAccount counts before a worker's (workload_multi_node.go).
     let named = |pod: Option<raw::PodSpec<'a>>| pod.and_then(|pod| pod.service_account_name).map(|name| name.0);
     let (template, worker) = (named(template), named(worker));
-    let service_account_name = if template.as_deref().is_none_or(str::is_empty) { worker.or(template) } else { template };
+    let service_account_name = if template.as_deref().is_none_or(str::is_empty) {
+        worker.or(template)
+    } else {
+        template
+    };
     Component {
         role,
         pointer: at.to_owned(),
@@ -229,8 +317,13 @@ fn asks_for_gpu(container: &raw::Container<'_>) -> bool {
 
 /// By the names that KServe counts (`DefaultGPUResourceTypeList` and NVIDIA's slices).
 fn has_gpu(resources: &raw::Resources<'_>) -> bool {
-    [&resources.limits, &resources.requests].into_iter().flatten().flat_map(|quantities| &quantities.0).any(|(name, quantity)| {
-        let known = ["nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi"].contains(&&*name.0) || name.0.starts_with("nvidia.com/mig");
-        known && !matches!(quantity.get().trim_matches('"'), "0" | "" | "null")
-    })
+    [&resources.limits, &resources.requests]
+        .into_iter()
+        .flatten()
+        .flat_map(|quantities| &quantities.0)
+        .any(|(name, quantity)| {
+            let known = ["nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi"].contains(&&*name.0)
+                || name.0.starts_with("nvidia.com/mig");
+            known && !matches!(quantity.get().trim_matches('"'), "0" | "" | "null")
+        })
 }

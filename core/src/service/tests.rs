@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -15,8 +15,18 @@ fn read_as<T>(kind: &str, object: &Value, look: impl Fn(&Service<'_>) -> T) -> T
 fn models(kind: &str, spec: &Value) -> Vec<(String, Vec<(String, String)>)> {
     let object = json!({ "metadata": { "name": "fraud" }, "spec": spec });
     read_as(kind, &object, |service| {
-        let models = |component: &Component<'_>| component.models.iter().map(|model| (model.uri.to_string(), model.pointer.clone())).collect();
-        service.components().iter().map(|component| (component.name().into_owned(), models(component))).collect()
+        let models = |component: &Component<'_>| {
+            component
+                .models
+                .iter()
+                .map(|model| (model.uri.to_string(), model.pointer.clone()))
+                .collect()
+        };
+        service
+            .components()
+            .iter()
+            .map(|component| (component.name().into_owned(), models(component)))
+            .collect()
     })
 }
 
@@ -31,7 +41,10 @@ fn a_model_is_found_in_every_shape() {
             json!({"predictor": {"model": {"modelFormat": {"name": "mlflow"}, "storageUri": "s3://b/m"}}}),
             vec![one("predictor", "s3://b/m", "/spec/predictor/model/storageUri")],
         ),
-        (json!({"predictor": {"sklearn": {"storageUri": "s3://b/m"}}}), vec![one("predictor", "s3://b/m", "/spec/predictor/sklearn/storageUri")]),
+        (
+            json!({"predictor": {"sklearn": {"storageUri": "s3://b/m"}}}),
+            vec![one("predictor", "s3://b/m", "/spec/predictor/sklearn/storageUri")],
+        ),
         (
             json!({"predictor": {"containers": [{"name": "side"}, {"name": "kserve-container", "env": [{"name": "A"}, {"name": "STORAGE_URI", "value": "s3://b/m"}]}]}}),
             vec![one("predictor", "s3://b/m", "/spec/predictor/containers/1/env/1/value")],
@@ -66,7 +79,10 @@ fn a_model_is_found_in_every_shape() {
                 one("canary 0", "s3://b/2", "/spec/canary/0/predictor/model/storageUri"),
             ],
         ),
-        (json!({"predictor": {"triton": {}}}), vec![("predictor".to_owned(), vec![])]),
+        (
+            json!({"predictor": {"triton": {}}}),
+            vec![("predictor".to_owned(), vec![])],
+        ),
         (json!({}), vec![]),
     ] {
         assert_eq!(models("InferenceService", &spec), expected, "{spec}");
@@ -81,17 +97,32 @@ fn an_llm_service_has_its_model_and_its_adapters() {
         "prefill": {"worker": {"serviceAccountName": "other"}},
     });
     let found = models("LLMInferenceService", &spec);
-    let expected: Vec<_> = [("s3://b/base", "/spec/model/uri"), ("s3://b/a", "/spec/model/lora/adapters/0/uri"), ("hf://o/b", "/spec/model/lora/adapters/1/uri")]
-        .map(|(uri, pointer)| (uri.to_owned(), pointer.to_owned()))
-        .into();
-    assert_eq!(found, vec![("workload".to_owned(), expected.clone()), ("prefill".to_owned(), expected)]);
+    let expected: Vec<_> = [
+        ("s3://b/base", "/spec/model/uri"),
+        ("s3://b/a", "/spec/model/lora/adapters/0/uri"),
+        ("hf://o/b", "/spec/model/lora/adapters/1/uri"),
+    ]
+    .map(|(uri, pointer)| (uri.to_owned(), pointer.to_owned()))
+    .into();
+    assert_eq!(
+        found,
+        vec![
+            ("workload".to_owned(), expected.clone()),
+            ("prefill".to_owned(), expected)
+        ]
+    );
     read_as("LLMInferenceService", &json!({ "spec": spec }), |service| {
-        let [workload, prefill] = service.components() else { panic!("two components") };
+        let [workload, prefill] = service.components() else {
+            panic!("two components")
+        };
         assert_eq!(workload.service_account_name.as_deref(), Some("own"));
         assert_eq!(workload.service_account_pointer(), "/spec/template/serviceAccountName");
         assert!(workload.gpu);
         assert_eq!(prefill.service_account_name.as_deref(), Some("other"));
-        assert_eq!(prefill.service_account_pointer(), "/spec/prefill/template/serviceAccountName");
+        assert_eq!(
+            prefill.service_account_pointer(),
+            "/spec/prefill/template/serviceAccountName"
+        );
     });
 }
 
@@ -109,22 +140,56 @@ fn what_a_predictor_says_of_its_runtime_is_read() {
     read(&object, |service| {
         let predictor = service.predictor().unwrap();
         assert_eq!(predictor.service_account_name.as_deref(), Some("sa"));
-        assert_eq!(predictor.service_account_pointer(), "/spec/predictor/serviceAccountName");
-        assert_eq!(predictor.annotation("serving.kserve.io/storageSecretName").as_deref(), Some("own"));
+        assert_eq!(
+            predictor.service_account_pointer(),
+            "/spec/predictor/serviceAccountName"
+        );
+        assert_eq!(
+            predictor.annotation("serving.kserve.io/storageSecretName").as_deref(),
+            Some("own")
+        );
         assert!(predictor.gpu && !predictor.storage_uris && predictor.is_predictor());
         let implementation = predictor.implementation.as_ref().unwrap();
-        assert_eq!((implementation.field, implementation.pointer.as_str()), ("model", "/spec/predictor/model"));
+        assert_eq!(
+            (implementation.field, implementation.pointer.as_str()),
+            ("model", "/spec/predictor/model")
+        );
         assert_eq!(implementation.runtime.as_deref(), Some("kserve-mlserver"));
         assert_eq!(implementation.runtime_version.as_deref(), Some("1.7.1"));
         assert_eq!(implementation.protocol_version.as_deref(), Some("v2"));
-        assert_eq!(implementation.format, Some(Format { name: "mlflow".into(), version: Some("1".into()) }));
-        assert_eq!(predictor.storage(), Some(&Storage { key: Some("minio".into()), path: Some("a/b".into()), parameters: true }));
+        assert_eq!(
+            implementation.format,
+            Some(Format {
+                name: "mlflow".into(),
+                version: Some("1".into())
+            })
+        );
+        assert_eq!(
+            predictor.storage(),
+            Some(&Storage {
+                key: Some("minio".into()),
+                path: Some("a/b".into()),
+                parameters: true
+            })
+        );
     });
-    read(&json!({"spec": {"predictor": {"lightgbm": {"storageUri": "s3://b/m"}}}}), |service| {
-        let implementation = service.predictor().unwrap().implementation.as_ref().unwrap();
-        assert_eq!((implementation.field, implementation.pointer.as_str()), ("lightgbm", "/spec/predictor/lightgbm"));
-        assert_eq!(implementation.format, Some(Format { name: "lightgbm".into(), version: None }));
-    });
+    read(
+        &json!({"spec": {"predictor": {"lightgbm": {"storageUri": "s3://b/m"}}}}),
+        |service| {
+            let implementation = service.predictor().unwrap().implementation.as_ref().unwrap();
+            assert_eq!(
+                (implementation.field, implementation.pointer.as_str()),
+                ("lightgbm", "/spec/predictor/lightgbm")
+            );
+            assert_eq!(
+                implementation.format,
+                Some(Format {
+                    name: "lightgbm".into(),
+                    version: None
+                })
+            );
+        },
+    );
 }
 
 #[test]
@@ -136,7 +201,9 @@ fn a_gpu_of_no_pieces_is_none() {
         (json!({"limits": {"nvidia.com/mig-1g.5gb": "1"}}), true),
     ] {
         let object = json!({"spec": {"predictor": {"model": {"resources": resources}}}});
-        read(&object, |service| assert_eq!(service.predictor().unwrap().gpu, expected, "{resources}"));
+        read(&object, |service| {
+            assert_eq!(service.predictor().unwrap().gpu, expected, "{resources}")
+        });
     }
 }
 
@@ -148,12 +215,22 @@ fn what_metadata_says_is_read() {
         "annotations": {"serving.kserve.io/stop": "true", "serving.kserve.io/deploymentMode": "ModelMesh", "quoted": "a\"b\n"},
     }});
     read(&object, |service| {
-        assert!(service.is_being_deleted() && service.is_stopped() && service.is_served_from_local_cache() && service.is_model_mesh());
+        assert!(
+            service.is_being_deleted()
+                && service.is_stopped()
+                && service.is_served_from_local_cache()
+                && service.is_model_mesh()
+        );
         assert_eq!(service.annotation("quoted").as_deref(), Some("a\"b\n"));
         assert_eq!(service.name(), Some("fraud"));
     });
     read(&json!({"metadata": {"deletionTimestamp": null}}), |service| {
-        assert!(!service.is_being_deleted() && !service.is_stopped() && !service.is_served_from_local_cache() && !service.is_model_mesh());
+        assert!(
+            !service.is_being_deleted()
+                && !service.is_stopped()
+                && !service.is_served_from_local_cache()
+                && !service.is_model_mesh()
+        );
     });
 }
 
@@ -166,10 +243,21 @@ fn a_service_account_below_the_framework_is_still_known_to_kubectl() {
         "spec": {"predictor": {"sklearn": {"storageUri": "s3://b/m"}}},
     });
     read(&object, |service| {
-        assert_eq!(service.misplaced_service_account(), Some(("sa-minio".to_owned(), "/spec/predictor/sklearn/serviceAccountName".to_owned())));
+        assert_eq!(
+            service.misplaced_service_account(),
+            Some((
+                "sa-minio".to_owned(),
+                "/spec/predictor/sklearn/serviceAccountName".to_owned()
+            ))
+        );
         assert_eq!(service.predictor().unwrap().service_account_name, None);
     });
-    for text in ["", "[]", "{\"spec\": 3}", "{\"spec\": {\"predictor\": {\"sklearn\": 3}}}"] {
+    for text in [
+        "",
+        "[]",
+        "{\"spec\": 3}",
+        "{\"spec\": {\"predictor\": {\"sklearn\": 3}}}",
+    ] {
         let object = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": text}}});
         read(&object, |service| assert_eq!(service.misplaced_service_account(), None));
     }
@@ -186,38 +274,95 @@ fn nulls_are_as_good_as_absent() {
     read(&object, |service| {
         assert_eq!(service.components().len(), 1);
         let predictor = service.predictor().unwrap();
-        assert_eq!((predictor.models.len(), predictor.service_account_name.as_deref()), (0, Some("")));
+        assert_eq!(
+            (predictor.models.len(), predictor.service_account_name.as_deref()),
+            (0, Some(""))
+        );
     });
-    read(&json!({"metadata": null, "spec": null}), |service| assert_eq!(service.components().len(), 0));
+    read(&json!({"metadata": null, "spec": null}), |service| {
+        assert_eq!(service.components().len(), 0)
+    });
 }
 
 #[test]
 fn a_wrong_type_is_refused_by_its_pointer() {
     for (object, pointer) in [
-        (json!({"spec": {"predictor": {"model": {"storageUri": 3, "x": 1}}}}), "/spec/predictor/model/storageUri"),
-        (json!({"spec": {"predictor": {"model": {"modelFormat": {"name": "a", "version": 1.3}}}}}), "/spec/predictor/model/modelFormat/version"),
-        (json!({"spec": {"predictor": {"containers": [{}, {"env": {"a": "b"}}]}}}), "/spec/predictor/containers/1/env"),
-        (json!({"spec": {"canary": [{"predictor": {"serviceAccountName": true}}]}}), "/spec/canary/0/predictor/serviceAccountName"),
-        (json!({"metadata": {"name": "x"}, "spec": {"predictor": [1]}}), "/spec/predictor"),
+        (
+            json!({"spec": {"predictor": {"model": {"storageUri": 3, "x": 1}}}}),
+            "/spec/predictor/model/storageUri",
+        ),
+        (
+            json!({"spec": {"predictor": {"model": {"modelFormat": {"name": "a", "version": 1.3}}}}}),
+            "/spec/predictor/model/modelFormat/version",
+        ),
+        (
+            json!({"spec": {"predictor": {"containers": [{}, {"env": {"a": "b"}}]}}}),
+            "/spec/predictor/containers/1/env",
+        ),
+        (
+            json!({"spec": {"canary": [{"predictor": {"serviceAccountName": true}}]}}),
+            "/spec/canary/0/predictor/serviceAccountName",
+        ),
+        (
+            json!({"metadata": {"name": "x"}, "spec": {"predictor": [1]}}),
+            "/spec/predictor",
+        ),
     ] {
         let error = Service::parse("InferenceService", &object.to_string()).unwrap_err();
-        let ParseError::Field { pointer: found, reason } = &error else { panic!("{error}") };
+        let ParseError::Field { pointer: found, reason } = &error else {
+            panic!("{error}")
+        };
         assert!(found.starts_with(pointer), "{found} for {object}: {reason}");
     }
-    let error = Service::parse("InferenceService", r#"{"metadata": {"annotations": {"a": "b", "c": 3}}}"#).unwrap_err().to_string();
+    let error = Service::parse(
+        "InferenceService",
+        r#"{"metadata": {"annotations": {"a": "b", "c": 3}}}"#,
+    )
+    .unwrap_err()
+    .to_string();
     assert!(error.contains("`c` is not a string"), "{error}");
     assert!(Service::parse("Pod", "{}").unwrap_err().to_string().contains("`Pod`"));
     assert!(Service::parse("InferenceService", "[1]").is_err());
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i32>().prop_map(Value::from), "[a-z:/\"\\\\]{0,8}".prop_map(Value::from)];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        "[a-z:/\"\\\\]{0,8}".prop_map(Value::from)
+    ];
     let key = prop::sample::select(vec![
-        "spec", "metadata", "predictor", "transformer", "canary", "model", "sklearn", "containers", "storageUris", "storageUri", "uri", "env", "name", "value",
-        "annotations", "labels", "storage", "modelFormat", "lora", "adapters", "prefill", "template", "resources", "limits",
+        "spec",
+        "metadata",
+        "predictor",
+        "transformer",
+        "canary",
+        "model",
+        "sklearn",
+        "containers",
+        "storageUris",
+        "storageUri",
+        "uri",
+        "env",
+        "name",
+        "value",
+        "annotations",
+        "labels",
+        "storage",
+        "modelFormat",
+        "lora",
+        "adapters",
+        "prefill",
+        "template",
+        "resources",
+        "limits",
     ]);
     leaf.prop_recursive(6, 64, 5, move |inner| {
-        prop_oneof![prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from), prop::collection::btree_map(key.clone(), inner, 0..6).prop_map(|map| json!(map))]
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(key.clone(), inner, 0..6).prop_map(|map| json!(map))
+        ]
     })
 }
 

@@ -53,7 +53,9 @@ pub fn sniff(head: &[u8], tail: &[u8]) -> Sniffed {
 
 /// `tree` alone on the first line, `version=v4` on the second.
 fn lightgbm_format(head: &[u8]) -> Option<u32> {
-    let text = head.strip_prefix(b"tree\n").or_else(|| head.strip_prefix(b"tree\r\n"))?;
+    let text = head
+        .strip_prefix(b"tree\n")
+        .or_else(|| head.strip_prefix(b"tree\r\n"))?;
     let number = text.strip_prefix(b"version=v")?;
     let end = number.iter().position(|byte| !byte.is_ascii_digit())?;
     std::str::from_utf8(&number[..end]).ok()?.parse().ok()
@@ -61,7 +63,9 @@ fn lightgbm_format(head: &[u8]) -> Option<u32> {
 
 fn is_compressed(head: &[u8]) -> bool {
     let zlib = head.first() == Some(&0x78) && matches!(head.get(1), Some(0x01 | 0x5e | 0x9c | 0xda));
-    zlib || [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ\0", b"\x04\x22\x4d\x18"].iter().any(|magic| head.starts_with(magic))
+    zlib || [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ\0", b"\x04\x22\x4d\x18"]
+        .iter()
+        .any(|magic| head.starts_with(magic))
 }
 
 /// Where `needle` stands last.

@@ -32,7 +32,11 @@ pub struct Pickle {
 impl Pickle {
     /// Whether anything of this package is loaded.
     pub fn imports(&self, package: &str) -> bool {
-        self.modules.iter().any(|module| module.strip_prefix(package).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+        self.modules.iter().any(|module| {
+            module
+                .strip_prefix(package)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
     }
 }
 
@@ -101,7 +105,15 @@ struct Walk<'b> {
 
 impl<'b> Walk<'b> {
     fn new(bytes: &'b [u8]) -> Self {
-        Self { bytes, at: 0, pickle: Pickle::default(), texts: [None; 2], memo: Vec::new(), memoised: 0, raw_follows: false }
+        Self {
+            bytes,
+            at: 0,
+            pickle: Pickle::default(),
+            texts: [None; 2],
+            memo: Vec::new(),
+            memoised: 0,
+            raw_follows: false,
+        }
     }
 
     fn run(&mut self) {
@@ -192,8 +204,30 @@ impl<'b> Walk<'b> {
                 self.push(None);
             }
             // Without argument.
-            b'(' | b'0' | b'1' | b'2' | b'N' | b'R' | b'b' | b'a' | b'e' | b'd' | b'}' | b')' | b']' | b't' | b's' | b'u' | b'o' | b'l' | b'Q' | 0x81 | 0x85..=0x89
-            | 0x8f..=0x92 | 0x97 | 0x98 => self.push(None),
+            b'('
+            | b'0'
+            | b'1'
+            | b'2'
+            | b'N'
+            | b'R'
+            | b'b'
+            | b'a'
+            | b'e'
+            | b'd'
+            | b'}'
+            | b')'
+            | b']'
+            | b't'
+            | b's'
+            | b'u'
+            | b'o'
+            | b'l'
+            | b'Q'
+            | 0x81
+            | 0x85..=0x89
+            | 0x8f..=0x92
+            | 0x97
+            | 0x98 => self.push(None),
             // STOP, and what is none.
             _ => return None,
         }
@@ -204,7 +238,10 @@ impl<'b> Walk<'b> {
         if module == "joblib.numpy_pickle" && name == "NumpyArrayWrapper" {
             self.raw_follows = true;
         }
-        if module.len() <= MAX_TEXT && self.pickle.modules.len() < MAX_MODULES && !self.pickle.modules.iter().any(|known| known == module) {
+        if module.len() <= MAX_TEXT
+            && self.pickle.modules.len() < MAX_MODULES
+            && !self.pickle.modules.iter().any(|known| known == module)
+        {
             self.pickle.modules.push(module.to_owned());
         }
         self.push(None);
@@ -250,13 +287,21 @@ impl<'b> Walk<'b> {
 
     /// A length of `width` bytes, little endian, and as many bytes.
     fn argument(&mut self, width: usize) -> Option<&'b [u8]> {
-        let length = self.take(width)?.iter().rev().fold(0u64, |length, byte| length << 8 | u64::from(*byte));
+        let length = self
+            .take(width)?
+            .iter()
+            .rev()
+            .fold(0u64, |length, byte| length << 8 | u64::from(*byte));
         self.take(usize::try_from(length).ok()?)
     }
 
     fn text(&mut self, width: usize) -> Option<()> {
         let bytes = self.argument(width)?;
-        self.push(if bytes.len() <= MAX_TEXT { std::str::from_utf8(bytes).ok() } else { None });
+        self.push(if bytes.len() <= MAX_TEXT {
+            std::str::from_utf8(bytes).ok()
+        } else {
+            None
+        });
         Some(())
     }
 

@@ -32,11 +32,21 @@ pub(super) fn sniff(head: &[u8], end: &[u8]) -> Option<Sniffed> {
     }
     if head.starts_with(b"{L\0\0\0\0\0\0\0\x07learner") {
         let version = ubjson_version(end);
-        return Some(Sniffed::XgBoost(XgBoost { ubjson: true, version, base_score: base_score(end, b"base_scoreSL", 8) }));
+        return Some(Sniffed::XgBoost(XgBoost {
+            ubjson: true,
+            version,
+            base_score: base_score(end, b"base_scoreSL", 8),
+        }));
     }
     let mut start = head.iter().filter(|byte| !byte.is_ascii_whitespace());
     let is_json = b"{\"learner\"".iter().all(|expected| start.next() == Some(expected));
-    is_json.then(|| Sniffed::XgBoost(XgBoost { ubjson: false, version: json_version(end), base_score: base_score(end, b"\"base_score\":\"", 0) }))
+    is_json.then(|| {
+        Sniffed::XgBoost(XgBoost {
+            ubjson: false,
+            version: json_version(end),
+            base_score: base_score(end, b"\"base_score\":\"", 0),
+        })
+    })
 }
 
 /// After `binf`: base score, features, classes, two flags, major, minor; four bytes each, little endian. Zeros before 1.0.
@@ -50,8 +60,17 @@ fn legacy_version(head: &[u8]) -> Option<(u32, u32)> {
 fn json_version(end: &[u8]) -> Option<Version> {
     let at = find_last(end, b"\"version\"")?;
     let rest = std::str::from_utf8(end.get(at + 9..)?.get(..48).unwrap_or(&end[at + 9..])).ok()?;
-    let (numbers, _) = rest.trim_start().strip_prefix(':')?.trim_start().strip_prefix('[')?.split_once(']')?;
-    let dotted: String = numbers.chars().filter(|letter| !letter.is_whitespace()).map(|letter| if letter == ',' { '.' } else { letter }).collect();
+    let (numbers, _) = rest
+        .trim_start()
+        .strip_prefix(':')?
+        .trim_start()
+        .strip_prefix('[')?
+        .split_once(']')?;
+    let dotted: String = numbers
+        .chars()
+        .filter(|letter| !letter.is_whitespace())
+        .map(|letter| if letter == ',' { '.' } else { letter })
+        .collect();
     Version::parse(&dotted)
 }
 
@@ -68,7 +87,11 @@ pub(super) fn ubjson_version(end: &[u8]) -> Option<Version> {
     if number(&mut rest, None)? != 3 {
         return None;
     }
-    let parts = [number(&mut rest, common)?, number(&mut rest, common)?, number(&mut rest, common)?];
+    let parts = [
+        number(&mut rest, common)?,
+        number(&mut rest, common)?,
+        number(&mut rest, common)?,
+    ];
     Version::parse(&format!("{}.{}.{}", parts[0], parts[1], parts[2]))
 }
 

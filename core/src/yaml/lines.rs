@@ -64,7 +64,8 @@ impl<'t> Parser<'t> {
                 Some(b'\t') => {
                     let line = &self.text[self.at - self.column()..self.at];
                     let indents = line.bytes().all(|byte| byte == b' ');
-                    if indents && !self.line_rest().trim().is_empty() && !self.line_rest().trim_start().starts_with('#') {
+                    if indents && !self.line_rest().trim().is_empty() && !self.line_rest().trim_start().starts_with('#')
+                    {
                         return Err(self.error("a tab can't indent; use spaces"));
                     }
                     self.at += 1;

@@ -18,7 +18,9 @@ impl<'t> Parser<'t> {
         let line = self.line_rest();
         let bytes = line.as_bytes();
         let colon = (0..bytes.len()).find(|&at| bytes[at] == b':' && is_blank(bytes.get(at + 1).copied()));
-        let Some(colon) = colon else { return Err(self.error("expected `key: value`")) };
+        let Some(colon) = colon else {
+            return Err(self.error("expected `key: value`"));
+        };
         self.at += colon + 1;
         Ok(Cow::Borrowed(line[..colon].trim_end()))
     }
@@ -27,7 +29,9 @@ impl<'t> Parser<'t> {
     pub(super) fn name(&mut self) -> Parsed<&'t str> {
         self.at += 1;
         let rest = self.rest();
-        let end = rest.find([' ', '\t', '\r', '\n', ',', '[', ']', '{', '}']).unwrap_or(rest.len());
+        let end = rest
+            .find([' ', '\t', '\r', '\n', ',', '[', ']', '{', '}'])
+            .unwrap_or(rest.len());
         if end == 0 {
             return Err(self.error("an anchor or alias needs a name"));
         }
@@ -62,7 +66,10 @@ impl<'t> Parser<'t> {
         let end = (0..bytes.len())
             .find(|&at| match bytes[at] {
                 b'\n' => true,
-                b':' => is_blank(bytes.get(at + 1).copied()) || inside && matches!(bytes.get(at + 1), Some(b',' | b'[' | b']' | b'{' | b'}')),
+                b':' => {
+                    is_blank(bytes.get(at + 1).copied())
+                        || inside && matches!(bytes.get(at + 1), Some(b',' | b'[' | b']' | b'{' | b'}'))
+                }
                 b'#' => at > 0 && is_blank(bytes.get(at - 1).copied()),
                 b',' | b'[' | b']' | b'{' | b'}' => inside,
                 _ => false,
@@ -86,10 +93,7 @@ impl<'t> Parser<'t> {
                 _ => break,
             }
         }
-        let goes_on = breaks > 0
-            && !self.at_end()
-            && self.peek() != Some(b'#')
-            && (inside || self.column() >= indent);
+        let goes_on = breaks > 0 && !self.at_end() && self.peek() != Some(b'#') && (inside || self.column() >= indent);
         // A `key:` deeper than the text it follows is a mistake that the caller reports, not a part of the text.
         (goes_on && (inside || !self.key_follows())).then_some(breaks)
     }
@@ -157,7 +161,9 @@ impl<'t> Parser<'t> {
     }
 
     fn escape(&mut self, text: &mut String) -> Parsed<()> {
-        let Some(letter) = self.rest().chars().next() else { return Err(self.error("a quoted text has no end")) };
+        let Some(letter) = self.rest().chars().next() else {
+            return Err(self.error("a quoted text has no end"));
+        };
         self.at += letter.len_utf8();
         let digits = match letter {
             'x' => 2,
@@ -166,11 +172,23 @@ impl<'t> Parser<'t> {
             _ => 0,
         };
         if digits > 0 {
-            let code = self.rest().get(..digits).and_then(|digits| u32::from_str_radix(digits, 16).ok());
-            let Some(code) = code else { return Err(self.error("an escape without its hexadecimal digits")) };
+            let code = self
+                .rest()
+                .get(..digits)
+                .and_then(|digits| u32::from_str_radix(digits, 16).ok());
+            let Some(code) = code else {
+                return Err(self.error("an escape without its hexadecimal digits"));
+            };
             self.at += digits;
             let lead = (0xd800..0xdc00).contains(&code) && letter == 'u';
-            let trail = if lead { self.rest().strip_prefix("\\u").and_then(|rest| rest.get(..4)).and_then(|digits| u32::from_str_radix(digits, 16).ok()) } else { None };
+            let trail = if lead {
+                self.rest()
+                    .strip_prefix("\\u")
+                    .and_then(|rest| rest.get(..4))
+                    .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+            } else {
+                None
+            };
             let code = match trail {
                 // JSON is YAML, and writes what is outside the first plane as two halves.
                 Some(trail @ 0xdc00..=0xdfff) => {

@@ -8,7 +8,11 @@ fn tree(value: Value<'_, '_>) -> Json {
     match &value.yaml.nodes[value.node] {
         Node::Scalar(..) => value.text().map_or(Json::Null, Json::from),
         Node::Sequence(_) => value.items().map(tree).collect(),
-        Node::Mapping(_) => value.entries().map(|(key, value)| (key.to_owned(), tree(value))).collect::<serde_json::Map<_, _>>().into(),
+        Node::Mapping(_) => value
+            .entries()
+            .map(|(key, value)| (key.to_owned(), tree(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
     }
 }
 
@@ -38,7 +42,10 @@ fn reads_what_people_type() {
     );
     assert_eq!(read("- - a\n  - b\n-\n  c: d\n"), json!([["a", "b"], {"c": "d"}]));
     assert_eq!(read(""), Json::Null);
-    assert_eq!(read("a:\r\n  b: c\r\nd:\r\n- e\r\n"), json!({"a": {"b": "c"}, "d": ["e"]}));
+    assert_eq!(
+        read("a:\r\n  b: c\r\nd:\r\n- e\r\n"),
+        json!({"a": {"b": "c"}, "d": ["e"]})
+    );
     assert_eq!(read("a: \"\\ud83d\\ude00\\x41\"\n"), json!({"a": "😀A"}));
 }
 
@@ -71,11 +78,18 @@ fn depth_is_bounded() {
 
 /// A text without what YAML must escape in ways that the two libraries see differently.
 fn arbitrary() -> impl Strategy<Value = Json> {
-    let leaf = prop_oneof!["[ -~]{0,30}", "[a-z: #'\"\\-]{0,100}", "[a-z ]{60,200}", "[a-zäß€\n]{0,12}"].prop_map(Json::from);
+    let leaf = prop_oneof![
+        "[ -~]{0,30}",
+        "[a-z: #'\"\\-]{0,100}",
+        "[a-z ]{60,200}",
+        "[a-zäß€\n]{0,12}"
+    ]
+    .prop_map(Json::from);
     leaf.prop_recursive(4, 40, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Json::from),
-            prop::collection::btree_map("[a-z_ :'-]{1,10}", inner, 0..5).prop_map(|map| map.into_iter().collect::<serde_json::Map<_, _>>().into()),
+            prop::collection::btree_map("[a-z_ :'-]{1,10}", inner, 0..5)
+                .prop_map(|map| map.into_iter().collect::<serde_json::Map<_, _>>().into()),
         ]
     })
 }

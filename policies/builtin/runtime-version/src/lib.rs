@@ -65,7 +65,8 @@ impl Policy for RuntimeVersion {
     type Settings = Settings;
     const NAME: &'static str = "runtime-version";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &'static str = "Pins the serving runtime and its version to one that loads the model as it was saved";
+    const SUMMARY: &'static str =
+        "Pins the serving runtime and its version to one that loads the model as it was saved";
 
     fn settings_schema() -> Option<&'static str> {
         Some(
@@ -75,7 +76,9 @@ impl Policy for RuntimeVersion {
 
     fn review(request: &Request, settings: &Settings) -> Verdict {
         // What can't be read here KServe's own schema refuses, in better words.
-        let Ok(service) = Service::parse(&request.kind, &request.object) else { return Verdict::admit() };
+        let Ok(service) = Service::parse(&request.kind, &request.object) else {
+            return Verdict::admit();
+        };
         if service.is_model_mesh() {
             return Verdict::admit();
         }
@@ -83,7 +86,15 @@ impl Policy for RuntimeVersion {
         for predictor in service.components().iter().filter_map(Predictor::of) {
             verdict = match sticky::kept(request, &predictor) {
                 Some(kept) => kept,
-                None => pin::review(&Subject { request, service: &service, predictor, settings: *settings }, verdict),
+                None => pin::review(
+                    &Subject {
+                        request,
+                        service: &service,
+                        predictor,
+                        settings: *settings,
+                    },
+                    verdict,
+                ),
             };
         }
         verdict
@@ -104,17 +115,31 @@ struct Predictor<'a> {
 
 impl<'a> Predictor<'a> {
     fn of(component: &'a Component<'a>) -> Option<Self> {
-        let model = component.implementation.as_ref().filter(|model| component.is_predictor() && model.field == "model" && !component.multi_node)?;
+        let model = component
+            .implementation
+            .as_ref()
+            .filter(|model| component.is_predictor() && model.field == "model" && !component.multi_node)?;
         let uri = match component.models.as_slice() {
             [only] => Some(only.uri.trim_end_matches('/')),
             _ => None,
         };
-        Some(Self { role: component.role, model, format: model.format.as_ref()?, uri, gpu: component.gpu })
+        Some(Self {
+            role: component.role,
+            model,
+            format: model.format.as_ref()?,
+            uri,
+            gpu: component.gpu,
+        })
     }
 
     /// What the user says of the runtime.
     fn own_choice(&self) -> [Option<&str>; 4] {
-        [self.model.runtime.as_deref(), self.model.runtime_version.as_deref(), self.model.protocol_version.as_deref(), self.model.image.as_deref()]
+        [
+            self.model.runtime.as_deref(),
+            self.model.runtime_version.as_deref(),
+            self.model.protocol_version.as_deref(),
+            self.model.image.as_deref(),
+        ]
     }
 }
 
@@ -129,12 +154,21 @@ struct Subject<'a> {
 impl Subject<'_> {
     /// Whether a value may be filled in here. Not in a canary, which is an element of a list; not where the user took ours out.
     fn may_fill(&self, paths: &[&str]) -> bool {
-        let withheld = |path: &str| self.request.withheld.iter().any(|held| path.strip_prefix(held.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+        let withheld = |path: &str| {
+            self.request.withheld.iter().any(|held| {
+                path.strip_prefix(held.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        };
         self.predictor.role == Role::Predictor && !paths.iter().any(|path| withheld(path))
     }
 
     fn wrong_answers_allowed(&self) -> bool {
-        self.settings.wrong_answers == WrongAnswers::Warn || self.service.annotation(ALLOW_WRONG_ANSWERS).is_some_and(|value| value == "true")
+        self.settings.wrong_answers == WrongAnswers::Warn
+            || self
+                .service
+                .annotation(ALLOW_WRONG_ANSWERS)
+                .is_some_and(|value| value == "true")
     }
 }
 

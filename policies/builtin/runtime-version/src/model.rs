@@ -44,7 +44,9 @@ pub(crate) fn look(format: &str, uri: &str) -> Look {
     }
     match storage::read(&format!("{uri}/MLmodel"), 0, TEXT_LIMIT) {
         Ok(bytes) => described(format, uri, &bytes),
-        Err(Error::NotFound) if format == "mlflow" => Err(format!("there is no MLmodel at {uri}, so a server for mlflow will find no model")),
+        Err(Error::NotFound) if format == "mlflow" => Err(format!(
+            "there is no MLmodel at {uri}, so a server for mlflow will find no model"
+        )),
         Err(Error::NotFound) if format == "tensorflow" => Ok(None),
         Err(Error::NotFound) => undescribed(format, uri),
         Err(error) => failed(uri, error),
@@ -56,32 +58,52 @@ fn failed(uri: &str, error: Error) -> Look {
         // Said, where it matters, by the policy that sees to credentials.
         Error::Unserved(_) => Ok(None),
         Error::NotFound => Err(format!("runtime not checked: nothing is at {uri}")),
-        Error::Forbidden(reason) => Err(format!("runtime not checked: the store refuses to show {uri}: {reason}")),
-        Error::Unreachable(reason) => Err(format!("runtime not checked: the store of {uri} does not answer: {reason}")),
-        Error::TooLarge(size) => Err(format!("runtime not checked: {size} bytes at {uri} are more than can be read")),
+        Error::Forbidden(reason) => Err(format!(
+            "runtime not checked: the store refuses to show {uri}: {reason}"
+        )),
+        Error::Unreachable(reason) => Err(format!(
+            "runtime not checked: the store of {uri} does not answer: {reason}"
+        )),
+        Error::TooLarge(size) => Err(format!(
+            "runtime not checked: {size} bytes at {uri} are more than can be read"
+        )),
     }
 }
 
 /// By the `MLmodel` file.
 fn described(format: &str, uri: &str, bytes: &[u8]) -> Look {
     let unreadable = |reason: &str| Err(format!("runtime not checked: {uri}/MLmodel: {reason}"));
-    let Ok(text) = std::str::from_utf8(bytes) else { return unreadable("not a text") };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return unreadable("not a text");
+    };
     let mlmodel = match MlModel::parse(text) {
         Ok(mlmodel) => mlmodel,
         // The error's own words already name the file.
         Err(MlModelError::Yaml(error)) => return unreadable(&error.to_string()),
         Err(MlModelError::NoFlavors) => return unreadable("it has no `flavors`"),
     };
-    let flavor = if format == "mlflow" { mlmodel.loaded() } else { mlmodel.flavor(format) };
-    let Some((flavor, package)) = flavor.and_then(|flavor| Some((flavor, flavor.package?))) else { return Ok(None) };
+    let flavor = if format == "mlflow" {
+        mlmodel.loaded()
+    } else {
+        mlmodel.flavor(format)
+    };
+    let Some((flavor, package)) = flavor.and_then(|flavor| Some((flavor, flavor.package?))) else {
+        return Ok(None);
+    };
 
     let form = flavor.form();
     let python = mlmodel.python_version.as_deref();
     let version = flavor.version.as_deref().and_then(Version::parse);
     // numpy matters where it is part of what was pickled.
     let pickled = matches!(form, Form::Pickle | Form::Cloudpickle);
-    let requirements = if pickled || version.is_none() { requirements(uri, python) } else { Requirements::default() };
-    let Some(version) = version.or_else(|| requirements.version(package).cloned()) else { return Ok(None) };
+    let requirements = if pickled || version.is_none() {
+        requirements(uri, python)
+    } else {
+        Requirements::default()
+    };
+    let Some(version) = version.or_else(|| requirements.version(package).cloned()) else {
+        return Ok(None);
+    };
     Ok(Some(Facts {
         package,
         version,
@@ -95,11 +117,17 @@ fn described(format: &str, uri: &str, bytes: &[u8]) -> Look {
 
 /// From `requirements.txt`, else `conda.yaml`. A model without them is judged by its `MLmodel` alone.
 fn requirements(uri: &str, python: Option<&str>) -> Requirements {
-    let read = |name: &str| storage::read(&format!("{uri}/{name}"), 0, TEXT_LIMIT).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let read = |name: &str| {
+        storage::read(&format!("{uri}/{name}"), 0, TEXT_LIMIT)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+    };
     if let Some(text) = read("requirements.txt") {
         return Requirements::from_text(&text, python);
     }
-    read("conda.yaml").and_then(|text| Requirements::from_conda(&text).ok()).unwrap_or_default()
+    read("conda.yaml")
+        .and_then(|text| Requirements::from_conda(&text).ok())
+        .unwrap_or_default()
 }
 
 /// By the model file itself.
@@ -124,22 +152,37 @@ fn undescribed(format: &str, uri: &str) -> Look {
             Err(error) => return failed(uri, error),
         },
     };
-    let file = if path.is_empty() { uri.to_owned() } else { format!("{uri}/{path}") };
+    let file = if path.is_empty() {
+        uri.to_owned()
+    } else {
+        format!("{uri}/{path}")
+    };
     let read = |offset, length| storage::read(&file, offset, length);
     let head = match read(0, sniff::HEAD) {
         Ok(head) => head,
         Err(error) => return failed(&file, error),
     };
-    let tail = if size > u64::from(sniff::HEAD) { read(size.saturating_sub(u64::from(sniff::TAIL)), sniff::TAIL).unwrap_or_default() } else { Vec::new() };
-    Ok(carried(format, sniff::sniff(&head, &tail)).map(|facts| Facts { file: Some(path), ..facts }))
+    let tail = if size > u64::from(sniff::HEAD) {
+        read(size.saturating_sub(u64::from(sniff::TAIL)), sniff::TAIL).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    Ok(carried(format, sniff::sniff(&head, &tail)).map(|facts| Facts {
+        file: Some(path),
+        ..facts
+    }))
 }
 
 /// Whether a file of this name can be a model of this format: what KServe's servers and MLServer look for, and what the libraries' guides write.
 fn may_hold(format: &str, name: &str) -> bool {
-    let Some((_, extension)) = name.rsplit_once('.') else { return false };
+    let Some((_, extension)) = name.rsplit_once('.') else {
+        return false;
+    };
     match format {
         "sklearn" => matches!(extension, "joblib" | "pkl" | "pickle"),
-        "xgboost" => matches!(extension, "bst" | "json" | "ubj" | "model" | "xgb") && !name.ends_with("model-settings.json"),
+        "xgboost" => {
+            matches!(extension, "bst" | "json" | "ubj" | "model" | "xgb") && !name.ends_with("model-settings.json")
+        }
         "lightgbm" => matches!(extension, "bst" | "txt" | "lgb"),
         _ => false,
     }
@@ -147,13 +190,29 @@ fn may_hold(format: &str, name: &str) -> bool {
 
 /// What the bytes of a file of this format say.
 fn carried(format: &str, sniffed: Sniffed) -> Option<Facts> {
-    let facts = |package, version, form| Facts { package, version, form, python: None, numpy: None, by_mlflow: false, file: None };
+    let facts = |package, version, form| Facts {
+        package,
+        version,
+        form,
+        python: None,
+        numpy: None,
+        by_mlflow: false,
+        file: None,
+    };
     let parse = |text: &str| Version::parse(text);
     match (format, sniffed) {
         ("xgboost", Sniffed::XgBoost(file)) => {
             // The list form alone says: 3.1 or later.
-            let version = file.version.or_else(|| file.base_score.filter(|score| *score == BaseScore::List).and_then(|_| parse("3.1")))?;
-            Some(facts("xgboost", version, if file.ubjson { Form::Ubjson } else { Form::Own }))
+            let version = file.version.or_else(|| {
+                file.base_score
+                    .filter(|score| *score == BaseScore::List)
+                    .and_then(|_| parse("3.1"))
+            })?;
+            Some(facts(
+                "xgboost",
+                version,
+                if file.ubjson { Form::Ubjson } else { Form::Own },
+            ))
         }
         ("xgboost", Sniffed::XgBoostLegacy(version)) => {
             let version = version.map_or_else(|| "0.90".to_owned(), |(major, minor)| format!("{major}.{minor}"));
@@ -161,9 +220,20 @@ fn carried(format: &str, sniffed: Sniffed) -> Option<Facts> {
         }
         ("lightgbm", Sniffed::LightGbmText(format)) => Some(facts("lightgbm", parse(&format.to_string())?, Form::Own)),
         ("sklearn", Sniffed::Pickle(pickle)) => {
-            let form = if pickle.imports("cloudpickle") { Form::Cloudpickle } else { Form::Pickle };
-            let numpy = if pickle.imports("numpy._core") { parse("2.0") } else { None };
-            Some(Facts { numpy, ..facts("scikit-learn", pickle.sklearn_version?, form) })
+            let form = if pickle.imports("cloudpickle") {
+                Form::Cloudpickle
+            } else {
+                Form::Pickle
+            };
+            let numpy = if pickle.imports("numpy._core") {
+                parse("2.0")
+            } else {
+                None
+            };
+            Some(Facts {
+                numpy,
+                ..facts("scikit-learn", pickle.sklearn_version?, form)
+            })
         }
         ("xgboost", Sniffed::Pickle(pickle)) => Some(facts("xgboost", pickle.xgboost_version?, Form::Pickle)),
         _ => None,

@@ -18,7 +18,10 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
         Ok(selected) => selected,
         Err(warning) => return verdict.warn(warning),
     };
-    let facts = match predictor.uri.map_or(Ok(None), |uri| model::look(&predictor.format.name, uri)) {
+    let facts = match predictor
+        .uri
+        .map_or(Ok(None), |uri| model::look(&predictor.format.name, uri))
+    {
         Ok(Some(facts)) => facts,
         Ok(None) => return with_protocol(subject, &selected, verdict),
         Err(trouble) => return with_protocol(subject, &selected, verdict).warn(trouble),
@@ -27,31 +30,70 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
     let (repository, tag) = choice::image(predictor, &selected.runtime);
     let name = &selected.runtime.name;
     let releases = choice::releases(&facts, &repository);
-    let Some(current) = releases.iter().find(|release| release.tag == tag).map(|release| choice::judge(&facts, release)) else {
-        let image = if tag.is_empty() { format!("{repository} by digest") } else { format!("{repository}:{tag}") };
-        return with_protocol(subject, &selected, verdict).warn(format!("saved by {}; whether {image} fits is not in the catalogue", saved(&facts)));
+    let Some(current) = releases
+        .iter()
+        .find(|release| release.tag == tag)
+        .map(|release| choice::judge(&facts, release))
+    else {
+        let image = if tag.is_empty() {
+            format!("{repository} by digest")
+        } else {
+            format!("{repository}:{tag}")
+        };
+        return with_protocol(subject, &selected, verdict).warn(format!(
+            "saved by {}; whether {image} fits is not in the catalogue",
+            saved(&facts)
+        ));
     };
 
     let mut verdict = verdict;
     if !choice::finds_file(&repository, predictor, &facts) {
-        verdict = verdict.warn(format!("{name} may not find the model: it does not look for {}", facts.file.as_deref().unwrap_or_default()));
+        verdict = verdict.warn(format!(
+            "{name} may not find the model: it does not look for {}",
+            facts.file.as_deref().unwrap_or_default()
+        ));
     }
-    let may_pin = predictor.own_choice().iter().take(2).all(Option::is_none) && predictor.model.image.is_none() && subject.may_fill(&[RUNTIME, RUNTIME_VERSION]);
+    let may_pin = predictor.own_choice().iter().take(2).all(Option::is_none)
+        && predictor.model.image.is_none()
+        && subject.may_fill(&[RUNTIME, RUNTIME_VERSION]);
     match current.fit {
         Fit::Fit | Fit::Unknown if may_pin && subject.settings.pin == Pin::Always => {
-            let best = Best { runtime: selected.runtime.clone(), tag, needs_v2: selected.needs_v2 };
-            pinned(subject, &best, &format!("saved by {}; pinned, as the admin wants it for every model", saved(&facts)), verdict)
+            let best = Best {
+                runtime: selected.runtime.clone(),
+                tag,
+                needs_v2: selected.needs_v2,
+            };
+            pinned(
+                subject,
+                &best,
+                &format!(
+                    "saved by {}; pinned, as the admin wants it for every model",
+                    saved(&facts)
+                ),
+                verdict,
+            )
         }
         Fit::Fit | Fit::Unknown => with_protocol(subject, &selected, verdict),
-        Fit::FitWithRemark(remark) => {
-            with_protocol(subject, &selected, verdict).warn(format!("saved by {}, served by {}: {remark}", saved(&facts), current.version))
-        }
+        Fit::FitWithRemark(remark) => with_protocol(subject, &selected, verdict).warn(format!(
+            "saved by {}, served by {}: {remark}",
+            saved(&facts),
+            current.version
+        )),
         Fit::Misfit(why) | Fit::WrongAnswers(why) => {
-            let best = may_pin.then(|| choice::best(predictor, &facts, &selected, &candidates)).flatten();
+            let best = may_pin
+                .then(|| choice::best(predictor, &facts, &selected, &candidates))
+                .flatten();
             // A runtime for another protocol is of use only where that may be said.
             match best.filter(|best| !best.needs_v2 || subject.may_fill(&[PROTOCOL_VERSION])) {
-                Some(best) if current.version == facts.version.to_string() => pinned(subject, &best, &format!("{name} {tag} does not fit: {why}"), verdict),
-                Some(best) => pinned(subject, &best, &format!("saved by {}; {name} {tag} has {}", saved(&facts), current.version), verdict),
+                Some(best) if current.version == facts.version.to_string() => {
+                    pinned(subject, &best, &format!("{name} {tag} does not fit: {why}"), verdict)
+                }
+                Some(best) => pinned(
+                    subject,
+                    &best,
+                    &format!("saved by {}; {name} {tag} has {}", saved(&facts), current.version),
+                    verdict,
+                ),
                 None => unfit(subject, &selected, &facts, &current, verdict),
             }
         }
@@ -64,8 +106,18 @@ fn saved(facts: &Facts) -> String {
 
 fn pinned(subject: &Subject<'_>, best: &Best, reason: &str, verdict: Verdict) -> Verdict {
     let reason: String = reason.chars().take(REASON).collect();
-    let verdict = verdict.fill(RUNTIME, best.runtime.name.as_str(), &*reason).fill(RUNTIME_VERSION, best.tag.as_str(), &*reason);
-    with_protocol(subject, &Selected { runtime: best.runtime.clone(), needs_v2: best.needs_v2 }, verdict)
+    let verdict =
+        verdict
+            .fill(RUNTIME, best.runtime.name.as_str(), &*reason)
+            .fill(RUNTIME_VERSION, best.tag.as_str(), &*reason);
+    with_protocol(
+        subject,
+        &Selected {
+            runtime: best.runtime.clone(),
+            needs_v2: best.needs_v2,
+        },
+        verdict,
+    )
 }
 
 /// Asks for protocol v2, where KServe would otherwise look for v1 and find nothing.
@@ -74,10 +126,15 @@ fn with_protocol(subject: &Subject<'_>, selected: &Selected, verdict: Verdict) -
     if !selected.needs_v2 {
         verdict
     } else if subject.may_fill(&[PROTOCOL_VERSION]) {
-        let reason: String = format!("{name} speaks only v2, and no runtime that fits {format} speaks v1").chars().take(REASON).collect();
+        let reason: String = format!("{name} speaks only v2, and no runtime that fits {format} speaks v1")
+            .chars()
+            .take(REASON)
+            .collect();
         verdict.fill(PROTOCOL_VERSION, "v2", reason)
     } else {
-        verdict.warn(format!("no runtime for modelFormat {format} speaks v1; set protocolVersion: v2, which {name} speaks"))
+        verdict.warn(format!(
+            "no runtime for modelFormat {format} speaks v1; set protocolVersion: v2, which {name} speaks"
+        ))
     }
 }
 
@@ -88,7 +145,9 @@ fn unfit(subject: &Subject<'_>, selected: &Selected, facts: &Facts, current: &Ju
         return verdict.warn(format!("may fail: saved by {saved}, {name} has {server}: {why}"));
     }
     if subject.wrong_answers_allowed() {
-        return verdict.warn(format!("wrong answers: saved by {saved}, {name} has {server}, which misreads it without an error"));
+        return verdict.warn(format!(
+            "wrong answers: saved by {saved}, {name} has {server}, which misreads it without an error"
+        ));
     }
     let pointer = &subject.predictor.model.pointer;
     verdict.deny(

@@ -17,16 +17,27 @@ pub(crate) fn kept(request: &Request, predictor: &Predictor<'_>) -> Option<Verdi
     let old = Predictor::of(old_service.predictor()?)?;
     let [runtime, runtime_version, protocol_version, image] = old.own_choice();
     let unless_ours = |value, entry: Option<_>| if entry.is_some() { None } else { value };
-    let old_choice =
-        [unless_ours(runtime, entries[0]), unless_ours(runtime_version, entries[1]), unless_ours(protocol_version, entries[2]), image];
-    let same = predictor.uri == old.uri && predictor.format == old.format && predictor.gpu == old.gpu && predictor.own_choice() == old_choice;
+    let old_choice = [
+        unless_ours(runtime, entries[0]),
+        unless_ours(runtime_version, entries[1]),
+        unless_ours(protocol_version, entries[2]),
+        image,
+    ];
+    let same = predictor.uri == old.uri
+        && predictor.format == old.format
+        && predictor.gpu == old.gpu
+        && predictor.own_choice() == old_choice;
     if !same {
         return None;
     }
 
     let mut verdict = Verdict::admit();
     // Of a pair that lost a half nothing is left: both or neither.
-    let pair = if let [Some(runtime), Some(version), _] = entries { vec![runtime, version] } else { Vec::new() };
+    let pair = if let [Some(runtime), Some(version), _] = entries {
+        vec![runtime, version]
+    } else {
+        Vec::new()
+    };
     for entry in pair.into_iter().chain(entries[2]) {
         verdict = verdict.fill(&entry.path, entry.parsed(), "kept from an earlier admission");
     }

@@ -65,11 +65,14 @@ impl Policy for StorageCredentials {
         let mut verdict = Verdict::admit();
         let mut plans: Vec<Option<Plan>> = Vec::with_capacity(service.components().len());
         for component in service.components() {
-            let plan = need::of(component).and_then(|need| plan::make(request, &service, component, need, *settings, &mut verdict));
+            let plan = need::of(component)
+                .and_then(|need| plan::make(request, &service, component, need, *settings, &mut verdict));
             plans.push(plan);
         }
         if request.object.contains("serviceAccountName")
-            && service.predictor().is_some_and(|predictor| predictor.service_account_name.is_none())
+            && service
+                .predictor()
+                .is_some_and(|predictor| predictor.service_account_name.is_none())
             && let Some((name, _)) = service.misplaced_service_account()
         {
             verdict = verdict.warn(line(&format!(
@@ -77,7 +80,11 @@ impl Policy for StorageCredentials {
             )));
         }
         // A refused object gets nothing.
-        if verdict.denial.is_some() { verdict } else { place::fills(request, &service, &plans, verdict) }
+        if verdict.denial.is_some() {
+            verdict
+        } else {
+            place::fills(request, &service, &plans, verdict)
+        }
     }
 }
 

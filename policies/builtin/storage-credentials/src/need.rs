@@ -58,7 +58,13 @@ impl Store {
 
 /// What a component needs; none where it loads no model by a URI, as a server of many models does.
 pub(crate) fn of(component: &Component<'_>) -> Option<Need> {
-    let mut need = Need { stores: Vec::new(), not_granted: Vec::new(), unserved: Vec::new(), unsupported: None, public: false };
+    let mut need = Need {
+        stores: Vec::new(),
+        not_granted: Vec::new(),
+        unserved: Vec::new(),
+        unsupported: None,
+        public: false,
+    };
     let mut asked: Vec<&str> = Vec::new();
     for Model { uri, pointer } in &component.models {
         if asked.contains(&&**uri) {

@@ -13,15 +13,28 @@ use crate::plan::{Plan, Way};
 pub(crate) fn fills(request: &Request, service: &Service<'_>, plans: &[Option<Plan>], mut verdict: Verdict) -> Verdict {
     let whole = annotates_whole(plans);
     for (component, plan) in service.components().iter().zip(plans) {
-        let Some(Plan::Deliver { store, way }) = plan else { continue };
+        let Some(Plan::Deliver { store, way }) = plan else {
+            continue;
+        };
         let Some(way) = effective(service, component, store, *way, whole) else {
-            verdict = verdict.warn(line(&format!("{} gets no credentials of {}: {}", component.name(), store.name(), store.by_hand())));
+            verdict = verdict.warn(line(&format!(
+                "{} gets no credentials of {}: {}",
+                component.name(),
+                store.name(),
+                store.by_hand()
+            )));
             continue;
         };
         let fills = fills_of(component, store, way, whole);
-        if fills.iter().any(|(path, _)| request.withheld.iter().any(|withheld| covers(withheld, path))) {
+        if fills
+            .iter()
+            .any(|(path, _)| request.withheld.iter().any(|withheld| covers(withheld, path)))
+        {
             let name = component.name();
-            verdict = verdict.warn(line(&format!("{name} gets no credentials of {}, since they were taken out by hand", store.name())));
+            verdict = verdict.warn(line(&format!(
+                "{name} gets no credentials of {}, since they were taken out by hand",
+                store.name()
+            )));
             continue;
         }
         for (path, value) in fills {
@@ -40,9 +53,10 @@ pub(crate) fn fills(request: &Request, service: &Service<'_>, plans: &[Option<Pl
 fn annotates_whole(plans: &[Option<Plan>]) -> bool {
     let mut secret = None;
     plans.iter().flatten().all(|plan| match plan {
-        Plan::Deliver { store, way: Way::Annotation | Way::StorageKey | Way::Already(Delivery::Annotation | Delivery::StorageKey) } => {
-            *secret.get_or_insert(store.secret()) == store.secret()
-        }
+        Plan::Deliver {
+            store,
+            way: Way::Annotation | Way::StorageKey | Way::Already(Delivery::Annotation | Delivery::StorageKey),
+        } => *secret.get_or_insert(store.secret()) == store.secret(),
         Plan::Deliver { .. } | Plan::Apart => false,
     })
 }
@@ -58,20 +72,37 @@ fn effective(service: &Service<'_>, component: &Component<'_>, store: &Store, wa
 
 fn fills_of(component: &Component<'_>, store: &Store, way: Way, whole: bool) -> Vec<(String, Value)> {
     let annotation = || {
-        let parent = if whole { "/metadata/annotations".to_owned() } else { format!("{}/annotations", component.pointer) };
+        let parent = if whole {
+            "/metadata/annotations".to_owned()
+        } else {
+            format!("{}/annotations", component.pointer)
+        };
         (pointer::child(&parent, store.annotation()), Value::from(store.secret()))
     };
     match (way, store) {
         (Way::Already(_), _) => Vec::new(),
         (Way::ServiceAccount, Store::Backend(served)) => {
-            vec![(component.service_account_pointer().to_owned(), Value::from(served.service_account.as_str()))]
+            vec![(
+                component.service_account_pointer().to_owned(),
+                Value::from(served.service_account.as_str()),
+            )]
         }
         (Way::StorageKey, Store::Backend(served)) => {
-            let at = component.implementation.as_ref().map(|implementation| implementation.pointer.as_str()).unwrap_or_default();
-            let mut fills = vec![annotation(), (format!("{at}/storage/key"), Value::from(served.storage_key.as_str()))];
+            let at = component
+                .implementation
+                .as_ref()
+                .map(|implementation| implementation.pointer.as_str())
+                .unwrap_or_default();
+            let mut fills = vec![
+                annotation(),
+                (format!("{at}/storage/key"), Value::from(served.storage_key.as_str())),
+            ];
             if component.storage_uris {
                 // Without parameters KServe doesn't look at the key (CommonStorageInitialization).
-                fills.push((format!("{at}/storage/parameters"), Value::Object(serde_json::Map::new())));
+                fills.push((
+                    format!("{at}/storage/parameters"),
+                    Value::Object(serde_json::Map::new()),
+                ));
             }
             fills
         }
@@ -96,5 +127,6 @@ fn reason(store: &Store) -> String {
 }
 
 fn covers(withheld: &str, path: &str) -> bool {
-    path.strip_prefix(withheld).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(withheld)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

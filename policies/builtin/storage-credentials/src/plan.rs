@@ -9,7 +9,7 @@ use tidewaiter_policy::storage::{self, Brought, Delivery, Served};
 use tidewaiter_policy::{Request, Verdict};
 
 use crate::need::{Need, Store};
-use crate::{line, shortened, Settings, Unserved};
+use crate::{Settings, Unserved, line, shortened};
 
 /// What is done for one component.
 pub(crate) enum Plan {
@@ -54,15 +54,31 @@ pub(crate) fn make(
     if need.stores.is_empty() && need.not_granted.is_empty() && need.unserved.is_empty() {
         return need.public.then_some(Plan::Apart);
     }
-    let annotation = need.stores.first().map_or(SHIPPED_ANNOTATION, Store::annotation).to_owned();
-    let named = if annotation.is_empty() { None } else { component.annotation(&annotation).or_else(|| service.annotation(&annotation)) };
+    let annotation = need
+        .stores
+        .first()
+        .map_or(SHIPPED_ANNOTATION, Store::annotation)
+        .to_owned();
+    let named = if annotation.is_empty() {
+        None
+    } else {
+        component
+            .annotation(&annotation)
+            .or_else(|| service.annotation(&annotation))
+    };
     if let Some(way) = already(component, named.as_deref(), &need) {
-        return Some(Plan::Deliver { store: need.stores.remove(0), way });
+        return Some(Plan::Deliver {
+            store: need.stores.remove(0),
+            way,
+        });
     }
     if let Some(what) = brought(request, service, component, named, &need) {
         // Without a store of ours there is nothing that was left alone, unless what they brought isn't there.
         if what.is_missing {
-            say(verdict, &format!("{name} keeps its own credentials, not usable yet: {}", what.text));
+            say(
+                verdict,
+                &format!("{name} keeps its own credentials, not usable yet: {}", what.text),
+            );
         } else if !need.stores.is_empty() || !need.not_granted.is_empty() {
             say(verdict, &format!("{name} keeps its own credentials: {}", what.text));
         }
@@ -76,7 +92,10 @@ pub(crate) fn make(
     match way(service, component, &store) {
         Ok(way) => Some(Plan::Deliver { store, way }),
         Err(hint) => {
-            say(verdict, &format!("{name} gets no credentials of {}: {hint}", store.name()));
+            say(
+                verdict,
+                &format!("{name} gets no credentials of {}: {hint}", store.name()),
+            );
             Some(Plan::Apart)
         }
     }
@@ -85,8 +104,15 @@ pub(crate) fn make(
 /// The denials of a component that brought nothing; none where it is denied.
 fn refuse_or_warn(name: &str, need: &Need, settings: Settings, verdict: &mut Verdict) -> Option<()> {
     if let Some((refusal, uri, pointer)) = need.not_granted.first() {
-        let allowed = if refusal.allowed.is_empty() { "nothing of it".to_owned() } else { refusal.allowed.join(", ") };
-        let contact = refusal.contact.as_ref().map_or_else(|| "the cluster's admin".to_owned(), |contact| format!("`{contact}`"));
+        let allowed = if refusal.allowed.is_empty() {
+            "nothing of it".to_owned()
+        } else {
+            refusal.allowed.join(", ")
+        };
+        let contact = refusal
+            .contact
+            .as_ref()
+            .map_or_else(|| "the cluster's admin".to_owned(), |contact| format!("`{contact}`"));
         let message = format!(
             "{name}: this namespace may not load {uri} from StorageBackend {}; it may use {allowed}. Move the model there, or ask {contact} for a grant",
             refusal.backend
@@ -114,7 +140,13 @@ fn refuse_or_warn(name: &str, need: &Need, settings: Settings, verdict: &mut Ver
                 deny(verdict, "store-unserved", message, pointer);
                 return None;
             }
-            Unserved::Warn => say(verdict, &format!("{name}: no StorageBackend serves {}; it is loaded without credentials", shortened(uri, 60))),
+            Unserved::Warn => say(
+                verdict,
+                &format!(
+                    "{name}: no StorageBackend serves {}; it is loaded without credentials",
+                    shortened(uri, 60)
+                ),
+            ),
         }
     }
     Some(())
@@ -122,19 +154,23 @@ fn refuse_or_warn(name: &str, need: &Need, settings: Settings, verdict: &mut Ver
 
 /// The way, where the object names what we would have filled in: someone wrote our names by hand, or sent back what an export showed.
 fn already(component: &Component<'_>, named: Option<&str>, need: &Need) -> Option<Way> {
-    let [Store::Backend(served)] = need.stores.as_slice() else { return None };
+    let [Store::Backend(served)] = need.stores.as_slice() else {
+        return None;
+    };
     if !need.not_granted.is_empty() {
         return None;
     }
     let ours = named == Some(served.secret.as_str());
     if let Some(storage) = component.storage() {
-        return (ours && storage.key.as_deref() == Some(served.storage_key.as_str())).then_some(Way::Already(Delivery::StorageKey));
+        return (ours && storage.key.as_deref() == Some(served.storage_key.as_str()))
+            .then_some(Way::Already(Delivery::StorageKey));
     }
     if ours {
         return Some(Way::Already(Delivery::Annotation));
     }
     let account = component.service_account_name.as_deref();
-    (named.is_none() && account == Some(served.service_account.as_str())).then_some(Way::Already(Delivery::ServiceAccount))
+    (named.is_none() && account == Some(served.service_account.as_str()))
+        .then_some(Way::Already(Delivery::ServiceAccount))
 }
 
 struct Own {
@@ -151,24 +187,56 @@ fn brought(
     need: &Need,
 ) -> Option<Own> {
     // KServe opens the `storageUris` of every component with the predictor's storage key, if that has parameters (CommonStorageInitialization).
-    let shared = || service.predictor().and_then(Component::storage).filter(|storage| component.storage_uris && storage.key.is_some() && storage.parameters);
+    let shared = || {
+        service
+            .predictor()
+            .and_then(Component::storage)
+            .filter(|storage| component.storage_uris && storage.key.is_some() && storage.parameters)
+    };
     if let Some(storage) = component.storage().or_else(shared) {
-        let text = storage.key.as_ref().map_or_else(|| "storage".to_owned(), |key| format!("storage key {key}"));
-        return Some(Own { text, is_missing: false });
+        let text = storage
+            .key
+            .as_ref()
+            .map_or_else(|| "storage".to_owned(), |key| format!("storage key {key}"));
+        return Some(Own {
+            text,
+            is_missing: false,
+        });
     }
     if named.as_deref() == Some("") {
-        return Some(Own { text: "an annotation that names no Secret".to_owned(), is_missing: true });
+        return Some(Own {
+            text: "an annotation that names no Secret".to_owned(),
+            is_missing: true,
+        });
     }
-    let account = component.service_account_name.as_deref().filter(|account| !account.is_empty());
+    let account = component
+        .service_account_name
+        .as_deref()
+        .filter(|account| !account.is_empty());
     // Once delivered it stays: that the namespace's default ServiceAccount was given a Secret since is no reason to restart the model.
-    if named.is_none() && account.is_none() && need.stores.first().is_some_and(|store| is_delivered(request, component, store)) {
+    if named.is_none()
+        && account.is_none()
+        && need
+            .stores
+            .first()
+            .is_some_and(|store| is_delivered(request, component, store))
+    {
         return None;
     }
     match storage::brought_credentials(account, named.as_deref()) {
-        Brought::Nothing if named.is_some() => Some(Own { text: format!("Secret {}", named.unwrap_or_default()), is_missing: false }),
+        Brought::Nothing if named.is_some() => Some(Own {
+            text: format!("Secret {}", named.unwrap_or_default()),
+            is_missing: false,
+        }),
         Brought::Nothing => None,
-        Brought::Usable(what) => Some(Own { text: what, is_missing: false }),
-        Brought::Missing(what) => Some(Own { text: what, is_missing: true }),
+        Brought::Usable(what) => Some(Own {
+            text: what,
+            is_missing: false,
+        }),
+        Brought::Missing(what) => Some(Own {
+            text: what,
+            is_missing: true,
+        }),
     }
 }
 
@@ -189,11 +257,19 @@ fn is_delivered(request: &Request, component: &Component<'_>, store: &Store) -> 
 fn way(service: &Service<'_>, component: &Component<'_>, store: &Store) -> Result<Way, String> {
     let can_annotate = !store.annotation().is_empty();
     let Store::Backend(served) = store else {
-        return if can_annotate { Ok(Way::Annotation) } else { Err(store.by_hand()) };
+        return if can_annotate {
+            Ok(Way::Annotation)
+        } else {
+            Err(store.by_hand())
+        };
     };
     match served.delivery {
         Delivery::Annotation if can_annotate => Ok(Way::Annotation),
-        Delivery::StorageKey if can_annotate => Ok(if takes_storage_key(service, component, served) { Way::StorageKey } else { Way::Annotation }),
+        Delivery::StorageKey if can_annotate => Ok(if takes_storage_key(service, component, served) {
+            Way::StorageKey
+        } else {
+            Way::Annotation
+        }),
         // Its user's own ServiceAccount stays; the annotation works with any.
         _ if component.service_account_name.is_none() => Ok(Way::ServiceAccount),
         _ if can_annotate => Ok(Way::Annotation),
@@ -204,8 +280,15 @@ fn way(service: &Service<'_>, component: &Component<'_>, store: &Store) -> Resul
 /// KServe reads storage keys for a predictor's models, and for S3 among what we deliver. With `storageUris` it takes the predictor's for a transformer's and an
 /// explainer's too, which may lie elsewhere.
 fn takes_storage_key(service: &Service<'_>, component: &Component<'_>, served: &Served) -> bool {
-    let shares = component.storage_uris && service.components().iter().any(|other| !other.is_predictor() && other.storage_uris);
-    let is_model = component.implementation.as_ref().is_some_and(|implementation| implementation.field != "containers");
+    let shares = component.storage_uris
+        && service
+            .components()
+            .iter()
+            .any(|other| !other.is_predictor() && other.storage_uris);
+    let is_model = component
+        .implementation
+        .as_ref()
+        .is_some_and(|implementation| implementation.field != "containers");
     component.is_predictor() && served.kind == "s3" && is_model && !shares
 }
 

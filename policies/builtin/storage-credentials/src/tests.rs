@@ -1,7 +1,7 @@
 use proptest::prelude::*;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use tidewaiter_policy::storage::{Brought, Delivery, NotGranted, OwnSecret, Resolution, Served};
-use tidewaiter_policy::testing::{self, create, served, World};
+use tidewaiter_policy::testing::{self, World, create, served};
 use tidewaiter_policy::{Credentials, Effect, Entry, Policy, Request, Verdict};
 
 use super::*;
@@ -11,11 +11,20 @@ const ON_SERVICE: &str = "/metadata/annotations/serving.kserve.io~1storageSecret
 const ON_PREDICTOR: &str = "/spec/predictor/annotations/serving.kserve.io~1storageSecretName";
 
 fn world() -> World {
-    World::new().serve("s3://mlflow/", "minio").serve("s3://other/", "other").resolve("pvc://", Resolution::NoCredentials)
+    World::new()
+        .serve("s3://mlflow/", "minio")
+        .serve("s3://other/", "other")
+        .resolve("pvc://", Resolution::NoCredentials)
 }
 
 fn delivered_by(delivery: Delivery) -> World {
-    world().resolve("s3://mlflow/", Resolution::Served(Served { delivery, ..served("minio") }))
+    world().resolve(
+        "s3://mlflow/",
+        Resolution::Served(Served {
+            delivery,
+            ..served("minio")
+        }),
+    )
 }
 
 fn service(spec: impl Into<Value>) -> Value {
@@ -31,16 +40,27 @@ fn review(world: &World, object: &Value) -> Verdict {
 }
 
 fn llm(spec: Value) -> Request {
-    Request { kind: "LLMInferenceService".to_owned(), ..create(&service(spec)) }
+    Request {
+        kind: "LLMInferenceService".to_owned(),
+        ..create(&service(spec))
+    }
 }
 
 fn fills(verdict: &Verdict) -> Vec<(&str, &str)> {
     assert_eq!(verdict.denial, None);
-    verdict.fills.iter().map(|fill| (fill.path.as_str(), fill.value.as_str())).collect()
+    verdict
+        .fills
+        .iter()
+        .map(|fill| (fill.path.as_str(), fill.value.as_str()))
+        .collect()
 }
 
 fn effects(verdict: &Verdict) -> Vec<(&str, Delivery)> {
-    verdict.effects.iter().map(|Effect::Credentials(Credentials { backend, delivery })| (backend.as_str(), *delivery)).collect()
+    verdict
+        .effects
+        .iter()
+        .map(|Effect::Credentials(Credentials { backend, delivery })| (backend.as_str(), *delivery))
+        .collect()
 }
 
 fn untouched(verdict: &Verdict) {
@@ -79,7 +99,9 @@ fn every_shape_that_carries_a_model_gets_the_annotation() {
         assert_eq!(fills(&verdict), [(ON_SERVICE, r#""tidewaiter-minio""#)], "{spec}");
         assert_eq!(effects(&verdict).len(), 1, "{spec}");
     }
-    let verdict = world().review::<StorageCredentials>(&llm(json!({"model": {"uri": "s3://mlflow/m", "lora": {"adapters": [{"uri": "s3://mlflow/a"}]}}, "prefill": {}})));
+    let verdict = world().review::<StorageCredentials>(&llm(
+        json!({"model": {"uri": "s3://mlflow/m", "lora": {"adapters": [{"uri": "s3://mlflow/a"}]}}, "prefill": {}}),
+    ));
     assert_eq!(fills(&verdict), [(ON_SERVICE, r#""tidewaiter-minio""#)]);
 }
 
@@ -119,7 +141,11 @@ fn who_brought_credentials_keeps_them_and_is_told() {
             (Some("sa"), None, usable("ServiceAccount sa with Secret minio")),
             "predictor keeps its own credentials: ServiceAccount sa with Secret minio",
         ),
-        (json!({}), (None, None, usable("ServiceAccount default with an identity of AWS")), "predictor keeps its own credentials: ServiceAccount default with an identity of AWS"),
+        (
+            json!({}),
+            (None, None, usable("ServiceAccount default with an identity of AWS")),
+            "predictor keeps its own credentials: ServiceAccount default with an identity of AWS",
+        ),
         (
             json!({"spec": {"predictor": {"serviceAccountName": "sa"}}}),
             (Some("sa"), None, Brought::Missing("ServiceAccount sa".to_owned())),
@@ -135,12 +161,19 @@ fn who_brought_credentials_keeps_them_and_is_told() {
             (None, None, Brought::Nothing),
             "predictor keeps its own credentials: storage key mine",
         ),
-        (json!({"spec": {"predictor": {"model": {"storage": {}}}}}), (None, None, Brought::Nothing), "predictor keeps its own credentials: storage"),
+        (
+            json!({"spec": {"predictor": {"model": {"storage": {}}}}}),
+            (None, None, Brought::Nothing),
+            "predictor keeps its own credentials: storage",
+        ),
     ] {
         let mut object = bare();
         merge(&mut object, &change);
         for delivery in [Delivery::Annotation, Delivery::ServiceAccount, Delivery::StorageKey] {
-            let verdict = review(&delivered_by(delivery).brought(brought.0, brought.1, brought.2.clone()), &object);
+            let verdict = review(
+                &delivered_by(delivery).brought(brought.0, brought.1, brought.2.clone()),
+                &object,
+            );
             untouched(&verdict);
             assert_eq!(verdict.warnings, [expected], "{object}");
         }
@@ -161,9 +194,18 @@ fn merge(into: &mut Value, change: &Value) {
 #[test]
 fn our_own_names_written_by_hand_are_made_true() {
     for (change, delivery) in [
-        (json!({"metadata": {"annotations": {ANNOTATION: "tidewaiter-minio"}}}), Delivery::Annotation),
-        (json!({"spec": {"predictor": {"annotations": {ANNOTATION: "tidewaiter-minio"}}}}), Delivery::Annotation),
-        (json!({"spec": {"predictor": {"serviceAccountName": "tidewaiter-minio"}}}), Delivery::ServiceAccount),
+        (
+            json!({"metadata": {"annotations": {ANNOTATION: "tidewaiter-minio"}}}),
+            Delivery::Annotation,
+        ),
+        (
+            json!({"spec": {"predictor": {"annotations": {ANNOTATION: "tidewaiter-minio"}}}}),
+            Delivery::Annotation,
+        ),
+        (
+            json!({"spec": {"predictor": {"serviceAccountName": "tidewaiter-minio"}}}),
+            Delivery::ServiceAccount,
+        ),
         (
             json!({"metadata": {"annotations": {ANNOTATION: "tidewaiter-minio"}}, "spec": {"predictor": {"model": {"storage": {"key": "minio"}}}}}),
             Delivery::StorageKey,
@@ -172,7 +214,11 @@ fn our_own_names_written_by_hand_are_made_true() {
         let mut object = bare();
         merge(&mut object, &change);
         let verdict = review(&world(), &object);
-        assert_eq!((fills(&verdict), effects(&verdict)), (vec![], vec![("minio", delivery)]), "{object}");
+        assert_eq!(
+            (fills(&verdict), effects(&verdict)),
+            (vec![], vec![("minio", delivery)]),
+            "{object}"
+        );
         assert_eq!(verdict.warnings, Vec::<String>::new());
     }
 }
@@ -181,31 +227,53 @@ fn our_own_names_written_by_hand_are_made_true() {
 fn a_service_account_is_filled_in_where_the_backend_says_so() {
     let world = delivered_by(Delivery::ServiceAccount);
     let verdict = review(&world, &bare());
-    assert_eq!(fills(&verdict), [("/spec/predictor/serviceAccountName", r#""tidewaiter-minio""#)]);
+    assert_eq!(
+        fills(&verdict),
+        [("/spec/predictor/serviceAccountName", r#""tidewaiter-minio""#)]
+    );
     assert_eq!(effects(&verdict), [("minio", Delivery::ServiceAccount)]);
     let verdict = world.review::<StorageCredentials>(&llm(json!({"model": {"uri": "s3://mlflow/m"}, "prefill": {}})));
-    let expected = [("/spec/template/serviceAccountName", r#""tidewaiter-minio""#), ("/spec/prefill/template/serviceAccountName", r#""tidewaiter-minio""#)];
+    let expected = [
+        ("/spec/template/serviceAccountName", r#""tidewaiter-minio""#),
+        ("/spec/prefill/template/serviceAccountName", r#""tidewaiter-minio""#),
+    ];
     assert_eq!(fills(&verdict), expected);
 }
 
 #[test]
 fn a_users_service_account_without_credentials_stays_and_the_annotation_helps() {
     let mut object = bare();
-    merge(&mut object, &json!({"spec": {"predictor": {"serviceAccountName": "sa"}}}));
+    merge(
+        &mut object,
+        &json!({"spec": {"predictor": {"serviceAccountName": "sa"}}}),
+    );
     let verdict = review(&delivered_by(Delivery::ServiceAccount), &object);
     assert_eq!(fills(&verdict), [(ON_SERVICE, r#""tidewaiter-minio""#)]);
     assert_eq!(effects(&verdict), [("minio", Delivery::Annotation)]);
-    let deaf = Served { delivery: Delivery::ServiceAccount, annotation: String::new(), ..served("minio") };
+    let deaf = Served {
+        delivery: Delivery::ServiceAccount,
+        annotation: String::new(),
+        ..served("minio")
+    };
     let verdict = review(&world().resolve("s3://mlflow/", Resolution::Served(deaf)), &object);
     untouched(&verdict);
-    assert_eq!(verdict.warnings, ["predictor gets no credentials of StorageBackend minio: list Secret tidewaiter-minio in its ServiceAccount"]);
+    assert_eq!(
+        verdict.warnings,
+        ["predictor gets no credentials of StorageBackend minio: list Secret tidewaiter-minio in its ServiceAccount"]
+    );
 }
 
 #[test]
 fn a_storage_key_is_filled_in_for_a_predictor_alone() {
     let world = delivered_by(Delivery::StorageKey);
     let verdict = review(&world, &bare());
-    assert_eq!(fills(&verdict), [(ON_SERVICE, r#""tidewaiter-minio""#), ("/spec/predictor/model/storage/key", r#""minio""#)]);
+    assert_eq!(
+        fills(&verdict),
+        [
+            (ON_SERVICE, r#""tidewaiter-minio""#),
+            ("/spec/predictor/model/storage/key", r#""minio""#)
+        ]
+    );
     assert_eq!(effects(&verdict), [("minio", Delivery::StorageKey)]);
 
     let several = service(json!({"predictor": {"sklearn": {}, "storageUris": [{"uri": "s3://mlflow/1"}]}}));
@@ -235,44 +303,96 @@ fn a_predictors_storage_key_opens_a_transformers_storage_uris_too() {
     }));
     let verdict = review(&world(), &users);
     untouched(&verdict);
-    assert_eq!(verdict.warnings, ["predictor keeps its own credentials: storage key mine", "transformer keeps its own credentials: storage key mine"]);
-    let ours = service(json!({"predictor": {"model": {}, "storageUris": [{"uri": "s3://mlflow/1"}]}, "transformer": transformer}));
+    assert_eq!(
+        verdict.warnings,
+        [
+            "predictor keeps its own credentials: storage key mine",
+            "transformer keeps its own credentials: storage key mine"
+        ]
+    );
+    let ours = service(
+        json!({"predictor": {"model": {}, "storageUris": [{"uri": "s3://mlflow/1"}]}, "transformer": transformer}),
+    );
     let verdict = review(&delivered_by(Delivery::StorageKey), &ours);
-    assert_eq!((fills(&verdict), effects(&verdict)), (vec![(ON_SERVICE, r#""tidewaiter-minio""#)], vec![("minio", Delivery::Annotation)]));
+    assert_eq!(
+        (fills(&verdict), effects(&verdict)),
+        (
+            vec![(ON_SERVICE, r#""tidewaiter-minio""#)],
+            vec![("minio", Delivery::Annotation)]
+        )
+    );
 }
 
 #[test]
 fn components_that_differ_are_told_apart() {
     let container = json!({"env": [{"name": "STORAGE_URI", "value": "s3://other/t"}]});
-    let differing = service(json!({"predictor": {"model": {"storageUri": "s3://mlflow/1"}}, "transformer": {"containers": [container]}}));
+    let differing = service(
+        json!({"predictor": {"model": {"storageUri": "s3://mlflow/1"}}, "transformer": {"containers": [container]}}),
+    );
     let verdict = review(&world(), &differing);
     let on_transformer = "/spec/transformer/annotations/serving.kserve.io~1storageSecretName";
-    assert_eq!(fills(&verdict), [(ON_PREDICTOR, r#""tidewaiter-minio""#), (on_transformer, r#""tidewaiter-other""#)]);
-    assert_eq!(effects(&verdict), [("minio", Delivery::Annotation), ("other", Delivery::Annotation)]);
+    assert_eq!(
+        fills(&verdict),
+        [
+            (ON_PREDICTOR, r#""tidewaiter-minio""#),
+            (on_transformer, r#""tidewaiter-other""#)
+        ]
+    );
+    assert_eq!(
+        effects(&verdict),
+        [("minio", Delivery::Annotation), ("other", Delivery::Annotation)]
+    );
 
     // The annotation on the service would take the transformer's own ServiceAccount out of use.
     let brought = service(json!({
         "predictor": {"model": {"storageUri": "s3://mlflow/1"}},
         "transformer": {"serviceAccountName": "own", "containers": [{"env": [{"name": "STORAGE_URI", "value": "s3://mlflow/t"}]}]},
     }));
-    let verdict = review(&world().brought(Some("own"), None, Brought::Usable("ServiceAccount own with Secret x".to_owned())), &brought);
+    let verdict = review(
+        &world().brought(
+            Some("own"),
+            None,
+            Brought::Usable("ServiceAccount own with Secret x".to_owned()),
+        ),
+        &brought,
+    );
     assert_eq!(fills(&verdict), [(ON_PREDICTOR, r#""tidewaiter-minio""#)]);
 
     let verdict = world()
-        .brought(Some("own"), None, Brought::Usable("ServiceAccount own with Secret x".to_owned()))
-        .review::<StorageCredentials>(&llm(json!({"model": {"uri": "s3://mlflow/m"}, "prefill": {"template": {"serviceAccountName": "own"}}})));
-    assert_eq!(fills(&verdict), [("/spec/template/serviceAccountName", r#""tidewaiter-minio""#)]);
+        .brought(
+            Some("own"),
+            None,
+            Brought::Usable("ServiceAccount own with Secret x".to_owned()),
+        )
+        .review::<StorageCredentials>(&llm(
+            json!({"model": {"uri": "s3://mlflow/m"}, "prefill": {"template": {"serviceAccountName": "own"}}}),
+        ));
+    assert_eq!(
+        fills(&verdict),
+        [("/spec/template/serviceAccountName", r#""tidewaiter-minio""#)]
+    );
 }
 
 #[test]
 fn two_stores_in_one_component_are_refused() {
-    let object = service(json!({"predictor": {"model": {}, "storageUris": [{"uri": "s3://mlflow/1"}, {"uri": "s3://other/2"}]}}));
+    let object = service(
+        json!({"predictor": {"model": {}, "storageUris": [{"uri": "s3://mlflow/1"}, {"uri": "s3://other/2"}]}}),
+    );
     let verdict = review(&world(), &object);
     let (code, message, _) = denial(&verdict);
     assert_eq!(code, "two-stores");
-    assert!(message.contains("StorageBackend minio and StorageBackend other") && message.contains("one store"), "{message}");
+    assert!(
+        message.contains("StorageBackend minio and StorageBackend other") && message.contains("one store"),
+        "{message}"
+    );
     // A public store beside one is no second one.
-    let world = world().resolve("s3://other/", Resolution::Served(Served { anonymous: true, ..served("other") }));
+    let world = world().resolve(
+        "s3://other/",
+        Resolution::Served(Served {
+            anonymous: true,
+            ..served("other")
+        }),
+    );
     assert_eq!(fills(&review(&world, &object)), [(ON_SERVICE, r#""tidewaiter-minio""#)]);
 }
 
@@ -285,14 +405,32 @@ fn a_prefix_that_is_not_granted_is_refused_with_what_is() {
             contact: Some("#ml-platform".to_owned()),
         })
     };
-    let verdict = review(&world().resolve("s3://mlflow/", refusal(&["s3://mlflow/team-a/"])), &bare());
+    let verdict = review(
+        &world().resolve("s3://mlflow/", refusal(&["s3://mlflow/team-a/"])),
+        &bare(),
+    );
     let (code, message, path) = denial(&verdict);
-    assert_eq!((code, path), ("prefix-not-granted", Some("/spec/predictor/model/storageUri")));
-    assert!(message.contains("s3://mlflow/1/m") && message.contains("it may use s3://mlflow/team-a/") && message.contains("`#ml-platform`"), "{message}");
+    assert_eq!(
+        (code, path),
+        ("prefix-not-granted", Some("/spec/predictor/model/storageUri"))
+    );
+    assert!(
+        message.contains("s3://mlflow/1/m")
+            && message.contains("it may use s3://mlflow/team-a/")
+            && message.contains("`#ml-platform`"),
+        "{message}"
+    );
     let nothing = review(&world().resolve("s3://mlflow/", refusal(&[])), &bare());
     assert!(denial(&nothing).1.contains("it may use nothing of it"));
     // Who opens the store with keys of their own needs no grant.
-    let verdict = review(&world().resolve("s3://mlflow/", refusal(&[])).brought(None, None, Brought::Usable("ServiceAccount default with Secret x".to_owned())), &bare());
+    let verdict = review(
+        &world().resolve("s3://mlflow/", refusal(&[])).brought(
+            None,
+            None,
+            Brought::Usable("ServiceAccount default with Secret x".to_owned()),
+        ),
+        &bare(),
+    );
     untouched(&verdict);
     assert_eq!(verdict.warnings.len(), 1);
 }
@@ -302,13 +440,28 @@ fn a_store_that_nobody_serves_is_one_warning_or_a_refusal() {
     let object = service(json!({"predictor": {"model": {"storageUri": "s3://elsewhere/a"}}}));
     let verdict = review(&world(), &object);
     untouched(&verdict);
-    assert_eq!(verdict.warnings, ["predictor: no StorageBackend serves s3://elsewhere/a; it is loaded without credentials"]);
-    let strict = Settings { unserved: Unserved::Deny };
+    assert_eq!(
+        verdict.warnings,
+        ["predictor: no StorageBackend serves s3://elsewhere/a; it is loaded without credentials"]
+    );
+    let strict = Settings {
+        unserved: Unserved::Deny,
+    };
     let verdict = world().review_with::<StorageCredentials>(&create(&object), &strict);
     let (code, message, path) = denial(&verdict);
-    assert_eq!((code, path), ("store-unserved", Some("/spec/predictor/model/storageUri")));
-    assert!(message.contains("s3://elsewhere/a") && message.contains(ANNOTATION), "{message}");
-    let brought = world().brought(None, None, Brought::Usable("ServiceAccount default with Secret x".to_owned()));
+    assert_eq!(
+        (code, path),
+        ("store-unserved", Some("/spec/predictor/model/storageUri"))
+    );
+    assert!(
+        message.contains("s3://elsewhere/a") && message.contains(ANNOTATION),
+        "{message}"
+    );
+    let brought = world().brought(
+        None,
+        None,
+        Brought::Usable("ServiceAccount default with Secret x".to_owned()),
+    );
     let verdict = brought.review_with::<StorageCredentials>(&create(&object), &strict);
     untouched(&verdict);
     assert_eq!(verdict.warnings, Vec::<String>::new());
@@ -316,32 +469,57 @@ fn a_store_that_nobody_serves_is_one_warning_or_a_refusal() {
 
 #[test]
 fn a_uri_that_kserve_cannot_load_is_refused_with_what_to_write() {
-    let reason = tidewaiter_policy::core::uri::StorageUri::parse("models:/fraud/1").unwrap_err().to_string();
+    let reason = tidewaiter_policy::core::uri::StorageUri::parse("models:/fraud/1")
+        .unwrap_err()
+        .to_string();
     let object = service(json!({"predictor": {"model": {"storageUri": "models:/fraud/1"}}}));
     let verdict = review(&world().resolve("models:", Resolution::Unsupported(reason)), &object);
     let (code, message, path) = denial(&verdict);
-    assert_eq!((code, path), ("unsupported-uri", Some("/spec/predictor/model/storageUri")));
+    assert_eq!(
+        (code, path),
+        ("unsupported-uri", Some("/spec/predictor/model/storageUri"))
+    );
     assert!(message.contains("s3://mlflow/"), "{message}");
 }
 
 #[test]
 fn a_namespaces_own_secret_is_named_and_nothing_is_copied() {
-    let own = Resolution::OwnSecret(OwnSecret { name: "mine".to_owned(), annotation: ANNOTATION.to_owned() });
+    let own = Resolution::OwnSecret(OwnSecret {
+        name: "mine".to_owned(),
+        annotation: ANNOTATION.to_owned(),
+    });
     let verdict = review(&world().resolve("s3://mlflow/", own), &bare());
     assert_eq!(fills(&verdict), [(ON_SERVICE, r#""mine""#)]);
     assert_eq!(effects(&verdict), []);
-    let deaf = Resolution::OwnSecret(OwnSecret { name: "mine".to_owned(), annotation: String::new() });
+    let deaf = Resolution::OwnSecret(OwnSecret {
+        name: "mine".to_owned(),
+        annotation: String::new(),
+    });
     let verdict = review(&world().resolve("s3://mlflow/", deaf), &bare());
     untouched(&verdict);
-    assert_eq!(verdict.warnings, ["predictor gets no credentials of Secret mine: list Secret mine in its ServiceAccount"]);
+    assert_eq!(
+        verdict.warnings,
+        ["predictor gets no credentials of Secret mine: list Secret mine in its ServiceAccount"]
+    );
 }
 
 #[test]
 fn what_was_delivered_stays_when_the_default_service_account_changes() {
-    for (path, delivery) in [(ON_SERVICE, Delivery::Annotation), ("/spec/predictor/serviceAccountName", Delivery::ServiceAccount), (ON_SERVICE, Delivery::StorageKey)] {
-        let world = delivered_by(delivery).brought(None, None, Brought::Usable("ServiceAccount default with Secret x".to_owned()));
+    for (path, delivery) in [
+        (ON_SERVICE, Delivery::Annotation),
+        ("/spec/predictor/serviceAccountName", Delivery::ServiceAccount),
+        (ON_SERVICE, Delivery::StorageKey),
+    ] {
+        let world = delivered_by(delivery).brought(
+            None,
+            None,
+            Brought::Usable("ServiceAccount default with Secret x".to_owned()),
+        );
         let mut request = testing::update(&bare(), &bare());
-        request.filled = vec![Entry { path: path.to_owned(), value: r#""tidewaiter-minio""#.to_owned() }];
+        request.filled = vec![Entry {
+            path: path.to_owned(),
+            value: r#""tidewaiter-minio""#.to_owned(),
+        }];
         let verdict = world.review::<StorageCredentials>(&request);
         assert_eq!(fills(&verdict)[0], (path, r#""tidewaiter-minio""#));
         assert_eq!(world.calls().brought_credentials, 0);
@@ -353,39 +531,65 @@ fn what_was_delivered_stays_when_the_default_service_account_changes() {
 
 #[test]
 fn credentials_that_the_user_took_out_stay_out() {
-    for (delivery, withheld) in [(Delivery::Annotation, ON_SERVICE), (Delivery::StorageKey, "/spec/predictor/model/storage/key"), (Delivery::StorageKey, "/spec/predictor/model/storage")] {
+    for (delivery, withheld) in [
+        (Delivery::Annotation, ON_SERVICE),
+        (Delivery::StorageKey, "/spec/predictor/model/storage/key"),
+        (Delivery::StorageKey, "/spec/predictor/model/storage"),
+    ] {
         let mut request = testing::update(&bare(), &bare());
         request.withheld = vec![withheld.to_owned()];
         let verdict = delivered_by(delivery).review::<StorageCredentials>(&request);
         untouched(&verdict);
-        assert_eq!(verdict.warnings, ["predictor gets no credentials of StorageBackend minio, since they were taken out by hand"]);
+        assert_eq!(
+            verdict.warnings,
+            ["predictor gets no credentials of StorageBackend minio, since they were taken out by hand"]
+        );
     }
 }
 
 /// <https://github.com/kserve/kserve/issues/4209>
 #[test]
 fn a_service_account_in_the_wrong_place_is_pointed_out() {
-    let applied = json!({"spec": {"predictor": {"sklearn": {"serviceAccountName": "sa-minio", "storageUri": "s3://mlflow/1"}}}}).to_string();
+    let applied =
+        json!({"spec": {"predictor": {"sklearn": {"serviceAccountName": "sa-minio", "storageUri": "s3://mlflow/1"}}}})
+            .to_string();
     let object = json!({
         "metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": applied}},
         "spec": {"predictor": {"sklearn": {"storageUri": "s3://mlflow/1"}}},
     });
     let verdict = review(&world(), &object);
     assert_eq!(fills(&verdict).len(), 1);
-    assert_eq!(verdict.warnings, ["serviceAccountName sa-minio was dropped by the API server; write it in spec.predictor itself (kserve#4209)"]);
+    assert_eq!(
+        verdict.warnings,
+        ["serviceAccountName sa-minio was dropped by the API server; write it in spec.predictor itself (kserve#4209)"]
+    );
 }
 
 #[test]
 fn an_object_that_cannot_be_read_is_a_warning() {
     let verdict = review(&world(), &service(json!({"predictor": {"model": {"storageUri": 3}}})));
     untouched(&verdict);
-    assert!(verdict.warnings[0].contains("/spec/predictor/model/storageUri"), "{:?}", verdict.warnings);
+    assert!(
+        verdict.warnings[0].contains("/spec/predictor/model/storageUri"),
+        "{:?}",
+        verdict.warnings
+    );
 }
 
 #[test]
 fn settings_are_two_words_and_nothing_else() {
-    assert_eq!(tidewaiter_policy::settings::<StorageCredentials>("{}").unwrap().unserved, Unserved::Warn);
-    assert_eq!(tidewaiter_policy::settings::<StorageCredentials>(r#"{"unserved": "deny"}"#).unwrap().unserved, Unserved::Deny);
+    assert_eq!(
+        tidewaiter_policy::settings::<StorageCredentials>("{}")
+            .unwrap()
+            .unserved,
+        Unserved::Warn
+    );
+    assert_eq!(
+        tidewaiter_policy::settings::<StorageCredentials>(r#"{"unserved": "deny"}"#)
+            .unwrap()
+            .unserved,
+        Unserved::Deny
+    );
     assert!(tidewaiter_policy::settings::<StorageCredentials>(r#"{"unserved": "explode"}"#).is_err());
     assert!(tidewaiter_policy::settings::<StorageCredentials>(r#"{"unserve": "deny"}"#).is_err());
     serde_json::from_str::<Value>(StorageCredentials::settings_schema().unwrap()).unwrap();
@@ -400,15 +604,36 @@ fn a_line_ends_within_120_characters() {
 }
 
 fn any_component() -> impl Strategy<Value = Value> {
-    let uri = prop::sample::select(vec!["s3://mlflow/1", "s3://other/2", "s3://public/3", "s3://own/4", "s3://none/5", "pvc://c/6"]);
-    let implementation = (prop::sample::select(vec!["model", "sklearn", "containers", "storageUris"]), uri.clone(), uri).prop_map(|(shape, uri, second)| match shape {
-        "containers" => json!({"containers": [{"env": [{"name": "STORAGE_URI", "value": uri}]}]}),
-        "storageUris" => json!({"model": {}, "storageUris": [{"uri": uri}, {"uri": second}]}),
-        framework => json!({framework: {"storageUri": uri}}),
-    });
+    let uri = prop::sample::select(vec![
+        "s3://mlflow/1",
+        "s3://other/2",
+        "s3://public/3",
+        "s3://own/4",
+        "s3://none/5",
+        "pvc://c/6",
+    ]);
+    let implementation = (
+        prop::sample::select(vec!["model", "sklearn", "containers", "storageUris"]),
+        uri.clone(),
+        uri,
+    )
+        .prop_map(|(shape, uri, second)| match shape {
+            "containers" => json!({"containers": [{"env": [{"name": "STORAGE_URI", "value": uri}]}]}),
+            "storageUris" => json!({"model": {}, "storageUris": [{"uri": uri}, {"uri": second}]}),
+            framework => json!({framework: {"storageUri": uri}}),
+        });
     let named = prop::option::of(prop::sample::select(vec!["", "own", "tidewaiter-minio"]));
-    (implementation, named.clone(), named, prop::option::of(prop::sample::select(vec![json!({}), json!({"key": "minio"}), json!(null)]))).prop_map(
-        |(mut component, account, secret, storage)| {
+    (
+        implementation,
+        named.clone(),
+        named,
+        prop::option::of(prop::sample::select(vec![
+            json!({}),
+            json!({"key": "minio"}),
+            json!(null),
+        ])),
+    )
+        .prop_map(|(mut component, account, secret, storage)| {
             if let Some(account) = account {
                 component["serviceAccountName"] = json!(account);
             }
@@ -419,25 +644,49 @@ fn any_component() -> impl Strategy<Value = Value> {
                 model["storage"] = storage;
             }
             component
-        },
-    )
+        })
 }
 
 /// How backends deliver, the annotation that KServe knows, and whether the default ServiceAccount, the one called `own` and the Secret called `own` are usable.
 fn any_facts() -> impl Strategy<Value = (Delivery, &'static str, [bool; 3])> {
-    let delivery = prop::sample::select(vec![Delivery::Annotation, Delivery::ServiceAccount, Delivery::StorageKey]);
+    let delivery = prop::sample::select(vec![
+        Delivery::Annotation,
+        Delivery::ServiceAccount,
+        Delivery::StorageKey,
+    ]);
     (delivery, prop::sample::select(vec![ANNOTATION, ""]), any::<[bool; 3]>())
 }
 
 fn world_of((delivery, annotation, usable): (Delivery, &str, [bool; 3])) -> World {
-    let backend = |name: &str| Served { delivery, annotation: annotation.to_owned(), ..served(name) };
+    let backend = |name: &str| Served {
+        delivery,
+        annotation: annotation.to_owned(),
+        ..served(name)
+    };
     let world = world()
         .resolve("s3://mlflow/", Resolution::Served(backend("minio")))
         .resolve("s3://other/", Resolution::Served(backend("other")))
-        .resolve("s3://public/", Resolution::Served(Served { anonymous: true, ..backend("public") }))
-        .resolve("s3://own/", Resolution::OwnSecret(OwnSecret { name: "mine".to_owned(), annotation: annotation.to_owned() }));
-    let names = usable.into_iter().zip([(None, None), (Some("own"), None), (None, Some("own"))]).filter(|(usable, _)| *usable);
-    names.fold(world, |world, (_, (account, secret))| world.brought(account, secret, Brought::Usable("something".to_owned())))
+        .resolve(
+            "s3://public/",
+            Resolution::Served(Served {
+                anonymous: true,
+                ..backend("public")
+            }),
+        )
+        .resolve(
+            "s3://own/",
+            Resolution::OwnSecret(OwnSecret {
+                name: "mine".to_owned(),
+                annotation: annotation.to_owned(),
+            }),
+        );
+    let names = usable
+        .into_iter()
+        .zip([(None, None), (Some("own"), None), (None, Some("own"))])
+        .filter(|(usable, _)| *usable);
+    names.fold(world, |world, (_, (account, secret))| {
+        world.brought(account, secret, Brought::Usable("something".to_owned()))
+    })
 }
 
 proptest! {
