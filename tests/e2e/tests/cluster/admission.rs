@@ -73,6 +73,11 @@ pub(crate) const TESTS: &[Test] = &[
         false,
         an_ignored_service_passes_untouched,
     ),
+    (
+        "a_service_can_be_deleted_and_what_is_withheld_stays_withheld",
+        false,
+        a_service_can_be_deleted_and_what_is_withheld_stays_withheld,
+    ),
 ];
 
 /// KServe's annotation for the Secret with the store's credentials.
@@ -482,4 +487,25 @@ fn an_ignored_service_passes_untouched(world: &World) -> Result<()> {
         service["metadata"]
     );
     Ok(())
+}
+
+/// The user's word wins: what they take out is not filled in again. And leaving is never in question.
+fn a_service_can_be_deleted_and_what_is_withheld_stays_withheld(world: &World) -> Result<()> {
+    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let namespace = world.namespace("leaving")?;
+    namespace.apply(&manifests::bare("fraud", "mlflow", &uri))?;
+    has_credentials(&namespace, "fraud")?;
+    let take_out = json!({"metadata": {"annotations": {SECRET: null}}}).to_string();
+    namespace.kubectl(&["patch", "isvc/fraud", "--type=merge", "-p", &take_out])?;
+    let again = json!({"spec": {"predictor": {"minReplicas": 2}}}).to_string();
+    namespace.kubectl(&["patch", "isvc/fraud", "--type=merge", "-p", &again])?;
+    let service = namespace.get("isvc/fraud")?;
+    ensure!(
+        annotation(&service, SECRET).is_none(),
+        "metadata {}",
+        service["metadata"]
+    );
+    namespace
+        .kubectl(&["delete", "isvc/fraud", "--wait", "--timeout=60s"])
+        .map(drop)
 }
