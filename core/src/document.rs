@@ -287,7 +287,7 @@ fn nested(segments: &[String], value: &Value) -> Value {
     })
 }
 
-/// Offset of the key and range of the value, relative to `text`. Of two equal keys the last counts, as everywhere in serde_json and in Go.
+/// Offset of the key and range of the value, relative to `text`. Of two equal keys the last counts, as everywhere in `serde_json` and in Go.
 fn find_member(text: &str, name: &str) -> Option<(usize, Range<usize>)> {
     let mut found = None;
     each_member(text, |key, value| {

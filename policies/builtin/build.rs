@@ -12,7 +12,7 @@ use std::process::{Command, exit};
 const TARGET: &str = "wasm32-unknown-unknown";
 const POLICIES: [&str; 2] = ["storage-credentials", "runtime-version"];
 
-/// What a fresh instance costs is mostly its pages, and the stack lies below the data in them. 32 KiB is what serde_json needs for
+/// What a fresh instance costs is mostly its pages, and the stack lies below the data in them. 32 KiB is what `serde_json` needs for
 /// objects nested as deep as it allows (128), three times over; more than that traps, as that policy's failure.
 const STACK: u32 = 32 * 1024;
 
@@ -167,7 +167,7 @@ fn componentize(module: &Path) -> Result<Vec<u8>, String> {
     wit_component::ComponentEncoder::default()
         .validate(true)
         .module(&bytes)
-        .and_then(|encoder| encoder.encode())
+        .and_then(wit_component::ComponentEncoder::encode)
         .map_err(|error| format!("{} can't be made a component: {error:#}", module.display()))
 }
 

@@ -1,4 +1,5 @@
 //! Real components, most of them hostile: each ends as that policy's failure, and others are answered meanwhile.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -22,6 +22,7 @@ macro_rules! data {
 }
 
 /// KServe 0.20's runtimes and what the catalogue says of their images, as far as the tests need it. `s3://mlflow/` is served.
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn world() -> World {
     let mlserver = || runtime("kserve-mlserver", MLSERVER, "1.7.1", &["v2"]);
     let sklearnserver = || runtime("kserve-sklearnserver", SKLEARN, "v0.20.0", &["v1", "v2"]);
