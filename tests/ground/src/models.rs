@@ -13,6 +13,9 @@ use crate::{HOST, MINIO_PORT, MINIO_USER, host, python};
 const MAKE: &str = include_str!("../models/make.py");
 const PUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/put.py");
 
+/// The packages with an S3 client.
+const UPLOADS_WITH: &str = "storage-initializer-0.20.0";
+
 /// What a model is saved with: a lock file each, the first on top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SavedWith {
@@ -78,7 +81,7 @@ impl Model {
 
     /// Uploads it to the cluster's store, and says its URI.
     pub fn put(&self, cache: &Cache, bucket: &str, prefix: &str) -> Result<String> {
-        let site = python::site(cache, "storage-initializer-0.20.0")?;
+        let site = python::site(cache, UPLOADS_WITH)?;
         host::run(
             python::command(&[&site])?
                 .arg(PUT)
@@ -121,5 +124,6 @@ pub fn prepare(cache: &Cache) -> Result<()> {
             python::site(cache, lock)?;
         }
     }
+    python::site(cache, UPLOADS_WITH)?;
     python::site(cache, "kserve-sdk-0.20.0").map(drop)
 }
