@@ -21,9 +21,10 @@ fn cut(text: &str, limit: usize) -> String {
     text.chars().map(clean).take(limit - 1).chain(['…']).collect()
 }
 
-/// A place as people write it: `spec.predictor.model.runtimeVersion`, `annotation serving.kserve.io/storageSecretName`.
+/// A place as people write it: `spec.predictor.model.runtimeVersion`, `serving.kserve.io/storageSecretName`, `annotation owner`.
 pub(crate) fn place(path: &Path) -> String {
     match path.segments() {
+        [metadata, map, key] if metadata == "metadata" && map == "annotations" && key.contains('/') => key.clone(),
         [metadata, map, key] if metadata == "metadata" && map == "annotations" => format!("annotation {key}"),
         [metadata, map, key] if metadata == "metadata" && map == "labels" => format!("label {key}"),
         segments => segments.join("."),

@@ -347,7 +347,7 @@ impl<'a> Pass<'a> {
             };
             let at = lines::place(place);
             lines.push(lines::line(&match &change.value {
-                Some(value) => format!("tidewaiter: filled {at} = {}: {}", lines::value(value), change.reason),
+                Some(value) => format!("tidewaiter: {at} = {}: {}", lines::value(value), change.reason),
                 None => format!("tidewaiter: took out {at}: {}", change.reason),
             }));
             self.outcome.changes.push(change);

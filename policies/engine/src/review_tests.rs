@@ -157,8 +157,8 @@ fn fills_are_put_in_with_their_record_and_a_line_each() {
     assert_eq!(
         outcome.warnings,
         [
-            r#"tidewaiter: filled annotation serving.kserve.io/storageSecretName = "minio": so it is"#,
-            r#"tidewaiter: filled spec.predictor.model.runtimeVersion = "1.7.1": so it is"#,
+            r#"tidewaiter: serving.kserve.io/storageSecretName = "minio": so it is"#,
+            r#"tidewaiter: spec.predictor.model.runtimeVersion = "1.7.1": so it is"#,
         ]
     );
     assert_eq!(

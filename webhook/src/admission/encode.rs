@@ -161,7 +161,7 @@ fn audit(changes: &[Change]) -> serde_json::Map<String, serde_json::Value> {
     let mut annotations = serde_json::Map::new();
     for change in changes {
         let value = match &change.value {
-            Some(value) => format!("{}: filled {value}: {}", change.policy, change.reason),
+            Some(value) => format!("{}: set {value}: {}", change.policy, change.reason),
             None => format!("{}: withdrawn: {}", change.policy, change.reason),
         };
         let mut key = audit_key(&change.path);
