@@ -30,6 +30,37 @@ pub async fn review(
     world: Arc<dyn World>,
     budget: Duration,
 ) -> Outcome {
+    review_by(policies, review, world, budget).await
+}
+
+/// Who gives a verdict: a loaded policy, or a test in the place of one.
+trait Reviewer: Sync {
+    fn terms(&self) -> &Terms;
+    fn review(
+        &self,
+        request: &Request,
+        world: &Arc<dyn World>,
+        object: &Arc<str>,
+        deadline: Instant,
+    ) -> impl Future<Output = Ran> + Send;
+}
+
+impl Reviewer for LoadedPolicy {
+    fn terms(&self) -> &Terms {
+        &self.0.terms
+    }
+
+    async fn review(&self, request: &Request, world: &Arc<dyn World>, object: &Arc<str>, deadline: Instant) -> Ran {
+        run::review(self, request, world, object, deadline).await
+    }
+}
+
+async fn review_by<P: Reviewer>(
+    policies: &[P],
+    review: &Review<'_>,
+    world: Arc<dyn World>,
+    budget: Duration,
+) -> Outcome {
     let mut pass = match Pass::new(review, world, Instant::now() + budget) {
         Ok(pass) => pass,
         Err(denial) => {
@@ -41,22 +72,23 @@ pub async fn review(
     };
     for (index, policy) in policies.iter().enumerate() {
         let Some(denial) = pass.ask(policy).await else { continue };
-        let counts = if policy.0.terms.mode == Mode::Audit {
+        let counts = if policy.terms().mode == Mode::Audit {
             false
         } else {
             // A failure under `fail` is not the object's fault, old or new: it is for the admin, who asked for it to be in the way.
             pass.failed_closed || !(pass.stopped() || pass.denied_before(&policies[..=index], review, &denial).await)
         };
         if counts {
-            pass.outcome.denial = Some((Arc::clone(policy.name()), denial));
+            pass.outcome.denial = Some((Arc::clone(&policy.terms().name), denial));
             pass.ended(Ended::Denied);
             return pass.refused();
         }
         pass.outcome.warnings.push(lines::line(&format!(
             "tidewaiter: would be refused by {}: {}",
-            policy.name(),
+            policy.terms().name,
             denial.message
         )));
+        pass.keeps = true;
         pass.ended(Ended::DeniedInVain);
     }
     pass.finish()
@@ -72,8 +104,8 @@ struct Pass<'a> {
     request: Request,
     merge: Merge,
     outcome: Outcome,
-    /// A policy failed under `ignore`: what stands stays.
-    failed_open: bool,
+    /// What one of the policies stands by is unknown: it failed, or it refused in vain, and who refuses fills in nothing. What stands stays.
+    keeps: bool,
     /// The denial is a failure under `fail`.
     failed_closed: bool,
     /// Fills of policies in audit mode that stand from the time when they counted.
@@ -132,16 +164,18 @@ impl<'a> Pass<'a> {
                 withheld,
             },
             outcome: Outcome::default(),
-            failed_open: false,
+            keeps: false,
             failed_closed: false,
             audited: Vec::new(),
         })
     }
 
     /// Runs one policy and takes in its verdict. A denial is for the caller to judge; everything else of that verdict is taken in then too.
-    async fn ask(&mut self, policy: &LoadedPolicy) -> Option<Denial> {
-        let ran = run::review(policy, &self.request, &self.world, &self.object, self.deadline).await;
-        self.take(&policy.0.terms, ran)
+    async fn ask(&mut self, policy: &impl Reviewer) -> Option<Denial> {
+        let ran = policy
+            .review(&self.request, &self.world, &self.object, self.deadline)
+            .await;
+        self.take(policy.terms(), ran)
     }
 
     fn take(&mut self, policy: &Terms, ran: Ran) -> Option<Denial> {
@@ -185,7 +219,7 @@ impl<'a> Pass<'a> {
                         });
                     }
                     FailurePolicy::Ignore => {
-                        self.failed_open = true;
+                        self.keeps = true;
                         self.outcome.warnings.push(lines::line(&format!(
                             "tidewaiter: admitted without the policy {name}, which {failure}"
                         )));
@@ -251,7 +285,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Whether the last of these policies would have denied the stored object in the same words: then this update is not to blame.
-    async fn denied_before(&self, policies: &[LoadedPolicy], review: &Review<'_>, denial: &Denial) -> bool {
+    async fn denied_before(&self, policies: &[impl Reviewer], review: &Review<'_>, denial: &Denial) -> bool {
         let (Operation::Update, Some(old)) = (review.operation, review.old_object) else {
             return false;
         };
@@ -282,12 +316,12 @@ impl<'a> Pass<'a> {
     /// The object as it becomes, its record, and the way there from the object as it came.
     fn finish(mut self) -> Outcome {
         let came = self.review.object.trim();
-        let (failed_open, audited) = (self.failed_open, &self.audited);
+        let (keeps, audited) = (self.keeps, &self.audited);
         // Only the stored object proves that something is ours. What a new object says of itself could hide a field from the policies that did
         // run, if it stayed without a policy that stands by it.
         let kept = self
             .merge
-            .leftovers(|path, standing| failed_open && standing.vouched || audited.contains(path));
+            .leftovers(|path, standing| keeps && standing.vouched || audited.contains(path));
         let Merge {
             mut object,
             fills,

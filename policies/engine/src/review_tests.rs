@@ -11,8 +11,8 @@ use tidewaiter_core::filled::ANNOTATION;
 use tidewaiter_core::policy_resource::{FailurePolicy, Mode};
 use tokio::time::Instant;
 
-use super::{Ended, Operation, Outcome, Pass, Ran, Review, Terms};
-use crate::bindings::tidewaiter::policy::types::{Denial, Fill, Verdict};
+use super::{Ended, Operation, Outcome, Pass, Ran, Review, Reviewer, Terms, review_by};
+use crate::bindings::tidewaiter::policy::types::{Denial, Fill, Request, Verdict};
 use crate::failure::Failure;
 use crate::world::{Brought, Label, Listing, ObjectInfo, Release, Resolution, Runtime, StorageError, World};
 
@@ -60,6 +60,32 @@ impl World for Nothing {
 struct Said {
     terms: Terms,
     result: Result<Verdict, Failure>,
+    /// Says nothing but a refusal, in these words, of an object that it has words for.
+    refuses: fn(&Value) -> Option<String>,
+}
+
+impl Reviewer for Said {
+    fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    async fn review(&self, request: &Request, _: &Arc<dyn World>, _: &Arc<str>, _: Instant) -> Ran {
+        let refused = (self.refuses)(&serde_json::from_str(&request.object).unwrap()).map(|message| Verdict {
+            denial: Some(Denial {
+                code: "refused".to_owned(),
+                message,
+                path: None,
+            }),
+            fills: Vec::new(),
+            warnings: Vec::new(),
+            effects: Vec::new(),
+        });
+        Ran {
+            result: refused.map_or_else(|| self.result.clone(), Ok),
+            took: Duration::ZERO,
+            host: Duration::ZERO,
+        }
+    }
 }
 
 fn said(name: &str, fills: &[(&str, Value)]) -> Said {
@@ -80,6 +106,7 @@ fn said(name: &str, fills: &[(&str, Value)]) -> Said {
             warnings: Vec::new(),
             effects: Vec::new(),
         }),
+        refuses: |_| None,
     }
 }
 
@@ -90,8 +117,8 @@ fn failed(name: &str) -> Said {
     }
 }
 
-fn pass<'a>(object: &'a str, old: Option<&'a str>) -> Pass<'a> {
-    let review = Review {
+fn asked<'a>(object: &'a str, old: Option<&'a str>) -> Review<'a> {
+    Review {
         operation: if old.is_some() {
             Operation::Update
         } else {
@@ -105,26 +132,14 @@ fn pass<'a>(object: &'a str, old: Option<&'a str>) -> Pass<'a> {
         old_object: old,
         username: "alice",
         groups: &[],
-    };
-    Pass::new(&review, Arc::new(Nothing), Instant::now() + Duration::from_secs(1)).unwrap()
+    }
 }
 
-/// What `review` does, but for asking whether a denial is new.
 fn reviewed(object: &Value, old: Option<&Value>, policies: &[Said]) -> Outcome {
     let (object, old) = (object.to_string(), old.map(Value::to_string));
-    let mut pass = pass(&object, old.as_deref());
-    for policy in policies {
-        let ran = Ran {
-            result: policy.result.clone(),
-            took: Duration::ZERO,
-            host: Duration::ZERO,
-        };
-        if let Some(denial) = pass.take(&policy.terms, ran) {
-            pass.outcome.denial = Some((Arc::clone(&policy.terms.name), denial));
-            return pass.refused();
-        }
-    }
-    pass.finish()
+    let review = asked(&object, old.as_deref());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(review_by(policies, &review, Arc::new(Nothing), Duration::from_secs(1)))
 }
 
 fn patched(object: &Value, outcome: &Outcome) -> Value {
@@ -313,6 +328,59 @@ fn audit_changes_nothing_and_says_what_it_would() {
     assert!(reviewed(&stored, Some(&stored), &[audit]).patch.is_empty());
 }
 
+fn refusing(name: &str, refuses: fn(&Value) -> Option<String>) -> Said {
+    Said {
+        refuses,
+        ..said(name, &[])
+    }
+}
+
+/// As one that knows which stores may be used.
+fn by_store(object: &Value) -> Option<String> {
+    let uri = object["spec"]["predictor"]["model"]["storageUri"].as_str()?;
+    (uri != "s3://granted").then(|| format!("{uri} is not granted"))
+}
+
+#[test]
+fn a_denial_in_vain_takes_nothing_out_of_a_service_that_runs() {
+    let stored = patched(
+        &bare(),
+        &reviewed(&bare(), None, &[said("a", &[(SECRET, json!("minio"))])]),
+    );
+    let mut scaled = stored.clone();
+    scaled["spec"]["predictor"]["minReplicas"] = json!(3);
+    let mut resent = bare();
+    resent["spec"]["predictor"]["minReplicas"] = json!(3);
+    let mut stopped = scaled.clone();
+    stopped["spec"]["predictor"]["model"]["storageUri"] = json!("s3://c");
+    stopped["metadata"]["annotations"]["serving.kserve.io/stop"] = json!("true");
+    let revoked = refusing("a", by_store);
+    let mut audit = revoked.clone();
+    audit.terms.mode = Mode::Audit;
+    for (object, policy, after) in [
+        (&scaled, &revoked, &scaled),
+        (&scaled, &audit, &scaled),
+        (&resent, &revoked, &scaled),
+        (&stopped, &revoked, &stopped),
+    ] {
+        let outcome = reviewed(object, Some(&stored), std::slice::from_ref(policy));
+        assert!(outcome.denial.is_none());
+        assert_eq!(outcome.runs[0].ended, Ended::DeniedInVain);
+        assert_eq!(&patched(object, &outcome), after);
+        assert!(
+            outcome
+                .warnings
+                .iter()
+                .any(|line| line.starts_with("tidewaiter: would be refused by a: s3://")),
+            "{:?}",
+            outcome.warnings
+        );
+    }
+    // A record that only the new object carries is not believed.
+    let outcome = reviewed(&stored, None, &[audit]);
+    assert_eq!(patched(&stored, &outcome), bare());
+}
+
 #[test]
 fn a_denial_leaves_no_effects_behind() {
     let mut policy = said("a", &[(PIN, json!("1.7.1"))]);
@@ -338,7 +406,8 @@ fn what_policies_see() {
     let mut came = stored.clone();
     came["metadata"]["managedFields"] = json!([{"manager": "kubectl"}]);
     let (came, old) = (came.to_string(), stored.to_string());
-    let request = pass(&came, Some(&old)).request;
+    let review = asked(&came, Some(&old));
+    let request = Pass::new(&review, Arc::new(Nothing), Instant::now()).unwrap().request;
     assert_eq!(serde_json::from_str::<Value>(&request.object).unwrap(), bare());
     assert_eq!(request.old_object.as_deref(), Some(&*old));
     assert_eq!(
@@ -451,7 +520,7 @@ proptest! {
         let told: BTreeMap<String, Value> =
             outcome.changes.iter().map(|change| (change.path.clone(), change.value.clone().unwrap())).collect();
         prop_assert_eq!(&told, &physical);
-        prop_assert_eq!(outcome.warnings.iter().filter(|line| line.contains("filled")).count(), physical.len());
+        prop_assert_eq!(outcome.warnings.iter().filter(|line| line.ends_with(": so it is")).count(), physical.len());
         prop_assert!(outcome.warnings.iter().all(|line| line.chars().count() <= 120));
 
         // 2: once more changes nothing: as another create, as an update, after KServe renamed the field.
