@@ -245,9 +245,11 @@ impl<'a> Pass<'a> {
     fn fill(&mut self, policy: &Terms, fill: &merge::Wanted) -> Option<Denial> {
         let name = &policy.name;
         if policy.mode == Mode::Audit {
-            if self.merge.standing.contains_key(&fill.path) {
+            let standing = self.merge.standing.get(&fill.path).filter(|standing| standing.vouched);
+            if standing.is_some() {
                 self.audited.push(fill.path.clone());
-            } else {
+            }
+            if standing.is_none_or(|standing| standing.value != fill.value) {
                 let (place, value) = (lines::place(&fill.path), lines::value(&fill.value));
                 self.outcome.warnings.push(lines::line(&format!(
                     "tidewaiter: {name} would fill {place} = {value}: {}",
@@ -317,11 +319,11 @@ impl<'a> Pass<'a> {
     fn finish(mut self) -> Outcome {
         let came = self.review.object.trim();
         let (keeps, audited) = (self.keeps, &self.audited);
-        // Only the stored object proves that something is ours. What a new object says of itself could hide a field from the policies that did
-        // run, if it stayed without a policy that stands by it.
+        // Only the stored object proves that something is ours. What a new object says of itself could hide a field from the policies that count,
+        // if it stayed without one of them that stands by it.
         let kept = self
             .merge
-            .leftovers(|path, standing| keeps && standing.vouched || audited.contains(path));
+            .leftovers(|path, standing| standing.vouched && (keeps || audited.contains(path)));
         let Merge {
             mut object,
             fills,

@@ -325,7 +325,44 @@ fn audit_changes_nothing_and_says_what_it_would() {
     let mut enforced = audit.clone();
     enforced.terms.mode = Mode::Enforce;
     let stored = patched(&bare(), &reviewed(&bare(), None, &[enforced]));
-    assert!(reviewed(&stored, Some(&stored), &[audit]).patch.is_empty());
+    assert!(
+        reviewed(&stored, Some(&stored), std::slice::from_ref(&audit))
+            .patch
+            .is_empty()
+    );
+    // Also where it would fill in something else by now, which it says.
+    if let Ok(verdict) = &mut audit.result {
+        verdict.fills[0].value = r#""1.8.0""#.to_owned();
+    }
+    let outcome = reviewed(&stored, Some(&stored), &[audit]);
+    assert!(outcome.patch.is_empty());
+    assert_eq!(
+        outcome.warnings,
+        [r#"tidewaiter: a would fill spec.predictor.model.runtimeVersion = "1.8.0": so it is"#]
+    );
+}
+
+#[test]
+fn a_record_that_only_a_new_object_carries_hides_nothing() {
+    let pinned = |object: &Value| {
+        let pin = object.pointer(PIN)?;
+        Some(format!("the version {pin} is forbidden"))
+    };
+    let mut audit = said("a", &[(PIN, json!("1.7.1"))]);
+    audit.terms.mode = Mode::Audit;
+    let mut forged = bare();
+    forged["spec"]["predictor"]["model"]["runtimeVersion"] = json!("evil");
+    let plain = reviewed(&forged, None, &[audit.clone(), refusing("b", pinned)]);
+    assert!(plain.denial.is_some());
+    forged["metadata"]["annotations"] = json!({ANNOTATION: json!({PIN: "evil"}).to_string()});
+    let outcome = reviewed(&forged, None, &[audit, refusing("b", pinned)]);
+    assert!(outcome.denial.is_none());
+    assert_eq!(patched(&forged, &outcome), bare());
+    assert!(
+        outcome.warnings.contains(
+            &r#"tidewaiter: a would fill spec.predictor.model.runtimeVersion = "1.7.1": so it is"#.to_owned()
+        )
+    );
 }
 
 fn refusing(name: &str, refuses: fn(&Value) -> Option<String>) -> Said {
