@@ -72,12 +72,10 @@ async fn review_by<P: Reviewer>(
     };
     for (index, policy) in policies.iter().enumerate() {
         let Some(denial) = pass.ask(policy).await else { continue };
-        let counts = if policy.terms().mode == Mode::Audit {
-            false
-        } else {
-            // A failure under `fail` is not the object's fault, old or new: it is for the admin, who asked for it to be in the way.
-            pass.failed_closed || !(pass.stopped() || pass.denied_before(&policies[..=index], review, &denial).await)
-        };
+        // A failure under `fail` is not the object's fault, old or new: it is for the admin, who asked for it to be in the way.
+        let counts = policy.terms().mode == Mode::Enforce
+            && !pass.stopped()
+            && (pass.failed() || !pass.denied_before(&policies[..=index], review, &denial).await);
         if counts {
             pass.outcome.denial = Some((Arc::clone(&policy.terms().name), denial));
             pass.ended(Ended::Denied);
@@ -106,8 +104,6 @@ struct Pass<'a> {
     outcome: Outcome,
     /// What one of the policies stands by is unknown: it failed, or it refused in vain, and who refuses fills in nothing. What stands stays.
     keeps: bool,
-    /// The denial is a failure under `fail`.
-    failed_closed: bool,
     /// Fills of policies in audit mode that stand from the time when they counted.
     audited: Vec<Path>,
 }
@@ -165,7 +161,6 @@ impl<'a> Pass<'a> {
             },
             outcome: Outcome::default(),
             keeps: false,
-            failed_closed: false,
             audited: Vec::new(),
         })
     }
@@ -208,7 +203,6 @@ impl<'a> Pass<'a> {
                 ended = Ended::Failed(failure.to_string());
                 match policy.failure {
                     FailurePolicy::Fail => {
-                        self.failed_closed = true;
                         denial = Some(Denial {
                             code: "policy-failed".to_owned(),
                             message: format!(
@@ -280,10 +274,17 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// A service that is being stopped is never refused.
+    /// A service that is being stopped is never refused. KServe, too, takes the value in any case (`GetForceStopRuntime`).
     fn stopped(&self) -> bool {
-        let path = Path::new(["metadata", "annotations", "serving.kserve.io/stop"]);
-        path.is_some_and(|path| self.merge.object.get(&path) == Some(r#""true""#))
+        let value = Path::new(["metadata", "annotations", "serving.kserve.io/stop"])
+            .and_then(|path| self.merge.object.value(&path));
+        matches!(value, Some(Value::String(value)) if value.eq_ignore_ascii_case("true"))
+    }
+
+    /// Whether the last policy failed.
+    fn failed(&self) -> bool {
+        let last = self.outcome.runs.last();
+        last.is_some_and(|run| matches!(run.ended, Ended::Failed(_)))
     }
 
     /// Whether the last of these policies would have denied the stored object in the same words: then this update is not to blame.

@@ -419,6 +419,102 @@ fn a_denial_in_vain_takes_nothing_out_of_a_service_that_runs() {
 }
 
 #[test]
+fn a_denial_counts_where_the_stored_object_would_not_have_met_it() {
+    let mut scaled = bare();
+    scaled["spec"]["predictor"]["minReplicas"] = json!(3);
+    let mut moved = scaled.clone();
+    moved["spec"]["predictor"]["model"]["storageUri"] = json!("s3://c");
+    let mut granted = scaled.clone();
+    granted["spec"]["predictor"]["model"]["storageUri"] = json!("s3://granted");
+    let policy = [refusing("a", by_store)];
+    let denied =
+        |object: &Value, old: Option<&Value>| reviewed(object, old, &policy).denial.map(|(_, denial)| denial.message);
+    assert_eq!(denied(&scaled, None).as_deref(), Some("s3://b is not granted"));
+    assert_eq!(denied(&scaled, Some(&bare())), None);
+    assert_eq!(denied(&moved, Some(&bare())).as_deref(), Some("s3://c is not granted"));
+    assert_eq!(
+        denied(&scaled, Some(&granted)).as_deref(),
+        Some("s3://b is not granted")
+    );
+
+    // The stored object is judged with the fills of the policies before, and each policy by its own denial.
+    let pinned = |object: &Value| object.pointer(PIN).map(|pin| format!("{pin} is forbidden"));
+    let pins = said("a", &[(PIN, json!("1.7.1"))]);
+    let outcome = reviewed(&scaled, Some(&bare()), &[pins.clone(), refusing("b", pinned)]);
+    assert!(outcome.denial.is_none());
+    assert_eq!(outcome.runs[1].ended, Ended::DeniedInVain);
+    let anything = |_: &Value| Some("nothing is admitted".to_owned());
+    let scaling = |object: &Value| {
+        let replicas = object.pointer("/spec/predictor/minReplicas")?;
+        Some(format!("{replicas} replicas are too many"))
+    };
+    let outcome = reviewed(
+        &scaled,
+        Some(&bare()),
+        &[refusing("old", anything), pins, refusing("new", scaling)],
+    );
+    let (policy, denial) = outcome.denial.unwrap();
+    assert_eq!(
+        (&*policy, &*denial.message),
+        ("new", "3 replicas are too many"),
+        "{:?}",
+        outcome.runs
+    );
+    assert_eq!(outcome.runs[0].ended, Ended::DeniedInVain);
+}
+
+#[test]
+fn a_failure_under_fail_counts_for_the_policy_that_failed() {
+    let mut closed = failed("closed");
+    closed.terms.failure = FailurePolicy::Fail;
+    let mut scaled = bare();
+    scaled["spec"]["predictor"]["minReplicas"] = json!(3);
+    // Though the stored object meets the same failure: who asked for `fail` wants nothing admitted without the policy.
+    let (_, denial) = reviewed(&scaled, Some(&bare()), std::slice::from_ref(&closed))
+        .denial
+        .unwrap();
+    assert_eq!(denial.code, "policy-failed");
+
+    closed.terms.mode = Mode::Audit;
+    let outcome = reviewed(&scaled, Some(&bare()), &[closed, refusing("a", by_store)]);
+    assert!(outcome.denial.is_none(), "{:?}", outcome.denial);
+    assert_eq!(outcome.runs[1].ended, Ended::DeniedInVain);
+}
+
+#[test]
+fn a_service_that_is_stopped_is_never_refused() {
+    let mut closed = failed("closed");
+    closed.terms.failure = FailurePolicy::Fail;
+    let stored = patched(
+        &bare(),
+        &reviewed(&bare(), None, &[said("closed", &[(SECRET, json!("minio"))])]),
+    );
+    for (stop, stops) in [
+        ("true", true),
+        ("True", true),
+        ("TRUE", true),
+        ("false", false),
+        ("", false),
+        ("true ", false),
+    ] {
+        let mut object = stored.clone();
+        object["spec"]["predictor"]["model"]["storageUri"] = json!("s3://c");
+        object["metadata"]["annotations"]["serving.kserve.io/stop"] = json!(stop);
+        for policy in [refusing("a", by_store), closed.clone()] {
+            let outcome = reviewed(&object, Some(&stored), &[policy]);
+            assert_eq!(outcome.denial.is_none(), stops, "{stop:?}: {:?}", outcome.runs);
+            if stops {
+                assert_eq!(patched(&object, &outcome), object, "it is stored as it came");
+            }
+        }
+    }
+    // What is no string stops nothing, and is the API server's to refuse.
+    let mut object = bare();
+    object["metadata"]["annotations"] = json!({"serving.kserve.io/stop": true});
+    assert!(reviewed(&object, None, &[closed]).denial.is_some());
+}
+
+#[test]
 fn a_denial_leaves_no_effects_behind() {
     let mut policy = said("a", &[(PIN, json!("1.7.1"))]);
     if let Ok(verdict) = &mut policy.result {
