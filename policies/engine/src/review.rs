@@ -398,3 +398,7 @@ impl<'a> Pass<'a> {
 #[cfg(test)]
 #[path = "review_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "denial_tests.rs"]
+mod denial_tests;
