@@ -129,7 +129,8 @@ impl cluster::Host for State {
         name: String,
     ) -> wasmtime::Result<Result<Option<String>, String>> {
         let world = self.world()?;
-        self.timed(world.get_object(&api_version, &kind, &name)).await
+        let policy = Arc::clone(&self.policy);
+        self.timed(world.get_object(&policy, &api_version, &kind, &name)).await
     }
 }
 

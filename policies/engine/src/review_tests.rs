@@ -50,7 +50,7 @@ impl World for Nothing {
     async fn node_architectures(&self) -> Vec<String> {
         Vec::new()
     }
-    async fn get_object(&self, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
+    async fn get_object(&self, _: &str, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
         Ok(None)
     }
 }

@@ -33,6 +33,12 @@ pub trait World: Send + Sync {
     async fn namespace_labels(&self) -> Vec<Label>;
     /// See `cluster.node-architectures` in the contract.
     async fn node_architectures(&self) -> Vec<String>;
-    /// See `cluster.get-object` in the contract.
-    async fn get_object(&self, api_version: &str, kind: &str, name: &str) -> Result<Option<String>, String>;
+    /// See `cluster.get-object` in the contract. `policy` is the name of the `WasmPolicy` that asks: each gets only what it declared itself.
+    async fn get_object(
+        &self,
+        policy: &str,
+        api_version: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Option<String>, String>;
 }

@@ -50,7 +50,7 @@ impl World for Silent {
     async fn node_architectures(&self) -> Vec<String> {
         std::future::pending().await
     }
-    async fn get_object(&self, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
+    async fn get_object(&self, _: &str, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
         Ok(None)
     }
 }

@@ -318,7 +318,13 @@ impl World for ReviewWorld {
         self.configuration.architectures().map(str::to_owned).collect()
     }
 
-    async fn get_object(&self, api_version: &str, kind: &str, name: &str) -> Result<Option<String>, String> {
+    async fn get_object(
+        &self,
+        policy: &str,
+        api_version: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Option<String>, String> {
         if kind.eq_ignore_ascii_case("Secret") || kind.eq_ignore_ascii_case("Secrets") {
             return Err("a policy never gets a Secret".to_owned());
         }
@@ -326,12 +332,15 @@ impl World for ReviewWorld {
             .configuration
             .policies()
             .iter()
-            .flat_map(|policy| &policy.spec.objects);
+            .filter(|declaring| declaring.name == policy)
+            .flat_map(|declaring| &declaring.spec.objects);
         if !declared
             .into_iter()
             .any(|object| object.api_version == api_version && object.kind == kind)
         {
-            return Err(format!("no WasmPolicy declares {kind} ({api_version}) in spec.objects"));
+            return Err(format!(
+                "WasmPolicy {policy} doesn't declare {kind} ({api_version}) in spec.objects"
+            ));
         }
         self.within(
             &format!("{kind} {name}"),

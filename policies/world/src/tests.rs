@@ -316,27 +316,43 @@ async fn objects_are_for_those_who_declared_them_and_secrets_for_nobody() {
     let objects =
         "{module: {builtin: runtime-version}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ConfigMap}]}";
     let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: rules, namespace: a}\ndata: {x: y}\n";
-    let mut setting = Setting::new(&(policy("own", objects) + map + &secret("a", "b")));
-    setting.load();
+    let others = "{module: {builtin: runtime-version}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ServiceAccount}]}";
+    let mut setting = Setting::new(&(policy("own", objects) + &policy("other", others) + map + &secret("a", "b")));
+    assert_eq!(told(&setting.load()), "");
     let world = setting.world("a");
     assert!(
         world
-            .get_object("v1", "ConfigMap", "rules")
+            .get_object("own", "v1", "ConfigMap", "rules")
             .await
             .unwrap()
             .unwrap()
             .contains(r#""x":"y""#)
     );
-    assert_eq!(world.get_object("v1", "ConfigMap", "none").await, Ok(None));
+    assert_eq!(world.get_object("own", "v1", "ConfigMap", "none").await, Ok(None));
     assert_eq!(
-        setting.world("b").get_object("v1", "ConfigMap", "rules").await,
+        setting.world("b").get_object("own", "v1", "ConfigMap", "rules").await,
         Ok(None)
     );
     assert_eq!(
-        world.get_object("v1", "ServiceAccount", "default").await,
-        Err("no WasmPolicy declares ServiceAccount (v1) in spec.objects".to_owned())
+        world.get_object("own", "v1", "ServiceAccount", "default").await,
+        Err("WasmPolicy own doesn't declare ServiceAccount (v1) in spec.objects".to_owned())
     );
-    assert!(setting.world("minio").get_object("v1", "Secret", "root").await.is_err());
+    assert_eq!(
+        world.get_object("other", "v1", "ServiceAccount", "default").await,
+        Ok(None)
+    );
+    assert_eq!(
+        world.get_object("other", "v1", "ConfigMap", "rules").await,
+        Err("WasmPolicy other doesn't declare ConfigMap (v1) in spec.objects".to_owned())
+    );
+    assert!(world.get_object("nobody", "v1", "ConfigMap", "rules").await.is_err());
+    assert!(
+        setting
+            .world("minio")
+            .get_object("own", "v1", "Secret", "root")
+            .await
+            .is_err()
+    );
 }
 
 #[test]
