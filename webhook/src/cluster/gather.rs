@@ -154,6 +154,10 @@ impl Sources {
             self.kserve_config.settled(),
             self.catalogues.settled(),
             self.own_secrets.settled(),
+            // What was delivered is known, too, so that no namespace misses the keys that were rotated while nobody looked.
+            self.our_secrets.settled(),
+            self.our_config_maps.settled(),
+            self.our_service_accounts.settled(),
         );
     }
 
@@ -319,3 +323,7 @@ fn fingerprint(objects: &Objects, problems: &[Problem]) -> u64 {
         .hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+#[path = "gather_tests.rs"]
+mod tests;
