@@ -96,6 +96,15 @@ impl Snapshot {
         })
     }
 
+    /// Whether a namespace may use any part of a backend's store.
+    pub(crate) fn grants(&self, backend: &str, namespace: &str) -> bool {
+        let labels = self.configuration.namespace_labels(namespace);
+        self.configuration
+            .backends()
+            .get(backend)
+            .is_some_and(|backend| backend.granted_anything(namespace, labels))
+    }
+
     /// What a namespace that has a backend's credentials should have now.
     pub(crate) fn renewed(&self, backend: &str) -> Result<Wanted, CredentialsError> {
         Ok(Wanted {

@@ -102,6 +102,53 @@ async fn a_backend_without_its_secret_refuses_what_it_can_not_serve() {
 }
 
 #[tokio::test]
+async fn a_backend_that_broke_is_in_nobodys_way_whose_credentials_are_there() {
+    let server = Harness::start(MINIO).await;
+    let stored = patched(&service(), &server.review("/mutate", &create(&service())).await);
+    let config = server.folder.path().join("config.yaml");
+    std::fs::write(config, MINIO.replace("secretKey:", "somethingElse:")).unwrap();
+    let broken = async || {
+        server
+            .get("/metrics")
+            .await
+            .1
+            .contains("tidewaiter_configuration_problems 1")
+    };
+    while !broken().await {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+
+    let mut scaled = stored.clone();
+    scaled["spec"]["predictor"]["minReplicas"] = json!(2);
+    let response = server.review("/mutate", &update(&scaled, &stored)).await;
+    assert_eq!(response["allowed"], true, "{response}");
+    let line = "tidewaiter: the credentials of minio could not be renewed; those there are used";
+    assert_eq!(response["warnings"], json!([line]));
+    assert_eq!(
+        server.review("/mutate", &create(&service())).await["status"]["code"],
+        500
+    );
+
+    // Where nothing is there an update is refused, but for one that stops the service.
+    let elsewhere = |mut object: Value| {
+        object["metadata"]["namespace"] = json!("team-b");
+        object
+    };
+    let (scaled, stored) = (elsewhere(scaled), elsewhere(stored));
+    let response = server.review("/mutate", &update(&scaled, &stored)).await;
+    assert_eq!(response["status"]["code"], 500);
+    for word in ["true", "True"] {
+        let mut stopped = scaled.clone();
+        stopped["metadata"]["annotations"]["serving.kserve.io/stop"] = json!(word);
+        for review in [update(&stopped, &stored), create(&stopped)] {
+            let response = server.review("/mutate", &review).await;
+            assert_eq!(response["allowed"], true, "{response}");
+        }
+    }
+    assert_eq!(secrets(&server).len(), 1);
+}
+
+#[tokio::test]
 async fn validation_judges_what_came_by_another_way() {
     let server = Harness::start(MINIO).await;
     let bypassed = server.review("/validate", &create(&service())).await;

@@ -1,15 +1,17 @@
 //! What has to be done before the object is admitted.
 
-use tidewaiter_engine::outcome::{Denial, Operation, Outcome, Review};
+use tidewaiter_core::service::Service;
+use tidewaiter_engine::outcome::{Denial, Effect, Operation, Outcome, Review};
+use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::Failure;
 use crate::configuration::Snapshot;
 use crate::metrics::Metrics;
-use crate::namespaces::{Namespaces, ProvideError, Provided};
+use crate::namespaces::{Namespaces, PATIENCE, ProvideError, Provided};
 
 /// Has all credentials that the outcome asks for in the object's namespace. On an update of an object whose credentials are there already, what can't be
-/// written is a warning.
+/// made or written is a warning. For one that is being stopped nothing is done: no Pod will read them, and starting it is an update again.
 pub(super) async fn carry_out(
     outcome: &mut Outcome,
     review: &Review<'_>,
@@ -17,41 +19,30 @@ pub(super) async fn carry_out(
     namespaces: &dyn Namespaces,
     metrics: &Metrics,
 ) -> Result<(), Failure> {
+    if outcome.effects.is_empty() || is_stopped(review) {
+        return Ok(());
+    }
+    let until = Instant::now() + PATIENCE;
     let effects = std::mem::take(&mut outcome.effects);
     for effect in &effects {
-        let wanted = snapshot.wanted(effect).map_err(|error| {
-            let message = error.to_string();
-            metrics.credentials("unusable");
-            error!(backend = effect.backend, namespace = review.namespace, %message, "no credentials to deliver");
-            failure(effect, 500, "credentials-unusable", message)
-        })?;
-        match namespaces.provide(review.namespace, &wanted).await {
+        let (backend, namespace) = (&effect.backend, review.namespace);
+        match deliver(effect, review, snapshot, namespaces, until).await {
             Ok(Provided::Unchanged) => metrics.credentials("unchanged"),
             Ok(Provided::Written) => {
                 metrics.credentials("written");
-                info!(
-                    backend = effect.backend,
-                    namespace = review.namespace,
-                    "credentials written"
-                );
+                info!(backend, namespace, "credentials written");
             }
-            Err(error) if error.there() && review.operation == Operation::Update => {
+            Err(Undelivered { there: true, error, .. }) if review.operation == Operation::Update => {
                 metrics.credentials("stale");
-                error!(backend = effect.backend, namespace = review.namespace, %error, "credentials not renewed");
+                error!(backend, namespace, error, "credentials not renewed");
                 outcome.warnings.push(super::cut(format!(
-                    "tidewaiter: the credentials of {} could not be renewed; those there are used",
-                    effect.backend
+                    "tidewaiter: the credentials of {backend} could not be renewed; those there are used"
                 )));
             }
-            Err(error) => {
-                let code = if matches!(error, ProvideError::Unreachable { .. }) {
-                    500
-                } else {
-                    403
-                };
-                metrics.credentials(if code == 500 { "unreachable" } else { "refused" });
-                error!(backend = effect.backend, namespace = review.namespace, %error, "credentials not written");
-                return Err(failure(effect, code, error.code(), error.to_string()));
+            Err(undelivered) => {
+                metrics.credentials(undelivered.result);
+                error!(backend, namespace, error = undelivered.error, "credentials not written");
+                return Err(undelivered.failure(effect));
             }
         }
     }
@@ -59,14 +50,70 @@ pub(super) async fn carry_out(
     Ok(())
 }
 
-fn failure(effect: &tidewaiter_engine::outcome::Effect, code: u16, word: &str, message: String) -> Failure {
-    Failure {
-        policy: Some(effect.policy.clone()),
-        code,
-        denial: Denial {
-            code: word.into(),
-            message,
-            path: None,
-        },
+/// Why credentials are not there as wanted.
+struct Undelivered {
+    code: u16,
+    /// For the metric.
+    result: &'static str,
+    /// For the denial.
+    word: &'static str,
+    error: String,
+    /// Whether older ones are there.
+    there: bool,
+}
+
+async fn deliver(
+    effect: &Effect,
+    review: &Review<'_>,
+    snapshot: &Snapshot,
+    namespaces: &dyn Namespaces,
+    until: Instant,
+) -> Result<Provided, Undelivered> {
+    let wanted = match snapshot.wanted(effect) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            return Err(Undelivered {
+                code: 500,
+                result: "unusable",
+                word: "credentials-unusable",
+                error: error.to_string(),
+                there: namespaces.has_secret(review.namespace, &effect.backend, until).await,
+            });
+        }
+    };
+    namespaces
+        .provide(review.namespace, &wanted, until)
+        .await
+        .map_err(|error| {
+            let (code, result) = match error {
+                ProvideError::Unreachable { .. } => (500, "unreachable"),
+                ProvideError::Foreign { .. } | ProvideError::Refused { .. } => (403, "refused"),
+            };
+            Undelivered {
+                code,
+                result,
+                word: error.code(),
+                error: error.to_string(),
+                there: error.there(),
+            }
+        })
+}
+
+impl Undelivered {
+    fn failure(self, effect: &Effect) -> Failure {
+        Failure {
+            policy: Some(effect.policy.clone()),
+            code: self.code,
+            denial: Denial {
+                code: self.word.into(),
+                message: self.error,
+                path: None,
+            },
+        }
     }
+}
+
+fn is_stopped(review: &Review<'_>) -> bool {
+    review.object.contains("serving.kserve.io/stop")
+        && Service::parse(review.kind, review.object).is_ok_and(|service| service.is_stopped())
 }

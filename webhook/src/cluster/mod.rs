@@ -6,23 +6,21 @@
 
 mod gather;
 pub mod reader;
+mod renew;
 mod status;
 pub mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::{Client, ResourceExt};
-use tidewaiter_core::backend::BACKEND_LABEL;
+use kube::Client;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::admission::Reviewer;
 use crate::configuration::Loader;
 use crate::namespaces::cluster::InCluster;
-use crate::namespaces::{Namespaces, Provided};
 use gather::Sources;
 
 /// Changes come in bursts, such as a `helm upgrade`: one that follows within this time is waited for,
@@ -74,7 +72,7 @@ impl Cluster {
         let namespaces = sources.namespaces(client.clone());
         let follow = async {
             sources.settled().await;
-            let mut before = None;
+            let (mut before, mut renewed) = (None, false);
             loop {
                 match sources.gather(&client).await {
                     Ok(gathered) => {
@@ -82,8 +80,10 @@ impl Cluster {
                         if before.as_ref() != Some(&gathered.fingerprint) {
                             let problems = loader.load(gathered.objects, gathered.problems).await;
                             status::report(&client, &gathered.resources, &problems).await;
-                            renew(&sources, &namespaces, loader.reviewer()).await;
-                            before = Some(gathered.fingerprint);
+                            (before, renewed) = (Some(gathered.fingerprint), false);
+                        }
+                        if !renewed && let Some(snapshot) = loader.reviewer().snapshot() {
+                            renewed = renew::renew(&sources.delivered(), &namespaces, &snapshot).await;
                         }
                     }
                     Err(error) => {
@@ -99,26 +99,6 @@ impl Cluster {
         tokio::select! {
             () = follow => {}
             () = stop.cancelled() => {}
-        }
-    }
-}
-
-/// Brings rotated keys to where older ones are: a Pod that restarts reads them then, and no service needs to be reviewed for that.
-async fn renew(sources: &Sources, namespaces: &InCluster, reviewer: &Reviewer) {
-    let Some(snapshot) = reviewer.snapshot() else { return };
-    for secret in sources.delivered() {
-        let Some(backend) = secret.labels().get(BACKEND_LABEL) else {
-            continue;
-        };
-        // Of a backend that is gone, or has no Secret any more: what is there stays.
-        let Ok(wanted) = snapshot.renewed(backend) else {
-            continue;
-        };
-        let namespace = secret.namespace().unwrap_or_default();
-        match namespaces.provide(&namespace, &wanted).await {
-            Ok(Provided::Unchanged) => {}
-            Ok(Provided::Written) => info!(backend, namespace, "credentials renewed"),
-            Err(error) => warn!(backend, namespace, %error, "credentials not renewed"),
         }
     }
 }

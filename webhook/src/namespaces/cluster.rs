@@ -1,26 +1,25 @@
-//! In a cluster: by server-side apply, and only where something differs from what a watch shows.
+//! In a cluster: created or changed, and only where something differs from what a watch shows.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
-use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL};
-use tokio::time::timeout;
+use serde_json::Value;
+use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL, managed_name};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Namespaces, ProvideError, Provided, UNUSED_SINCE, Wanted};
 use crate::cluster::watched::Watched;
 
 /// Owner of the fields that we write.
 pub const FIELD_MANAGER: &str = "tidewaiter";
-/// All writes for one object under review. With the review's own 2 s it stays below the webhook's `timeoutSeconds` of 5.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Two replicas may write the same object at once.
 const ATTEMPTS: usize = 3;
 
@@ -38,15 +37,15 @@ pub struct InCluster {
 
 #[async_trait]
 impl Namespaces for InCluster {
-    async fn provide(&self, namespace: &str, wanted: &Wanted) -> Result<Provided, ProvideError> {
+    async fn provide(&self, namespace: &str, wanted: &Wanted, until: Instant) -> Result<Provided, ProvideError> {
         // What the Secret names comes before it, and what names the Secret after it.
         let mut provided = Provided::Unchanged;
         if let Some(config_map) = wanted.config_map(namespace) {
             let same = |there: &ConfigMap, wanted: &ConfigMap| there.data == wanted.data;
-            provided = provided.max(self.have(&self.config_maps, config_map, same).await?);
+            provided = provided.max(self.have(&self.config_maps, config_map, same, until).await?);
         }
         let same = |there: &Secret, wanted: &Secret| there.data == wanted.data && there.type_ == wanted.type_;
-        provided = provided.max(self.have(&self.secrets, wanted.secret(namespace), same).await?);
+        provided = provided.max(self.have(&self.secrets, wanted.secret(namespace), same, until).await?);
         if let Some(service_account) = wanted.service_account(namespace) {
             let same = |there: &ServiceAccount, wanted: &ServiceAccount| {
                 let listed = there.secrets.as_deref().unwrap_or_default();
@@ -56,9 +55,19 @@ impl Namespaces for InCluster {
                     .flatten()
                     .all(|secret| listed.iter().any(|other| other.name == secret.name))
             };
-            provided = provided.max(self.have(&self.service_accounts, service_account, same).await?);
+            provided = provided.max(self.have(&self.service_accounts, service_account, same, until).await?);
         }
         Ok(provided)
+    }
+
+    async fn has_secret(&self, namespace: &str, backend: &str, until: Instant) -> bool {
+        let name = managed_name(backend);
+        let usable = |secret: &Secret| ours(&secret.metadata) && secret.metadata.deletion_timestamp.is_none();
+        if let Some(known) = self.secrets.current(namespace, &name) {
+            return usable(&known);
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        matches!(timeout_at(until, api.get_opt(&name)).await, Ok(Ok(Some(secret))) if usable(&secret))
     }
 }
 
@@ -68,6 +77,7 @@ impl InCluster {
         watched: &Watched<K>,
         wanted: K,
         same: impl Fn(&K, &K) -> bool,
+        until: Instant,
     ) -> Result<Provided, ProvideError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -91,7 +101,7 @@ impl InCluster {
         }
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         let mut there = known.is_some();
-        let error = match timeout(PATIENCE, write(&api, &name, &wanted, as_wanted, &mut there)).await {
+        let error = match timeout_at(until, write(&api, &name, &wanted, as_wanted, &mut there)).await {
             Ok(Ok(Write::Done(provided))) => return Ok(provided),
             Ok(Ok(Write::Foreign)) => {
                 return Err(ProvideError::Foreign {
@@ -110,7 +120,7 @@ impl InCluster {
                 });
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("within {} s", PATIENCE.as_secs()),
+            Err(_) => "in time".to_owned(),
         };
         Err(ProvideError::Unreachable {
             kind: K::KIND,
@@ -127,9 +137,8 @@ enum Write {
     Foreign,
 }
 
-/// Reads, and writes where needed. Server-side apply alone could not tell our object from one that somebody else made under the same name: it would merge into
-/// it. So labels are read first. Over our own object the write is forced, bound to the version that was read; where none is there it isn't forced, so
-/// that one made in between with the same keys is a conflict and is looked at again.
+/// Reads, and writes where needed. What isn't there is created, and never applied, so that one that somebody else makes in between is a conflict, which is
+/// looked at again, and not merged into. What is there and ours is changed, bound to the version that was read.
 async fn write<K>(
     api: &Api<K>,
     name: &str,
@@ -142,30 +151,75 @@ where
 {
     let mut attempt = 1;
     loop {
-        let found = api.get_opt(name).await?;
-        let mut apply = wanted.clone();
-        let mut params = PatchParams::apply(FIELD_MANAGER);
-        if let Some(found) = &found {
-            *there = ours(Metadata::metadata(found));
+        let written = if let Some(found) = api.get_opt(name).await? {
+            *there = ours(Metadata::metadata(&found));
             if !*there {
                 return Ok(Write::Foreign);
             }
-            if as_wanted(found) {
+            if as_wanted(&found) {
                 return Ok(Write::Done(Provided::Unchanged));
             }
-            Metadata::metadata_mut(&mut apply)
-                .resource_version
-                .clone_from(&Metadata::metadata(found).resource_version);
-            params = params.force();
+            let params = PatchParams {
+                field_manager: Some(FIELD_MANAGER.into()),
+                ..PatchParams::default()
+            };
+            let change = change(&found, wanted).map_err(kube::Error::SerdeError)?;
+            api.patch(name, &params, &Patch::Merge(&change)).await
         } else {
             *there = false;
-        }
-        match api.patch(name, &params, &Patch::Apply(&apply)).await {
+            let params = PostParams {
+                field_manager: Some(FIELD_MANAGER.into()),
+                ..PostParams::default()
+            };
+            api.create(&params, wanted).await
+        };
+        match written {
             Ok(_) => return Ok(Write::Done(Provided::Written)),
             Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => attempt += 1,
             Err(error) => return Err(error),
         }
     }
+}
+
+/// The merge patch that makes `found` as wanted. It takes out what we no longer want among what is ours, and leaves what others added.
+///
+/// Not a server-side apply: an apply takes out only what an earlier apply put there, and what was created wasn't applied.
+fn change<K: Serialize>(found: &K, wanted: &K) -> Result<Value, serde_json::Error> {
+    let found = serde_json::to_value(found)?;
+    let mut change = serde_json::to_value(wanted)?;
+    let members = |object: &Value, pointer: &str| -> Vec<String> {
+        let members = object.pointer(pointer).and_then(Value::as_object);
+        members
+            .into_iter()
+            .flat_map(|members| members.keys().cloned())
+            .collect()
+    };
+    let annotations = members(&found, "/metadata/annotations");
+    for key in annotations.iter().filter(|key| is_ours(key)) {
+        if change["metadata"]["annotations"].get(key).is_none() {
+            change["metadata"]["annotations"][key] = Value::Null;
+        }
+    }
+    for key in &members(&found, "/data") {
+        if change["data"].get(key).is_none() {
+            change["data"][key] = Value::Null;
+        }
+    }
+    // A merge replaces lists, and others may have added to this one.
+    if let (Some(listed), Some(secrets)) = (found["secrets"].as_array(), change["secrets"].as_array_mut()) {
+        for other in listed {
+            if secrets.iter().all(|secret| secret["name"] != other["name"]) {
+                secrets.push(other.clone());
+            }
+        }
+    }
+    change["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"].clone();
+    Ok(change)
+}
+
+/// Whether an annotation on one of our objects is for us to set and to take away.
+fn is_ours(annotation: &str) -> bool {
+    annotation == UNUSED_SINCE || annotation.starts_with("serving.kserve.io/")
 }
 
 fn ours(metadata: &ObjectMeta) -> bool {
@@ -176,23 +230,19 @@ fn ours(metadata: &ObjectMeta) -> bool {
         .is_some_and(|manager| manager == MANAGED_BY)
 }
 
-/// Our labels and annotations are there, and no mark that the object is about to be collected. Others may add their own.
+/// Our labels are there, and of the annotations that are ours those wanted and no others: no mark that the object is about to be collected either.
 fn marked_as(there: &ObjectMeta, wanted: &ObjectMeta) -> bool {
-    let within = |wanted: &Option<std::collections::BTreeMap<String, String>>,
-                  there: &Option<std::collections::BTreeMap<String, String>>| {
-        wanted
-            .iter()
-            .flatten()
-            .all(|(key, value)| there.as_ref().and_then(|there| there.get(key)) == Some(value))
+    let annotations = |metadata: &ObjectMeta| -> BTreeMap<String, String> {
+        let all = metadata.annotations.clone().unwrap_or_default();
+        all.into_iter().filter(|(key, _)| is_ours(key)).collect()
     };
+    let labelled = wanted
+        .labels
+        .iter()
+        .flatten()
+        .all(|(key, value)| there.labels.as_ref().and_then(|labels| labels.get(key)) == Some(value));
     // One that is being deleted counts as absent.
-    there.deletion_timestamp.is_none()
-        && within(&wanted.labels, &there.labels)
-        && within(&wanted.annotations, &there.annotations)
-        && !there
-            .annotations
-            .as_ref()
-            .is_some_and(|annotations| annotations.contains_key(UNUSED_SINCE))
+    there.deletion_timestamp.is_none() && labelled && annotations(there) == annotations(wanted)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::StreamExt;
 use http_body_util::BodyExt;
@@ -31,6 +32,27 @@ struct State {
     /// What a write is answered with: code and message.
     refusal: Option<(u16, String)>,
     versions: u32,
+    /// What somebody else makes just before the next object is created.
+    rival: Option<Value>,
+    /// How long each answer takes.
+    delay: Duration,
+}
+
+impl State {
+    /// `found` is the version that a change was made from; none for a creation.
+    fn store(&mut self, path: String, found: Option<Value>, mut object: Value, version: Value) -> (u16, Value) {
+        let versions = (found, self.objects.get(&path));
+        match versions {
+            (None, Some(_)) => return (409, status(409, "already exists")),
+            (Some(found), _) if object["metadata"]["resourceVersion"] != found => {
+                return (409, status(409, "the object has been modified"));
+            }
+            _ => {}
+        }
+        object["metadata"]["resourceVersion"] = version;
+        self.objects.insert(path, object.clone());
+        (200, object)
+    }
 }
 
 impl ApiServer {
@@ -46,6 +68,8 @@ impl ApiServer {
     async fn answer(&self, request: axum::http::Request<Body>) -> axum::http::Response<Body> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
+        let delay = self.0.lock().unwrap().delay;
+        tokio::time::sleep(delay).await;
         let mut state = self.0.lock().unwrap();
         let path = head.uri.path().to_owned();
         state.requests.push(format!("{} {}", head.method, head.uri));
@@ -58,18 +82,20 @@ impl ApiServer {
             (*code, status(*code, message))
         } else {
             state.versions += 1;
-            let mut object: Value = serde_json::from_slice(&body).unwrap();
-            let there = state
-                .objects
-                .get(&path)
-                .map(|there| there["metadata"]["resourceVersion"].clone());
-            let wanted = object["metadata"]["resourceVersion"].clone();
-            if !wanted.is_null() && there != Some(wanted) {
-                (409, status(409, "the object has been modified"))
+            let version = Value::from(state.versions.to_string());
+            let sent: Value = serde_json::from_slice(&body).unwrap();
+            if head.method == "POST" {
+                let path = format!("{path}/{}", sent["metadata"]["name"].as_str().unwrap());
+                if let Some(rival) = state.rival.take() {
+                    state.objects.insert(path.clone(), rival);
+                }
+                state.store(path, None, sent, version)
             } else {
-                object["metadata"]["resourceVersion"] = state.versions.to_string().into();
-                state.objects.insert(path, object.clone());
-                (200, object)
+                assert_eq!(head.headers["content-type"], "application/merge-patch+json");
+                let mut object = state.objects[&path].clone();
+                let found = object["metadata"]["resourceVersion"].clone();
+                json_patch::merge(&mut object, &sent);
+                state.store(path, Some(found), object, version)
             }
         };
         axum::http::Response::builder()
@@ -108,8 +134,12 @@ const SECRET: &str = "/api/v1/namespaces/team-a/secrets/tidewaiter-minio";
 const ACCOUNT: &str = "/api/v1/namespaces/team-a/serviceaccounts/tidewaiter-minio";
 
 fn wanted(key: &str) -> Wanted {
+    wanted_with(key, json!({"endpoint": "http://minio:9000"}))
+}
+
+fn wanted_with(key: &str, s3: Value) -> Wanted {
     let spec: StorageBackendSpec = serde_json::from_value(json!({
-        "type": "s3", "serves": ["s3://mlflow/"], "s3": {"endpoint": "http://minio:9000"},
+        "type": "s3", "serves": ["s3://mlflow/"], "s3": s3,
         "credentials": {"secretRef": {"namespace": "minio", "name": "root"}},
     }))
     .unwrap();
@@ -121,6 +151,10 @@ fn wanted(key: &str) -> Wanted {
         ca_bundle: None,
         service_account: false,
     }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(2)
 }
 
 /// With watches that show these Secrets, and then say nothing more.
@@ -145,23 +179,27 @@ async fn namespaces(server: &ApiServer, secrets: Vec<Secret>) -> InCluster {
         service_accounts: follow::<ServiceAccount>(Vec::new()),
     };
     namespaces.secrets.settled().await;
+    namespaces.service_accounts.settled().await;
     namespaces
 }
 
 #[tokio::test]
-async fn what_is_missing_is_applied_and_not_forced() {
+async fn what_is_missing_is_created() {
     let server = ApiServer::default();
     let mut wanted = wanted("s3cr3t");
     wanted.service_account = true;
     let namespaces = namespaces(&server, Vec::new()).await;
-    assert_eq!(namespaces.provide("team-a", &wanted).await.unwrap(), Provided::Written);
+    assert_eq!(
+        namespaces.provide("team-a", &wanted, soon()).await.unwrap(),
+        Provided::Written
+    );
     assert_eq!(
         server.requests(),
         [
             format!("GET {SECRET}"),
-            format!("PATCH {SECRET}?&fieldManager=tidewaiter"),
+            "POST /api/v1/namespaces/team-a/secrets?&fieldManager=tidewaiter".into(),
             format!("GET {ACCOUNT}"),
-            format!("PATCH {ACCOUNT}?&fieldManager=tidewaiter"),
+            "POST /api/v1/namespaces/team-a/serviceaccounts?&fieldManager=tidewaiter".into(),
         ]
     );
     let secret = server.get(SECRET);
@@ -182,27 +220,25 @@ async fn what_is_there_costs_no_request() {
     let there = wanted("s3cr3t").secret("team-a");
     let namespaces = namespaces(&server, vec![there]).await;
     assert_eq!(
-        namespaces.provide("team-a", &wanted("s3cr3t")).await.unwrap(),
+        namespaces.provide("team-a", &wanted("s3cr3t"), soon()).await.unwrap(),
         Provided::Unchanged
     );
     assert_eq!(server.requests(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_rotated_key_is_forced_over_the_version_that_was_read() {
+async fn a_rotated_key_is_written_over_the_version_that_was_read() {
     let server = ApiServer::default();
     let mut there = wanted("old").secret("team-a");
     there.metadata.resource_version = Some("7".into());
     server.put(SECRET, serde_json::to_value(&there).unwrap());
     let namespaces = namespaces(&server, vec![there]).await;
     assert_eq!(
-        namespaces.provide("team-a", &wanted("new")).await.unwrap(),
+        namespaces.provide("team-a", &wanted("new"), soon()).await.unwrap(),
         Provided::Written
     );
-    assert_eq!(
-        server.requests()[1],
-        format!("PATCH {SECRET}?&force=true&fieldManager=tidewaiter")
-    );
+    assert_eq!(server.requests()[1], format!("PATCH {SECRET}?&fieldManager=tidewaiter"));
+    assert_eq!(server.get(SECRET)["data"], json!(wanted("new").secret("team-a").data));
 }
 
 #[tokio::test]
@@ -218,7 +254,7 @@ async fn a_mark_of_collection_is_cleared_by_a_write() {
     server.put(SECRET, serde_json::to_value(&there).unwrap());
     let namespaces = namespaces(&server, vec![there]).await;
     assert_eq!(
-        namespaces.provide("team-a", &wanted("s3cr3t")).await.unwrap(),
+        namespaces.provide("team-a", &wanted("s3cr3t"), soon()).await.unwrap(),
         Provided::Written
     );
 }
@@ -231,7 +267,7 @@ async fn what_is_not_ours_is_never_written_over() {
     server.put(SECRET, serde_json::to_value(&foreign).unwrap());
     let error = namespaces(&server, Vec::new())
         .await
-        .provide("team-a", &wanted("s3cr3t"))
+        .provide("team-a", &wanted("s3cr3t"), soon())
         .await
         .unwrap_err();
     insta::assert_snapshot!(error, @"Secret team-a/tidewaiter-minio is needed for the model store's credentials, but one that Tidewaiter didn't write is there already: rename or delete it, or if it is to be replaced label it app.kubernetes.io/managed-by=tidewaiter");
@@ -245,7 +281,7 @@ async fn a_refusal_is_told_in_the_api_servers_words() {
     server.refuse(403, "secrets \"tidewaiter-minio\" is forbidden: exceeded quota: few, requested: secrets=1, used: secrets=5, limited: secrets=5");
     let error = namespaces(&server, Vec::new())
         .await
-        .provide("team-a", &wanted("s3cr3t"))
+        .provide("team-a", &wanted("s3cr3t"), soon())
         .await
         .unwrap_err();
     insta::assert_snapshot!(error, @r#"can't write Secret team-a/tidewaiter-minio, which holds the model store's credentials: secrets "tidewaiter-minio" is forbidden: exceeded quota: few, requested: secrets=1, used: secrets=5, limited: secrets=5"#);
@@ -256,7 +292,7 @@ async fn a_refusal_is_told_in_the_api_servers_words() {
     server.put(SECRET, serde_json::to_value(&there).unwrap());
     let error = namespaces(&server, vec![there])
         .await
-        .provide("team-a", &wanted("new"))
+        .provide("team-a", &wanted("new"), soon())
         .await
         .unwrap_err();
     assert!(error.there());
@@ -268,9 +304,111 @@ async fn a_conflict_is_looked_at_again_and_then_given_up() {
     server.refuse(409, "the object has been modified");
     let error = namespaces(&server, Vec::new())
         .await
-        .provide("team-a", &wanted("s3cr3t"))
+        .provide("team-a", &wanted("s3cr3t"), soon())
         .await
         .unwrap_err();
     assert!(matches!(error, ProvideError::Refused { .. }));
     assert_eq!(server.requests().len(), 2 * ATTEMPTS);
+}
+
+#[tokio::test]
+async fn what_somebody_else_makes_in_between_is_left_alone() {
+    let server = ApiServer::default();
+    let rival = json!({"metadata": {"name": "tidewaiter-minio"}, "data": {"theirs": "eA=="}});
+    server.0.lock().unwrap().rival = Some(rival.clone());
+    let error = namespaces(&server, Vec::new())
+        .await
+        .provide("team-a", &wanted("s3cr3t"), soon())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ProvideError::Foreign { .. }), "{error}");
+    assert_eq!(server.get(SECRET), rival);
+}
+
+#[tokio::test]
+async fn a_setting_that_was_removed_goes_and_what_others_added_stays() {
+    let server = ApiServer::default();
+    let settings = json!({"endpoint": "http://minio:9000", "accelerate": true, "pathStyle": false});
+    let mut there = wanted_with("s3cr3t", settings).secret("team-a");
+    there.metadata.resource_version = Some("7".into());
+    let annotations = there.metadata.annotations.get_or_insert_default();
+    annotations.insert("theirs".into(), "stays".into());
+    there
+        .data
+        .get_or_insert_default()
+        .insert("stale".into(), k8s_openapi::ByteString(b"x".to_vec()));
+    server.put(SECRET, serde_json::to_value(&there).unwrap());
+    let namespaces = namespaces(&server, vec![there]).await;
+    let wanted = wanted("s3cr3t");
+    assert_eq!(
+        namespaces.provide("team-a", &wanted, soon()).await.unwrap(),
+        Provided::Written
+    );
+    let secret = server.get(SECRET);
+    let mut annotations = json!(wanted.contents.annotations);
+    annotations["theirs"] = "stays".into();
+    assert_eq!(secret["metadata"]["annotations"], annotations);
+    assert_eq!(secret["data"], json!(wanted.secret("team-a").data));
+}
+
+#[tokio::test]
+async fn an_account_keeps_the_secrets_that_others_listed() {
+    let server = ApiServer::default();
+    let mut wanted = wanted("s3cr3t");
+    wanted.service_account = true;
+    let mut account = serde_json::to_value(wanted.service_account("team-a")).unwrap();
+    account["secrets"] = json!([{"name": "theirs"}]);
+    account["metadata"]["resourceVersion"] = "7".into();
+    server.put(ACCOUNT, account);
+    let namespaces = namespaces(&server, vec![wanted.secret("team-a")]).await;
+    namespaces.provide("team-a", &wanted, soon()).await.unwrap();
+    assert_eq!(
+        server.get(ACCOUNT)["secrets"],
+        json!([{"name": "tidewaiter-minio"}, {"name": "theirs"}])
+    );
+}
+
+#[tokio::test]
+async fn all_writes_together_end_at_the_deadline() {
+    let server = ApiServer::default();
+    server.0.lock().unwrap().delay = Duration::from_millis(200);
+    let mut wanted = wanted("s3cr3t");
+    wanted.service_account = true;
+    let namespaces = namespaces(&server, Vec::new()).await;
+    // Each object takes two answers, and there is time for three.
+    let until = Instant::now() + Duration::from_millis(700);
+    let error = namespaces.provide("team-a", &wanted, until).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ProvideError::Unreachable {
+                kind: "ServiceAccount",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_secret_is_there_only_if_it_is_ours_and_stays() {
+    let server = ApiServer::default();
+    let ours = wanted("s3cr3t").secret("team-a");
+    let has = async |shown: Vec<Secret>| {
+        let namespaces = namespaces(&server, shown).await;
+        namespaces.has_secret("team-a", "minio", soon()).await
+    };
+    assert!(has(vec![ours.clone()]).await);
+    assert!(!has(Vec::new()).await);
+    // A watch may be behind.
+    server.put(SECRET, serde_json::to_value(&ours).unwrap());
+    assert!(has(Vec::new()).await);
+    let mut foreign = ours.clone();
+    foreign.metadata.labels = None;
+    server.put(SECRET, serde_json::to_value(&foreign).unwrap());
+    assert!(!has(Vec::new()).await);
+    let mut leaving = serde_json::to_value(&ours).unwrap();
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z".into();
+    server.put(SECRET, leaving);
+    assert!(!has(Vec::new()).await);
 }

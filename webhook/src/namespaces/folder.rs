@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use tokio::time::Instant;
 
 use super::{Namespaces, ProvideError, Provided, Wanted};
 
@@ -36,7 +37,7 @@ impl Recorded {
 
 #[async_trait]
 impl Namespaces for Recorded {
-    async fn provide(&self, namespace: &str, wanted: &Wanted) -> Result<Provided, ProvideError> {
+    async fn provide(&self, namespace: &str, wanted: &Wanted, _until: Instant) -> Result<Provided, ProvideError> {
         let mut objects = Objects {
             secret: wanted.secret(namespace),
             config_map: wanted.config_map(namespace),
@@ -53,5 +54,9 @@ impl Namespaces for Recorded {
         }
         recorded.insert(key, objects);
         Ok(Provided::Written)
+    }
+
+    async fn has_secret(&self, namespace: &str, backend: &str, _until: Instant) -> bool {
+        self.lock().contains_key(&(namespace.to_owned(), backend.to_owned()))
     }
 }

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod folder;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::ByteString;
@@ -14,9 +15,13 @@ use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Secret, ServiceAcco
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tidewaiter_core::backend::{BACKEND_LABEL, CA_BUNDLE_KEY, MANAGED_BY, MANAGED_BY_LABEL, managed_name};
 use tidewaiter_core::credentials::SecretContents;
+use tokio::time::Instant;
 
 /// Put on what a namespace no longer uses, before it is deleted. A review that needs the object takes the mark off by writing it.
 pub const UNUSED_SINCE: &str = "tidewaiter.dev/unused-since";
+
+/// All that is written for one object under review. With the review's own 2 s it stays below the webhook's `timeoutSeconds` of 5.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What one backend needs in one namespace. All its objects have the same name, [`managed_name`].
 #[derive(Clone, Debug)]
@@ -163,6 +168,9 @@ impl ProvideError {
 /// Where credentials are put: the cluster, or a record of what would be.
 #[async_trait]
 pub trait Namespaces: Send + Sync {
-    /// Has `wanted` in the namespace when it returns.
-    async fn provide(&self, namespace: &str, wanted: &Wanted) -> Result<Provided, ProvideError>;
+    /// Has `wanted` in the namespace when it returns. Gives up at `until`.
+    async fn provide(&self, namespace: &str, wanted: &Wanted, until: Instant) -> Result<Provided, ProvideError>;
+
+    /// Whether a Secret of ours for this backend is in the namespace, as old as it may be. False where that can't be known by `until`.
+    async fn has_secret(&self, namespace: &str, backend: &str, until: Instant) -> bool;
 }
