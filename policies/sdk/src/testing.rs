@@ -241,7 +241,11 @@ impl Inner {
             return Err(error.clone());
         }
         match self.resolution(uri) {
-            Resolution::Served(_) | Resolution::OwnSecret(_) => Ok(()),
+            Resolution::Served(_) => Ok(()),
+            Resolution::OwnSecret(own) => Err(Error::Unserved(format!(
+                "Secret {} opens it, and Tidewaiter opens nothing with Secrets of a namespace",
+                own.name
+            ))),
             _ => Err(Error::Unserved(format!(
                 "no StorageBackend serves {uri} for this namespace"
             ))),

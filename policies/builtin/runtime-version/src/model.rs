@@ -8,7 +8,7 @@ use tidewaiter_policy::{
         sniff::{self, BaseScore, Sniffed},
         version::Version,
     },
-    storage::{self, Error},
+    storage::{self, Error, Resolution},
 };
 
 /// As much of a text file as is read.
@@ -55,8 +55,13 @@ pub(crate) fn look(format: &str, uri: &str) -> Look {
 
 fn failed(uri: &str, error: Error) -> Look {
     match error {
-        // Said, where it matters, by the policy that sees to credentials.
-        Error::Unserved(_) => Ok(None),
+        Error::Unserved(reason) => match storage::resolve(uri) {
+            Resolution::Served(_) | Resolution::OwnSecret(_) | Resolution::NotGranted(_) => {
+                Err(format!("runtime not checked: {reason}"))
+            }
+            // Said, where it matters, by the policy that sees to credentials.
+            Resolution::Unserved | Resolution::NoCredentials | Resolution::Unsupported(_) => Ok(None),
+        },
         Error::NotFound => Err(format!("runtime not checked: nothing is at {uri}")),
         Error::Forbidden(reason) => Err(format!(
             "runtime not checked: the store refuses to show {uri}: {reason}"

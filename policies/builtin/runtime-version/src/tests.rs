@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use tidewaiter_policy::{
     Entry, Request, Verdict,
     runtimes::{PackageVersion, Release},
-    storage::Error,
+    storage::{Error, NotGranted, OwnSecret, Resolution},
     testing::{World, create, runtime, update},
 };
 
@@ -439,6 +439,32 @@ fn a_store_that_shows_nothing_is_one_warning_and_no_pin() {
             (fills(&verdict), verdict.warnings.as_slice()),
             (vec![("protocolVersion", json!("v2"))], &[said.to_owned()][..])
         );
+    }
+    // A store that nobody here may look into; that nobody serves it is said by storage-credentials.
+    let own = OwnSecret {
+        name: "mine".to_owned(),
+        annotation: String::new(),
+    };
+    let refused = NotGranted {
+        backend: "minio".to_owned(),
+        allowed: Vec::new(),
+        contact: None,
+    };
+    for (resolution, said) in [
+        (
+            Resolution::OwnSecret(own),
+            Some("runtime not checked: Secret mine opens it, and Tidewaiter opens nothing with Secrets of a namespace"),
+        ),
+        (
+            Resolution::NotGranted(refused),
+            Some("runtime not checked: no StorageBackend serves s3://mlflow/1/model/MLmodel for this namespace"),
+        ),
+        (Resolution::Unserved, None),
+        (Resolution::NoCredentials, None),
+    ] {
+        let verdict = review(&world().resolve("s3://mlflow/", resolution), &format("sklearn"));
+        assert_eq!(fills(&verdict), []);
+        assert_eq!(verdict.warnings, said.as_slice());
     }
     let verdict = review(&world(), &format("mlflow"));
     assert_eq!(
