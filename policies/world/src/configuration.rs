@@ -16,6 +16,7 @@ use tidewaiter_core::runtimes::{Runtimes, ServingRuntime};
 use crate::objects::{CATALOGUE_KEY, CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem};
 use crate::opening::connection;
 use crate::policies::{Builtins, Policy, select};
+use crate::review::is_managed;
 use crate::stores::{Client, Stores};
 
 /// KServe's namespace where nothing else is said.
@@ -368,6 +369,16 @@ fn own_secrets(objects: &Objects, problems: &mut Vec<Problem>) -> OwnSecrets {
             .as_ref()
             .is_some_and(|labels| labels.contains_key(OWN_STORAGE_LABEL))
         {
+            continue;
+        }
+        // It opens what its backend grants, whatever prefix someone wrote onto it.
+        if secret.metadata.labels.as_ref().is_some_and(is_managed) {
+            problems.push(objects.problem(
+                ObjectRef::namespaced("Secret", namespace, name),
+                format!(
+                    "is kept by Tidewaiter, so the label {OWN_STORAGE_LABEL} on it counts for nothing; take it off"
+                ),
+            ));
             continue;
         }
         match secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(PREFIX_ANNOTATION)) {

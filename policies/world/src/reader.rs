@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use crate::configuration::Configuration;
+use crate::objects::Labels;
 
 /// Reads single objects. In a cluster by the API server, in a folder from its files.
 ///
@@ -15,6 +16,8 @@ pub trait ClusterReader: Send + Sync {
     async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<AccountFacts>, String>;
     /// None where there is no such Secret. Values are never asked for.
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretFacts>, String>;
+    /// A namespace's labels; none where there is no such namespace.
+    async fn namespace(&self, name: &str) -> Result<Option<Labels>, String>;
     /// An object as JSON text: from the namespace, or of the cluster where its kind belongs to none. Never asked for a Secret.
     async fn object(
         &self,
@@ -32,6 +35,8 @@ pub struct AccountFacts {
     pub secrets: Vec<String>,
     /// Its annotations, where clouds put their identities.
     pub annotations: BTreeMap<String, String>,
+    /// Its labels, which say who manages it.
+    pub labels: Labels,
 }
 
 /// What is read of a Secret.
@@ -41,6 +46,8 @@ pub struct SecretFacts {
     pub keys: Vec<String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Its labels, which say who manages it.
+    pub labels: Labels,
 }
 
 /// The folder's own objects.
@@ -58,6 +65,7 @@ impl ClusterReader for Configuration {
                     .filter_map(|secret| secret.name.clone())
                     .collect(),
                 annotations: account.metadata.annotations.clone().unwrap_or_default(),
+                labels: account.metadata.labels.clone().unwrap_or_default(),
             }))
     }
 
@@ -65,7 +73,12 @@ impl ClusterReader for Configuration {
         Ok(self.objects().secret(namespace, name).map(|secret| SecretFacts {
             keys: secret.data.iter().flatten().map(|(key, _)| key.clone()).collect(),
             annotations: secret.metadata.annotations.clone().unwrap_or_default(),
+            labels: secret.metadata.labels.clone().unwrap_or_default(),
         }))
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Option<Labels>, String> {
+        Ok(self.objects().namespaces.get(name).cloned())
     }
 
     async fn object(

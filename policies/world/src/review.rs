@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tidewaiter_core::backend::{self, Backend, managed_name};
+use tidewaiter_core::backend::{self, Backend, MANAGED_BY, MANAGED_BY_LABEL, managed_name};
 use tidewaiter_core::backends::Resolved;
 use tidewaiter_core::credentials::{recognise, storage_key};
 use tidewaiter_core::runtimes::ServingRuntime;
@@ -13,10 +13,12 @@ use tidewaiter_engine::world::{
     Brought, Delivery, Label, Listing, NotGranted, ObjectInfo, OwnSecret, PackageVersion, Release, Resolution, Runtime,
     Served, StorageError, World,
 };
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use crate::configuration::Configuration;
 use crate::locate::{Asked, place};
+use crate::objects::Labels;
 use crate::reader::ClusterReader;
 use crate::stores::{Client, Place, READ_LIMIT, Stores};
 
@@ -33,6 +35,8 @@ pub struct ReviewWorld {
     stores: Arc<Stores>,
     reader: Arc<dyn ClusterReader>,
     namespace: Arc<str>,
+    /// Of a namespace that the configuration doesn't know, once they were asked for.
+    new_labels: OnceCell<Labels>,
     /// Stores have answered by then, or not at all.
     stores_until: Instant,
     /// So has the API server.
@@ -58,18 +62,31 @@ impl ReviewWorld {
             stores,
             reader,
             namespace: namespace.into(),
+            new_labels: OnceCell::new(),
             stores_until: now + left * 3 / 4,
             reader_until: now + left * 7 / 8,
         }
     }
 
-    fn resolved(&self, uri: &StorageUri) -> Resolved<'_> {
-        let labels = self.configuration.namespace_labels(&self.namespace);
+    /// The labels of the namespace. One that was made a second ago isn't in the configuration yet.
+    async fn labels(&self) -> &Labels {
+        if let Some(known) = self.configuration.objects().namespaces.get(&*self.namespace) {
+            return known;
+        }
+        let read = async {
+            let found = self.within("Namespace", self.reader.namespace(&self.namespace)).await;
+            found.ok().flatten().unwrap_or_default()
+        };
+        self.new_labels.get_or_init(|| read).await
+    }
+
+    async fn resolved<'a>(&'a self, uri: &StorageUri) -> Resolved<'a> {
+        let labels = self.labels().await;
         self.configuration.backends().resolve(uri, &self.namespace, labels)
     }
 
     /// The client and the place for a URI that the namespace may look at.
-    fn locate(&self, text: &str) -> Result<(&Client, Place), StorageError> {
+    async fn locate(&self, text: &str) -> Result<(&Client, Place), StorageError> {
         let unserved = |reason: String| StorageError::Unserved(reason);
         let asked = Asked::parse(text).map_err(unserved)?;
         if let Some(secret) = self.configuration.own_secrets().resolve(&asked.uri, &self.namespace) {
@@ -78,7 +95,7 @@ impl ReviewWorld {
                 self.namespace
             )));
         }
-        let backend = match self.resolved(&asked.uri) {
+        let backend = match self.resolved(&asked.uri).await {
             Resolved::Served(backend) => backend,
             Resolved::NotGranted { backend, allowed, .. } => {
                 return Err(unserved(format!(
@@ -142,16 +159,34 @@ impl ReviewWorld {
         }
     }
 
-    async fn brought_secret(&self, name: &str, what: String) -> Brought {
-        match self.within(&what, self.reader.secret(&self.namespace, name)).await {
-            Err(unknown) => Brought::Missing(unknown),
-            Ok(None) => Brought::Missing(what),
-            Ok(Some(facts))
-                if recognise(facts.keys.iter().map(String::as_str), self.configuration.kserve()).is_some() =>
-            {
-                Brought::Usable(what)
+    /// Whether Tidewaiter keeps, or would keep, a Secret and a ServiceAccount of this name.
+    fn is_our_name(&self, name: &str) -> bool {
+        let mut backends = self.configuration.backends().iter();
+        backends.any(|backend| backend.delivers_credentials() && managed_name(backend.name()) == name)
+    }
+
+    async fn find_secret(&self, name: &str, what: &str) -> Found {
+        match self.within(what, self.reader.secret(&self.namespace, name)).await {
+            Ok(Some(facts)) if is_managed(&facts.labels) => Found::Managed,
+            Ok(Some(facts)) => {
+                let kind = recognise(facts.keys.iter().map(String::as_str), self.configuration.kserve());
+                if kind.is_some() { Found::Usable } else { Found::Useless }
             }
-            Ok(Some(_)) => Brought::Missing(format!("{what}, in which KServe knows no key")),
+            // The next service that is admitted may bring it here, and KServe waits for it.
+            Ok(None) | Err(_) if self.is_our_name(name) => Found::Managed,
+            Ok(None) => Found::Nothing,
+            Err(unknown) => Found::Unknown(unknown),
+        }
+    }
+
+    async fn brought_secret(&self, name: &str) -> Brought {
+        let what = format!("Secret {name}");
+        match self.find_secret(name, &what).await {
+            Found::Managed => Brought::Managed(vec![name.to_owned()]),
+            Found::Usable => Brought::Usable(what),
+            Found::Useless => Brought::Missing(format!("{what}, in which KServe knows no key")),
+            Found::Nothing => Brought::Missing(what),
+            Found::Unknown(unknown) => Brought::Unknown(unknown),
         }
     }
 
@@ -162,39 +197,72 @@ impl ReviewWorld {
             .within(&what, self.reader.service_account(&self.namespace, name))
             .await
         {
-            Err(unknown) => return Brought::Missing(unknown),
-            // KServe goes on without it; a namespace made a second ago has no default yet.
-            Ok(None) => {
-                return if named.is_some() {
-                    Brought::Missing(what)
-                } else {
-                    Brought::Nothing
-                };
-            }
+            Ok(Some(account)) if is_managed(&account.labels) => return Brought::Managed(vec![name.to_owned()]),
             Ok(Some(account)) => account,
+            Ok(None) | Err(_) if self.is_our_name(name) => return Brought::Managed(vec![name.to_owned()]),
+            Err(unknown) => return Brought::Unknown(unknown),
+            Ok(None) if named.is_some() => return Brought::Missing(what),
+            // KServe goes on without it; a namespace made a second ago has no default yet.
+            Ok(None) => return Brought::Nothing,
         };
+        // KServe uses every Secret of the list. Ours come first: neither another one nor the end of the time may hide them.
+        let (ours, theirs): (Vec<&String>, Vec<&String>) =
+            account.secrets.iter().partition(|secret| self.is_our_name(secret));
+        let (mut managed, mut usable, mut missing, mut unknown) = (Vec::new(), None, None, None);
+        for secret in ours {
+            let what = format!("{what} with Secret {secret}");
+            match self.find_secret(secret, &what).await {
+                Found::Managed => managed.push(secret.clone()),
+                Found::Usable => usable = usable.or(Some(what)),
+                Found::Useless | Found::Nothing | Found::Unknown(_) => {}
+            }
+        }
+        if !managed.is_empty() {
+            return Brought::Managed(managed);
+        }
         for (annotation, cloud) in CLOUD_IDENTITIES {
             if account.annotations.contains_key(annotation) {
                 return Brought::Usable(format!("{what} with an identity of {cloud}"));
             }
         }
-        let mut missing = None;
-        for secret in &account.secrets {
+        if let Some(usable) = usable {
+            return Brought::Usable(usable);
+        }
+        for secret in theirs {
             let what = format!("{what} with Secret {secret}");
-            match self.within(&what, self.reader.secret(&self.namespace, secret)).await {
-                Ok(Some(facts))
-                    if recognise(facts.keys.iter().map(String::as_str), self.configuration.kserve()).is_some() =>
-                {
-                    return Brought::Usable(what);
-                }
+            match self.find_secret(secret, &what).await {
+                Found::Managed => return Brought::Managed(vec![secret.clone()]),
+                Found::Usable => return Brought::Usable(what),
                 // KServe passes over a Secret that it doesn't know, such as a token of Kubernetes.
-                Ok(Some(_)) => {}
-                Ok(None) => missing = missing.or(Some(what)),
-                Err(unknown) => missing = missing.or(Some(unknown)),
+                Found::Useless => {}
+                Found::Nothing => missing = missing.or(Some(what)),
+                Found::Unknown(reason) => unknown = unknown.or(Some(reason)),
             }
         }
-        missing.map_or(Brought::Nothing, Brought::Missing)
+        match (unknown, missing) {
+            (Some(unknown), _) => Brought::Unknown(unknown),
+            (None, Some(missing)) => Brought::Missing(missing),
+            (None, None) => Brought::Nothing,
+        }
     }
+}
+
+/// A Secret, as far as a review needs to know.
+enum Found {
+    /// Tidewaiter's own.
+    Managed,
+    /// KServe knows its keys.
+    Usable,
+    /// KServe knows none of its keys.
+    Useless,
+    Nothing,
+    Unknown(String),
+}
+
+pub(crate) fn is_managed(labels: &Labels) -> bool {
+    labels
+        .get(MANAGED_BY_LABEL)
+        .is_some_and(|manager| manager == MANAGED_BY)
 }
 
 #[async_trait]
@@ -211,7 +279,7 @@ impl World for ReviewWorld {
                 annotation,
             });
         }
-        match self.resolved(&uri) {
+        match self.resolved(&uri).await {
             Resolved::Served(backend) => Resolution::Served(self.served(backend)),
             Resolved::NotGranted {
                 backend,
@@ -230,7 +298,7 @@ impl World for ReviewWorld {
 
     async fn brought_credentials(&self, service_account: Option<&str>, secret: Option<&str>) -> Brought {
         match secret.filter(|name| !name.is_empty()) {
-            Some(name) => self.brought_secret(name, format!("Secret {name}")).await,
+            Some(name) => self.brought_secret(name).await,
             None => {
                 self.brought_account(service_account.filter(|name| !name.is_empty()))
                     .await
@@ -239,7 +307,7 @@ impl World for ReviewWorld {
     }
 
     async fn stat(&self, uri: &str) -> Result<ObjectInfo, StorageError> {
-        let (client, place) = self.locate(uri)?;
+        let (client, place) = self.locate(uri).await?;
         let size = self.stores.stat(client, place, self.stores_until).await?;
         Ok(ObjectInfo {
             path: String::new(),
@@ -248,7 +316,7 @@ impl World for ReviewWorld {
     }
 
     async fn list_objects(&self, uri: &str, limit: u32) -> Result<Listing, StorageError> {
-        let (client, place) = self.locate(uri)?;
+        let (client, place) = self.locate(uri).await?;
         let listing = self.stores.list(client, place, limit, self.stores_until).await?;
         Ok(Listing::clone(&listing))
     }
@@ -257,7 +325,7 @@ impl World for ReviewWorld {
         if length > READ_LIMIT {
             return Err(StorageError::TooLarge(u64::from(length)));
         }
-        let (client, place) = self.locate(uri)?;
+        let (client, place) = self.locate(uri).await?;
         Ok(self
             .stores
             .read(client, place, offset, length, self.stores_until)
@@ -304,7 +372,7 @@ impl World for ReviewWorld {
     }
 
     async fn namespace_labels(&self) -> Vec<Label> {
-        let labels = self.configuration.namespace_labels(&self.namespace);
+        let labels = self.labels().await;
         labels
             .iter()
             .map(|(key, value)| Label {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::stores::READ_LIMIT;
 use crate::testing::{ACCESS_KEY, Answering, S3, SECRET_KEY};
-use crate::{Configuration, Folder, Problem, ReviewWorld, Stores};
+use crate::{AccountFacts, ClusterReader, Configuration, Folder, Labels, Problem, ReviewWorld, SecretFacts, Stores};
 
 const BUILTINS: &[(&str, &[u8])] = &[("storage-credentials", b"one"), ("runtime-version", b"two")];
 
@@ -284,6 +284,8 @@ stringData: {ca.crt: x, token: y}
             Brought::Nothing => "nothing".to_owned(),
             Brought::Usable(what) => format!("usable: {what}"),
             Brought::Missing(what) => format!("missing: {what}"),
+            Brought::Managed(secrets) => format!("managed: {}", secrets.join(" ")),
+            Brought::Unknown(what) => format!("unknown: {what}"),
         };
     assert_eq!(brought(None, Some("good")).await, "usable: Secret good");
     assert_eq!(brought(None, Some("later")).await, "missing: Secret later");
@@ -309,6 +311,128 @@ stringData: {ca.crt: x, token: y}
         setting.world("b").brought_credentials(None, None).await,
         Brought::Nothing
     ));
+}
+
+#[tokio::test]
+async fn what_tidewaiter_keeps_in_a_namespace_was_brought_by_nobody() {
+    let ours = "{tidewaiter.dev/storage: '', app.kubernetes.io/managed-by: tidewaiter}";
+    let mut text = backend("minio", "http://minio:9000", GRANTS) + &secret("a", "b");
+    text += &format!(
+        "---
+apiVersion: v1
+kind: Secret
+metadata: {{name: tidewaiter-minio, namespace: a, labels: {ours}, annotations: {{tidewaiter.dev/prefix: 's3://mlflow/'}}}}
+stringData: {{AWS_ACCESS_KEY_ID: x, AWS_SECRET_ACCESS_KEY: y}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: good, namespace: a}}
+stringData: {{AWS_ACCESS_KEY_ID: x, AWS_SECRET_ACCESS_KEY: y}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: tidewaiter-minio, namespace: c}}
+stringData: {{AWS_ACCESS_KEY_ID: x, AWS_SECRET_ACCESS_KEY: y}}
+---
+{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: tidewaiter-minio, namespace: a, labels: {ours}}}, secrets: [{{name: tidewaiter-minio}}]}}
+---
+{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: both, namespace: a, annotations: {{eks.amazonaws.com/role-arn: 'arn:x'}}}}, secrets: [{{name: good}}, {{name: tidewaiter-minio}}]}}
+"
+    );
+    let mut setting = Setting::new(&text);
+    let problems = told(&setting.load());
+    assert!(
+        problems.contains("Secret/a/tidewaiter-minio: is kept by Tidewaiter"),
+        "{problems}"
+    );
+    let a = setting.world("a");
+    assert!(matches!(a.resolve("s3://mlflow/b/1").await, Resolution::NotGranted(_)));
+    let ours = |brought| matches!(brought, Brought::Managed(names) if names == ["tidewaiter-minio"]);
+    assert!(ours(a.brought_credentials(None, Some("tidewaiter-minio")).await));
+    assert!(ours(a.brought_credentials(Some("tidewaiter-minio"), None).await));
+    assert!(ours(a.brought_credentials(Some("both"), None).await));
+    // It isn't there yet: the next service brings it.
+    let b = setting.world("b");
+    assert!(ours(b.brought_credentials(None, Some("tidewaiter-minio")).await));
+    assert!(ours(b.brought_credentials(Some("tidewaiter-minio"), None).await));
+    // One that the user made.
+    let c = setting.world("c");
+    assert!(matches!(
+        c.brought_credentials(None, Some("tidewaiter-minio")).await,
+        Brought::Usable(_)
+    ));
+}
+
+/// An API server that knows one namespace, counts who asks, and fails at all else.
+#[derive(Default)]
+struct Failing(std::sync::atomic::AtomicUsize);
+
+#[async_trait::async_trait]
+impl ClusterReader for Failing {
+    async fn service_account(&self, _: &str, _: &str) -> Result<Option<AccountFacts>, String> {
+        Err("refused".to_owned())
+    }
+
+    async fn secret(&self, _: &str, _: &str) -> Result<Option<SecretFacts>, String> {
+        Err("refused".to_owned())
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Option<Labels>, String> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok((name == "new").then(|| Labels::from([("team".to_owned(), "a".to_owned())])))
+    }
+
+    async fn object(&self, _: &str, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
+        Err("refused".to_owned())
+    }
+}
+
+fn world_read_by(setting: &Setting, reader: &Arc<Failing>, namespace: &str) -> ReviewWorld {
+    ReviewWorld::new(
+        Arc::clone(setting.loaded()),
+        Arc::clone(&setting.stores),
+        Arc::clone(reader) as Arc<dyn ClusterReader>,
+        namespace,
+        Instant::now() + Duration::from_secs(5),
+    )
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_is_unknown() {
+    let mut setting = Setting::new(&(backend("minio", "http://minio:9000", "") + &secret("a", "b")));
+    setting.load();
+    let world = world_read_by(&setting, &Arc::default(), "a");
+    for (account, secret) in [(None, None), (Some("sa"), None), (None, Some("own"))] {
+        let brought = world.brought_credentials(account, secret).await;
+        assert!(
+            matches!(&brought, Brought::Unknown(what) if what.ends_with("can't be looked at (refused)")),
+            "{brought:?}"
+        );
+    }
+    let ours = world.brought_credentials(None, Some("tidewaiter-minio")).await;
+    assert!(matches!(ours, Brought::Managed(_)), "{ours:?}");
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_new_is_asked_for_once() {
+    let grants = "  grants:\n  - {namespaceSelector: {matchLabels: {team: a}}, prefixes: ['s3://mlflow/']}\n";
+    let old = "---\n{apiVersion: v1, kind: Namespace, metadata: {name: old, labels: {team: a}}}\n";
+    let mut setting = Setting::new(&(backend("minio", "http://minio:9000", grants) + &secret("a", "b") + old));
+    assert_eq!(told(&setting.load()), "");
+    for (namespace, granted, asked) in [("new", true, 1), ("gone", false, 1), ("old", true, 0)] {
+        let reader = Arc::new(Failing::default());
+        let world = world_read_by(&setting, &reader, namespace);
+        for _ in 0..2 {
+            let resolution = world.resolve("s3://mlflow/1").await;
+            assert_eq!(matches!(resolution, Resolution::Served(_)), granted, "{namespace}");
+        }
+        assert_eq!(world.namespace_labels().await.len(), usize::from(granted));
+        assert_eq!(
+            reader.0.load(std::sync::atomic::Ordering::Relaxed),
+            asked,
+            "{namespace}"
+        );
+    }
 }
 
 #[tokio::test]

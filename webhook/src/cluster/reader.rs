@@ -1,11 +1,11 @@
 //! Single objects by name, when a review needs them.
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::discovery::{self, Scope};
 use kube::{Api, Client, ResourceExt};
-use tidewaiter_world::{AccountFacts, ClusterReader, SecretFacts};
+use tidewaiter_world::{AccountFacts, ClusterReader, Labels, SecretFacts};
 
 /// Asks the API server each time: what users bring may be there since a second ago.
 pub struct InCluster {
@@ -25,6 +25,7 @@ impl ClusterReader for InCluster {
         let account = api.get_opt(name).await.map_err(|error| said(&error))?;
         Ok(account.map(|account| AccountFacts {
             annotations: account.annotations().clone(),
+            labels: account.labels().clone(),
             secrets: account
                 .secrets
                 .into_iter()
@@ -39,8 +40,15 @@ impl ClusterReader for InCluster {
         let secret = api.get_opt(name).await.map_err(|error| said(&error))?;
         Ok(secret.map(|secret| SecretFacts {
             annotations: secret.annotations().clone(),
+            labels: secret.labels().clone(),
             keys: secret.data.into_iter().flatten().map(|(key, _)| key).collect(),
         }))
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Option<Labels>, String> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = api.get_metadata_opt(name).await.map_err(|error| said(&error))?;
+        Ok(found.map(|namespace| namespace.labels().clone()))
     }
 
     async fn object(

@@ -65,6 +65,7 @@ impl Policy for StorageCredentials {
         let mut verdict = Verdict::admit();
         let mut plans: Vec<Option<Plan>> = Vec::with_capacity(service.components().len());
         for component in service.components() {
+            plan::refuse_key_alone(&service, component, &mut verdict);
             let plan = need::of(component)
                 .and_then(|need| plan::make(request, &service, component, need, *settings, &mut verdict));
             plans.push(plan);

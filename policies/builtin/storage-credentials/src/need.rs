@@ -85,6 +85,11 @@ pub(crate) fn of(component: &Component<'_>) -> Option<Need> {
 }
 
 impl Need {
+    /// Whether all that it loads is open to everyone.
+    pub(crate) fn is_public_alone(&self) -> bool {
+        self.public && self.stores.is_empty() && self.not_granted.is_empty() && self.unserved.is_empty()
+    }
+
     fn push(&mut self, store: Store) {
         if !self.stores.iter().any(|known| known.secret() == store.secret()) {
             self.stores.push(store);

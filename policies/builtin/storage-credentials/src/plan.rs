@@ -1,7 +1,5 @@
 //! What is done for one component.
 
-use std::borrow::Cow;
-
 use tidewaiter_policy::core::kserve_config::SHIPPED_ANNOTATION;
 use tidewaiter_policy::core::pointer;
 use tidewaiter_policy::core::service::{Component, Service};
@@ -51,8 +49,8 @@ pub(crate) fn make(
         deny(verdict, "unsupported-uri", format!("{name}: {reason}"), &pointer);
         return None;
     }
-    if need.stores.is_empty() && need.not_granted.is_empty() && need.unserved.is_empty() {
-        return need.public.then_some(Plan::Apart);
+    if need.stores.is_empty() && need.not_granted.is_empty() && need.unserved.is_empty() && !need.public {
+        return None;
     }
     let annotation = need
         .stores
@@ -66,31 +64,56 @@ pub(crate) fn make(
             .annotation(&annotation)
             .or_else(|| service.annotation(&annotation))
     };
+    if need.is_public_alone() && named.is_none() && account_of(component).is_none() {
+        return Some(Plan::Apart);
+    }
     if let Some(way) = already(component, named.as_deref(), &need) {
         return Some(Plan::Deliver {
             store: need.stores.remove(0),
             way,
         });
     }
-    if let Some(what) = brought(request, service, component, named, &need) {
-        // Without a store of ours there is nothing that was left alone, unless what they brought isn't there.
-        if what.is_missing {
-            say(
-                verdict,
-                &format!("{name} keeps its own credentials, not usable yet: {}", what.text),
-            );
-        } else if !need.stores.is_empty() || !need.not_granted.is_empty() {
-            say(verdict, &format!("{name} keeps its own credentials: {}", what.text));
+    let ours = match brought(request, service, component, named.as_deref(), &need) {
+        Held::Nothing => Vec::new(),
+        Held::Unknown(what) => {
+            say(verdict, &format!("{name} may have its own credentials: {what}"));
+            Vec::new()
         }
-        return Some(Plan::Apart);
-    }
-    refuse_or_warn(&name, &need, settings, verdict)?;
+        Held::Ours(secrets) => secrets,
+        Held::Own(what) => {
+            // Without a store of ours there is nothing that was left alone, unless what they brought isn't there.
+            if !need.stores.is_empty() || !need.not_granted.is_empty() {
+                say(verdict, &format!("{name} keeps its own credentials: {what}"));
+            }
+            return Some(Plan::Apart);
+        }
+        Held::NotYet(what) => {
+            if !need.is_public_alone() {
+                say(
+                    verdict,
+                    &format!("{name} keeps its own credentials, not usable yet: {what}"),
+                );
+            }
+            return Some(Plan::Apart);
+        }
+    };
+    refuse_or_warn(&name, &need, &ours, named.as_deref(), settings, verdict)?;
     if need.stores.is_empty() {
         return Some(Plan::Apart);
     }
     let store = need.stores.remove(0);
+    if let Some(storage) = component.storage() {
+        let key = storage.key.as_deref().unwrap_or_default();
+        say(verdict, &format!("{name} keeps its own storage key: {key}"));
+        return Some(Plan::Apart);
+    }
     match way(service, component, &store) {
         Ok(way) => Some(Plan::Deliver { store, way }),
+        // Its user listed our Secret, as the hint says.
+        Err(_) if !ours.is_empty() => Some(Plan::Deliver {
+            store,
+            way: Way::Already(Delivery::Annotation),
+        }),
         Err(hint) => {
             say(
                 verdict,
@@ -101,8 +124,44 @@ pub(crate) fn make(
     }
 }
 
+/// Refuses a model that is named by a storage key in one of our Secrets: without a URI there is nothing to judge by the grants.
+pub(crate) fn refuse_key_alone(service: &Service<'_>, component: &Component<'_>, verdict: &mut Verdict) {
+    let Some(at) = component.implementation.as_ref().filter(|at| at.storage.is_some()) else {
+        return;
+    };
+    let named = component
+        .annotation(SHIPPED_ANNOTATION)
+        .or_else(|| service.annotation(SHIPPED_ANNOTATION))
+        .filter(|named| !named.is_empty());
+    let Some(named) = named.filter(|_| component.models.is_empty()) else {
+        return;
+    };
+    if let Brought::Managed(_) = storage::brought_credentials(None, Some(&named)) {
+        let message = format!(
+            "{}: Secret {named} is kept by Tidewaiter and opens models that are named by their URI. Write storageUri in place of storage, and take out \
+             the annotation {SHIPPED_ANNOTATION}",
+            component.name()
+        );
+        deny(
+            verdict,
+            "managed-secret",
+            message,
+            &pointer::child(&at.pointer, "storage"),
+        );
+    }
+}
+
 /// The denials of a component that brought nothing; none where it is denied.
-fn refuse_or_warn(name: &str, need: &Need, settings: Settings, verdict: &mut Verdict) -> Option<()> {
+///
+/// `ours` are Secrets of Tidewaiter's that its user named.
+fn refuse_or_warn(
+    name: &str,
+    need: &Need,
+    ours: &[String],
+    named: Option<&str>,
+    settings: Settings,
+    verdict: &mut Verdict,
+) -> Option<()> {
     if let Some((refusal, uri, pointer)) = need.not_granted.first() {
         let allowed = if refusal.allowed.is_empty() {
             "nothing of it".to_owned()
@@ -130,6 +189,37 @@ fn refuse_or_warn(name: &str, need: &Need, settings: Settings, verdict: &mut Ver
         deny(verdict, "two-stores", message, "");
         return None;
     }
+    // A backend's key may open more than what the backend serves.
+    if let Some(first) = ours.first() {
+        let fits = need.stores.first().is_some_and(|store| {
+            let overrides = named.is_none() && !store.annotation().is_empty();
+            overrides || ours.iter().all(|secret| secret == store.secret())
+        });
+        if !fits || !need.unserved.is_empty() {
+            let what = if named.is_some() {
+                "the annotation that names it"
+            } else {
+                "it out of the ServiceAccount's Secrets, or the serviceAccountName"
+            };
+            let message = format!(
+                "{name}: Secret {first} is kept by Tidewaiter, and opens only what its StorageBackend serves; the model lies elsewhere. Take out {what}"
+            );
+            deny(verdict, "managed-secret", message, "");
+            return None;
+        }
+    }
+    // So does it where it is delivered for another model of the component.
+    if let Some(store @ Store::Backend(served)) = need.stores.first()
+        && let Some((uri, pointer)) = need.unserved.iter().find(|(uri, _)| opens(&served.kind, uri))
+    {
+        let message = format!(
+            "{name} has models in two stores, {} and {uri}, which no StorageBackend serves, and KServe opens a component's models with one Secret. Put \
+             the models into one store, or let another component load one of them",
+            store.name()
+        );
+        deny(verdict, "two-stores", message, pointer);
+        return None;
+    }
     for (uri, pointer) in &need.unserved {
         match settings.unserved {
             Unserved::Deny => {
@@ -150,6 +240,19 @@ fn refuse_or_warn(name: &str, need: &Need, settings: Settings, verdict: &mut Ver
         }
     }
     Some(())
+}
+
+/// Whether KServe uses the credentials of this kind of store for a URI, wherever it points.
+fn opens(kind: &str, uri: &str) -> bool {
+    let scheme = uri.split("://").next().unwrap_or_default();
+    match kind {
+        "s3" => scheme == "s3",
+        "gcs" => scheme == "gs",
+        "huggingface" => scheme == "hf",
+        "azure" | "https" => scheme == "https",
+        "hdfs" => matches!(scheme, "hdfs" | "webhdfs"),
+        _ => false,
+    }
 }
 
 /// The way, where the object names what we would have filled in: someone wrote our names by hand, or sent back what an export showed.
@@ -173,9 +276,18 @@ fn already(component: &Component<'_>, named: Option<&str>, need: &Need) -> Optio
         .then_some(Way::Already(Delivery::ServiceAccount))
 }
 
-struct Own {
-    text: String,
-    is_missing: bool,
+/// What a component has before anything is done.
+enum Held {
+    /// Nothing that opens a store.
+    Nothing,
+    /// Its user's own credentials.
+    Own(String),
+    /// Its user names something that isn't there, or can't be used.
+    NotYet(String),
+    /// These Secrets of Tidewaiter's, which its user named.
+    Ours(Vec<String>),
+    /// That can't be seen now, and doesn't change what is done.
+    Unknown(String),
 }
 
 /// What the user brought along, and keeps.
@@ -183,9 +295,9 @@ fn brought(
     request: &Request,
     service: &Service<'_>,
     component: &Component<'_>,
-    named: Option<Cow<'_, str>>,
+    named: Option<&str>,
     need: &Need,
-) -> Option<Own> {
+) -> Held {
     // KServe opens the `storageUris` of every component with the predictor's storage key, if that has parameters (CommonStorageInitialization).
     let shared = || {
         service
@@ -194,50 +306,63 @@ fn brought(
             .filter(|storage| component.storage_uris && storage.key.is_some() && storage.parameters)
     };
     if let Some(storage) = component.storage().or_else(shared) {
-        let text = storage
-            .key
-            .as_ref()
-            .map_or_else(|| "storage".to_owned(), |key| format!("storage key {key}"));
-        return Some(Own {
-            text,
-            is_missing: false,
-        });
+        // The annotation says which Secret the key is in.
+        if let Some(named) = named.filter(|named| !named.is_empty())
+            && let Brought::Managed(secrets) = storage::brought_credentials(None, Some(named))
+        {
+            return Held::Ours(secrets);
+        }
+        let key = storage.key.as_ref();
+        return Held::Own(key.map_or_else(|| "storage".to_owned(), |key| format!("storage key {key}")));
     }
-    if named.as_deref() == Some("") {
-        return Some(Own {
-            text: "an annotation that names no Secret".to_owned(),
-            is_missing: true,
-        });
+    if named == Some("") {
+        return Held::NotYet("an annotation that names no Secret".to_owned());
     }
-    let account = component
-        .service_account_name
-        .as_deref()
-        .filter(|account| !account.is_empty());
-    // Once delivered it stays: that the namespace's default ServiceAccount was given a Secret since is no reason to restart the model.
-    if named.is_none()
-        && account.is_none()
+    let account = account_of(component);
+    let delivered = named.is_none()
         && need
             .stores
             .first()
-            .is_some_and(|store| is_delivered(request, component, store))
-    {
-        return None;
+            .is_some_and(|store| is_delivered(request, component, store));
+    // Once delivered it stays: that the namespace's default ServiceAccount was given a Secret since is no reason to restart the model.
+    if delivered && account.is_none() {
+        return Held::Nothing;
     }
-    match storage::brought_credentials(account, named.as_deref()) {
-        Brought::Nothing if named.is_some() => Some(Own {
-            text: format!("Secret {}", named.unwrap_or_default()),
-            is_missing: false,
-        }),
-        Brought::Nothing => None,
-        Brought::Usable(what) => Some(Own {
-            text: what,
-            is_missing: false,
-        }),
-        Brought::Missing(what) => Some(Own {
-            text: what,
-            is_missing: true,
-        }),
+    match storage::brought_credentials(account, named) {
+        Brought::Nothing => named.map_or(Held::Nothing, |named| Held::Own(format!("Secret {named}"))),
+        Brought::Usable(what) => Held::Own(what),
+        Brought::Missing(what) => Held::NotYet(what),
+        Brought::Managed(secrets) => Held::Ours(secrets),
+        // A look that failed takes nothing away, and gives nothing that wasn't granted.
+        Brought::Unknown(what)
+            if (delivered && is_same_account(request, component))
+                || (named.is_none() && account.is_none())
+                || !need.not_granted.is_empty() =>
+        {
+            Held::Unknown(what)
+        }
+        Brought::Unknown(what) => Held::NotYet(what),
     }
+}
+
+fn account_of<'a>(component: &'a Component<'_>) -> Option<&'a str> {
+    component
+        .service_account_name
+        .as_deref()
+        .filter(|account| !account.is_empty())
+}
+
+/// Whether the stored object names the same `ServiceAccount` for this component.
+fn is_same_account(request: &Request, component: &Component<'_>) -> bool {
+    let Some(Ok(old)) = request
+        .old_object
+        .as_ref()
+        .map(|old| Service::parse(&request.kind, old))
+    else {
+        return false;
+    };
+    let mut components = old.components().iter();
+    components.any(|old| old.pointer == component.pointer && account_of(old) == account_of(component))
 }
 
 /// Whether an earlier admission filled this store in.
