@@ -316,9 +316,8 @@ stringData: {ca.crt: x, token: y}
 #[tokio::test]
 async fn what_tidewaiter_keeps_in_a_namespace_was_brought_by_nobody() {
     let ours = "{tidewaiter.dev/storage: '', app.kubernetes.io/managed-by: tidewaiter}";
-    let mut text = backend("minio", "http://minio:9000", GRANTS) + &secret("a", "b");
-    text += &format!(
-        "---
+    let text = format!(
+        "{}{}---
 apiVersion: v1
 kind: Secret
 metadata: {{name: tidewaiter-minio, namespace: a, labels: {ours}, annotations: {{tidewaiter.dev/prefix: 's3://mlflow/'}}}}
@@ -337,7 +336,9 @@ stringData: {{AWS_ACCESS_KEY_ID: x, AWS_SECRET_ACCESS_KEY: y}}
 {{apiVersion: v1, kind: ServiceAccount, metadata: {{name: tidewaiter-minio, namespace: a, labels: {ours}}}, secrets: [{{name: tidewaiter-minio}}]}}
 ---
 {{apiVersion: v1, kind: ServiceAccount, metadata: {{name: both, namespace: a, annotations: {{eks.amazonaws.com/role-arn: 'arn:x'}}}}, secrets: [{{name: good}}, {{name: tidewaiter-minio}}]}}
-"
+",
+        backend("minio", "http://minio:9000", GRANTS),
+        secret("a", "b"),
     );
     let mut setting = Setting::new(&text);
     let problems = told(&setting.load());

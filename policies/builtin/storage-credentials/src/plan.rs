@@ -331,7 +331,6 @@ fn brought(
     match storage::brought_credentials(account, named) {
         Brought::Nothing => named.map_or(Held::Nothing, |named| Held::Own(format!("Secret {named}"))),
         Brought::Usable(what) => Held::Own(what),
-        Brought::Missing(what) => Held::NotYet(what),
         Brought::Managed(secrets) => Held::Ours(secrets),
         // A look that failed takes nothing away, and gives nothing that wasn't granted.
         Brought::Unknown(what)
@@ -341,7 +340,7 @@ fn brought(
         {
             Held::Unknown(what)
         }
-        Brought::Unknown(what) => Held::NotYet(what),
+        Brought::Missing(what) | Brought::Unknown(what) => Held::NotYet(what),
     }
 }
 
