@@ -83,3 +83,49 @@ fn said(error: &kube::Error) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL};
+
+    use super::*;
+
+    /// An API server that has an object of ours at these paths, and nothing else.
+    fn reader() -> InCluster {
+        let service = tower::service_fn(async |request: axum::http::Request<Body>| {
+            let metadata = json!({"name": "x", "labels": {MANAGED_BY_LABEL: MANAGED_BY}});
+            let (code, answer): (u16, Value) = match request.uri().path() {
+                "/api/v1/namespaces/a/secrets/x" => (200, json!({"metadata": metadata, "data": {"key": "dmFsdWU="}})),
+                "/api/v1/namespaces/a/serviceaccounts/x" => {
+                    (200, json!({"metadata": metadata, "secrets": [{"name": "x"}]}))
+                }
+                "/api/v1/namespaces/x" => (200, json!({"metadata": metadata})),
+                _ => (
+                    404,
+                    json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "gone", "code": 404}),
+                ),
+            };
+            let mut response = axum::http::Response::new(Body::from(answer.to_string().into_bytes()));
+            *response.status_mut() = axum::http::StatusCode::from_u16(code).unwrap();
+            Ok::<_, Infallible>(response)
+        });
+        InCluster::new(Client::new(service, "default"))
+    }
+
+    #[tokio::test]
+    async fn who_manages_an_object_is_read_with_it() {
+        let ours = Labels::from([(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned())]);
+        let reader = reader();
+        let secret = reader.secret("a", "x").await.unwrap().unwrap();
+        assert_eq!((secret.keys, &secret.labels), (vec!["key".to_owned()], &ours));
+        let account = reader.service_account("a", "x").await.unwrap().unwrap();
+        assert_eq!((account.secrets, &account.labels), (vec!["x".to_owned()], &ours));
+        assert_eq!(reader.namespace("x").await, Ok(Some(ours)));
+        assert_eq!(reader.namespace("none").await, Ok(None));
+        assert_eq!(reader.secret("a", "none").await, Ok(None));
+    }
+}
