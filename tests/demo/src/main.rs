@@ -5,6 +5,8 @@ mod apiserver;
 mod scenes;
 mod show;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use tidewaiter_store::{ACCESS_KEY, CHURN, FRAUD, PRICES, SECRET_KEY, Store};
 use tidewaiter_webhook::http::certificate::TlsSource;
@@ -34,7 +36,10 @@ async fn main() -> Result<()> {
         certificate: certificate.clone().into_bytes(),
         key: identity.signing_key.serialize_pem().into_bytes(),
     };
-    let server = Server::start(Options::new(Source::Folder(config.path().to_owned()), tls)).await?;
+    let mut options = Options::new(Source::Folder(config.path().to_owned()), tls);
+    // No API server goes on sending for a while.
+    options.drain = Duration::ZERO;
+    let server = Server::start(options).await?;
     server.ready().await;
     let recorded = server
         .recorded
