@@ -9,23 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::document::{Document, NotAnObject, Path};
+use crate::service::FRAMEWORKS;
 
 /// The annotation's name.
 pub const ANNOTATION: &str = "tidewaiter.dev/filled";
-
-/// The fields of a predictor that KServe's defaulter rewrites into `model` (v1beta1 `PredictorSpec`, v0.15 to v0.20).
-const FRAMEWORKS: [&str; 10] = [
-    "sklearn",
-    "xgboost",
-    "tensorflow",
-    "pytorch",
-    "triton",
-    "onnx",
-    "huggingface",
-    "pmml",
-    "lightgbm",
-    "paddle",
-];
 
 /// Where the record is.
 pub fn annotation_path() -> Path {

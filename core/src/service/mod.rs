@@ -10,6 +10,25 @@ use std::borrow::Cow;
 
 use crate::pointer;
 
+/// The fields of a predictor that KServe's defaulter rewrites into `model` (v1beta1 `PredictorSpec`, v0.15 to v0.20).
+pub(crate) const FRAMEWORKS: [&str; 10] = [
+    "sklearn",
+    "xgboost",
+    "tensorflow",
+    "pytorch",
+    "triton",
+    "onnx",
+    "huggingface",
+    "pmml",
+    "lightgbm",
+    "paddle",
+];
+
+/// Whether a component's field of this name says how it is implemented.
+fn is_implementation(field: &str) -> bool {
+    field == "model" || field == "art" || FRAMEWORKS.contains(&field)
+}
+
 /// The kinds that carry models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceKind {
@@ -220,7 +239,7 @@ impl<'a> Service<'a> {
         let text = self.annotation("kubectl.kubernetes.io/last-applied-configuration")?;
         let applied: raw::LastApplied<'_> = serde_json::from_str(&text).ok()?;
         applied.spec?.predictor?.0.iter().find_map(|(field, value)| {
-            read::IMPLEMENTATIONS.contains(&&*field.0).then_some(())?;
+            is_implementation(&field.0).then_some(())?;
             let name = serde_json::from_str::<raw::Misplaced<'_>>(value.get())
                 .ok()?
                 .service_account_name?;

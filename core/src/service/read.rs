@@ -7,22 +7,6 @@ use serde::Deserialize;
 use super::{Component, Format, Implementation, Model, ParseError, Role, Service, ServiceKind, Storage, raw};
 use crate::pointer;
 
-/// The fields of a component that say how it is implemented.
-pub(super) const IMPLEMENTATIONS: [&str; 12] = [
-    "model",
-    "sklearn",
-    "xgboost",
-    "tensorflow",
-    "pytorch",
-    "triton",
-    "onnx",
-    "huggingface",
-    "pmml",
-    "lightgbm",
-    "paddle",
-    "art",
-];
-
 /// The container that KServe takes for the model server.
 const MAIN_CONTAINER: &str = "kserve-container";
 /// The variable by which a custom container names its model.
