@@ -5,22 +5,26 @@
 //! The table in ARCHITECTURE.md ("Fills, not patches") says what an entry means.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use crate::document::{Document, NotAnObject, Path};
+use crate::document::{Document, Path};
 use crate::service::FRAMEWORKS;
 
 /// The annotation's name.
 pub const ANNOTATION: &str = "tidewaiter.dev/filled";
 
+static ANNOTATION_PATH: LazyLock<Path> = LazyLock::new(|| path(["metadata", "annotations", ANNOTATION]));
+static MANAGED_FIELDS: LazyLock<Path> = LazyLock::new(|| path(["metadata", "managedFields"]));
+
 /// Where the record is.
-pub fn annotation_path() -> Path {
-    path(&["metadata", "annotations", ANNOTATION])
+pub fn annotation_path() -> &'static Path {
+    &ANNOTATION_PATH
 }
 
-fn path(segments: &[&str]) -> Path {
-    Path::new(segments.iter().copied()).unwrap_or_else(|| unreachable!("paths in this module have segments"))
+fn path<const N: usize>(segments: [&str; N]) -> Path {
+    Path::new(segments).unwrap_or_else(|| unreachable!("paths in this module have segments"))
 }
 
 /// Whether a policy may fill this in: below `/spec`, an annotation or a label; never the record itself.
@@ -49,7 +53,7 @@ impl Record {
 
     /// From the object.
     pub fn of(object: &Document) -> Self {
-        match object.value(&annotation_path()) {
+        match object.value(annotation_path()) {
             Some(Value::String(text)) => Self::parse(&text),
             _ => Self::default(),
         }
@@ -96,12 +100,12 @@ pub fn physical(path: &Path, object: &Document) -> Path {
     let Some(at) = implementation(path, |name| name == "model") else {
         return path.clone();
     };
-    let predictor = Path::new(&path.segments()[..at]);
-    let keys = predictor.map(|predictor| object.keys(&predictor)).unwrap_or_default();
-    if keys.iter().any(|key| key == "model") {
+    let predictor = &path.segments()[..at];
+    let is_there = |name: &str| object.members(predictor).any(|(key, _)| key == name);
+    if is_there("model") {
         return path.clone();
     }
-    match FRAMEWORKS.iter().find(|name| keys.iter().any(|key| key == *name)) {
+    match FRAMEWORKS.iter().find(|name| is_there(name)) {
         Some(framework) => renamed(path, at, framework),
         None => path.clone(),
     }
@@ -167,19 +171,11 @@ enum Standing {
 }
 
 /// Takes what is ours out of an object, by its own record and that of the stored object.
-///
-/// # Errors
-/// Where one of the texts is no JSON object.
-pub fn strip(object: &str, old: Option<&str>) -> Result<Stripped, NotAnObject> {
-    let mut object = document(object)?;
+pub fn strip(mut object: Document, old: Option<&Document>) -> Stripped {
     let record = Record::of(&object);
-    let old = match old {
-        // Most objects were never touched, and parsing an old one for nothing is a good part of a review's time.
-        Some(text) if text.contains("tidewaiter.dev") => Some(document(text)?),
-        _ => None,
-    };
-    let old_record = old.as_ref().map(Record::of).unwrap_or_default();
-    object.remove_pruning(&annotation_path(), prunable);
+    let old_record = old.map(Record::of).unwrap_or_default();
+    object.remove(&MANAGED_FIELDS);
+    object.remove_pruning(annotation_path(), prunable);
 
     let mut filled = BTreeMap::new();
     let mut withheld = BTreeSet::new();
@@ -191,7 +187,6 @@ pub fn strip(object: &str, old: Option<&str>) -> Result<Stripped, NotAnObject> {
             continue;
         }
         let before = old
-            .as_ref()
             .zip(old_record.0.get(path))
             .map(|(old, entry)| standing(path, entry.as_ref(), old));
         let here = object.value(&place);
@@ -225,27 +220,18 @@ pub fn strip(object: &str, old: Option<&str>) -> Result<Stripped, NotAnObject> {
     for place in ours {
         object.remove_pruning(&place, prunable);
     }
-    Ok(Stripped {
+    Stripped {
         object,
         filled,
         withheld,
-    })
-}
-
-fn document(text: &str) -> Result<Document, NotAnObject> {
-    let mut document = Document::new(text)?;
-    if text.contains("managedFields") {
-        document.remove(&path(&["metadata", "managedFields"]));
     }
-    Ok(document)
 }
 
 /// The object as stored, without `managedFields`: what policies see of it.
-///
-/// # Errors
-/// Where the text is no JSON object.
-pub fn without_managed_fields(object: &str) -> Result<Document, NotAnObject> {
-    document(object)
+pub fn without_managed_fields(object: &Document) -> Document {
+    let mut object = object.clone();
+    object.remove(&MANAGED_FIELDS);
+    object
 }
 
 fn standing(path: &Path, entry: Option<&Value>, object: &Document) -> Standing {
@@ -264,7 +250,7 @@ fn component_gone(place: &Path, object: &Document) -> bool {
         _ if segments[0] == "spec" && segments.len() > 2 => 2,
         _ => return false,
     };
-    Path::new(&segments[..inside]).is_some_and(|component| object.get(&component).is_none())
+    object.get_in(&segments[..inside]).is_none()
 }
 
 #[cfg(test)]

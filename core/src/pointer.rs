@@ -9,7 +9,16 @@ pub fn escape(segment: &str) -> String {
     escaped
 }
 
+/// Appends a segment, with its slash.
+pub(crate) fn push_child(to: &mut String, segment: &str) {
+    to.push('/');
+    push_escaped(to, segment);
+}
+
 fn push_escaped(to: &mut String, segment: &str) {
+    if !segment.contains(['~', '/']) {
+        return to.push_str(segment);
+    }
     for c in segment.chars() {
         match c {
             '~' => to.push_str("~0"),
@@ -23,8 +32,7 @@ fn push_escaped(to: &mut String, segment: &str) {
 pub fn child(parent: &str, segment: &str) -> String {
     let mut pointer = String::with_capacity(parent.len() + segment.len() + 3);
     pointer.push_str(parent);
-    pointer.push('/');
-    push_escaped(&mut pointer, segment);
+    push_child(&mut pointer, segment);
     pointer
 }
 

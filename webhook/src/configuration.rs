@@ -1,11 +1,12 @@
 //! What reviews are answered with: the configuration and its policies, compiled, as one snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use tidewaiter_core::backend::Backend;
+use tidewaiter_core::document::Document;
 use tidewaiter_core::policy_resource::{Operation, Subject};
 use tidewaiter_engine::outcome::{self, Delivery, Effect, Review};
 use tidewaiter_engine::world::World;
@@ -31,6 +32,7 @@ pub struct Snapshot {
     pub configuration: Arc<Configuration>,
     stores: Arc<Stores>,
     policies: Vec<Active>,
+    delivered: HashMap<String, Result<Delivered, CredentialsError>>,
 }
 
 /// A policy that answers reviews.
@@ -88,12 +90,24 @@ impl Snapshot {
     }
 
     /// What a namespace needs for an effect. The error is for the user and the admin.
-    pub(crate) fn wanted(&self, effect: &Effect) -> Result<Wanted, CredentialsError> {
-        let service_account = effect.delivery == Delivery::ServiceAccount;
-        Ok(Wanted {
-            service_account,
-            ..self.renewed(&effect.backend)?
+    pub(crate) fn wanted(&self, effect: &Effect) -> Result<&Wanted, CredentialsError> {
+        let delivered = self.delivered(&effect.backend)?;
+        Ok(match effect.delivery {
+            Delivery::ServiceAccount => &delivered.with_service_account,
+            Delivery::Annotation | Delivery::StorageKey => &delivered.alone,
         })
+    }
+
+    /// What a namespace that has a backend's credentials should have now.
+    pub(crate) fn renewed(&self, backend: &str) -> Result<&Wanted, CredentialsError> {
+        Ok(&self.delivered(backend)?.alone)
+    }
+
+    fn delivered(&self, backend: &str) -> Result<&Delivered, CredentialsError> {
+        match self.delivered.get(backend) {
+            Some(delivered) => delivered.as_ref().map_err(Clone::clone),
+            None => Err(CredentialsError::NoBackend(backend.to_owned())),
+        }
     }
 
     /// Whether a namespace may use any part of a backend's store.
@@ -104,33 +118,34 @@ impl Snapshot {
             .get(backend)
             .is_some_and(|backend| backend.granted_anything(namespace, labels))
     }
-
-    /// What a namespace that has a backend's credentials should have now.
-    pub(crate) fn renewed(&self, backend: &str) -> Result<Wanted, CredentialsError> {
-        Ok(Wanted {
-            backend: backend.into(),
-            contents: self.configuration.credentials(backend)?,
-            ca_bundle: self.configuration.ca_bundle(backend),
-            service_account: false,
-        })
-    }
 }
 
-/// Labels of an object in JSON. None where it has a shape that no object has.
-fn labels(object: &str) -> BTreeMap<String, String> {
-    #[derive(Deserialize)]
-    struct Labelled {
-        metadata: Metadata,
-    }
-    #[derive(Deserialize)]
-    struct Metadata {
-        #[serde(default)]
-        labels: Option<BTreeMap<String, String>>,
-    }
-    serde_json::from_str::<Labelled>(object)
-        .ok()
-        .and_then(|object| object.metadata.labels)
-        .unwrap_or_default()
+/// One backend's credentials, made ready for every namespace when the configuration changes.
+struct Delivered {
+    alone: Wanted,
+    with_service_account: Wanted,
+}
+
+fn delivered(configuration: &Configuration) -> HashMap<String, Result<Delivered, CredentialsError>> {
+    let names = configuration.backends().iter().map(Backend::name);
+    let deliver = |name: &str| {
+        let contents = configuration.credentials(name)?;
+        let alone = Wanted::new(name, contents, configuration.ca_bundle(name));
+        Ok(Delivered {
+            with_service_account: alone.clone().with_service_account(),
+            alone,
+        })
+    };
+    names.map(|name| (name.to_owned(), deliver(name))).collect()
+}
+
+/// Labels of an object. What is no text is no label.
+fn labels(object: &Document) -> BTreeMap<String, String> {
+    let text = |text: &str| serde_json::from_str::<String>(text).ok();
+    object
+        .members(&["metadata", "labels"])
+        .filter_map(|(name, value)| Some((name.into_owned(), text(value)?)))
+        .collect()
 }
 
 /// Makes snapshots of objects, and keeps what is good of the last one where the new is not.
@@ -213,6 +228,7 @@ impl Loader {
         }
         self.report(&problems, policies.len());
         self.reviewer.swap(Snapshot {
+            delivered: delivered(&configuration),
             configuration,
             stores: Arc::clone(&self.stores),
             policies,

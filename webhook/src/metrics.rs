@@ -1,7 +1,7 @@
 //! What is counted, in `OpenMetrics` text at `/metrics`. Every name begins with `tidewaiter_`.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
@@ -51,24 +51,24 @@ struct ReviewLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PolicyLabels {
-    policy: String,
+    policy: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RunLabels {
-    policy: String,
+    policy: Arc<str>,
     ending: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct ChangeLabels {
-    policy: String,
+    policy: Arc<str>,
     field: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct RefusalLabels {
-    policy: String,
+    policy: Arc<str>,
     code: String,
 }
 
@@ -214,9 +214,11 @@ impl Metrics {
     }
 
     pub(crate) fn ran(&self, run: &Run) {
-        let policy = run.policy.to_string();
+        let policy = Arc::clone(&run.policy);
         self.policy_seconds
-            .get_or_create(&PolicyLabels { policy: policy.clone() })
+            .get_or_create(&PolicyLabels {
+                policy: Arc::clone(&policy),
+            })
             .observe(run.took.as_secs_f64());
         let ending = match run.ended {
             Ended::Passed => "passed",
@@ -230,7 +232,7 @@ impl Metrics {
 
     pub(crate) fn changed(&self, change: &Change) {
         let labels = ChangeLabels {
-            policy: change.policy.to_string(),
+            policy: Arc::clone(&change.policy),
             field: field(&change.path).to_owned(),
         };
         let labels = self.change_labels.admit(labels, |labels| ChangeLabels {

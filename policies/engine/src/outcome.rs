@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use json_patch::PatchOperation;
 use serde_json::Value;
+use tidewaiter_core::document::Document;
 
 pub use crate::bindings::tidewaiter::policy::types::{Delivery, Denial, Operation};
 
@@ -21,10 +22,10 @@ pub struct Review<'a> {
     pub namespace: &'a str,
     /// Empty where the API server is still to generate the name.
     pub name: &'a str,
-    /// The object as JSON text.
-    pub object: &'a str,
-    /// On an update: the stored object as JSON text.
-    pub old_object: Option<&'a str>,
+    /// The object as it came.
+    pub object: &'a Document,
+    /// On an update: the stored object.
+    pub old_object: Option<&'a Document>,
     /// Who sent the request.
     pub username: &'a str,
     /// Their groups.

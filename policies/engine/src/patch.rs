@@ -1,15 +1,14 @@
-//! The JSON Patch between two texts of an object that differ at known places only.
+//! The JSON Patch between two states of an object that differ at known places only.
 
 use std::collections::BTreeSet;
 
 use json_patch::{AddOperation, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
-use serde_json::Value;
-use tidewaiter_core::document::{Path, Place, place};
+use tidewaiter_core::document::{Document, Path, Place};
 
 /// Turns `came` into `becomes`, which differs from it at, above or below these paths at most.
 pub(crate) fn between<'p>(
-    came: &str,
-    becomes: &str,
+    came: &Document,
+    becomes: &Document,
     touched: impl IntoIterator<Item = &'p Path>,
 ) -> Vec<PatchOperation> {
     // By place, so that a parent that two paths need is made once, with both in it.
@@ -21,7 +20,7 @@ pub(crate) fn between<'p>(
         .iter()
         .map(|path| {
             let pointer = PointerBuf::from_tokens(path.segments());
-            match value(becomes, path) {
+            match becomes.value(path) {
                 // On a member that is there, RFC 6902's `add` replaces; also a `null`, which a `replace` would do as well.
                 Some(value) => PatchOperation::Add(AddOperation { path: pointer, value }),
                 None => PatchOperation::Remove(RemoveOperation { path: pointer }),
@@ -31,9 +30,9 @@ pub(crate) fn between<'p>(
 }
 
 /// The topmost place on the way to a path that is to be made, changed or taken out. None where both are equal there.
-fn differing(came: &str, becomes: &str, path: &Path) -> Option<Path> {
+fn differing(came: &Document, becomes: &Document, path: &Path) -> Option<Path> {
     let segments = path.segments();
-    let depth = |text: &str| match place(text, segments) {
+    let depth = |object: &Document| match object.place(path) {
         Place::Here { .. } => segments.len(),
         Place::Missing { depth, .. } => depth,
         // Nothing was filled in there, on either side.
@@ -44,14 +43,7 @@ fn differing(came: &str, becomes: &str, path: &Path) -> Option<Path> {
         return None;
     }
     if before == after {
-        return (before == segments.len() && value(came, path) != value(becomes, path)).then(|| path.clone());
+        return (before == segments.len() && came.value(path) != becomes.value(path)).then(|| path.clone());
     }
     Path::new(&segments[..=before.min(after)])
-}
-
-fn value(text: &str, path: &Path) -> Option<Value> {
-    match place(text, path.segments()) {
-        Place::Here { value, .. } => serde_json::from_str(&text[value]).ok(),
-        _ => None,
-    }
 }

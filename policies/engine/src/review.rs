@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidewaiter_core::document::{Document, Path};
-use tidewaiter_core::filled::{self, Record, Stripped};
+use tidewaiter_core::filled::{self, Filled, Record, Stripped};
 use tidewaiter_core::policy_resource::{FailurePolicy, Mode};
 use tokio::time::Instant;
 
@@ -61,15 +61,7 @@ async fn review_by<P: Reviewer>(
     world: Arc<dyn World>,
     budget: Duration,
 ) -> Outcome {
-    let mut pass = match Pass::new(review, world, Instant::now() + budget) {
-        Ok(pass) => pass,
-        Err(denial) => {
-            return Outcome {
-                denial: Some((OURSELVES.into(), denial)),
-                ..Outcome::default()
-            };
-        }
-    };
+    let mut pass = Pass::new(review, world, Instant::now() + budget);
     for (index, policy) in policies.iter().enumerate() {
         let Some(denial) = pass.ask(policy).await else { continue };
         // A failure under `fail` is not the object's fault, old or new: it is for the admin, who asked for it to be in the way.
@@ -100,6 +92,8 @@ struct Pass<'a> {
     /// For the log.
     object: Arc<str>,
     request: Request,
+    /// The object became another one since the request was written.
+    filled_in: bool,
     merge: Merge,
     outcome: Outcome,
     /// What one of the policies stands by is unknown: it failed, or it refused in vain, and who refuses fills in nothing. What stands stays.
@@ -109,22 +103,15 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(review: &Review<'a>, world: Arc<dyn World>, deadline: Instant) -> Result<Self, Denial> {
-        let not_an_object = |_| Denial {
-            code: "not-an-object".to_owned(),
-            message: "the object is not a JSON object".to_owned(),
-            path: None,
-        };
+    fn new(review: &Review<'a>, world: Arc<dyn World>, deadline: Instant) -> Self {
         let Stripped {
             object,
             filled,
             withheld,
-        } = filled::strip(review.object, review.old_object).map_err(not_an_object)?;
-        let old = review
-            .old_object
-            .map(filled::without_managed_fields)
-            .transpose()
-            .map_err(not_an_object)?;
+        } = filled::strip(review.object.clone(), review.old_object);
+        let old = review.old_object.map(filled::without_managed_fields);
+        // Of an update only the stored object proves what an earlier admission filled in: a record that came with the new one is whoever's word.
+        let earlier = |filled: &Filled| filled.vouched || review.old_object.is_none();
         let request = Request {
             operation: review.operation,
             api_version: review.api_version.to_owned(),
@@ -132,9 +119,10 @@ impl<'a> Pass<'a> {
             namespace: review.namespace.to_owned(),
             name: review.name.to_owned(),
             object: object.as_str().to_owned(),
-            old_object: old.map(|old| old.as_str().to_owned()),
+            old_object: old.map(Document::into_string),
             filled: filled
                 .iter()
+                .filter(|(_, filled)| earlier(filled))
                 .map(|(path, filled)| Entry {
                     path: filled::physical(path, &object).to_string(),
                     value: filled.value.to_string(),
@@ -147,12 +135,13 @@ impl<'a> Pass<'a> {
             username: review.username.to_owned(),
             groups: review.groups.to_vec(),
         };
-        Ok(Self {
+        Self {
             review: *review,
             world,
             deadline,
             object: format!("{}/{}", review.namespace, review.name).into(),
             request,
+            filled_in: false,
             merge: Merge {
                 object,
                 fills: BTreeMap::new(),
@@ -162,11 +151,14 @@ impl<'a> Pass<'a> {
             outcome: Outcome::default(),
             keeps: false,
             audited: Vec::new(),
-        })
+        }
     }
 
-    /// Runs one policy and takes in its verdict. A denial is for the caller to judge; everything else of that verdict is taken in then too.
+    /// Runs one policy, which sees what those before it filled in, and takes in its verdict. A denial is for the caller to judge; everything else of that verdict is taken in then too.
     async fn ask(&mut self, policy: &impl Reviewer) -> Option<Denial> {
+        if std::mem::take(&mut self.filled_in) {
+            self.merge.object.as_str().clone_into(&mut self.request.object);
+        }
         let ran = policy
             .review(&self.request, &self.world, &self.object, self.deadline)
             .await;
@@ -253,7 +245,7 @@ impl<'a> Pass<'a> {
             return None;
         }
         match self.merge.fill(name, fill) {
-            Merged::Taken => self.merge.object.as_str().clone_into(&mut self.request.object),
+            Merged::Taken => self.filled_in = true,
             Merged::Idle => {}
             Merged::Users(line) => self.outcome.warnings.push(lines::line(&line)),
             Merged::Contradiction(denial) => return Some(denial),
@@ -276,9 +268,12 @@ impl<'a> Pass<'a> {
 
     /// A service that is being stopped is never refused. KServe, too, takes the value in any case (`GetForceStopRuntime`).
     fn stopped(&self) -> bool {
-        let value = Path::new(["metadata", "annotations", "serving.kserve.io/stop"])
-            .and_then(|path| self.merge.object.value(&path));
-        matches!(value, Some(Value::String(value)) if value.eq_ignore_ascii_case("true"))
+        let stop = ["metadata", "annotations", "serving.kserve.io/stop"];
+        self.merge
+            .object
+            .get_in(&stop)
+            .and_then(|value| serde_json::from_str::<String>(value).ok())
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     /// Whether the last policy failed.
@@ -293,9 +288,7 @@ impl<'a> Pass<'a> {
             return false;
         };
         let review = Review { object: old, ..*review };
-        let Ok(mut pass) = Pass::new(&review, Arc::clone(&self.world), self.deadline) else {
-            return false;
-        };
+        let mut pass = Pass::new(&review, Arc::clone(&self.world), self.deadline);
         let mut last = None;
         for policy in policies {
             last = pass.ask(policy).await;
@@ -318,7 +311,7 @@ impl<'a> Pass<'a> {
 
     /// The object as it becomes, its record, and the way there from the object as it came.
     fn finish(mut self) -> Outcome {
-        let came = self.review.object.trim();
+        let came = self.review.object;
         let (keeps, audited) = (self.keeps, &self.audited);
         // Only the stored object proves that something is ours. What a new object says of itself could hide a field from the policies that count,
         // if it stayed without one of them that stands by it.
@@ -336,7 +329,7 @@ impl<'a> Pass<'a> {
         let annotation = filled::annotation_path();
         // The annotations are a map by now, or nothing: a fill or an old record was in them. If they are garbage, the API server says so.
         if !record.is_empty() {
-            let _ = object.set(&annotation, &Value::from(record.to_text()));
+            let _ = object.set(annotation, &Value::from(record.to_text()));
         }
 
         let places: Vec<(Path, &Path)> = fills
@@ -344,14 +337,7 @@ impl<'a> Pass<'a> {
             .chain(standing.keys())
             .map(|path| (filled::physical(path, &object), path))
             .collect();
-        self.outcome.patch = patch::between(
-            came,
-            object.as_str(),
-            places.iter().map(|(place, _)| place).chain([&annotation]),
-        );
-        let Ok(came) = Document::new(came) else {
-            return self.outcome;
-        };
+        self.outcome.patch = patch::between(came, &object, places.iter().map(|(place, _)| place).chain([annotation]));
         let mut lines = Vec::new();
         for (place, path) in &places {
             if came.value(place) == object.value(place)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidewaiter_core::document::Document;
 use tidewaiter_core::filled::ANNOTATION;
 use tidewaiter_core::policy_resource::{FailurePolicy, Mode};
 use tokio::time::Instant;
@@ -39,6 +40,9 @@ impl World for Nothing {
         Vec::new()
     }
     async fn named(&self, _: &str) -> Option<Runtime> {
+        None
+    }
+    async fn release_of(&self, _: &str, _: &str, _: &[String]) -> Option<Release> {
         None
     }
     async fn releases(&self, _: &str, _: &[String]) -> Vec<Release> {
@@ -117,7 +121,7 @@ pub(super) fn failed(name: &str) -> Said {
     }
 }
 
-fn asked<'a>(object: &'a str, old: Option<&'a str>) -> Review<'a> {
+fn asked<'a>(object: &'a Document, old: Option<&'a Document>) -> Review<'a> {
     Review {
         operation: if old.is_some() {
             Operation::Update
@@ -136,8 +140,9 @@ fn asked<'a>(object: &'a str, old: Option<&'a str>) -> Review<'a> {
 }
 
 pub(super) fn reviewed(object: &Value, old: Option<&Value>, policies: &[Said]) -> Outcome {
-    let (object, old) = (object.to_string(), old.map(Value::to_string));
-    let review = asked(&object, old.as_deref());
+    let document = |object: &Value| Document::new(&object.to_string()).unwrap();
+    let (object, old) = (document(object), old.map(document));
+    let review = asked(&object, old.as_ref());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(review_by(policies, &review, Arc::new(Nothing), Duration::from_secs(1)))
 }
@@ -350,14 +355,42 @@ fn what_policies_see() {
     );
     let mut came = stored.clone();
     came["metadata"]["managedFields"] = json!([{"manager": "kubectl"}]);
-    let (came, old) = (came.to_string(), stored.to_string());
+    let document = |object: &Value| Document::new(&object.to_string()).unwrap();
+    let (came, old) = (document(&came), document(&stored));
     let review = asked(&came, Some(&old));
-    let request = Pass::new(&review, Arc::new(Nothing), Instant::now()).unwrap().request;
+    let request = Pass::new(&review, Arc::new(Nothing), Instant::now()).request;
     assert_eq!(serde_json::from_str::<Value>(&request.object).unwrap(), bare());
-    assert_eq!(request.old_object.as_deref(), Some(&*old));
+    assert_eq!(request.old_object.as_deref(), Some(old.as_str()));
     assert_eq!(
         (&*request.filled[0].path, &*request.filled[0].value),
         (PIN, r#""1.7.1""#)
+    );
+}
+
+#[test]
+fn on_an_update_only_what_is_stored_says_what_was_filled_in() {
+    let stored = patched(
+        &bare(),
+        &reviewed(&bare(), None, &[said("a", &[(PIN, json!("1.7.1"))])]),
+    );
+    let mut forged = bare();
+    forged["metadata"]["annotations"][ANNOTATION] = json!(r#"{"/spec/predictor/model/runtime":"own"}"#);
+    forged["spec"]["predictor"]["model"]["runtime"] = json!("own");
+    let document = |object: &Value| Document::new(&object.to_string()).unwrap();
+    let (forged, old) = (document(&forged), document(&stored));
+    let filled = |review: Review<'_>| {
+        let request = Pass::new(&review, Arc::new(Nothing), Instant::now()).request;
+        let entries = request.filled.into_iter().map(|entry| (entry.path, entry.value));
+        entries.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        filled(asked(&forged, Some(&old))),
+        [(PIN.to_owned(), r#""1.7.1""#.to_owned())]
+    );
+    // A new object with a record may be one that was exported before.
+    assert_eq!(
+        filled(asked(&forged, None)),
+        [("/spec/predictor/model/runtime".to_owned(), r#""own""#.to_owned())]
     );
 }
 

@@ -1,13 +1,15 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidewaiter_core::document::Document;
 
 use super::{Untouched, untouched};
 use crate::outcome::{Operation, Review};
 
 fn asked(object: &Value, old: Option<&Value>) -> Option<Untouched> {
+    let document = |text: String| Document::new(&text).unwrap();
     let (object, old) = (
-        object.to_string(),
-        old.map(|old| serde_json::to_string_pretty(old).unwrap()),
+        document(object.to_string()),
+        old.map(|old| document(serde_json::to_string_pretty(old).unwrap())),
     );
     untouched(&Review {
         operation: if old.is_some() {
@@ -20,7 +22,7 @@ fn asked(object: &Value, old: Option<&Value>) -> Option<Untouched> {
         namespace: "team-a",
         name: "fraud",
         object: &object,
-        old_object: old.as_deref(),
+        old_object: old.as_ref(),
         username: "alice",
         groups: &[],
     })
@@ -84,9 +86,8 @@ fn annotations_of_others_adopt_nobody() {
 }
 
 #[test]
-fn a_new_object_is_reviewed_and_garbage_is_for_the_review_to_refuse() {
+fn a_new_object_is_reviewed() {
     assert_eq!(asked(&service(json!({})), None), None);
-    assert_eq!(asked(&json!([1]), None), None);
     assert_eq!(asked(&json!({"metadata": null}), None), None);
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Ended, Operation, Outcome, Review};
 use tidewaiter_engine::world::{
     Brought, Label, Listing, ObjectInfo, Release, Resolution, Runtime, StorageError, World,
@@ -39,6 +40,9 @@ impl World for Silent {
         Vec::new()
     }
     async fn named(&self, _: &str) -> Option<Runtime> {
+        None
+    }
+    async fn release_of(&self, _: &str, _: &str, _: &[String]) -> Option<Release> {
         None
     }
     async fn releases(&self, _: &str, _: &[String]) -> Vec<Release> {
@@ -149,7 +153,8 @@ async fn loaded(engine: &Engine, name: &str, body: &str) -> LoadedPolicy {
 }
 
 async fn reviewed(policies: &[LoadedPolicy], budget: Duration) -> Outcome {
-    let object = json!({"metadata": {"name": "fraud"}, "spec": {"predictor": {"model": {}}}}).to_string();
+    let object = json!({"metadata": {"name": "fraud"}, "spec": {"predictor": {"model": {}}}});
+    let object = Document::new(&object.to_string()).unwrap();
     let review = Review {
         operation: Operation::Create,
         api_version: "serving.kserve.io/v1beta1",

@@ -82,7 +82,7 @@ async fn deliver(
         }
     };
     namespaces
-        .provide(review.namespace, &wanted, until)
+        .provide(review.namespace, wanted, until)
         .await
         .map_err(|error| {
             let (code, result) = match error {
@@ -114,6 +114,7 @@ impl Undelivered {
 }
 
 fn is_stopped(review: &Review<'_>) -> bool {
-    review.object.contains("serving.kserve.io/stop")
-        && Service::parse(review.kind, review.object).is_ok_and(|service| service.is_stopped())
+    let stop = ["metadata", "annotations", "serving.kserve.io/stop"];
+    review.object.get_in(&stop).is_some()
+        && Service::parse(review.kind, review.object.as_str()).is_ok_and(|service| service.is_stopped())
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Denial, Operation, Outcome, Review};
 use tidewaiter_world::ClusterReader;
 use tracing::{info, warn};
@@ -112,12 +113,14 @@ impl Reviewer {
         let Some(object) = request.object else {
             return Some(Judged::malformed("the request brings no object"));
         };
-        if !object.get().starts_with('{') {
+        let Ok(document) = Document::of(object) else {
             return Some(Judged::malformed(&format!(
                 "the object is {}, not an object",
                 json_type(object)
             )));
-        }
+        };
+        // What is no object was never stored.
+        let old = request.old_object.and_then(|old| Document::of(old).ok());
         let api_version = if request.kind.group.is_empty() {
             request.kind.version.to_string()
         } else {
@@ -129,8 +132,8 @@ impl Reviewer {
             kind: &request.kind.kind,
             namespace: request.namespace.as_deref().unwrap_or_default(),
             name: request.name.as_deref().unwrap_or_default(),
-            object: object.get(),
-            old_object: request.old_object.map(serde_json::value::RawValue::get),
+            object: &document,
+            old_object: old.as_ref(),
             username: &request.user_info.username,
             groups: request.user_info.groups.as_deref().unwrap_or_default(),
         };

@@ -27,7 +27,7 @@ pub(super) async fn renew(delivered: &[Arc<Secret>], namespaces: &dyn Namespaces
         let Ok(wanted) = snapshot.renewed(backend) else {
             continue;
         };
-        match namespaces.provide(&namespace, &wanted, Instant::now() + PATIENCE).await {
+        match namespaces.provide(&namespace, wanted, Instant::now() + PATIENCE).await {
             Ok(Provided::Unchanged) => {}
             Ok(Provided::Written) => info!(backend, namespace, "credentials renewed"),
             Err(error) => {

@@ -45,7 +45,7 @@ impl crate::namespaces::Namespaces for Namespaces {
             return Err(ProvideError::Unreachable {
                 kind: "Secret",
                 namespace: namespace.into(),
-                name: managed_name(&wanted.backend),
+                name: managed_name(wanted.backend()),
                 message: "in time".into(),
                 there: true,
             });

@@ -1,6 +1,5 @@
 //! In a cluster: created or changed, and only where something differs from what a watch shows.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
@@ -15,7 +14,7 @@ use serde_json::Value;
 use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL, managed_name};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Namespaces, ProvideError, Provided, UNUSED_SINCE, Wanted};
+use super::{Namespaces, ProvideError, Provided, UNUSED_SINCE, Wanted, within};
 use crate::cluster::watched::Watched;
 
 /// Owner of the fields that we write.
@@ -40,13 +39,13 @@ impl Namespaces for InCluster {
     async fn provide(&self, namespace: &str, wanted: &Wanted, until: Instant) -> Result<Provided, ProvideError> {
         // What the Secret names comes before it, and what names the Secret after it.
         let mut provided = Provided::Unchanged;
-        if let Some(config_map) = wanted.config_map(namespace) {
+        if let Some(config_map) = &wanted.config_map {
             let same = |there: &ConfigMap, wanted: &ConfigMap| there.data == wanted.data;
-            provided = provided.max(self.have(&self.config_maps, config_map, same, until).await?);
+            provided = provided.max(self.have(&self.config_maps, namespace, config_map, same, until).await?);
         }
         let same = |there: &Secret, wanted: &Secret| there.data == wanted.data && there.type_ == wanted.type_;
-        provided = provided.max(self.have(&self.secrets, wanted.secret(namespace), same, until).await?);
-        if let Some(service_account) = wanted.service_account(namespace) {
+        provided = provided.max(self.have(&self.secrets, namespace, &wanted.secret, same, until).await?);
+        if let Some(service_account) = &wanted.service_account {
             let same = |there: &ServiceAccount, wanted: &ServiceAccount| {
                 let listed = there.secrets.as_deref().unwrap_or_default();
                 wanted
@@ -55,7 +54,10 @@ impl Namespaces for InCluster {
                     .flatten()
                     .all(|secret| listed.iter().any(|other| other.name == secret.name))
             };
-            provided = provided.max(self.have(&self.service_accounts, service_account, same, until).await?);
+            provided = provided.max(
+                self.have(&self.service_accounts, namespace, service_account, same, until)
+                    .await?,
+            );
         }
         Ok(provided)
     }
@@ -75,7 +77,8 @@ impl InCluster {
     async fn have<K>(
         &self,
         watched: &Watched<K>,
-        wanted: K,
+        namespace: &str,
+        wanted: &K,
         same: impl Fn(&K, &K) -> bool,
         until: Instant,
     ) -> Result<Provided, ProvideError>
@@ -91,17 +94,18 @@ impl InCluster {
             + Sync
             + 'static,
     {
-        let namespace = Metadata::metadata(&wanted).namespace.clone().unwrap_or_default();
-        let name = Metadata::metadata(&wanted).name.clone().unwrap_or_default();
+        let name = Metadata::metadata(wanted).name.as_deref().unwrap_or_default();
         let as_wanted =
-            |there: &K| same(there, &wanted) && marked_as(Metadata::metadata(there), Metadata::metadata(&wanted));
-        let known = watched.current(&namespace, &name);
+            |there: &K| same(there, wanted) && marked_as(Metadata::metadata(there), Metadata::metadata(wanted));
+        let known = watched.current(namespace, name);
         if known.as_deref().is_some_and(as_wanted) {
             return Ok(Provided::Unchanged);
         }
+        let wanted = &within(namespace, wanted);
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         let mut there = known.is_some();
-        let error = match timeout_at(until, write(&api, &name, &wanted, as_wanted, &mut there)).await {
+        let error = match timeout_at(until, write(&api, &name, wanted, as_wanted, &mut there)).await {
             Ok(Ok(Write::Done(provided))) => return Ok(provided),
             Ok(Ok(Write::Foreign)) => {
                 return Err(ProvideError::Foreign {
@@ -230,19 +234,19 @@ fn ours(metadata: &ObjectMeta) -> bool {
         .is_some_and(|manager| manager == MANAGED_BY)
 }
 
+fn our_annotations(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &String)> {
+    metadata.annotations.iter().flatten().filter(|(key, _)| is_ours(key))
+}
+
 /// Our labels are there, and of the annotations that are ours those wanted and no others: no mark that the object is about to be collected either.
 fn marked_as(there: &ObjectMeta, wanted: &ObjectMeta) -> bool {
-    let annotations = |metadata: &ObjectMeta| -> BTreeMap<String, String> {
-        let all = metadata.annotations.clone().unwrap_or_default();
-        all.into_iter().filter(|(key, _)| is_ours(key)).collect()
-    };
     let labelled = wanted
         .labels
         .iter()
         .flatten()
         .all(|(key, value)| there.labels.as_ref().and_then(|labels| labels.get(key)) == Some(value));
     // One that is being deleted counts as absent.
-    there.deletion_timestamp.is_none() && labelled && annotations(there) == annotations(wanted)
+    there.deletion_timestamp.is_none() && labelled && our_annotations(there).eq(our_annotations(wanted))
 }
 
 #[cfg(test)]

@@ -145,12 +145,8 @@ fn wanted_with(key: &str, s3: Value) -> Wanted {
     .unwrap();
     let backend = Backend::new("minio", spec).unwrap();
     let source = BTreeMap::from([("accessKey".into(), b"id".to_vec()), ("secretKey".into(), key.into())]);
-    Wanted {
-        backend: "minio".into(),
-        contents: kserve_secret(&backend, &source, &KserveConfig::default()).unwrap(),
-        ca_bundle: None,
-        service_account: false,
-    }
+    let contents = kserve_secret(&backend, &source, &KserveConfig::default()).unwrap();
+    Wanted::new("minio", contents, None)
 }
 
 fn soon() -> Instant {
@@ -186,8 +182,7 @@ async fn namespaces(server: &ApiServer, secrets: Vec<Secret>) -> InCluster {
 #[tokio::test]
 async fn what_is_missing_is_created() {
     let server = ApiServer::default();
-    let mut wanted = wanted("s3cr3t");
-    wanted.service_account = true;
+    let wanted = wanted("s3cr3t").with_service_account();
     let namespaces = namespaces(&server, Vec::new()).await;
     assert_eq!(
         namespaces.provide("team-a", &wanted, soon()).await.unwrap(),
@@ -217,7 +212,7 @@ async fn what_is_missing_is_created() {
 #[tokio::test]
 async fn what_is_there_costs_no_request() {
     let server = ApiServer::default();
-    let there = wanted("s3cr3t").secret("team-a");
+    let there = within("team-a", &*wanted("s3cr3t").secret);
     let namespaces = namespaces(&server, vec![there]).await;
     assert_eq!(
         namespaces.provide("team-a", &wanted("s3cr3t"), soon()).await.unwrap(),
@@ -229,7 +224,7 @@ async fn what_is_there_costs_no_request() {
 #[tokio::test]
 async fn a_rotated_key_is_written_over_the_version_that_was_read() {
     let server = ApiServer::default();
-    let mut there = wanted("old").secret("team-a");
+    let mut there = within("team-a", &*wanted("old").secret);
     there.metadata.resource_version = Some("7".into());
     server.put(SECRET, serde_json::to_value(&there).unwrap());
     let namespaces = namespaces(&server, vec![there]).await;
@@ -238,13 +233,16 @@ async fn a_rotated_key_is_written_over_the_version_that_was_read() {
         Provided::Written
     );
     assert_eq!(server.requests()[1], format!("PATCH {SECRET}?&fieldManager=tidewaiter"));
-    assert_eq!(server.get(SECRET)["data"], json!(wanted("new").secret("team-a").data));
+    assert_eq!(
+        server.get(SECRET)["data"],
+        json!(within("team-a", &*wanted("new").secret).data)
+    );
 }
 
 #[tokio::test]
 async fn a_mark_of_collection_is_cleared_by_a_write() {
     let server = ApiServer::default();
-    let mut there = wanted("s3cr3t").secret("team-a");
+    let mut there = within("team-a", &*wanted("s3cr3t").secret);
     there
         .metadata
         .annotations
@@ -262,7 +260,7 @@ async fn a_mark_of_collection_is_cleared_by_a_write() {
 #[tokio::test]
 async fn what_is_not_ours_is_never_written_over() {
     let server = ApiServer::default();
-    let mut foreign = wanted("s3cr3t").secret("team-a");
+    let mut foreign = within("team-a", &*wanted("s3cr3t").secret);
     foreign.metadata.labels = None;
     server.put(SECRET, serde_json::to_value(&foreign).unwrap());
     let error = namespaces(&server, Vec::new())
@@ -288,7 +286,7 @@ async fn a_refusal_is_told_in_the_api_servers_words() {
     assert!(!error.there());
 
     // An older version of ours lets an update pass.
-    let there = wanted("old").secret("team-a");
+    let there = within("team-a", &*wanted("old").secret);
     server.put(SECRET, serde_json::to_value(&there).unwrap());
     let error = namespaces(&server, vec![there])
         .await
@@ -329,7 +327,7 @@ async fn what_somebody_else_makes_in_between_is_left_alone() {
 async fn a_setting_that_was_removed_goes_and_what_others_added_stays() {
     let server = ApiServer::default();
     let settings = json!({"endpoint": "http://minio:9000", "accelerate": true, "pathStyle": false});
-    let mut there = wanted_with("s3cr3t", settings).secret("team-a");
+    let mut there = within("team-a", &*wanted_with("s3cr3t", settings).secret);
     there.metadata.resource_version = Some("7".into());
     let annotations = there.metadata.annotations.get_or_insert_default();
     annotations.insert("theirs".into(), "stays".into());
@@ -345,22 +343,21 @@ async fn a_setting_that_was_removed_goes_and_what_others_added_stays() {
         Provided::Written
     );
     let secret = server.get(SECRET);
-    let mut annotations = json!(wanted.contents.annotations);
+    let mut annotations = json!(wanted.secret.metadata.annotations);
     annotations["theirs"] = "stays".into();
     assert_eq!(secret["metadata"]["annotations"], annotations);
-    assert_eq!(secret["data"], json!(wanted.secret("team-a").data));
+    assert_eq!(secret["data"], json!(wanted.secret.data));
 }
 
 #[tokio::test]
 async fn an_account_keeps_the_secrets_that_others_listed() {
     let server = ApiServer::default();
-    let mut wanted = wanted("s3cr3t");
-    wanted.service_account = true;
-    let mut account = serde_json::to_value(wanted.service_account("team-a")).unwrap();
+    let wanted = wanted("s3cr3t").with_service_account();
+    let mut account = serde_json::to_value(within("team-a", &**wanted.service_account.as_ref().unwrap())).unwrap();
     account["secrets"] = json!([{"name": "theirs"}]);
     account["metadata"]["resourceVersion"] = "7".into();
     server.put(ACCOUNT, account);
-    let namespaces = namespaces(&server, vec![wanted.secret("team-a")]).await;
+    let namespaces = namespaces(&server, vec![within("team-a", &*wanted.secret)]).await;
     namespaces.provide("team-a", &wanted, soon()).await.unwrap();
     assert_eq!(
         server.get(ACCOUNT)["secrets"],
@@ -372,8 +369,7 @@ async fn an_account_keeps_the_secrets_that_others_listed() {
 async fn all_writes_together_end_at_the_deadline() {
     let server = ApiServer::default();
     server.0.lock().unwrap().delay = Duration::from_millis(200);
-    let mut wanted = wanted("s3cr3t");
-    wanted.service_account = true;
+    let wanted = wanted("s3cr3t").with_service_account();
     let namespaces = namespaces(&server, Vec::new()).await;
     // Each object takes two answers, and there is time for three.
     let until = Instant::now() + Duration::from_millis(700);
@@ -393,7 +389,7 @@ async fn all_writes_together_end_at_the_deadline() {
 #[tokio::test]
 async fn a_secret_is_there_only_if_it_is_ours_and_stays() {
     let server = ApiServer::default();
-    let ours = wanted("s3cr3t").secret("team-a");
+    let ours = within("team-a", &*wanted("s3cr3t").secret);
     let has = async |shown: Vec<Secret>| {
         let namespaces = namespaces(&server, shown).await;
         namespaces.has_secret("team-a", "minio", soon()).await

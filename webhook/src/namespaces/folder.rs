@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use tokio::time::Instant;
 
-use super::{Namespaces, ProvideError, Provided, Wanted};
+use super::{Namespaces, ProvideError, Provided, Wanted, within};
 
 /// What would be in the cluster.
 #[derive(Default)]
@@ -24,6 +24,19 @@ pub struct Objects {
     pub service_account: Option<ServiceAccount>,
 }
 
+impl Objects {
+    fn hold(&self, wanted: &Wanted) -> bool {
+        let Secret {
+            data, type_, metadata, ..
+        } = &*wanted.secret;
+        let config_map = wanted.config_map.as_deref();
+        (&self.secret.data, &self.secret.type_) == (data, type_)
+            && self.secret.metadata.annotations == metadata.annotations
+            && config_map.is_none_or(|wanted| self.config_map.as_ref().is_some_and(|there| there.data == wanted.data))
+            && (wanted.service_account.is_none() || self.service_account.is_some())
+    }
+}
+
 impl Recorded {
     /// All that was asked for so far, ordered by namespace and backend.
     pub fn objects(&self) -> Vec<Objects> {
@@ -38,20 +51,23 @@ impl Recorded {
 #[async_trait]
 impl Namespaces for Recorded {
     async fn provide(&self, namespace: &str, wanted: &Wanted, _until: Instant) -> Result<Provided, ProvideError> {
-        let mut objects = Objects {
-            secret: wanted.secret(namespace),
-            config_map: wanted.config_map(namespace),
-            service_account: wanted.service_account(namespace),
-        };
         let mut recorded = self.lock();
-        let key = (namespace.to_owned(), wanted.backend.clone());
-        if let Some(there) = recorded.get(&key) {
-            objects.config_map = objects.config_map.or_else(|| there.config_map.clone());
-            objects.service_account = objects.service_account.or_else(|| there.service_account.clone());
-            if *there == objects {
-                return Ok(Provided::Unchanged);
-            }
+        let key = (namespace.to_owned(), wanted.backend().to_owned());
+        let there = recorded.get(&key);
+        if there.is_some_and(|there| there.hold(wanted)) {
+            return Ok(Provided::Unchanged);
         }
+        let objects = Objects {
+            secret: within(namespace, &*wanted.secret),
+            config_map: match &wanted.config_map {
+                Some(config_map) => Some(within(namespace, &**config_map)),
+                None => there.and_then(|there| there.config_map.clone()),
+            },
+            service_account: match &wanted.service_account {
+                Some(service_account) => Some(within(namespace, &**service_account)),
+                None => there.and_then(|there| there.service_account.clone()),
+            },
+        };
         recorded.insert(key, objects);
         Ok(Provided::Written)
     }

@@ -7,12 +7,13 @@ pub mod cluster;
 pub mod folder;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{ByteString, Metadata};
 use tidewaiter_core::backend::{BACKEND_LABEL, CA_BUNDLE_KEY, MANAGED_BY, MANAGED_BY_LABEL, managed_name};
 use tidewaiter_core::credentials::SecretContents;
 use tokio::time::Instant;
@@ -23,70 +24,84 @@ pub const UNUSED_SINCE: &str = "tidewaiter.dev/unused-since";
 /// All that is written for one object under review. With the review's own 2 s it stays below the webhook's `timeoutSeconds` of 5.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What one backend needs in one namespace. All its objects have the same name, [`managed_name`].
-#[derive(Clone, Debug)]
+/// What one backend needs in a namespace: objects of the same name ([`managed_name`]), ready but for the namespace. Cheap to clone; holds Secrets, so
+/// it can't be printed.
+#[derive(Clone)]
 pub struct Wanted {
-    /// The `StorageBackend`.
-    pub backend: String,
-    /// The Secret's keys, and the annotations by which KServe knows endpoint, region and the like.
-    pub contents: SecretContents,
-    /// PEM certificates for a ConfigMap, where KServe needs one to trust the store.
-    pub ca_bundle: Option<String>,
-    /// Whether a ServiceAccount is to list the Secret.
-    pub service_account: bool,
+    backend: Arc<str>,
+    secret: Arc<Secret>,
+    config_map: Option<Arc<ConfigMap>>,
+    service_account: Option<Arc<ServiceAccount>>,
 }
 
 impl Wanted {
-    fn metadata(&self, namespace: &str) -> ObjectMeta {
-        ObjectMeta {
-            name: Some(managed_name(&self.backend)),
-            namespace: Some(namespace.into()),
-            labels: Some(BTreeMap::from([
-                (MANAGED_BY_LABEL.into(), MANAGED_BY.into()),
-                (BACKEND_LABEL.into(), self.backend.clone()),
-            ])),
-            ..ObjectMeta::default()
-        }
-    }
-
-    /// The Secret.
-    pub fn secret(&self, namespace: &str) -> Secret {
-        let mut metadata = self.metadata(namespace);
-        metadata.annotations = Some(self.contents.annotations.clone());
-        let data = self
-            .contents
+    /// A Secret with these contents, and with PEM certificates a ConfigMap, where KServe needs one to trust the store.
+    pub fn new(backend: &str, contents: SecretContents, ca_bundle: Option<String>) -> Self {
+        let data = contents
             .data
             .iter()
             .map(|(key, value)| (key.clone(), ByteString(value.expose().to_vec())));
-        Secret {
-            metadata,
+        let secret = Secret {
             data: Some(data.collect()),
-            type_: Some(self.contents.type_.into()),
+            type_: Some(contents.type_.into()),
+            metadata: ObjectMeta {
+                annotations: Some(contents.annotations),
+                ..metadata(backend)
+            },
             ..Secret::default()
+        };
+        let config_map = ca_bundle.map(|ca_bundle| ConfigMap {
+            metadata: metadata(backend),
+            data: Some(BTreeMap::from([(CA_BUNDLE_KEY.into(), ca_bundle)])),
+            ..ConfigMap::default()
+        });
+        Self {
+            backend: backend.into(),
+            secret: Arc::new(secret),
+            config_map: config_map.map(Arc::new),
+            service_account: None,
         }
     }
 
-    /// The ConfigMap with the store's authorities, where one is needed.
-    pub fn config_map(&self, namespace: &str) -> Option<ConfigMap> {
-        let ca_bundle = self.ca_bundle.as_ref()?;
-        Some(ConfigMap {
-            metadata: self.metadata(namespace),
-            data: Some(BTreeMap::from([(CA_BUNDLE_KEY.into(), ca_bundle.clone())])),
-            ..ConfigMap::default()
-        })
-    }
-
-    /// The ServiceAccount that lists the Secret, where one is needed.
-    pub fn service_account(&self, namespace: &str) -> Option<ServiceAccount> {
-        self.service_account.then(|| ServiceAccount {
-            metadata: self.metadata(namespace),
+    /// With a ServiceAccount that lists the Secret.
+    #[must_use]
+    pub fn with_service_account(self) -> Self {
+        let service_account = ServiceAccount {
+            metadata: metadata(&self.backend),
             secrets: Some(vec![ObjectReference {
                 name: Some(managed_name(&self.backend)),
                 ..ObjectReference::default()
             }]),
             ..ServiceAccount::default()
-        })
+        };
+        Self {
+            service_account: Some(Arc::new(service_account)),
+            ..self
+        }
     }
+
+    /// The `StorageBackend`.
+    pub fn backend(&self) -> &str {
+        &self.backend
+    }
+}
+
+fn metadata(backend: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(managed_name(backend)),
+        labels: Some(BTreeMap::from([
+            (MANAGED_BY_LABEL.into(), MANAGED_BY.into()),
+            (BACKEND_LABEL.into(), backend.to_owned()),
+        ])),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The object, in a namespace.
+fn within<K: Metadata<Ty = ObjectMeta> + Clone>(namespace: &str, object: &K) -> K {
+    let mut object = object.clone();
+    object.metadata_mut().namespace = Some(namespace.into());
+    object
 }
 
 /// What came of it.

@@ -3,73 +3,19 @@
 //! A review touches three or four places of an object of some kilobytes. A tree of all of it, and printing that again, would cost more than
 //! all else on its way; and what isn't touched stays as it came, byte for byte.
 
+mod members;
+mod path;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A JSON Pointer (RFC 6901), parsed. It names a member, never the whole document.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Path(Vec<String>);
-
-impl Path {
-    /// None where the text is no pointer, or the empty one.
-    pub fn parse(pointer: &str) -> Option<Self> {
-        let segments = pointer
-            .strip_prefix('/')?
-            .split('/')
-            .map(unescape)
-            .collect::<Option<_>>()?;
-        Some(Self(segments))
-    }
-
-    /// A path of these segments, unescaped. None where there are none.
-    pub fn new<S: Into<String>>(segments: impl IntoIterator<Item = S>) -> Option<Self> {
-        let segments: Vec<_> = segments.into_iter().map(Into::into).collect();
-        (!segments.is_empty()).then_some(Self(segments))
-    }
-
-    /// The segments, unescaped; at least one.
-    pub fn segments(&self) -> &[String] {
-        &self.0
-    }
-
-    /// Whether `other` is this path or lies below it.
-    pub fn contains(&self, other: &Self) -> bool {
-        other.0.starts_with(&self.0)
-    }
-
-    fn parent(&self) -> Option<Self> {
-        Self::new(&self.0[..self.0.len() - 1])
-    }
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for segment in &self.0 {
-            write!(f, "/{}", segment.replace('~', "~0").replace('/', "~1"))?;
-        }
-        Ok(())
-    }
-}
-
-fn unescape(segment: &str) -> Option<String> {
-    let mut out = String::with_capacity(segment.len());
-    let mut rest = segment;
-    while let Some(at) = rest.find('~') {
-        out.push_str(&rest[..at]);
-        out.push(match rest.as_bytes().get(at + 1)? {
-            b'0' => '~',
-            b'1' => '/',
-            _ => return None,
-        });
-        rest = &rest[at + 2..];
-    }
-    out.push_str(rest);
-    Some(out)
-}
+use members::Members;
+pub use path::Path;
 
 /// What stands at a path. `null` is nothing: the API server drops it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,8 +41,17 @@ pub enum Place {
 }
 
 /// A JSON object's text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Document(String);
+#[derive(Clone, PartialEq, Eq)]
+pub struct Document {
+    text: String,
+    members: Members,
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Document").field(&self.text).finish()
+    }
+}
 
 /// The text is no JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,29 +67,45 @@ impl Document {
     /// # Errors
     /// Where the text is no JSON, or no object.
     pub fn new(text: &str) -> Result<Self, NotAnObject> {
-        let text = text.trim();
-        let is_object = text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok();
-        is_object.then(|| Self(text.to_owned())).ok_or(NotAnObject)
+        let raw: &RawValue = serde_json::from_str(text).map_err(|_| NotAnObject)?;
+        Self::of(raw)
+    }
+
+    /// # Errors
+    /// Where it is no object.
+    pub fn of(raw: &RawValue) -> Result<Self, NotAnObject> {
+        let text = raw.get().trim();
+        let document = || Self {
+            text: text.to_owned(),
+            members: Members::of(text),
+        };
+        text.starts_with('{').then(document).ok_or(NotAnObject)
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The text, without a copy of it.
+    pub fn into_string(self) -> String {
+        self.text
     }
 
     /// What stands at a path.
     pub fn place(&self, path: &Path) -> Place {
-        place(&self.0, path.segments())
+        self.find(path.segments()).0
     }
 
     /// The JSON text at a path. None where there is nothing, or `null`.
     pub fn get(&self, path: &Path) -> Option<&str> {
-        self.get_of(path.segments())
+        self.get_in(path.segments())
     }
 
-    fn get_of(&self, segments: &[String]) -> Option<&str> {
-        match place(&self.0, segments) {
-            Place::Here { value, .. } => Some(&self.0[value]),
+    /// The same by the path's segments, unescaped.
+    pub fn get_in(&self, segments: &[impl AsRef<str>]) -> Option<&str> {
+        match self.find(segments).0 {
+            Place::Here { value, .. } => Some(&self.text[value]),
             _ => None,
         }
     }
@@ -144,17 +115,57 @@ impl Document {
         serde_json::from_str(self.get(path)?).ok()
     }
 
-    /// The names of the members of the object at a path.
-    pub fn keys(&self, path: &Path) -> Vec<String> {
-        self.keys_of(path.segments())
+    /// The members of the object at these segments: name and JSON text. None of an object inside of a list.
+    pub fn members(&self, segments: &[impl AsRef<str>]) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+        let within = match self.find(segments) {
+            (Place::Here { .. }, Some(at)) => Some(self.members.within(at)),
+            _ => None,
+        };
+        within.into_iter().flatten().map(|(_, member)| {
+            let key = &self.text[member.key.clone()];
+            let name = match key[1..key.len() - 1].contains('\\') {
+                true => serde_json::from_str(key).unwrap_or_default(),
+                false => Cow::Borrowed(&key[1..key.len() - 1]),
+            };
+            (name, &self.text[member.value.clone()])
+        })
     }
 
-    fn keys_of(&self, segments: &[String]) -> Vec<String> {
-        let mut keys = Vec::new();
-        if let Some(text) = self.get_of(segments) {
-            each_member(text, |key, _| keys.extend(serde_json::from_str::<String>(key)));
+    /// What stands at a path; with it the member that it is, or the one that it is missing in, where that isn't inside of a list.
+    fn find(&self, segments: &[impl AsRef<str>]) -> (Place, Option<usize>) {
+        let mut at = 0;
+        for (depth, segment) in segments.iter().enumerate() {
+            let within = self.members.get(at).value.clone();
+            match self.text.as_bytes()[within.start] {
+                b'{' => {}
+                b'[' => return (place_in(&self.text, within, segments, depth), None),
+                _ => return (Place::Blocked, None),
+            }
+            let Some(found) = self.members.named(&self.text, at, segment.as_ref()) else {
+                let missing = Place::Missing {
+                    depth,
+                    parent: within,
+                    null: None,
+                };
+                return (missing, Some(at));
+            };
+            let value = self.members.get(found).value.clone();
+            if &self.text[value.clone()] == "null" {
+                let missing = Place::Missing {
+                    depth,
+                    parent: within,
+                    null: Some(value),
+                };
+                return (missing, Some(found));
+            }
+            at = found;
         }
-        keys
+        let found = self.members.get(at);
+        let here = Place::Here {
+            value: found.value.clone(),
+            member: (at > 0).then(|| found.key.start..found.value.end),
+        };
+        (here, Some(at))
     }
 
     /// Sets a value; makes missing parents.
@@ -162,60 +173,77 @@ impl Document {
     /// # Errors
     /// Where a parent is there that is no object, or the path names an element of a list. Nothing is changed then.
     pub fn set(&mut self, path: &Path, value: &Value) -> Result<(), Blocked> {
-        match self.place(path) {
+        let (place, at) = self.find(path.segments());
+        let (range, text) = match place {
             Place::Here {
                 value: range,
                 member: Some(_),
-            } => self.0.replace_range(range, &value.to_string()),
+            } => (range, value.to_string()),
             Place::Missing {
                 depth,
                 null: Some(range),
                 ..
-            } => {
-                self.0
-                    .replace_range(range, &nested(&path.segments()[depth + 1..], value).to_string());
-            }
+            } => (range, nested(&path.segments()[depth + 1..], value).to_string()),
             Place::Missing {
                 depth,
                 parent,
                 null: None,
             } => {
-                let segments = &path.segments()[depth..];
-                let open = parent.start + 1;
-                let comma = if self.0[open..].trim_start().starts_with('}') {
-                    ""
-                } else {
-                    ","
-                };
-                let member = format!(
-                    "{}:{}{comma}",
-                    Value::from(segments[0].as_str()),
-                    nested(&segments[1..], value)
-                );
-                self.0.insert_str(open, &member);
+                self.prepend(parent.start + 1, at, &path.segments()[depth..], value);
+                return Ok(());
             }
             Place::Here { member: None, .. } | Place::Blocked => return Err(Blocked),
+        };
+        self.replace(range, &text);
+        if let Some(at) = at {
+            self.members.reread(&self.text, at);
         }
         Ok(())
     }
 
+    /// Makes the first member of the object that opens just before this offset, the value of the member `parent`.
+    fn prepend(&mut self, open: usize, parent: Option<usize>, segments: &[String], value: &Value) {
+        let comma = if self.text[open..].trim_start().starts_with('}') {
+            ""
+        } else {
+            ","
+        };
+        let name = Value::from(segments[0].as_str());
+        let member = format!("{name}:{}{comma}", nested(&segments[1..], value));
+        self.replace(open..open, &member);
+        if let Some(parent) = parent {
+            self.members.prepend(&self.text, parent, open);
+        }
+    }
+
+    fn replace(&mut self, range: Range<usize>, text: &str) {
+        self.text.replace_range(range.clone(), text);
+        self.members.moved(&range, text.len());
+    }
+
     /// Takes a member out. Says whether it was there; an element of a list stays.
     pub fn remove(&mut self, path: &Path) -> bool {
-        let Place::Here {
-            member: Some(member), ..
-        } = self.place(path)
+        let (
+            Place::Here {
+                member: Some(member), ..
+            },
+            at,
+        ) = self.find(path.segments())
         else {
             return false;
         };
-        let after = &self.0[member.end..];
+        let after = &self.text[member.end..];
         let next = after.trim_start();
         let range = if next.starts_with(',') {
             member.start..member.end + (after.len() - next.len()) + 1
         } else {
-            let before = self.0[..member.start].trim_end();
+            let before = self.text[..member.start].trim_end();
             before.strip_suffix(',').map_or(member.start, str::len)..member.end
         };
-        self.0.replace_range(range, "");
+        if let Some(at) = at {
+            self.members.remove(at);
+        }
+        self.replace(range, "");
         true
     }
 
@@ -238,12 +266,11 @@ impl Document {
     }
 }
 
-/// What stands at a path of an object's text. Garbage has nothing anywhere.
-pub fn place(object: &str, segments: &[String]) -> Place {
-    let mut at = 0..object.len();
+/// What stands at a path that goes on with the segment `depth` in the value at `at`. By scanning the text: for what is inside of lists.
+fn place_in(object: &str, mut at: Range<usize>, segments: &[impl AsRef<str>], from: usize) -> Place {
     let mut member = None;
-    for (depth, segment) in segments.iter().enumerate() {
-        let text = &object[at.clone()];
+    for (depth, segment) in segments.iter().enumerate().skip(from) {
+        let (text, segment) = (&object[at.clone()], segment.as_ref());
         let found = match text.as_bytes().first() {
             Some(b'{') => find_member(text, segment).map(|(key, value)| (Some(key), value)),
             Some(b'[') => match find_element(text, segment) {
@@ -355,5 +382,4 @@ fn offset(whole: &str, part: &str) -> Range<usize> {
 }
 
 #[cfg(test)]
-#[path = "document_tests.rs"]
 mod tests;

@@ -168,6 +168,8 @@ proptest! {
                 prop_assert_eq!(document.remove(&path), removed);
             }
             prop_assert_eq!(&parsed(&document), &tree);
+            // Where its members are is what a first look at its text finds.
+            prop_assert_eq!(&document, &Document::new(document.as_str()).unwrap());
         }
     }
 }
