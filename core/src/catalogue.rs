@@ -220,6 +220,19 @@ impl Catalogue {
         found
     }
 
+    /// The release of a repository by its tag, with those of these packages that it holds.
+    pub fn release<'a>(&'a self, repository: &str, tag: &str, packages: &[impl AsRef<str>]) -> Option<Release<'a>> {
+        let (entries, maps) = self.resolve(&canonical_repository(repository))?;
+        let target = maps.iter().try_fold(tag, |tag, map| map.get(tag).map(String::as_str))?;
+        let entry = entries.iter().find(|entry| entry.tag == target)?;
+        // A repository's own tag is the one that was asked for, as the catalogue holds it.
+        let own = match maps.first() {
+            Some(map) => map.get_key_value(tag)?.0,
+            None => &entry.tag,
+        };
+        Some(release(own, entry, packages))
+    }
+
     /// The releases behind a repository's name, and the tag maps on the way to them.
     fn resolve(&self, name: &str) -> Option<(&[Entry], Vec<&TagMap>)> {
         let mut maps = Vec::new();
@@ -329,6 +342,27 @@ mod tests {
         assert!(table.problems().is_empty());
         assert!(table.releases("docker.io/somebody/else", &["xgboost"]).is_empty());
         assert!(!table.knows("docker.io/somebody/else"));
+    }
+
+    #[test]
+    fn a_release_is_found_by_its_tag_as_among_all() {
+        let mut table = Catalogue::built_in().clone();
+        let own = "schema: 1\nrepositories: [{name: r.local/ml, like: docker.io/seldonio/mlserver, tags: {a: 1.7.1, b: 1.5.0}}]";
+        table.extend(Catalogue::parse(own).unwrap());
+        for (repository, packages) in [
+            ("kserve/xgbserver", &["numpy", "xgboost"][..]),
+            ("docker.io/seldonio/mlserver", &["mlflow"]),
+            ("r.local/ml", &["xgboost"]),
+        ] {
+            let releases = table.releases(repository, packages);
+            assert!(!releases.is_empty());
+            for release in releases {
+                assert_eq!(table.release(repository, release.tag, packages), Some(release));
+            }
+        }
+        for (repository, tag) in [("r.local/ml", "1.7.1"), ("kserve/xgbserver", "v9"), ("none", "a")] {
+            assert_eq!(table.release(repository, tag, &["xgboost"]), None);
+        }
     }
 
     #[test]

@@ -16,6 +16,9 @@ const POLICIES: [&str; 2] = ["storage-credentials", "runtime-version"];
 /// objects nested as deep as it allows (128), three times over; more than that traps, as that policy's failure.
 const STACK: u32 = 32 * 1024;
 
+/// What a component begins with: its stack, its data, and a heap that is enough for nearly every review (see the SDK's allocator).
+const MEMORY: u32 = 512 * 1024;
+
 /// Inherited by the inner cargo. All else that begins with CARGO, RUST or CLIPPY is about the outer build (flags, wrappers, target folder,
 /// profile overrides) and would change what a policy's bytes are.
 const KEPT: [&str; 9] = [
@@ -118,7 +121,10 @@ fn compile(root: &Path, target_dir: &Path) -> Result<(), String> {
     }
     cargo
         .current_dir(root)
-        .env("CARGO_ENCODED_RUSTFLAGS", format!("-Clink-arg=-zstack-size={STACK}"))
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            format!("-Clink-arg=-zstack-size={STACK}\u{1f}-Clink-arg=--initial-memory={MEMORY}"),
+        )
         .args([
             "build",
             "--lib",

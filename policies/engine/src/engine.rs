@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings::Policy;
 use crate::cache::Cache;
@@ -96,12 +96,16 @@ fn config(max_concurrent: u32) -> Config {
         .max_memory_size(MEMORY_MAX)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(4 << 10)
+        // Where the kernel can tell which pages were written to, only those are made new.
+        .pagemap_scan(Enabled::Auto)
         // What was used at a time of many reviews at once is given back when it is quiet.
         .max_unused_warm_slots(16);
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
+        // One call at a time in each instance: what tells several apart is not needed.
+        .concurrency_support(false)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(FIBER_STACK)
         .memory_init_cow(true)

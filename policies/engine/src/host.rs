@@ -105,6 +105,16 @@ impl runtimes::Host for State {
         self.timed(world.named(&name)).await
     }
 
+    async fn release_of(
+        &mut self,
+        repository: String,
+        tag: String,
+        packages: Vec<String>,
+    ) -> wasmtime::Result<Option<Release>> {
+        let world = self.world()?;
+        self.timed(world.release_of(&repository, &tag, &packages)).await
+    }
+
     async fn releases(&mut self, repository: String, packages: Vec<String>) -> wasmtime::Result<Vec<Release>> {
         let world = self.world()?;
         self.timed(world.releases(&repository, &packages)).await

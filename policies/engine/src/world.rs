@@ -27,6 +27,8 @@ pub trait World: Send + Sync {
     async fn supporting(&self, format: &str, version: Option<&str>) -> Vec<Runtime>;
     /// See `runtimes.named` in the contract. Answers from memory.
     async fn named(&self, name: &str) -> Option<Runtime>;
+    /// See `runtimes.release-of` in the contract. Answers from memory.
+    async fn release_of(&self, repository: &str, tag: &str, packages: &[String]) -> Option<Release>;
     /// See `runtimes.releases` in the contract. Answers from memory.
     async fn releases(&self, repository: &str, packages: &[String]) -> Vec<Release>;
     /// Labels of the object's namespace.

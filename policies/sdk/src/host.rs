@@ -48,6 +48,8 @@ pub mod runtimes {
         supporting(format: &str, version: Option<&str>) -> Vec<Runtime>;
         /// The runtime by this name that the object's namespace sees.
         named(name: &str) -> Option<Runtime>;
+        /// The release of an image by its tag, with the versions of these packages (names as on PyPI). None where the catalogue doesn't know it.
+        release_of(repository: &str, tag: &str, packages: &[String]) -> Option<Release>;
         /// The releases of an image that the catalogue knows, oldest first, with the versions of these packages (names as on PyPI).
         releases(repository: &str, packages: &[String]) -> Vec<Release>;
     }

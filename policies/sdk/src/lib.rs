@@ -49,6 +49,8 @@ pub mod bindings;
 #[doc(hidden)]
 pub mod exports;
 mod host;
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+mod memory;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod verdict;

@@ -44,6 +44,8 @@ pub struct Calls {
     pub supporting: u32,
     /// `runtimes.named`
     pub named: u32,
+    /// `runtimes.release-of`
+    pub release_of: u32,
     /// `runtimes.releases`
     pub releases: u32,
     /// Everything in `cluster`.
@@ -436,6 +438,18 @@ pub(crate) mod host {
                         .iter()
                         .find(|(_, _, runtime)| runtime.name == name)
                         .map(|(_, _, runtime)| runtime.clone())
+                },
+            )
+        }
+
+        pub(crate) fn release_of(repository: &str, tag: &str, packages: &[String]) -> Option<Release> {
+            asked(
+                |calls| calls.release_of += 1,
+                |world| {
+                    let releases = world.releases.get(repository)?;
+                    let mut release = releases.iter().find(|release| release.tag == tag)?.clone();
+                    release.packages.retain(|package| packages.contains(&package.name));
+                    Some(release)
                 },
             )
         }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidewaiter_core::backend::{self, Backend, MANAGED_BY, MANAGED_BY_LABEL, managed_name};
 use tidewaiter_core::backends::Resolved;
+use tidewaiter_core::catalogue;
 use tidewaiter_core::credentials::{recognise, storage_key};
 use tidewaiter_core::runtimes::ServingRuntime;
 use tidewaiter_core::uri::StorageUri;
@@ -351,24 +352,16 @@ impl World for ReviewWorld {
         ))
     }
 
+    async fn release_of(&self, repository: &str, tag: &str, packages: &[String]) -> Option<Release> {
+        self.configuration
+            .catalogue()
+            .release(repository, tag, packages)
+            .map(release)
+    }
+
     async fn releases(&self, repository: &str, packages: &[String]) -> Vec<Release> {
         let releases = self.configuration.catalogue().releases(repository, packages);
-        releases
-            .into_iter()
-            .map(|release| Release {
-                tag: release.tag.to_owned(),
-                python: release.python.to_owned(),
-                packages: release
-                    .packages
-                    .iter()
-                    .map(|package| PackageVersion {
-                        name: package.name.to_owned(),
-                        version: package.version.to_owned(),
-                        exact: package.exact,
-                    })
-                    .collect(),
-            })
-            .collect()
+        releases.into_iter().map(release).collect()
     }
 
     async fn namespace_labels(&self) -> Vec<Label> {
@@ -415,6 +408,19 @@ impl World for ReviewWorld {
             self.reader.object(&self.namespace, api_version, kind, name),
         )
         .await
+    }
+}
+
+fn release(release: catalogue::Release<'_>) -> Release {
+    let packages = release.packages.iter().map(|package| PackageVersion {
+        name: package.name.to_owned(),
+        version: package.version.to_owned(),
+        exact: package.exact,
+    });
+    Release {
+        tag: release.tag.to_owned(),
+        python: release.python.to_owned(),
+        packages: packages.collect(),
     }
 }
 

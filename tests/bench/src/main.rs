@@ -9,14 +9,20 @@ mod load;
 mod policies;
 mod report;
 mod servers;
+mod whole;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
+use mimalloc::MiMalloc;
 
 use crate::report::Report;
+
+/// As in the webhook's own program; the baseline has it too.
+#[global_allocator]
+static MEMORY: MiMalloc = MiMalloc;
 
 /// Speed beside a baseline, in the same run.
 #[derive(Parser)]
@@ -79,7 +85,9 @@ async fn measure() -> Result<Report> {
     let starts = servers::starts(&fixture).await?;
     let reviews = servers::reviews(&fixture).await?;
     let policies = policies::measure(&fixture).await?;
+    let whole_us = whole::measure(&fixture).await?;
     Ok(Report {
+        whole_us,
         starts,
         reviews,
         policies,

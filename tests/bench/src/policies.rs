@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use serde_json::Value;
+use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Operation, Review};
 use tidewaiter_engine::{Capability, Engine, FailurePolicy, Limits, LoadedPolicy, Mode, Options, PolicySpec, review};
 use tidewaiter_policy::Policy as _;
@@ -37,6 +38,7 @@ pub(crate) async fn measure(fixture: &Fixture) -> Result<Vec<Policy>> {
     let (configuration, problems) = Configuration::build(&objects, None, &[], &stores);
     ensure!(problems.is_empty(), "the configuration has problems: {problems:?}");
     let engine = Engine::new(Options::default())?;
+    let object = Document::new(Fixture::object())?;
     let mut policies = Vec::new();
     for builtin in tidewaiter_builtin::POLICIES {
         let policy = load(&engine, builtin).await?;
@@ -46,7 +48,7 @@ pub(crate) async fn measure(fixture: &Fixture) -> Result<Vec<Policy>> {
             let reader = Arc::clone(&configuration) as Arc<dyn ClusterReader>;
             let deadline = tokio::time::Instant::now() + BUDGET;
             let world = ReviewWorld::new(configuration.clone(), stores.clone(), reader, "team", deadline);
-            let outcome = review(std::slice::from_ref(&policy), &case(), Arc::new(world), BUDGET).await;
+            let outcome = review(std::slice::from_ref(&policy), &case(&object), Arc::new(world), BUDGET).await;
             ensure!(
                 outcome.denial.is_none(),
                 "{} refuses the benchmark's object: {:?}",
@@ -105,14 +107,14 @@ async fn load(engine: &Engine, builtin: &tidewaiter_builtin::Builtin) -> Result<
     Ok(engine.load(spec).await?)
 }
 
-fn case() -> Review<'static> {
+fn case(object: &Document) -> Review<'_> {
     Review {
         operation: Operation::Create,
         api_version: "serving.kserve.io/v1beta1",
         kind: "InferenceService",
         namespace: "team",
         name: "fraud",
-        object: Fixture::object(),
+        object,
         old_object: None,
         username: "ada",
         groups: &[],

@@ -10,6 +10,8 @@ use crate::policies::Policy;
 use crate::servers::{Reviews, Starts};
 
 pub(crate) struct Report {
+    /// A review without HTTP and TLS, in microseconds.
+    pub(crate) whole_us: f64,
     pub(crate) starts: Starts,
     pub(crate) reviews: Reviews,
     pub(crate) policies: Vec<Policy>,
@@ -63,6 +65,7 @@ impl Report {
                 policy.name, policy.sandboxed_us, policy.native_us, policy.host_us
             );
         }
+        println!("{:<44}{:>10.1}", "a whole review, without HTTP and TLS", self.whole_us);
         println!(
             "\n{:<44}{:>10.0} ms",
             "start to ready, warm cache", figures.ready_warm_ms

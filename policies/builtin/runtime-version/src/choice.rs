@@ -114,9 +114,13 @@ pub(crate) fn image(predictor: &Predictor<'_>, runtime: &Runtime) -> (String, St
     (repository, tag)
 }
 
-/// What the catalogue says of a repository, of all that matters for this model.
-pub(crate) fn releases(facts: &Facts, repository: &str) -> Vec<Release> {
-    runtimes::releases(repository, &[facts.package, "numpy", "mlflow"].map(str::to_owned))
+/// What the catalogue says of one image, of all that matters for this model.
+pub(crate) fn release(facts: &Facts, repository: &str, tag: &str) -> Option<Release> {
+    runtimes::release_of(repository, tag, &packages(facts))
+}
+
+fn packages(facts: &Facts) -> [String; 3] {
+    [facts.package, "numpy", "mlflow"].map(str::to_owned)
 }
 
 /// How a release takes the model.
@@ -216,7 +220,7 @@ fn fit_of<'r>(
     let found: Vec<_> = runtimes
         .filter_map(|runtime| {
             let (repository, tag) = image(predictor, runtime);
-            nearest(facts, &releases(facts, &repository), &tag).map(|(exact, tag)| {
+            nearest(facts, &runtimes::releases(&repository, &packages(facts)), &tag).map(|(exact, tag)| {
                 (
                     exact,
                     Best {

@@ -29,11 +29,7 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
 
     let (repository, tag) = choice::image(predictor, &selected.runtime);
     let name = &selected.runtime.name;
-    let releases = choice::releases(&facts, &repository);
-    let Some(current) = releases
-        .iter()
-        .find(|release| release.tag == tag)
-        .map(|release| choice::judge(&facts, release))
+    let Some(current) = choice::release(&facts, &repository, &tag).map(|release| choice::judge(&facts, &release))
     else {
         let image = if tag.is_empty() {
             format!("{repository} by digest")
