@@ -15,8 +15,8 @@ pub const SHIPPED_ANNOTATION: &str = "serving.kserve.io/storageSecretName";
 /// What Tidewaiter needs to know of KServe's configuration. The default is what KServe ships.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KserveConfig {
-    /// The annotation that names a Secret with credentials; empty where KServe has none: then a ServiceAccount has to name it.
-    pub secret_annotation: String,
+    /// The annotation that names a Secret with credentials; where KServe has none, a ServiceAccount has to name it.
+    pub secret_annotation: Option<String>,
     /// The key of an S3 Secret that holds the access key's ID.
     pub s3_access_key_id: String,
     /// The key of an S3 Secret that holds the secret access key; by it KServe knows a Secret as one for S3.
@@ -57,7 +57,7 @@ impl DeploymentMode {
 impl Default for KserveConfig {
     fn default() -> Self {
         Self {
-            secret_annotation: SHIPPED_ANNOTATION.to_owned(),
+            secret_annotation: Some(SHIPPED_ANNOTATION.to_owned()),
             s3_access_key_id: "AWS_ACCESS_KEY_ID".to_owned(),
             s3_secret_access_key: "AWS_SECRET_ACCESS_KEY".to_owned(),
             gcs_credentials_file: "gcloud-application-credentials.json".to_owned(),
@@ -117,7 +117,7 @@ impl KserveConfig {
                     .filter(|name| !name.is_empty())
                     .unwrap_or_else(|| compiled_in.to_owned())
             };
-            config.secret_annotation = part.storage_secret_name_annotation.unwrap_or_default();
+            config.secret_annotation = part.storage_secret_name_annotation.filter(|name| !name.is_empty());
             config.s3_access_key_id = or(part.s3.access_key_id_name, "awsAccessKeyID");
             config.s3_secret_access_key = or(part.s3.secret_access_key_name, "awsSecretAccessKey");
             config.gcs_credentials_file = or(part.gcs.gcs_credential_file_name, "gcloud-application-credentials.json");
@@ -192,7 +192,12 @@ mod tests {
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(config.s3_access_key_id, "awsAccessKeyID");
         assert_eq!(config.s3_secret_access_key, "awsSecretAccessKey");
-        assert_eq!(config.secret_annotation, "");
+        assert_eq!(config.secret_annotation, None);
+        let (config, _) = KserveConfig::parse(
+            &data(&[("credentials", r#"{"storageSecretNameAnnotation": ""}"#)]),
+            None,
+        );
+        assert_eq!(config.secret_annotation, None);
         assert_eq!(config.storage_spec_secret, "storage-config");
     }
 
@@ -211,11 +216,11 @@ mod tests {
         );
         assert_eq!(
             (
-                config.secret_annotation.as_str(),
+                config.secret_annotation.as_deref(),
                 config.s3_access_key_id.as_str(),
                 config.s3_secret_access_key.as_str()
             ),
-            ("corp.example/secret", "id", "key")
+            (Some("corp.example/secret"), "id", "key")
         );
         assert_eq!(
             (config.deployment_mode, config.local_model),
@@ -226,7 +231,7 @@ mod tests {
     #[test]
     fn garbage_keeps_what_was_known_and_is_reported() {
         let known = KserveConfig {
-            secret_annotation: "corp.example/secret".into(),
+            secret_annotation: Some("corp.example/secret".into()),
             local_model: true,
             ..KserveConfig::default()
         };

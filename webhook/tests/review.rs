@@ -224,3 +224,48 @@ fn both_custom_resources_are_printed() {
         assert!(crd["spec"]["versions"][0]["subresources"]["status"].is_object());
     }
 }
+
+#[tokio::test]
+async fn the_annotation_that_kserves_configuration_renames_is_filled_in_and_believed() {
+    const RENAMED: &str = "corp.example/store-secret";
+    let yaml = format!(
+        "{MINIO}---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{ name: inferenceservice-config, namespace: kserve }}
+data:
+  credentials: '{{\"storageSecretNameAnnotation\": \"{RENAMED}\", \"s3\": {{\"s3SecretAccessKeyName\": \"AWS_SECRET_ACCESS_KEY\"}}}}'
+---
+apiVersion: v1
+kind: Secret
+metadata: {{ namespace: sales, name: own }}
+stringData: {{ AWS_ACCESS_KEY_ID: sales, AWS_SECRET_ACCESS_KEY: not-shown-to-anyone }}
+"
+    );
+    let server = Harness::start(&yaml).await;
+    let response = server.review("/mutate", &create(&service())).await;
+    let annotations = patched(&service(), &response)["metadata"]["annotations"].clone();
+    assert_eq!(annotations[RENAMED], "tidewaiter-minio", "{response}");
+    assert_eq!(annotations["serving.kserve.io/storageSecretName"], Value::Null);
+
+    // No grant, and none needed by who brings their own; the shipped name means nothing to KServe here.
+    let mut sales = service();
+    sales["metadata"]["namespace"] = "sales".into();
+    for (name, allowed) in [(RENAMED, true), ("serving.kserve.io/storageSecretName", false)] {
+        sales["metadata"]["annotations"] = json!({name: "own"});
+        let response = server.review("/mutate", &create(&sales)).await;
+        assert_eq!(response["allowed"], allowed, "{name}: {response}");
+        assert_eq!(response["patch"], Value::Null);
+    }
+
+    // A service from before us that is told of our Secret afterwards: that changes what KServe opens the store with.
+    let mut elsewhere = service();
+    elsewhere["spec"]["predictor"]["model"]["storageUri"] = "s3://elsewhere/1".into();
+    let mut named = elsewhere.clone();
+    named["metadata"]["annotations"] = json!({RENAMED: "tidewaiter-minio"});
+    let response = server.review("/mutate", &update(&named, &elsewhere)).await;
+    assert_eq!(
+        response["status"]["details"]["causes"][0]["reason"], "managed-secret",
+        "{response}"
+    );
+}

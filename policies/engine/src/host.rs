@@ -68,6 +68,10 @@ impl storage::Host for State {
         self.timed(world.resolve(&uri)).await
     }
 
+    async fn secret_annotation(&mut self) -> wasmtime::Result<Option<String>> {
+        Ok(self.world()?.secret_annotation())
+    }
+
     async fn brought_credentials(
         &mut self,
         service_account: Option<String>,

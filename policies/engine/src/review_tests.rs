@@ -24,6 +24,9 @@ impl World for Nothing {
     async fn resolve(&self, _: &str) -> Resolution {
         Resolution::Unserved
     }
+    fn secret_annotation(&self) -> Option<String> {
+        None
+    }
     async fn brought_credentials(&self, _: Option<&str>, _: Option<&str>) -> Brought {
         Brought::Nothing
     }

@@ -20,14 +20,14 @@ pub enum Untouched {
 }
 
 const IGNORE: &str = "tidewaiter.dev/ignore";
-/// Annotations that say something to KServe or to us.
+/// Annotations that say something to KServe or to us, beside the one that KServe's configuration may name.
 const SPEAKING: [&str; 2] = ["serving.kserve.io/", "tidewaiter.dev/"];
 
 type Map<'a> = BTreeMap<Cow<'a, str>, Value>;
 
 /// Whether an object needs no review at all: the law "never in the way of leaving or standing still". Reads values only where their texts differ.
-/// Ask before [`review`](crate::review()), which doesn't.
-pub fn untouched(review: &Review<'_>) -> Option<Untouched> {
+/// Ask before [`review`](crate::review()), which doesn't. `secret_annotation` is the name by which KServe is told of a Secret.
+pub fn untouched(review: &Review<'_>, secret_annotation: Option<&str>) -> Option<Untouched> {
     let new = review.object;
     if new.get_in(&["metadata", "deletionTimestamp"]).is_some() {
         return Some(Untouched::Leaving);
@@ -49,6 +49,7 @@ pub fn untouched(review: &Review<'_>) -> Option<Untouched> {
         return Some(Untouched::Unchanged);
     }
     let unknown_to_us = !new.contains_key(filled::ANNOTATION) && !old.contains_key(filled::ANNOTATION);
+    let speaking = |annotations| speaking(annotations, secret_annotation);
     (unknown_to_us && speaking(&new).eq(speaking(&old))).then_some(Untouched::NotAdopted)
 }
 
@@ -66,10 +67,10 @@ fn map(text: Option<&str>) -> Map<'_> {
         .unwrap_or_default()
 }
 
-fn speaking<'m>(annotations: &'m Map<'_>) -> impl Iterator<Item = (&'m Cow<'m, str>, &'m Value)> {
+fn speaking<'m>(annotations: &'m Map<'_>, secret: Option<&str>) -> impl Iterator<Item = (&'m Cow<'m, str>, &'m Value)> {
     annotations
         .iter()
-        .filter(|(name, _)| SPEAKING.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(move |(name, _)| secret == Some(&***name) || SPEAKING.iter().any(|prefix| name.starts_with(prefix)))
 }
 
 #[cfg(test)]

@@ -11,21 +11,24 @@ fn asked(object: &Value, old: Option<&Value>) -> Option<Untouched> {
         document(object.to_string()),
         old.map(|old| document(serde_json::to_string_pretty(old).unwrap())),
     );
-    untouched(&Review {
-        operation: if old.is_some() {
-            Operation::Update
-        } else {
-            Operation::Create
+    untouched(
+        &Review {
+            operation: if old.is_some() {
+                Operation::Update
+            } else {
+                Operation::Create
+            },
+            api_version: "serving.kserve.io/v1beta1",
+            kind: "InferenceService",
+            namespace: "team-a",
+            name: "fraud",
+            object: &object,
+            old_object: old.as_ref(),
+            username: "alice",
+            groups: &[],
         },
-        api_version: "serving.kserve.io/v1beta1",
-        kind: "InferenceService",
-        namespace: "team-a",
-        name: "fraud",
-        object: &object,
-        old_object: old.as_ref(),
-        username: "alice",
-        groups: &[],
-    })
+        Some("corp.example/secret"),
+    )
 }
 
 fn service(annotations: Value) -> Value {
@@ -77,6 +80,11 @@ fn annotations_of_others_adopt_nobody() {
     assert_eq!(
         asked(&service(json!({"a": "b", "tidewaiter.dev/x": "y"})), Some(&old)),
         None
+    );
+    assert_eq!(
+        asked(&service(json!({"a": "b", "corp.example/secret": "y"})), Some(&old)),
+        None,
+        "KServe opens the store with what it names"
     );
     let ours = service(json!({"a": "b", "tidewaiter.dev/filled": "{}"}));
     assert_eq!(

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 pub use crate::bindings::tidewaiter::policy::{
     cluster::Label,
     runtimes::{PackageVersion, Release, Runtime},
-    storage::{Brought, Error as StorageError, Listing, NotGranted, ObjectInfo, OwnSecret, Resolution, Served},
+    storage::{Brought, Error as StorageError, Listing, NotGranted, ObjectInfo, Resolution, Served},
     types::Delivery,
 };
 
@@ -15,6 +15,8 @@ pub use crate::bindings::tidewaiter::policy::{
 pub trait World: Send + Sync {
     /// See `storage.resolve` in the contract. Answers from memory.
     async fn resolve(&self, uri: &str) -> Resolution;
+    /// See `storage.secret-annotation` in the contract.
+    fn secret_annotation(&self) -> Option<String>;
     /// See `storage.brought-credentials` in the contract.
     async fn brought_credentials(&self, service_account: Option<&str>, secret: Option<&str>) -> Brought;
     /// See `storage.stat` in the contract.

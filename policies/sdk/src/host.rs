@@ -19,14 +19,17 @@ macro_rules! host {
 /// The model stores of the cluster, inside what the object's namespace may use. Names and answers, never a secret.
 pub mod storage {
     pub use crate::bindings::tidewaiter::policy::storage::{
-        Brought, Error, Listing, NotGranted, ObjectInfo, OwnSecret, Resolution, Served,
+        Brought, Error, Listing, NotGranted, ObjectInfo, Resolution, Served,
     };
     pub use crate::bindings::tidewaiter::policy::types::Delivery;
 
     host! { storage:
         /// Which backend serves this URI for the object's namespace.
         resolve(uri: &str) -> Resolution;
-        /// Whether the user brought credentials: by the Secret they name in KServe's annotation, else by the `ServiceAccount` they name,
+        /// The annotation by which KServe is told the name of a Secret, on an object or a component: `serving.kserve.io/storageSecretName`
+        /// unless KServe's configuration names another. None where it names none: then only a `ServiceAccount` brings a Secret.
+        secret_annotation() -> Option<String>;
+        /// Whether the user brought credentials: by the Secret they name in the annotation [`secret_annotation`], else by the `ServiceAccount` they name,
         /// else by the namespace's `default` `ServiceAccount`.
         brought_credentials(service_account: Option<&str>, secret: Option<&str>) -> Brought;
         /// The object at exactly this URI. Path in the answer: empty.

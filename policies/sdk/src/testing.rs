@@ -13,12 +13,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde_json::Value;
+use tidewaiter_core::document::Path;
+use tidewaiter_core::kserve_config::SHIPPED_ANNOTATION;
+use tidewaiter_core::lines;
 
 use crate::cluster::Label;
 use crate::log::Level;
 use crate::runtimes::{PackageVersion, Release, Runtime};
 use crate::storage::{Brought, Error, Listing, ObjectInfo, Resolution, Served};
-use crate::{Delivery, Operation, Policy, Request, Verdict};
+use crate::{Delivery, Fill, Operation, Policy, Request, Verdict};
 
 const READ_LIMIT: u32 = 1 << 20;
 const LIST_LIMIT: u32 = 1_000;
@@ -32,6 +35,8 @@ thread_local! {
 pub struct Calls {
     /// `storage.resolve`
     pub resolve: u32,
+    /// `storage.secret-annotation`
+    pub secret_annotation: u32,
     /// `storage.brought-credentials`
     pub brought_credentials: u32,
     /// `storage.stat`
@@ -64,6 +69,7 @@ impl Calls {
 #[derive(Clone, Default)]
 struct Inner {
     resolutions: BTreeMap<String, Resolution>,
+    secret_annotation: Option<String>,
     brought: Vec<(Option<String>, Option<String>, Brought)>,
     objects: BTreeMap<String, Vec<u8>>,
     failures: BTreeMap<String, Error>,
@@ -77,9 +83,18 @@ struct Inner {
 }
 
 /// A world to be told, then asked. Everything that wasn't told is absent: URIs are unserved, nobody brought credentials, there are no
-/// runtimes.
-#[derive(Clone, Default)]
+/// runtimes. KServe is configured as it is shipped.
+#[derive(Clone)]
 pub struct World(Rc<Inner>);
+
+impl Default for World {
+    fn default() -> Self {
+        Self(Rc::new(Inner {
+            secret_annotation: Some(SHIPPED_ANNOTATION.to_owned()),
+            ..Inner::default()
+        }))
+    }
+}
 
 impl World {
     /// A world in which nothing is.
@@ -104,6 +119,12 @@ impl World {
     #[must_use]
     pub fn serve(self, prefix: &str, backend: &str) -> Self {
         self.resolve(prefix, Resolution::Served(served(backend)))
+    }
+
+    /// The annotation by which KServe is told of a Secret; none where its configuration names none.
+    #[must_use]
+    pub fn secret_annotation(self, name: Option<&str>) -> Self {
+        self.with(|inner| inner.secret_annotation = name.map(str::to_owned))
     }
 
     /// What `brought_credentials` answers for exactly these names. Else it is [`Brought::Nothing`].
@@ -244,9 +265,8 @@ impl Inner {
         }
         match self.resolution(uri) {
             Resolution::Served(_) => Ok(()),
-            Resolution::OwnSecret(own) => Err(Error::Unserved(format!(
-                "Secret {} opens it, and Tidewaiter opens nothing with Secrets of a namespace",
-                own.name
+            Resolution::OwnSecret(name) => Err(Error::Unserved(format!(
+                "Secret {name} opens it, and Tidewaiter opens nothing with Secrets of a namespace"
             ))),
             _ => Err(Error::Unserved(format!(
                 "no StorageBackend serves {uri} for this namespace"
@@ -262,7 +282,7 @@ fn longest<'a, T>(map: &'a BTreeMap<String, T>, uri: &str) -> Option<&'a T> {
         .map(|(_, value)| value)
 }
 
-/// An S3 backend of this name that delivers by annotation: Secret and `ServiceAccount` `tidewaiter-<name>`, KServe's default annotation.
+/// An S3 backend of this name that delivers by annotation: Secret and `ServiceAccount` `tidewaiter-<name>`.
 pub fn served(backend: &str) -> Served {
     Served {
         backend: backend.to_owned(),
@@ -272,8 +292,18 @@ pub fn served(backend: &str) -> Served {
         secret: format!("tidewaiter-{backend}"),
         service_account: format!("tidewaiter-{backend}"),
         storage_key: backend.to_owned(),
-        annotation: "serving.kserve.io/storageSecretName".to_owned(),
     }
+}
+
+/// The line in which a user is told of a fill: at most 120 characters, what is longer is cut. For the value and the place the engine has no other words,
+/// so a reason is well measured where this isn't cut.
+///
+/// # Panics
+/// Where path or value are none, which the engine refuses too.
+pub fn line(fill: &Fill) -> String {
+    let path = Path::parse(&fill.path).expect("a fill's path is a JSON Pointer to a member");
+    let value = serde_json::from_str(&fill.value).expect("a fill's value is JSON");
+    lines::filled(&path, &value, &fill.reason)
 }
 
 /// A runtime that may be auto-selected and isn't disabled.
@@ -339,6 +369,13 @@ pub(crate) mod host {
 
         pub(crate) fn resolve(uri: &str) -> Resolution {
             asked(|calls| calls.resolve += 1, |world| world.resolution(uri))
+        }
+
+        pub(crate) fn secret_annotation() -> Option<String> {
+            asked(
+                |calls| calls.secret_annotation += 1,
+                |world| world.secret_annotation.clone(),
+            )
         }
 
         pub(crate) fn brought_credentials(service_account: Option<&str>, secret: Option<&str>) -> Brought {

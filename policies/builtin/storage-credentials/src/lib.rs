@@ -11,9 +11,12 @@ mod need;
 mod place;
 mod plan;
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
-use tidewaiter_policy::core::service::Service;
-use tidewaiter_policy::{Policy, Request, Verdict};
+use tidewaiter_policy::core::lines::line;
+use tidewaiter_policy::core::service::{Component, Service};
+use tidewaiter_policy::{Policy, Request, Verdict, storage};
 
 use plan::Plan;
 
@@ -62,13 +65,17 @@ impl Policy for StorageCredentials {
         if service.is_being_deleted() || service.is_served_from_local_cache() || service.is_model_mesh() {
             return Verdict::admit();
         }
+        let subject = Subject {
+            request,
+            service: &service,
+            settings: *settings,
+            annotation: storage::secret_annotation(),
+        };
         let mut verdict = Verdict::admit();
         let mut plans: Vec<Option<Plan>> = Vec::with_capacity(service.components().len());
         for component in service.components() {
-            plan::refuse_key_alone(&service, component, &mut verdict);
-            let plan = need::of(component)
-                .and_then(|need| plan::make(request, &service, component, need, *settings, &mut verdict));
-            plans.push(plan);
+            plan::refuse_key_alone(&subject, component, &mut verdict);
+            plans.push(need::of(component).and_then(|need| plan::make(&subject, component, need, &mut verdict)));
         }
         if request.object.contains("serviceAccountName")
             && service
@@ -84,20 +91,27 @@ impl Policy for StorageCredentials {
         if verdict.denial.is_some() {
             verdict
         } else {
-            place::fills(request, &service, &plans, verdict)
+            place::fills(&subject, &plans, verdict)
         }
     }
 }
 
-/// A line of at most 120 characters; what is longer ends in `…`.
-fn line(text: &str) -> String {
-    shortened(text, 120)
+/// One object under review.
+struct Subject<'a> {
+    request: &'a Request,
+    service: &'a Service<'a>,
+    settings: Settings,
+    /// By which KServe is told of a Secret; none where only a ServiceAccount tells it.
+    annotation: Option<String>,
 }
 
-fn shortened(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters - 1) {
-        Some((at, _)) if text[at..].chars().nth(1).is_some() => format!("{}…", &text[..at]),
-        _ => text.to_owned(),
+impl<'a> Subject<'a> {
+    /// The Secret that the annotation names for a component.
+    fn named(&self, component: &Component<'a>) -> Option<Cow<'a, str>> {
+        let annotation = self.annotation.as_deref()?;
+        component
+            .annotation(annotation)
+            .or_else(|| self.service.annotation(annotation))
     }
 }
 

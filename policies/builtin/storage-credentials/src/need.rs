@@ -1,7 +1,7 @@
 //! What the models of one component need to be loaded.
 
 use tidewaiter_policy::core::service::{Component, Model};
-use tidewaiter_policy::storage::{self, NotGranted, OwnSecret, Resolution, Served};
+use tidewaiter_policy::storage::{self, NotGranted, Resolution, Served};
 
 /// What a component's models need, in the order of its models.
 pub(crate) struct Need {
@@ -21,8 +21,8 @@ pub(crate) struct Need {
 pub(crate) enum Store {
     /// One of the cluster's.
     Backend(Served),
-    /// One that the namespace has a Secret for.
-    Own(OwnSecret),
+    /// One that the namespace has a Secret for, by the Secret's name.
+    Own(String),
 }
 
 impl Store {
@@ -30,15 +30,7 @@ impl Store {
     pub(crate) fn secret(&self) -> &str {
         match self {
             Self::Backend(served) => &served.secret,
-            Self::Own(own) => &own.name,
-        }
-    }
-
-    /// The annotation by which KServe is told; empty where KServe knows none.
-    pub(crate) fn annotation(&self) -> &str {
-        match self {
-            Self::Backend(served) => &served.annotation,
-            Self::Own(own) => &own.annotation,
+            Self::Own(name) => name,
         }
     }
 
@@ -51,7 +43,7 @@ impl Store {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Backend(served) => format!("StorageBackend {}", served.backend),
-            Self::Own(own) => format!("Secret {}", own.name),
+            Self::Own(name) => format!("Secret {name}"),
         }
     }
 }
@@ -74,7 +66,7 @@ pub(crate) fn of(component: &Component<'_>) -> Option<Need> {
         match storage::resolve(uri) {
             Resolution::Served(served) if served.anonymous => need.public = true,
             Resolution::Served(served) => need.push(Store::Backend(served)),
-            Resolution::OwnSecret(own) => need.push(Store::Own(own)),
+            Resolution::OwnSecret(name) => need.push(Store::Own(name)),
             Resolution::NotGranted(refusal) => need.not_granted.push((refusal, uri.to_string(), pointer.clone())),
             Resolution::Unserved => need.unserved.push((uri.to_string(), pointer.clone())),
             Resolution::NoCredentials => {}

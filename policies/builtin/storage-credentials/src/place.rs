@@ -1,16 +1,18 @@
 //! From the plans to fills and effects.
 
+use tidewaiter_policy::core::lines::{cut, line};
 use tidewaiter_policy::core::pointer;
 use tidewaiter_policy::core::service::{Component, Service, ServiceKind};
 use tidewaiter_policy::storage::Delivery;
-use tidewaiter_policy::{Request, Value, Verdict};
+use tidewaiter_policy::{Value, Verdict};
 
-use crate::line;
+use crate::Subject;
 use crate::need::Store;
 use crate::plan::{Plan, Way};
 
 /// Fills in what the components' plans say.
-pub(crate) fn fills(request: &Request, service: &Service<'_>, plans: &[Option<Plan>], mut verdict: Verdict) -> Verdict {
+pub(crate) fn fills(subject: &Subject<'_>, plans: &[Option<Plan>], mut verdict: Verdict) -> Verdict {
+    let (request, service) = (subject.request, subject.service);
     let whole = annotates_whole(plans);
     for (component, plan) in service.components().iter().zip(plans) {
         let Some(Plan::Deliver { store, way }) = plan else {
@@ -18,14 +20,13 @@ pub(crate) fn fills(request: &Request, service: &Service<'_>, plans: &[Option<Pl
         };
         let Some(way) = effective(service, component, store, *way, whole) else {
             verdict = verdict.warn(line(&format!(
-                "{} gets no credentials of {}: {}",
+                "{} gets no credentials: {}",
                 component.name(),
-                store.name(),
                 store.by_hand()
             )));
             continue;
         };
-        let fills = fills_of(component, store, way, whole);
+        let fills = fills_of(subject, component, store, way, whole);
         if fills
             .iter()
             .any(|(path, _)| request.withheld.iter().any(|withheld| covers(withheld, path)))
@@ -70,15 +71,21 @@ fn effective(service: &Service<'_>, component: &Component<'_>, store: &Store, wa
     (component.service_account_name.is_none() && matches!(store, Store::Backend(_))).then_some(Way::ServiceAccount)
 }
 
-fn fills_of(component: &Component<'_>, store: &Store, way: Way, whole: bool) -> Vec<(String, Value)> {
-    let annotation = || {
+fn fills_of(
+    subject: &Subject<'_>,
+    component: &Component<'_>,
+    store: &Store,
+    way: Way,
+    whole: bool,
+) -> Vec<(String, Value)> {
+    let annotation = subject.annotation.as_deref().map(|name| {
         let parent = if whole {
             "/metadata/annotations".to_owned()
         } else {
             format!("{}/annotations", component.pointer)
         };
-        (pointer::child(&parent, store.annotation()), Value::from(store.secret()))
-    };
+        (pointer::child(&parent, name), Value::from(store.secret()))
+    });
     match (way, store) {
         (Way::Already(_), _) => Vec::new(),
         (Way::ServiceAccount, Store::Backend(served)) => {
@@ -93,10 +100,8 @@ fn fills_of(component: &Component<'_>, store: &Store, way: Way, whole: bool) -> 
                 .as_ref()
                 .map(|implementation| implementation.pointer.as_str())
                 .unwrap_or_default();
-            let mut fills = vec![
-                annotation(),
-                (format!("{at}/storage/key"), Value::from(served.storage_key.as_str())),
-            ];
+            let mut fills = Vec::from_iter(annotation);
+            fills.push((format!("{at}/storage/key"), Value::from(served.storage_key.as_str())));
             if component.storage_uris {
                 // Without parameters KServe doesn't look at the key (CommonStorageInitialization).
                 fills.push((
@@ -106,7 +111,7 @@ fn fills_of(component: &Component<'_>, store: &Store, way: Way, whole: bool) -> 
             }
             fills
         }
-        (Way::Annotation | Way::ServiceAccount | Way::StorageKey, _) => vec![annotation()],
+        (Way::Annotation | Way::ServiceAccount | Way::StorageKey, _) => Vec::from_iter(annotation),
     }
 }
 
@@ -121,8 +126,8 @@ fn delivery(way: Way) -> Delivery {
 
 fn reason(store: &Store) -> String {
     match store {
-        Store::Backend(served) => crate::shortened(&format!("StorageBackend {} serves the model", served.backend), 90),
-        Store::Own(_) => "the namespace's own Secret opens the model's store".to_owned(),
+        Store::Backend(served) => cut(&format!("StorageBackend {} serves the URI", served.backend), 90),
+        Store::Own(_) => "the namespace's own Secret opens it".to_owned(),
     }
 }
 

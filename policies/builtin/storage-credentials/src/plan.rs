@@ -1,13 +1,13 @@
 //! What is done for one component.
 
-use tidewaiter_policy::core::kserve_config::SHIPPED_ANNOTATION;
+use tidewaiter_policy::core::lines::line;
 use tidewaiter_policy::core::pointer;
 use tidewaiter_policy::core::service::{Component, Service};
 use tidewaiter_policy::storage::{self, Brought, Delivery, Served};
 use tidewaiter_policy::{Request, Verdict};
 
 use crate::need::{Need, Store};
-use crate::{Settings, Unserved, line, shortened};
+use crate::{Subject, Unserved};
 
 /// What is done for one component.
 pub(crate) enum Plan {
@@ -37,11 +37,9 @@ pub(crate) enum Way {
 
 /// Decides, and says to the verdict what there is to say.
 pub(crate) fn make(
-    request: &Request,
-    service: &Service<'_>,
+    subject: &Subject<'_>,
     component: &Component<'_>,
     mut need: Need,
-    settings: Settings,
     verdict: &mut Verdict,
 ) -> Option<Plan> {
     let name = component.name();
@@ -52,18 +50,7 @@ pub(crate) fn make(
     if need.stores.is_empty() && need.not_granted.is_empty() && need.unserved.is_empty() && !need.public {
         return None;
     }
-    let annotation = need
-        .stores
-        .first()
-        .map_or(SHIPPED_ANNOTATION, Store::annotation)
-        .to_owned();
-    let named = if annotation.is_empty() {
-        None
-    } else {
-        component
-            .annotation(&annotation)
-            .or_else(|| service.annotation(&annotation))
-    };
+    let named = subject.named(component);
     if need.is_public_alone() && named.is_none() && account_of(component).is_none() {
         return Some(Plan::Apart);
     }
@@ -73,7 +60,7 @@ pub(crate) fn make(
             way,
         });
     }
-    let ours = match brought(request, service, component, named.as_deref(), &need) {
+    let ours = match brought(subject, component, named.as_deref(), &need) {
         Held::Nothing => Vec::new(),
         Held::Unknown(what) => {
             say(verdict, &format!("{name} may have its own credentials: {what}"));
@@ -97,7 +84,7 @@ pub(crate) fn make(
             return Some(Plan::Apart);
         }
     };
-    refuse_or_warn(&name, &need, &ours, named.as_deref(), settings, verdict)?;
+    refuse_or_warn(subject, &name, &need, &ours, named.as_deref(), verdict)?;
     if need.stores.is_empty() {
         return Some(Plan::Apart);
     }
@@ -107,7 +94,7 @@ pub(crate) fn make(
         say(verdict, &format!("{name} keeps its own storage key: {key}"));
         return Some(Plan::Apart);
     }
-    match way(service, component, &store) {
+    match way(subject, component, &store) {
         Ok(way) => Some(Plan::Deliver { store, way }),
         // Its user listed our Secret, as the hint says.
         Err(_) if !ours.is_empty() => Some(Plan::Deliver {
@@ -115,31 +102,30 @@ pub(crate) fn make(
             way: Way::Already(Delivery::Annotation),
         }),
         Err(hint) => {
-            say(
-                verdict,
-                &format!("{name} gets no credentials of {}: {hint}", store.name()),
-            );
+            say(verdict, &format!("{name} gets no credentials: {hint}"));
             Some(Plan::Apart)
         }
     }
 }
 
 /// Refuses a model that is named by a storage key in one of our Secrets: without a URI there is nothing to judge by the grants.
-pub(crate) fn refuse_key_alone(service: &Service<'_>, component: &Component<'_>, verdict: &mut Verdict) {
+pub(crate) fn refuse_key_alone(subject: &Subject<'_>, component: &Component<'_>, verdict: &mut Verdict) {
     let Some(at) = component.implementation.as_ref().filter(|at| at.storage.is_some()) else {
         return;
     };
-    let named = component
-        .annotation(SHIPPED_ANNOTATION)
-        .or_else(|| service.annotation(SHIPPED_ANNOTATION))
-        .filter(|named| !named.is_empty());
-    let Some(named) = named.filter(|_| component.models.is_empty()) else {
+    if !component.models.is_empty() {
+        return;
+    }
+    let (Some(annotation), Some(named)) = (&subject.annotation, subject.named(component)) else {
         return;
     };
+    if named.is_empty() {
+        return;
+    }
     if let Brought::Managed(_) = storage::brought_credentials(None, Some(&named)) {
         let message = format!(
             "{}: Secret {named} is kept by Tidewaiter and opens models that are named by their URI. Write storageUri in place of storage, and take out \
-             the annotation {SHIPPED_ANNOTATION}",
+             the annotation {annotation}",
             component.name()
         );
         deny(
@@ -155,11 +141,11 @@ pub(crate) fn refuse_key_alone(service: &Service<'_>, component: &Component<'_>,
 ///
 /// `ours` are Secrets of Tidewaiter's that its user named.
 fn refuse_or_warn(
+    subject: &Subject<'_>,
     name: &str,
     need: &Need,
     ours: &[String],
     named: Option<&str>,
-    settings: Settings,
     verdict: &mut Verdict,
 ) -> Option<()> {
     if let Some((refusal, uri, pointer)) = need.not_granted.first() {
@@ -192,7 +178,7 @@ fn refuse_or_warn(
     // A backend's key may open more than what the backend serves.
     if let Some(first) = ours.first() {
         let fits = need.stores.first().is_some_and(|store| {
-            let overrides = named.is_none() && !store.annotation().is_empty();
+            let overrides = named.is_none() && subject.annotation.is_some();
             overrides || ours.iter().all(|secret| secret == store.secret())
         });
         if !fits || !need.unserved.is_empty() {
@@ -221,21 +207,21 @@ fn refuse_or_warn(
         return None;
     }
     for (uri, pointer) in &need.unserved {
-        match settings.unserved {
+        match subject.settings.unserved {
             Unserved::Deny => {
+                let by_hand = subject.annotation.as_ref().map_or_else(
+                    || "list a Secret in its ServiceAccount".to_owned(),
+                    |annotation| format!("name a Secret by the annotation {annotation}"),
+                );
                 let message = format!(
-                    "{name}: no StorageBackend serves {uri}, and no credentials of your own are named. Put the model into a store that is served, or name a \
-                     Secret by the annotation {SHIPPED_ANNOTATION}"
+                    "{name}: no StorageBackend serves {uri}, and no credentials of your own are named. Put the model into a store that is served, or {by_hand}"
                 );
                 deny(verdict, "store-unserved", message, pointer);
                 return None;
             }
             Unserved::Warn => say(
                 verdict,
-                &format!(
-                    "{name}: no StorageBackend serves {}; it is loaded without credentials",
-                    shortened(uri, 60)
-                ),
+                &format!("{name}: no credentials; no StorageBackend serves {uri}"),
             ),
         }
     }
@@ -291,16 +277,11 @@ enum Held {
 }
 
 /// What the user brought along, and keeps.
-fn brought(
-    request: &Request,
-    service: &Service<'_>,
-    component: &Component<'_>,
-    named: Option<&str>,
-    need: &Need,
-) -> Held {
+fn brought(subject: &Subject<'_>, component: &Component<'_>, named: Option<&str>, need: &Need) -> Held {
     // KServe opens the `storageUris` of every component with the predictor's storage key, if that has parameters (CommonStorageInitialization).
     let shared = || {
-        service
+        subject
+            .service
             .predictor()
             .and_then(Component::storage)
             .filter(|storage| component.storage_uris && storage.key.is_some() && storage.parameters)
@@ -323,7 +304,7 @@ fn brought(
         && need
             .stores
             .first()
-            .is_some_and(|store| is_delivered(request, component, store));
+            .is_some_and(|store| is_delivered(subject, component, store));
     // Once delivered it stays: that the namespace's default ServiceAccount was given a Secret since is no reason to restart the model.
     if delivered && account.is_none() {
         return Held::Nothing;
@@ -334,7 +315,7 @@ fn brought(
         Brought::Managed(secrets) => Held::Ours(secrets),
         // A look that failed takes nothing away, and gives nothing that wasn't granted.
         Brought::Unknown(what)
-            if (delivered && is_same_account(request, component))
+            if (delivered && is_same_account(subject.request, component))
                 || (named.is_none() && account.is_none())
                 || !need.not_granted.is_empty() =>
         {
@@ -365,12 +346,13 @@ fn is_same_account(request: &Request, component: &Component<'_>) -> bool {
 }
 
 /// Whether an earlier admission filled this store in.
-fn is_delivered(request: &Request, component: &Component<'_>, store: &Store) -> bool {
-    let annotation = pointer::escape(store.annotation());
-    request.filled.iter().any(|entry| {
+fn is_delivered(subject: &Subject<'_>, component: &Component<'_>, store: &Store) -> bool {
+    let annotation = subject.annotation.as_deref().map(pointer::escape);
+    subject.request.filled.iter().any(|entry| {
         let says = |value: &str| entry.parsed().as_str() == Some(value);
         let place = entry.path.strip_prefix("/metadata").or_else(|| entry.path.strip_prefix(component.pointer.as_str()));
-        if place.and_then(|place| place.strip_prefix("/annotations/")) == Some(annotation.as_str()) {
+        let annotated = place.and_then(|place| place.strip_prefix("/annotations/"));
+        if annotated.is_some() && annotated == annotation.as_deref() {
             return says(store.secret());
         }
         matches!(store, Store::Backend(served) if entry.path == component.service_account_pointer() && says(&served.service_account))
@@ -378,8 +360,8 @@ fn is_delivered(request: &Request, component: &Component<'_>, store: &Store) -> 
 }
 
 /// By what way KServe is told of a store. The error says what the user could do where there is none.
-fn way(service: &Service<'_>, component: &Component<'_>, store: &Store) -> Result<Way, String> {
-    let can_annotate = !store.annotation().is_empty();
+fn way(subject: &Subject<'_>, component: &Component<'_>, store: &Store) -> Result<Way, String> {
+    let can_annotate = subject.annotation.is_some();
     let Store::Backend(served) = store else {
         return if can_annotate {
             Ok(Way::Annotation)
@@ -389,7 +371,7 @@ fn way(service: &Service<'_>, component: &Component<'_>, store: &Store) -> Resul
     };
     match served.delivery {
         Delivery::Annotation if can_annotate => Ok(Way::Annotation),
-        Delivery::StorageKey if can_annotate => Ok(if takes_storage_key(service, component, served) {
+        Delivery::StorageKey if can_annotate => Ok(if takes_storage_key(subject.service, component, served) {
             Way::StorageKey
         } else {
             Way::Annotation

@@ -1,12 +1,14 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tidewaiter_policy::storage::{Brought, Delivery, NotGranted, OwnSecret, Resolution, Served};
+use tidewaiter_policy::storage::{Brought, Delivery, NotGranted, Resolution, Served};
 use tidewaiter_policy::testing::{self, World, create, served};
 use tidewaiter_policy::{Credentials, Effect, Entry, Policy, Request, Verdict};
 
 use super::*;
 
+mod lines;
 mod managed;
+mod renamed;
 
 use managed::with_managed;
 
@@ -84,7 +86,7 @@ fn a_bare_manifest_gets_the_annotation_and_the_secret() {
     assert_eq!(fills(&verdict), [(ON_SERVICE, r#""tidewaiter-minio""#)]);
     assert_eq!(effects(&verdict), [("minio", Delivery::Annotation)]);
     assert_eq!(verdict.warnings, Vec::<String>::new());
-    assert_eq!(verdict.fills[0].reason, "StorageBackend minio serves the model");
+    assert_eq!(verdict.fills[0].reason, "StorageBackend minio serves the URI");
     assert_eq!(world.calls().to_stores(), 0, "no store is asked");
 }
 
@@ -254,16 +256,11 @@ fn a_users_service_account_without_credentials_stays_and_the_annotation_helps() 
     let verdict = review(&delivered_by(Delivery::ServiceAccount), &object);
     assert_eq!(fills(&verdict), [(ON_SERVICE, r#""tidewaiter-minio""#)]);
     assert_eq!(effects(&verdict), [("minio", Delivery::Annotation)]);
-    let deaf = Served {
-        delivery: Delivery::ServiceAccount,
-        annotation: String::new(),
-        ..served("minio")
-    };
-    let verdict = review(&world().resolve("s3://mlflow/", Resolution::Served(deaf)), &object);
+    let verdict = review(&delivered_by(Delivery::ServiceAccount).secret_annotation(None), &object);
     untouched(&verdict);
     assert_eq!(
         verdict.warnings,
-        ["predictor gets no credentials of StorageBackend minio: list Secret tidewaiter-minio in its ServiceAccount"]
+        ["predictor gets no credentials: list Secret tidewaiter-minio in its ServiceAccount"]
     );
 }
 
@@ -458,7 +455,7 @@ fn a_store_that_nobody_serves_is_one_warning_or_a_refusal() {
     untouched(&verdict);
     assert_eq!(
         verdict.warnings,
-        ["predictor: no StorageBackend serves s3://elsewhere/a; it is loaded without credentials"]
+        ["predictor: no credentials; no StorageBackend serves s3://elsewhere/a"]
     );
     let strict = Settings {
         unserved: Unserved::Deny,
@@ -500,22 +497,15 @@ fn a_uri_that_kserve_cannot_load_is_refused_with_what_to_write() {
 
 #[test]
 fn a_namespaces_own_secret_is_named_and_nothing_is_copied() {
-    let own = Resolution::OwnSecret(OwnSecret {
-        name: "mine".to_owned(),
-        annotation: ANNOTATION.to_owned(),
-    });
-    let verdict = review(&world().resolve("s3://mlflow/", own), &bare());
+    let world = world().resolve("s3://mlflow/", Resolution::OwnSecret("mine".to_owned()));
+    let verdict = review(&world, &bare());
     assert_eq!(fills(&verdict), [(ON_SERVICE, r#""mine""#)]);
     assert_eq!(effects(&verdict), []);
-    let deaf = Resolution::OwnSecret(OwnSecret {
-        name: "mine".to_owned(),
-        annotation: String::new(),
-    });
-    let verdict = review(&world().resolve("s3://mlflow/", deaf), &bare());
+    let verdict = review(&world.secret_annotation(None), &bare());
     untouched(&verdict);
     assert_eq!(
         verdict.warnings,
-        ["predictor gets no credentials of Secret mine: list Secret mine in its ServiceAccount"]
+        ["predictor gets no credentials: list Secret mine in its ServiceAccount"]
     );
 }
 
@@ -611,14 +601,6 @@ fn settings_are_two_words_and_nothing_else() {
     serde_json::from_str::<Value>(StorageCredentials::settings_schema().unwrap()).unwrap();
 }
 
-#[test]
-fn a_line_ends_within_120_characters() {
-    let long = "é".repeat(200);
-    assert_eq!(line(&long).chars().count(), 120);
-    assert_eq!(line(&"é".repeat(120)).chars().count(), 120);
-    assert!(!line(&"é".repeat(120)).ends_with('…') && line(&"é".repeat(121)).ends_with('…'));
-}
-
 fn any_component() -> impl Strategy<Value = Value> {
     let uri = prop::sample::select(vec![
         "s3://mlflow/1",
@@ -654,7 +636,7 @@ fn any_component() -> impl Strategy<Value = Value> {
                 component["serviceAccountName"] = json!(account);
             }
             if let Some(secret) = secret {
-                component["annotations"] = json!({ANNOTATION: secret});
+                component["annotations"] = json!({ANNOTATION: secret, renamed::ANNOTATION: secret});
             }
             if let (Some(storage), Some(model)) = (storage, component.get_mut("model")) {
                 model["storage"] = storage;
@@ -664,19 +646,22 @@ fn any_component() -> impl Strategy<Value = Value> {
 }
 
 /// How backends deliver, the annotation that KServe knows, and whether the default ServiceAccount, the one called `own` and the Secret called `own` are usable.
-fn any_facts() -> impl Strategy<Value = (Delivery, &'static str, [bool; 3])> {
+fn any_facts() -> impl Strategy<Value = (Delivery, Option<&'static str>, [bool; 3])> {
     let delivery = prop::sample::select(vec![
         Delivery::Annotation,
         Delivery::ServiceAccount,
         Delivery::StorageKey,
     ]);
-    (delivery, prop::sample::select(vec![ANNOTATION, ""]), any::<[bool; 3]>())
+    (
+        delivery,
+        prop::sample::select(vec![Some(ANNOTATION), Some(renamed::ANNOTATION), None]),
+        any::<[bool; 3]>(),
+    )
 }
 
-fn world_of((delivery, annotation, usable): (Delivery, &str, [bool; 3])) -> World {
+fn world_of((delivery, annotation, usable): (Delivery, Option<&str>, [bool; 3])) -> World {
     let backend = |name: &str| Served {
         delivery,
-        annotation: annotation.to_owned(),
         ..served(name)
     };
     let world = world()
@@ -689,13 +674,8 @@ fn world_of((delivery, annotation, usable): (Delivery, &str, [bool; 3])) -> Worl
                 ..backend("public")
             }),
         )
-        .resolve(
-            "s3://own/",
-            Resolution::OwnSecret(OwnSecret {
-                name: "mine".to_owned(),
-                annotation: annotation.to_owned(),
-            }),
-        );
+        .resolve("s3://own/", Resolution::OwnSecret("mine".to_owned()))
+        .secret_annotation(annotation);
     let names = usable
         .into_iter()
         .zip([(None, None), (Some("own"), None), (None, Some("own"))])
@@ -715,7 +695,7 @@ proptest! {
         let mut object = service(json!({"predictor": predictor}));
         if let Some(transformer) = transformer { object["spec"]["transformer"] = transformer; }
         if let Some(canary) = canary { object["spec"]["canary"] = json!([{"predictor": canary}]); }
-        if let Some(secret) = on_service { object["metadata"]["annotations"] = json!({ANNOTATION: secret}); }
+        if let Some(secret) = on_service { object["metadata"]["annotations"] = json!({ANNOTATION: secret, renamed::ANNOTATION: secret}); }
         let verdict = review(&world, &object);
         for fill in &verdict.fills {
             prop_assert!(object.pointer(&fill.path).is_none_or(Value::is_null), "{} in {}", fill.path, object);

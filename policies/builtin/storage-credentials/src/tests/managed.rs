@@ -74,11 +74,10 @@ fn our_own_secret_opens_no_other_store() {
 fn a_service_account_that_lists_our_secret_is_one_way_where_kserve_knows_no_annotation() {
     let deaf = |backend: &str| {
         let served = Served {
-            annotation: String::new(),
             delivery: Delivery::ServiceAccount,
             ..served(backend)
         };
-        with_managed(world().resolve("s3://mlflow/", Resolution::Served(served)))
+        with_managed(world().resolve("s3://mlflow/", Resolution::Served(served))).secret_annotation(None)
     };
     let mut object = bare();
     merge(
@@ -110,7 +109,7 @@ fn a_storage_key_in_our_secret_needs_a_uri_to_judge_by() {
 
 #[test]
 fn a_failed_look_takes_nothing_away_and_gives_what_was_asked_for() {
-    let unknown = || Brought::Unknown("ServiceAccount x, which can't be looked at (timeout)".to_owned());
+    let unknown = || Brought::Unknown("ServiceAccount x can't be read (no answer in time)".to_owned());
     // Delivered beside a ServiceAccount of the user's.
     let mut object = bare();
     merge(
@@ -140,7 +139,7 @@ fn a_failed_look_takes_nothing_away_and_gives_what_was_asked_for() {
     assert_eq!(fills(&verdict), [(ON_SERVICE, r#""tidewaiter-minio""#)]);
     assert_eq!(
         verdict.warnings,
-        ["predictor may have its own credentials: ServiceAccount x, which can't be looked at (timeout)"]
+        ["predictor may have its own credentials: ServiceAccount x can't be read (no answer in time)"]
     );
     // And nobody what wasn't granted.
     let refused = Resolution::NotGranted(NotGranted {
