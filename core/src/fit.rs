@@ -97,9 +97,9 @@ fn scikit_learn(model: &Version, server: &Version) -> Fit {
     if model == server {
         Fit::Fit
     } else if model.series() == server.series() {
-        Fit::FitWithRemark("scikit-learn supports only the same version")
+        Fit::FitWithRemark("only the same version is supported")
     } else {
-        Fit::Misfit("scikit-learn supports only the same version")
+        Fit::Misfit("only the same version is supported")
     }
 }
 

@@ -13,6 +13,7 @@ pub mod image;
 pub mod kserve_config;
 #[cfg(feature = "catalogue")]
 pub mod kserve_runtimes;
+pub mod lines;
 pub mod mlmodel;
 pub mod pointer;
 pub mod policy_resource;

@@ -11,7 +11,6 @@ mod cache;
 mod engine;
 mod failure;
 mod host;
-mod lines;
 mod load;
 mod merge;
 pub mod outcome;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use tidewaiter_core::document::{Document, Path};
 use tidewaiter_core::filled::{self, Filled};
+use tidewaiter_core::lines;
 
 use crate::bindings::tidewaiter::policy::types::{Denial, Fill};
 use crate::failure::Failure;
-use crate::lines;
 
 /// A fill whose words were checked. Its path is canonical.
 #[derive(Clone, Debug, PartialEq)]

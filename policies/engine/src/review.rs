@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tidewaiter_core::document::{Document, Path};
 use tidewaiter_core::filled::{self, Filled, Record, Stripped};
+use tidewaiter_core::lines;
 use tidewaiter_core::policy_resource::{FailurePolicy, Mode};
 use tokio::time::Instant;
 
 use crate::bindings::tidewaiter::policy::types::{Effect as Wish, Entry, Request};
-use crate::lines;
 use crate::load::{LoadedPolicy, Terms};
 use crate::merge::{self, Merge, Merged};
 use crate::outcome::{Change, Denial, Effect, Ended, Operation, Outcome, Review, Run};
@@ -51,6 +51,13 @@ impl Reviewer for LoadedPolicy {
     }
 
     async fn review(&self, request: &Request, world: &Arc<dyn World>, object: &Arc<str>, deadline: Instant) -> Ran {
+        if let Some(failure) = &self.1 {
+            return Ran {
+                result: Err(failure.clone()),
+                took: Duration::ZERO,
+                host: Duration::ZERO,
+            };
+        }
         run::review(self, request, world, object, deadline).await
     }
 }
@@ -368,11 +375,14 @@ impl<'a> Pass<'a> {
                     .to_owned(),
                 },
             };
-            let at = lines::place(place);
-            lines.push(lines::line(&match &change.value {
-                Some(value) => format!("tidewaiter: {at} = {}: {}", lines::value(value), change.reason),
-                None => format!("tidewaiter: took out {at}: {}", change.reason),
-            }));
+            lines.push(match &change.value {
+                Some(value) => lines::filled(place, value, &change.reason),
+                None => lines::line(&format!(
+                    "tidewaiter: took out {}: {}",
+                    lines::place(place),
+                    change.reason
+                )),
+            });
             self.outcome.changes.push(change);
         }
         lines.append(&mut self.outcome.warnings);

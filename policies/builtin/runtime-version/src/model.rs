@@ -44,9 +44,9 @@ pub(crate) fn look(format: &str, uri: &str) -> Look {
     }
     match storage::read(&format!("{uri}/MLmodel"), 0, TEXT_LIMIT) {
         Ok(bytes) => described(format, uri, &bytes),
-        Err(Error::NotFound) if format == "mlflow" => Err(format!(
-            "there is no MLmodel at {uri}, so a server for mlflow will find no model"
-        )),
+        Err(Error::NotFound) if format == "mlflow" => {
+            Err(format!("a server for mlflow will find no model: no MLmodel at {uri}"))
+        }
         Err(Error::NotFound) if format == "tensorflow" => Ok(None),
         Err(Error::NotFound) => undescribed(format, uri),
         Err(error) => failed(uri, error),
@@ -63,21 +63,15 @@ fn failed(uri: &str, error: Error) -> Look {
             Resolution::Unserved | Resolution::NoCredentials | Resolution::Unsupported(_) => Ok(None),
         },
         Error::NotFound => Err(format!("runtime not checked: nothing is at {uri}")),
-        Error::Forbidden(reason) => Err(format!(
-            "runtime not checked: the store refuses to show {uri}: {reason}"
-        )),
-        Error::Unreachable(reason) => Err(format!(
-            "runtime not checked: the store of {uri} does not answer: {reason}"
-        )),
-        Error::TooLarge(size) => Err(format!(
-            "runtime not checked: {size} bytes at {uri} are more than can be read"
-        )),
+        // The reasons name the store; the URI is the user's own.
+        Error::Forbidden(reason) | Error::Unreachable(reason) => Err(format!("runtime not checked: {reason}")),
+        Error::TooLarge(size) => Err(format!("runtime not checked: {size} bytes are too many: {uri}")),
     }
 }
 
 /// By the `MLmodel` file.
 fn described(format: &str, uri: &str, bytes: &[u8]) -> Look {
-    let unreadable = |reason: &str| Err(format!("runtime not checked: {uri}/MLmodel: {reason}"));
+    let unreadable = |reason: &str| Err(format!("runtime not checked: the MLmodel: {reason}"));
     let Ok(text) = std::str::from_utf8(bytes) else {
         return unreadable("not a text");
     };

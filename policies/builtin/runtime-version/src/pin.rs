@@ -1,6 +1,10 @@
 //! The decision: nothing, a pin, a warning, a refusal.
 
-use tidewaiter_policy::{Verdict, core::fit::Fit, runtimes};
+use tidewaiter_policy::{
+    Verdict,
+    core::{fit::Fit, lines::cut},
+    runtimes,
+};
 
 use crate::{
     ALLOW_WRONG_ANSWERS, PROTOCOL_VERSION, Pin, RUNTIME, RUNTIME_VERSION, Subject,
@@ -10,6 +14,8 @@ use crate::{
 
 /// The longest reason of a fill, in characters.
 const REASON: usize = 90;
+/// Why a runtime is filled in where only its version matters.
+const BELONGS: &str = "a version belongs to its runtime";
 
 pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
     let predictor = &subject.predictor;
@@ -37,7 +43,7 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
             format!("{repository}:{tag}")
         };
         return with_protocol(subject, &selected, verdict).warn(format!(
-            "saved by {}; whether {image} fits is not in the catalogue",
+            "saved by {}; the catalogue does not know the image {image}",
             saved(&facts)
         ));
     };
@@ -59,15 +65,8 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
                 tag,
                 needs_v2: selected.needs_v2,
             };
-            pinned(
-                subject,
-                &best,
-                &format!(
-                    "saved by {}; pinned, as the admin wants it for every model",
-                    saved(&facts)
-                ),
-                verdict,
-            )
+            let reason = "the admin wants every model pinned";
+            pinned(subject, &best, [reason, reason], verdict)
         }
         Fit::Fit | Fit::Unknown => with_protocol(subject, &selected, verdict),
         Fit::FitWithRemark(remark) => with_protocol(subject, &selected, verdict).warn(format!(
@@ -81,15 +80,22 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
                 .flatten();
             // A runtime for another protocol is of use only where that may be said.
             match best.filter(|best| !best.needs_v2 || subject.may_fill(&[PROTOCOL_VERSION])) {
-                Some(best) if current.version == facts.version.to_string() => {
-                    pinned(subject, &best, &format!("{name} {tag} does not fit: {why}"), verdict)
+                Some(best) => {
+                    let same_version = current.version == facts.version.to_string();
+                    let reasons = match (best.runtime.name == *name, same_version) {
+                        (true, true) => [BELONGS.to_owned(), why.to_owned()],
+                        (true, false) => [
+                            BELONGS.to_owned(),
+                            format!("saved by {}; {tag} has {}", saved(&facts), current.version),
+                        ],
+                        (false, true) => [format!("{name} does not fit"), why.to_owned()],
+                        (false, false) => [
+                            format!("{name} has {} {}", facts.package, current.version),
+                            format!("saved by {}", saved(&facts)),
+                        ],
+                    };
+                    pinned(subject, &best, reasons.each_ref().map(String::as_str), verdict)
                 }
-                Some(best) => pinned(
-                    subject,
-                    &best,
-                    &format!("saved by {}; {name} {tag} has {}", saved(&facts), current.version),
-                    verdict,
-                ),
                 None => unfit(subject, &selected, &facts, &current, verdict),
             }
         }
@@ -100,12 +106,11 @@ fn saved(facts: &Facts) -> String {
     format!("{} {}", facts.package, facts.version)
 }
 
-fn pinned(subject: &Subject<'_>, best: &Best, reason: &str, verdict: Verdict) -> Verdict {
-    let reason: String = reason.chars().take(REASON).collect();
-    let verdict =
-        verdict
-            .fill(RUNTIME, best.runtime.name.as_str(), &*reason)
-            .fill(RUNTIME_VERSION, best.tag.as_str(), &*reason);
+/// Fills in both, with a reason for each: beside their long places there is little room for one.
+fn pinned(subject: &Subject<'_>, best: &Best, [runtime, version]: [&str; 2], verdict: Verdict) -> Verdict {
+    let verdict = verdict
+        .fill(RUNTIME, best.runtime.name.as_str(), cut(runtime, REASON))
+        .fill(RUNTIME_VERSION, best.tag.as_str(), cut(version, REASON));
     with_protocol(
         subject,
         &Selected {
@@ -122,11 +127,8 @@ fn with_protocol(subject: &Subject<'_>, selected: &Selected, verdict: Verdict) -
     if !selected.needs_v2 {
         verdict
     } else if subject.may_fill(&[PROTOCOL_VERSION]) {
-        let reason: String = format!("{name} speaks only v2, and no runtime that fits {format} speaks v1")
-            .chars()
-            .take(REASON)
-            .collect();
-        verdict.fill(PROTOCOL_VERSION, "v2", reason)
+        let reason = format!("{name} speaks v2, and none that fits speaks v1");
+        verdict.fill(PROTOCOL_VERSION, "v2", cut(&reason, REASON))
     } else {
         verdict.warn(format!(
             "no runtime for modelFormat {format} speaks v1; set protocolVersion: v2, which {name} speaks"

@@ -86,9 +86,7 @@ impl Refused {
             (_, "InvalidAccessKeyId" | "NotSignedUp") => {
                 Failure::Forbidden(format!("{answer}: the store doesn't know the access key"))
             }
-            (_, "SignatureDoesNotMatch") => {
-                Failure::Forbidden(format!("{answer}: the secret key doesn't belong to the access key"))
-            }
+            (_, "SignatureDoesNotMatch") => Failure::Forbidden(format!("{answer}: the secret key is wrong")),
             (_, "RequestTimeTooSkewed") => {
                 Failure::Forbidden(format!("{answer}: the clocks of this server and the store differ"))
             }
@@ -181,7 +179,7 @@ fn tls_words(error: &rustls::Error, host: &str) -> String {
     match error {
         // A bad signature is a CA that was made anew under its old name.
         rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
-            format!("the certificate of {host} is signed by nobody we trust; give its CA in the backend's tls.caBundle")
+            format!("nobody we trust signed the certificate of {host}; give its CA in the backend's tls.caBundle")
         }
         rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
             format!("the certificate of {host} has expired")
@@ -228,9 +226,7 @@ mod tests {
     fn a_refusal_says_which_half_of_the_key_is_wrong() {
         assert_eq!(
             refused(403, "SignatureDoesNotMatch"),
-            Failure::Forbidden(
-                "minio:9000 answers 403 SignatureDoesNotMatch: the secret key doesn't belong to the access key".into()
-            )
+            Failure::Forbidden("minio:9000 answers 403 SignatureDoesNotMatch: the secret key is wrong".into())
         );
         assert!(
             refused(403, "InvalidAccessKeyId")
@@ -238,6 +234,37 @@ mod tests {
                 .contains("doesn't know the access key")
         );
         assert!(refused(403, "").to_string().contains("may not read this"));
+    }
+
+    #[test]
+    fn a_reason_fits_the_line_of_a_runtime_that_was_not_checked() {
+        let host = "minio.minio.svc:9000";
+        let refused = |status, code: &str| {
+            Refused {
+                host: host.into(),
+                status,
+                code: code.into(),
+                location: None,
+                region: None,
+            }
+            .failure()
+            .to_string()
+        };
+        let tls = |error| tls_words(&rustls::Error::InvalidCertificate(error), host);
+        for reason in [
+            refused(403, "SignatureDoesNotMatch"),
+            refused(403, "InvalidAccessKeyId"),
+            refused(403, "AccessDenied"),
+            refused(403, "RequestTimeTooSkewed"),
+            refused(401, ""),
+            refused(429, "TooManyRequests"),
+            tls(rustls::CertificateError::UnknownIssuer),
+            tls(rustls::CertificateError::Expired),
+            tls(rustls::CertificateError::NotValidForName),
+        ] {
+            let line = format!("runtime not checked: {reason}");
+            assert!(line.chars().count() <= 120, "{line}");
+        }
     }
 
     #[test]
