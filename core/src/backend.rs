@@ -281,7 +281,7 @@ pub struct StorageBackendStatus {
     /// The generation that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// How many namespaces have the backend's credentials.
+    /// How many namespaces have the backend's credentials; brought up to date every half minute at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<i32>,
 }
@@ -377,13 +377,18 @@ impl Backend {
         }
     }
 
-    /// Whether a namespace may use any part of this store.
-    pub fn granted_anything(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+    /// Whether it depends on a namespace's labels what the namespace may use.
+    pub fn asks_for_labels(&self) -> bool {
+        self.grants.iter().flatten().any(|grant| grant.selector.is_some())
+    }
+
+    /// Whether a namespace may use any part of this store. Labels that aren't known fulfil no selector, not even one that asks for their absence.
+    pub fn granted_anything(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
         !self.allowed(namespace, labels).is_empty()
     }
 
     /// The prefixes that a namespace may use.
-    pub(crate) fn allowed(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&UriPattern> {
+    pub(crate) fn allowed(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Vec<&UriPattern> {
         let Some(grants) = &self.grants else {
             return self.serves.iter().collect();
         };
@@ -395,7 +400,12 @@ impl Backend {
                     .as_ref()
                     .is_none_or(|names| names.iter().any(|pattern| wildcard::matches(pattern, namespace)))
             })
-            .filter(|grant| grant.selector.as_ref().is_none_or(|selector| selector.matches(labels)))
+            .filter(|grant| {
+                grant
+                    .selector
+                    .as_ref()
+                    .is_none_or(|selector| labels.is_some_and(|labels| selector.matches(labels)))
+            })
             .flat_map(|grant| grant.prefixes.as_ref().unwrap_or(&self.serves))
             .collect()
     }

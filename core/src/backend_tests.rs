@@ -26,7 +26,7 @@ fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 fn served_by(backends: &Backends, uri: &str, namespace: &str) -> String {
-    match backends.resolve_text(uri, namespace, &BTreeMap::new()) {
+    match backends.resolve_text(uri, namespace, None) {
         Resolved::Served(backend) => backend.name().to_owned(),
         Resolved::NotGranted {
             backend,
@@ -132,7 +132,7 @@ fn the_longest_prefix_is_taken() {
         backend("mlflow", &s3(r#""serves": ["s3://mlflow/"]"#)),
         backend("team", &s3(r#""serves": ["s3://mlflow/team-a/", "s3://*-prod/"]"#)),
     ]);
-    assert_eq!(overlaps, Vec::<String>::new());
+    assert_eq!(overlaps, []);
     for (uri, expected) in [
         ("s3://mlflow/team-a/x", "team"),
         ("s3://mlflow/team-ab/x", "mlflow"),
@@ -153,14 +153,14 @@ fn the_longest_prefix_is_taken() {
 fn two_backends_for_the_same_prefix_are_reported_and_the_first_name_is_taken() {
     let (backends, overlaps) = Backends::new(vec![
         backend("b", &s3(r#""serves": ["s3://mlflow/"]"#)),
-        backend("a", &s3(r#""serves": ["s3://mlflow"]"#)),
+        backend("c", &s3(r#""serves": ["s3://mlflow/", "s3://c/"]"#)),
+        backend("a", &s3(r#""serves": ["s3://mlflow", "s3://mlflow/"]"#)),
     ]);
-    assert_eq!(overlaps.len(), 1);
-    assert!(
-        overlaps[0].contains("StorageBackend/a and StorageBackend/b"),
-        "{}",
-        overlaps[0]
-    );
+    let told: Vec<_> = overlaps
+        .iter()
+        .map(|overlap| (&*overlap.taken, &*overlap.passed_over, &*overlap.prefix))
+        .collect();
+    assert_eq!(told, [("a", "b", "s3://mlflow/"), ("a", "c", "s3://mlflow/")]);
     assert_eq!(served_by(&backends, "s3://mlflow/x", "n"), "a");
 }
 
@@ -210,13 +210,32 @@ fn a_grant_by_label_needs_the_label() {
     )]);
     let uri = StorageUri::parse("s3://b/x").unwrap();
     assert!(matches!(
-        backends.resolve(&uri, "n", &labels(&[("team", "a")])),
+        backends.resolve(&uri, "n", Some(&labels(&[("team", "a")]))),
         Resolved::Served(_)
     ));
     assert!(matches!(
-        backends.resolve(&uri, "n", &labels(&[("team", "b")])),
+        backends.resolve(&uri, "n", Some(&labels(&[("team", "b")]))),
         Resolved::NotGranted { .. }
     ));
+}
+
+#[test]
+fn labels_that_are_not_known_fulfil_no_grant_not_even_one_for_their_absence() {
+    let grants = r#""serves": ["s3://b/"], "grants": [
+        {"namespaceSelector": {"matchExpressions": [{"key": "untrusted", "operator": "DoesNotExist"}]}},
+        {"namespaces": ["n"], "prefixes": ["s3://b/n/"]}]"#;
+    let (backends, _) = Backends::new(vec![backend("minio", &s3(grants))]);
+    assert!(backends.asks_for_labels());
+    let served = |uri: &str, labels| {
+        matches!(
+            backends.resolve(&StorageUri::parse(uri).unwrap(), "n", labels),
+            Resolved::Served(_)
+        )
+    };
+    let none = labels(&[]);
+    assert!(served("s3://b/x", Some(&none)));
+    assert!(!served("s3://b/x", None));
+    assert!(served("s3://b/n/x", None), "granted by name");
 }
 
 #[test]
@@ -228,7 +247,8 @@ fn a_namespaces_own_secret_opens_what_its_prefix_says() {
         ("a", "b/x", "bad"),
     ]);
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].contains("Secret/a/bad"), "{}", problems[0]);
+    assert_eq!((&*problems[0].namespace, &*problems[0].name), ("a", "bad"));
+    assert!(problems[0].reason.starts_with("the prefix `b/x`"), "{:?}", problems[0]);
     let find = |uri: &str, namespace: &str| {
         own.resolve(&StorageUri::parse(uri).unwrap(), namespace)
             .map(str::to_owned)

@@ -11,6 +11,7 @@ pub struct Backends {
     backends: Vec<Backend>,
     /// Each backend's place and one of its patterns, the closest first; equal ones by the backend's name.
     served: Vec<(usize, UriPattern)>,
+    asks_for_labels: bool,
 }
 
 /// What became of a URI.
@@ -35,10 +36,20 @@ pub enum Resolved<'a> {
     Unsupported(String),
 }
 
+/// Two backends that serve the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlap {
+    /// The one that is taken: its name sorts first.
+    pub taken: String,
+    /// The other.
+    pub passed_over: String,
+    /// What both serve.
+    pub prefix: String,
+}
+
 impl Backends {
-    /// Puts backends together. Where two serve the same text, the one whose name sorts first is taken, and the overlap is reported as a sentence that
-    /// names both.
-    pub fn new(mut backends: Vec<Backend>) -> (Self, Vec<String>) {
+    /// Puts backends together. Where several serve the same text, the one whose name sorts first is taken, and each of the others is reported with it.
+    pub fn new(mut backends: Vec<Backend>) -> (Self, Vec<Overlap>) {
         backends.sort_by(|a, b| a.name().cmp(b.name()));
         let mut served: Vec<_> = backends
             .iter()
@@ -46,21 +57,29 @@ impl Backends {
             .flat_map(|(index, backend)| backend.serves().iter().map(move |pattern| (index, pattern.clone())))
             .collect();
         served.sort_by(|(a, left), (b, right)| right.closeness().cmp(&left.closeness()).then(a.cmp(b)));
+        let same = |(_, a): &(usize, UriPattern), (_, b): &(usize, UriPattern)| a.closeness() == b.closeness();
         let overlaps = served
-            .windows(2)
-            .filter(|pair| pair[0].0 != pair[1].0 && pair[0].1.closeness() == pair[1].1.closeness())
-            .map(|pair| {
-                let (first, second) = (&backends[pair[0].0], &backends[pair[1].0]);
-                format!(
-                    "StorageBackend/{} and StorageBackend/{} both serve `{}`: {} is taken; let one of them serve a longer prefix",
-                    first.name(),
-                    second.name(),
-                    pair[1].1.as_str(),
-                    first.name()
-                )
+            .chunk_by(same)
+            .flat_map(|alike| alike.iter().map(|other| (&alike[0], other)))
+            .filter(|((taken, _), (other, _))| taken != other)
+            .map(|((taken, _), (other, pattern))| Overlap {
+                taken: backends[*taken].name().to_owned(),
+                passed_over: backends[*other].name().to_owned(),
+                prefix: pattern.as_str().to_owned(),
             })
             .collect();
-        (Self { backends, served }, overlaps)
+        let asks_for_labels = backends.iter().any(Backend::asks_for_labels);
+        let all = Self {
+            backends,
+            served,
+            asks_for_labels,
+        };
+        (all, overlaps)
+    }
+
+    /// Whether any grant depends on a namespace's labels: where not, they needn't be known.
+    pub fn asks_for_labels(&self) -> bool {
+        self.asks_for_labels
     }
 
     /// All backends, sorted by name.
@@ -76,8 +95,13 @@ impl Backends {
             .map(|index| &self.backends[index])
     }
 
-    /// Which backend serves this URI for a namespace with these labels.
-    pub fn resolve(&self, uri: &StorageUri, namespace: &str, labels: &BTreeMap<String, String>) -> Resolved<'_> {
+    /// Which backend serves this URI for a namespace with these labels. Where they aren't known, no grant holds that asks for some.
+    pub fn resolve(
+        &self,
+        uri: &StorageUri,
+        namespace: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Resolved<'_> {
         if uri.scheme().needs_no_credentials() {
             return Resolved::NoCredentials;
         }
@@ -107,12 +131,23 @@ impl Backends {
     }
 
     /// As [`Self::resolve`], from the text of an object.
-    pub fn resolve_text(&self, uri: &str, namespace: &str, labels: &BTreeMap<String, String>) -> Resolved<'_> {
+    pub fn resolve_text(&self, uri: &str, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Resolved<'_> {
         match StorageUri::parse(uri) {
             Ok(uri) => self.resolve(&uri, namespace, labels),
             Err(error) => Resolved::Unsupported(error.to_string()),
         }
     }
+}
+
+/// A namespace's own Secret with a prefix that is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusablePrefix {
+    /// The Secret's namespace.
+    pub namespace: String,
+    /// The Secret's name.
+    pub name: String,
+    /// What is wrong, and what to write.
+    pub reason: String,
 }
 
 /// Secrets of namespaces that open a store by themselves: labelled [`OWN_STORAGE_LABEL`](crate::backend::OWN_STORAGE_LABEL), with the prefix in
@@ -123,27 +158,27 @@ pub struct OwnSecrets {
 }
 
 impl OwnSecrets {
-    /// Puts Secrets together, given as (namespace, prefix, name). What can't be used is left out and reported, a sentence each.
-    pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) -> (Self, Vec<String>) {
+    /// Puts Secrets together, given as (namespace, prefix, name). What can't be used is left out and reported.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) -> (Self, Vec<UnusablePrefix>) {
         let mut by_namespace: BTreeMap<String, Vec<(UriPattern, String)>> = BTreeMap::new();
-        let mut problems = Vec::new();
+        let mut unusable = Vec::new();
         for (namespace, prefix, name) in secrets {
             match UriPattern::parse(prefix) {
                 Ok(pattern) => by_namespace
                     .entry(namespace.to_owned())
                     .or_default()
                     .push((pattern, name.to_owned())),
-                Err(reason) => {
-                    problems.push(format!(
-                        "Secret/{namespace}/{name}: the prefix `{prefix}` {reason}; write it as in s3://bucket/path/"
-                    ));
-                }
+                Err(reason) => unusable.push(UnusablePrefix {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                    reason: format!("the prefix `{prefix}` {reason}; write it as in s3://bucket/path/"),
+                }),
             }
         }
         for secrets in by_namespace.values_mut() {
             secrets.sort_by(|(a, x), (b, y)| b.closeness().cmp(&a.closeness()).then_with(|| x.cmp(y)));
         }
-        (Self { by_namespace }, problems)
+        (Self { by_namespace }, unusable)
     }
 
     /// The namespace's Secret that opens this URI; the one with the longest prefix, then by name.

@@ -267,21 +267,33 @@ pub struct Subject<'a> {
     pub operation: Operation,
     /// The object's namespace.
     pub namespace: &'a str,
-    /// Labels of the namespace.
-    pub namespace_labels: &'a BTreeMap<String, String>,
+    /// Labels of the namespace, where they are known.
+    pub namespace_labels: Option<&'a BTreeMap<String, String>>,
     /// Labels of the object.
     pub labels: &'a BTreeMap<String, String>,
 }
 
+/// Whether a policy reviews an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    /// It does.
+    Yes,
+    /// It doesn't.
+    No,
+    /// It depends on the namespace's labels, which aren't known.
+    Unknown,
+}
+
 impl MatchRules {
     /// Whether the policy reviews this object.
-    pub fn matches(&self, subject: Subject<'_>) -> bool {
+    pub fn matches(&self, subject: Subject<'_>) -> Match {
         let among = |patterns: &[String]| {
             patterns
                 .iter()
                 .any(|pattern| wildcard::matches(pattern, subject.namespace))
         };
-        self.kinds
+        let others_hold = self
+            .kinds
             .as_ref()
             .map_or(DEFAULT_KINDS.contains(&subject.kind), |kinds| {
                 kinds.iter().any(|kind| kind == subject.kind)
@@ -293,13 +305,20 @@ impl MatchRules {
             && self.namespaces.as_ref().is_none_or(|patterns| among(patterns))
             && !among(&self.exclude_namespaces)
             && self
-                .namespace_selector
-                .as_ref()
-                .is_none_or(|selector| selector.matches(subject.namespace_labels))
-            && self
                 .object_selector
                 .as_ref()
-                .is_none_or(|selector| selector.matches(subject.labels))
+                .is_none_or(|selector| selector.matches(subject.labels));
+        match (others_hold, &self.namespace_selector, subject.namespace_labels) {
+            (false, ..) => Match::No,
+            (true, Some(_), None) => Match::Unknown,
+            (true, Some(selector), Some(labels)) if !selector.matches(labels) => Match::No,
+            (true, ..) => Match::Yes,
+        }
+    }
+
+    /// Whether the namespace's labels are asked for: where not, they needn't be known.
+    pub fn needs_namespace_labels(&self) -> bool {
+        self.namespace_selector.is_some()
     }
 
     /// Whether object labels are asked for: where not, they needn't be read.
@@ -432,10 +451,11 @@ mod tests {
             kind,
             operation: Operation::Create,
             namespace,
-            namespace_labels: &prod,
+            namespace_labels: Some(&prod),
             labels: &none,
         };
-        for (rules, kind, namespace, expected) in [
+        let expected = |holds| if holds { Match::Yes } else { Match::No };
+        for (rules, kind, namespace, holds) in [
             ("{}", "InferenceService", "a", true),
             ("{}", "LLMInferenceService", "a", true),
             ("{}", "InferenceGraph", "a", false),
@@ -465,10 +485,33 @@ mod tests {
             let rules: MatchRules = serde_json::from_str(rules).unwrap();
             assert_eq!(
                 rules.matches(subject(kind, namespace)),
-                expected,
+                expected(holds),
                 "{rules:?} on {kind} in {namespace}"
             );
         }
+    }
+
+    #[test]
+    fn without_the_namespaces_labels_only_their_selector_is_open() {
+        let none = BTreeMap::new();
+        let matches = |rules: &str| {
+            let rules: MatchRules = serde_json::from_str(rules).unwrap();
+            rules.matches(Subject {
+                kind: "InferenceService",
+                operation: Operation::Create,
+                namespace: "a",
+                namespace_labels: None,
+                labels: &none,
+            })
+        };
+        assert_eq!(matches("{}"), Match::Yes);
+        let absent = r#"{"namespaceSelector": {"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}}"#;
+        assert_eq!(matches(absent), Match::Unknown);
+        assert_eq!(matches(r#"{"namespaceSelector": {}, "namespaces": ["b"]}"#), Match::No);
+        assert_eq!(
+            matches(r#"{"namespaceSelector": {}, "objectSelector": {"matchLabels": {"a": "b"}}}"#),
+            Match::No
+        );
     }
 
     #[test]

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use tidewaiter_core::backend::Backend;
 use tidewaiter_core::document::Document;
-use tidewaiter_core::policy_resource::{Operation, Subject};
+use tidewaiter_core::policy_resource::{Match, Operation, Subject};
 use tidewaiter_engine::outcome::{self, Delivery, Effect, Review};
-use tidewaiter_engine::world::World;
-use tidewaiter_engine::{Engine, LoadedPolicy, PolicySpec};
+use tidewaiter_engine::{Engine, Failure, LoadedPolicy, PolicySpec};
 use tidewaiter_world::{
-    ClusterReader, Configuration, CredentialsError, Folder, Limits, ObjectRef, Objects, Policy, Problem, ReviewWorld,
-    Stores,
+    ClusterReader, Configuration, CredentialsError, Folder, Labels, Limits, ObjectRef, Objects, Policy, Problem,
+    ReviewWorld, Stores, digest_of,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -41,11 +40,19 @@ struct Active {
     /// As it was when it was loaded, to see whether it changed.
     policy: Policy,
     loaded: LoadedPolicy,
+    /// Of the component.
+    digest: Arc<str>,
 }
 
 impl Snapshot {
-    /// The policies that review this object, in order.
-    pub fn select(&self, review: &Review<'_>) -> Vec<LoadedPolicy> {
+    /// Whether it depends on a namespace's labels which policies review its objects.
+    pub fn selects_by_labels(&self) -> bool {
+        let mut policies = self.policies.iter();
+        policies.any(|active| active.policy.spec.match_rules.needs_namespace_labels())
+    }
+
+    /// The policies that review this object, in order, with the labels of its namespace where they are known.
+    pub fn select(&self, review: &Review<'_>, namespace_labels: Option<&Labels>) -> Vec<LoadedPolicy> {
         let labels = if self
             .policies
             .iter()
@@ -62,31 +69,43 @@ impl Snapshot {
                 outcome::Operation::Update => Operation::Update,
             },
             namespace: review.namespace,
-            namespace_labels: self.configuration.namespace_labels(review.namespace),
+            namespace_labels,
             labels: &labels,
         };
-        let matching = self
-            .policies
-            .iter()
-            .filter(|active| active.policy.spec.match_rules.matches(subject));
-        matching.map(|active| active.loaded.clone()).collect()
+        let matching = |active: &Active| match active.policy.spec.match_rules.matches(subject) {
+            Match::Yes => Some(active.loaded.clone()),
+            Match::No => None,
+            // To run it could fill in and refuse where the admin wants it to leave alone; to leave it out could let pass what it is there to stop, would
+            // withdraw what it filled in before, and would do both without a word. So it counts as failed: its failure policy decides, what it filled
+            // in stays, and the user is told.
+            Match::Unknown => Some(active.loaded.failing(Failure::Unselected)),
+        };
+        self.policies.iter().filter_map(matching).collect()
     }
 
-    /// The world around the object, until the budget is spent. Without a reader it is the configuration's own folder.
+    /// The world around the object, until the deadline. Without a reader it is the configuration's own folder.
     pub fn world(
         &self,
         review: &Review<'_>,
         reader: Option<Arc<dyn ClusterReader>>,
-        budget: Duration,
-    ) -> Arc<dyn World> {
+        deadline: Instant,
+    ) -> Arc<ReviewWorld> {
         let reader = reader.unwrap_or_else(|| Arc::clone(&self.configuration) as _);
         Arc::new(ReviewWorld::new(
             Arc::clone(&self.configuration),
             Arc::clone(&self.stores),
             reader,
             review.namespace,
-            Instant::now() + budget,
+            deadline,
         ))
+    }
+
+    /// The digest of the component that is in use for a policy; none for one that doesn't run.
+    pub(crate) fn digest(&self, policy: &str) -> Option<&str> {
+        let mut policies = self.policies.iter();
+        policies
+            .find(|active| active.policy.name == policy)
+            .map(|active| &*active.digest)
     }
 
     /// What a namespace needs for an effect. The error is for the user and the admin.
@@ -203,12 +222,14 @@ impl Loader {
                     policies.push(Active {
                         policy: policy.clone(),
                         loaded: last.loaded.clone(),
+                        digest: Arc::clone(&last.digest),
                     });
                 }
                 last => match self.engine.load(spec(policy)).await {
                     Ok(loaded) => policies.push(Active {
                         policy: policy.clone(),
                         loaded,
+                        digest: digest_of(&policy.component).into(),
                     }),
                     Err(error) => {
                         let stays = if last.is_some() {
@@ -221,6 +242,7 @@ impl Loader {
                             object: Some(ObjectRef::cluster("WasmPolicy", &policy.name)),
                             at: None,
                             message: format!("{error}; {stays}"),
+                            in_use: false,
                         });
                     }
                 },
@@ -302,3 +324,7 @@ pub(crate) async fn keep_folder(path: PathBuf, mut loader: Loader, stop: Cancell
         () = stop.cancelled() => {}
     }
 }
+
+#[cfg(test)]
+#[path = "selection_tests.rs"]
+mod selection_tests;

@@ -18,6 +18,9 @@ pub enum Failure {
     /// Its verdict breaks the contract.
     #[error("gave a verdict that can't be used: {0}")]
     Verdict(String),
+    /// It was not asked: whether it is for the object's namespace isn't known.
+    #[error("selects namespaces by labels that can't be read now")]
+    Unselected,
     /// It could not be started.
     #[error("could not be started: {0}")]
     Start(String),

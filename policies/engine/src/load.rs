@@ -76,7 +76,7 @@ pub enum LoadError {
 
 /// A policy that can review. Cheap to clone.
 #[derive(Clone)]
-pub struct LoadedPolicy(pub(crate) Arc<Loaded>);
+pub struct LoadedPolicy(pub(crate) Arc<Loaded>, pub(crate) Option<Failure>);
 
 /// How a policy counts.
 #[derive(Clone, Debug)]
@@ -102,6 +102,12 @@ impl LoadedPolicy {
     /// The `WasmPolicy`'s name.
     pub fn name(&self) -> &Arc<str> {
         &self.0.terms.name
+    }
+
+    /// The policy as one that fails like this instead of being asked: its failure policy decides what that means.
+    #[must_use]
+    pub fn failing(&self, failure: Failure) -> Self {
+        Self(Arc::clone(&self.0), Some(failure))
     }
 
     /// What the policy says of itself.
@@ -165,7 +171,7 @@ impl Engine {
         })
         .await?
         .map_err(LoadError::Settings)?;
-        Ok(LoadedPolicy(Arc::new(loaded)))
+        Ok(LoadedPolicy(Arc::new(loaded), None))
     }
 
     fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {

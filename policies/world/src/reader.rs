@@ -18,6 +18,10 @@ pub trait ClusterReader: Send + Sync {
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretFacts>, String>;
     /// A namespace's labels; none where there is no such namespace.
     async fn namespace(&self, name: &str) -> Result<Option<Labels>, String>;
+    /// A namespace's labels as a watch shows them now; none where it doesn't show the namespace, or there is no watch.
+    fn watched_namespace(&self, _name: &str) -> Option<Labels> {
+        None
+    }
     /// An object as JSON text: from the namespace, or of the cluster where its kind belongs to none. Never asked for a Secret.
     async fn object(
         &self,
@@ -78,7 +82,8 @@ impl ClusterReader for Configuration {
     }
 
     async fn namespace(&self, name: &str) -> Result<Option<Labels>, String> {
-        Ok(self.objects().namespaces.get(name).cloned())
+        // A folder needn't list namespaces: one that it doesn't has no labels.
+        Ok(Some(self.objects().namespaces.get(name).cloned().unwrap_or_default()))
     }
 
     async fn object(

@@ -11,8 +11,8 @@ use tidewaiter_core::credentials::{recognise, storage_key};
 use tidewaiter_core::runtimes::ServingRuntime;
 use tidewaiter_core::uri::StorageUri;
 use tidewaiter_engine::world::{
-    Brought, Delivery, Label, Listing, NotGranted, ObjectInfo, OwnSecret, PackageVersion, Release, Resolution, Runtime,
-    Served, StorageError, World,
+    Brought, Delivery, Label, Listing, NotGranted, ObjectInfo, PackageVersion, Release, Resolution, Runtime, Served,
+    StorageError, World,
 };
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
@@ -36,8 +36,8 @@ pub struct ReviewWorld {
     stores: Arc<Stores>,
     reader: Arc<dyn ClusterReader>,
     namespace: Arc<str>,
-    /// Of a namespace that the configuration doesn't know, once they were asked for.
-    new_labels: OnceCell<Labels>,
+    /// The namespace's, once they were asked for; none where they can't be had.
+    labels: OnceCell<Option<Labels>>,
     /// Stores have answered by then, or not at all.
     stores_until: Instant,
     /// So has the API server.
@@ -63,27 +63,34 @@ impl ReviewWorld {
             stores,
             reader,
             namespace: namespace.into(),
-            new_labels: OnceCell::new(),
+            labels: OnceCell::new(),
             stores_until: now + left * 3 / 4,
             reader_until: now + left * 7 / 8,
         }
     }
 
-    /// The labels of the namespace. One that was made a second ago isn't in the configuration yet.
-    async fn labels(&self) -> &Labels {
-        if let Some(known) = self.configuration.objects().namespaces.get(&*self.namespace) {
-            return known;
-        }
-        let read = async {
-            let found = self.within("Namespace", self.reader.namespace(&self.namespace)).await;
-            found.ok().flatten().unwrap_or_default()
+    /// The labels of the namespace: those that the watch shows, which is ahead of the configuration. One that was made a second ago is in neither, and
+    /// the API server is asked. None where it doesn't answer.
+    pub async fn labels(&self) -> Option<&Labels> {
+        let find = async {
+            let name = &*self.namespace;
+            let known = self.reader.watched_namespace(name);
+            if let Some(known) = known.or_else(|| self.configuration.objects().namespaces.get(name).cloned()) {
+                return Some(known);
+            }
+            self.within("Namespace", self.reader.namespace(name)).await.ok()?
         };
-        self.new_labels.get_or_init(|| read).await
+        self.labels.get_or_init(|| find).await.as_ref()
     }
 
     async fn resolved<'a>(&'a self, uri: &StorageUri) -> Resolved<'a> {
-        let labels = self.labels().await;
-        self.configuration.backends().resolve(uri, &self.namespace, labels)
+        let backends = self.configuration.backends();
+        let labels = if backends.asks_for_labels() {
+            self.labels().await
+        } else {
+            None
+        };
+        backends.resolve(uri, &self.namespace, labels)
     }
 
     /// The client and the place for a URI that the namespace may look at.
@@ -131,9 +138,10 @@ impl ReviewWorld {
     }
 
     fn served(&self, backend: &Backend) -> Served {
-        let annotation = self.configuration.kserve().secret_annotation.clone();
         let delivery = match backend.spec().delivery {
-            backend::Delivery::Annotation if annotation.is_empty() => Delivery::ServiceAccount,
+            backend::Delivery::Annotation if self.configuration.kserve().secret_annotation.is_none() => {
+                Delivery::ServiceAccount
+            }
             backend::Delivery::Annotation => Delivery::Annotation,
             backend::Delivery::ServiceAccount => Delivery::ServiceAccount,
             backend::Delivery::StorageKey => Delivery::StorageKey,
@@ -146,17 +154,14 @@ impl ReviewWorld {
             secret: managed_name(backend.name()),
             service_account: managed_name(backend.name()),
             storage_key: storage_key(backend.name()).to_owned(),
-            annotation,
         }
     }
 
     /// Ends with the review; what a dead API server would have said is unknown.
     async fn within<T>(&self, what: &str, asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         match timeout_at(self.reader_until, asked).await {
-            Ok(answer) => answer.map_err(|reason| format!("{what}, which can't be looked at ({reason})")),
-            Err(_) => Err(format!(
-                "{what}, which can't be looked at (the API server didn't answer in time)"
-            )),
+            Ok(answer) => answer.map_err(|reason| format!("{what} can't be read ({reason})")),
+            Err(_) => Err(format!("{what} can't be read (no answer in time)")),
         }
     }
 
@@ -166,8 +171,9 @@ impl ReviewWorld {
         backends.any(|backend| backend.delivers_credentials() && managed_name(backend.name()) == name)
     }
 
-    async fn find_secret(&self, name: &str, what: &str) -> Found {
-        match self.within(what, self.reader.secret(&self.namespace, name)).await {
+    async fn find_secret(&self, name: &str) -> Found {
+        let read = self.reader.secret(&self.namespace, name);
+        match self.within(&format!("Secret {name}"), read).await {
             Ok(Some(facts)) if is_managed(&facts.labels) => Found::Managed,
             Ok(Some(facts)) => {
                 let kind = recognise(facts.keys.iter().map(String::as_str), self.configuration.kserve());
@@ -182,7 +188,7 @@ impl ReviewWorld {
 
     async fn brought_secret(&self, name: &str) -> Brought {
         let what = format!("Secret {name}");
-        match self.find_secret(name, &what).await {
+        match self.find_secret(name).await {
             Found::Managed => Brought::Managed(vec![name.to_owned()]),
             Found::Usable => Brought::Usable(what),
             Found::Useless => Brought::Missing(format!("{what}, in which KServe knows no key")),
@@ -211,10 +217,9 @@ impl ReviewWorld {
             account.secrets.iter().partition(|secret| self.is_our_name(secret));
         let (mut managed, mut usable, mut missing, mut unknown) = (Vec::new(), None, None, None);
         for secret in ours {
-            let what = format!("{what} with Secret {secret}");
-            match self.find_secret(secret, &what).await {
+            match self.find_secret(secret).await {
                 Found::Managed => managed.push(secret.clone()),
-                Found::Usable => usable = usable.or(Some(what)),
+                Found::Usable => usable = usable.or_else(|| Some(format!("{what} with Secret {secret}"))),
                 Found::Useless | Found::Nothing | Found::Unknown(_) => {}
             }
         }
@@ -231,7 +236,7 @@ impl ReviewWorld {
         }
         for secret in theirs {
             let what = format!("{what} with Secret {secret}");
-            match self.find_secret(secret, &what).await {
+            match self.find_secret(secret).await {
                 Found::Managed => return Brought::Managed(vec![secret.clone()]),
                 Found::Usable => return Brought::Usable(what),
                 // KServe passes over a Secret that it doesn't know, such as a token of Kubernetes.
@@ -274,11 +279,7 @@ impl World for ReviewWorld {
             Err(error) => return Resolution::Unsupported(error.to_string()),
         };
         if let Some(name) = self.configuration.own_secrets().resolve(&uri, &self.namespace) {
-            let annotation = self.configuration.kserve().secret_annotation.clone();
-            return Resolution::OwnSecret(OwnSecret {
-                name: name.to_owned(),
-                annotation,
-            });
+            return Resolution::OwnSecret(name.to_owned());
         }
         match self.resolved(&uri).await {
             Resolved::Served(backend) => Resolution::Served(self.served(backend)),
@@ -295,6 +296,10 @@ impl World for ReviewWorld {
             Resolved::NoCredentials => Resolution::NoCredentials,
             Resolved::Unsupported(reason) => Resolution::Unsupported(reason),
         }
+    }
+
+    fn secret_annotation(&self) -> Option<String> {
+        self.configuration.kserve().secret_annotation.clone()
     }
 
     async fn brought_credentials(&self, service_account: Option<&str>, secret: Option<&str>) -> Brought {
@@ -367,7 +372,8 @@ impl World for ReviewWorld {
     async fn namespace_labels(&self) -> Vec<Label> {
         let labels = self.labels().await;
         labels
-            .iter()
+            .into_iter()
+            .flatten()
             .map(|(key, value)| Label {
                 key: key.clone(),
                 value: value.clone(),

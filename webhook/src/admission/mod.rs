@@ -137,15 +137,23 @@ impl Reviewer {
             username: &request.user_info.username,
             groups: request.user_info.groups.as_deref().unwrap_or_default(),
         };
-        if tidewaiter_engine::untouched(&review).is_some() {
+        let secret_annotation = snapshot.configuration.kserve().secret_annotation.as_deref();
+        if tidewaiter_engine::untouched(&review, secret_annotation).is_some() {
             return None;
         }
-        let policies = snapshot.select(&review);
+        let deadline = tokio::time::Instant::now() + self.budget;
+        let world = snapshot.world(&review, self.reader.clone(), deadline);
+        let labels = if snapshot.selects_by_labels() {
+            world.labels().await
+        } else {
+            None
+        };
+        let policies = snapshot.select(&review, labels);
         if policies.is_empty() {
             return None;
         }
-        let world = snapshot.world(&review, self.reader.clone(), self.budget);
-        let mut outcome = tidewaiter_engine::review(&policies, &review, world, self.budget).await;
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let mut outcome = tidewaiter_engine::review(&policies, &review, world, left).await;
         for run in &outcome.runs {
             self.metrics.ran(run);
         }

@@ -2,19 +2,22 @@
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::discovery::{self, Scope};
 use kube::{Api, Client, ResourceExt};
 use tidewaiter_world::{AccountFacts, ClusterReader, Labels, SecretFacts};
 
+use super::watched::Watched;
+
 /// Asks the API server each time: what users bring may be there since a second ago.
 pub struct InCluster {
     client: Client,
+    namespaces: Watched<PartialObjectMeta<Namespace>>,
 }
 
 impl InCluster {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client }
+    pub(super) fn new(client: Client, namespaces: Watched<PartialObjectMeta<Namespace>>) -> Self {
+        Self { client, namespaces }
     }
 }
 
@@ -49,6 +52,11 @@ impl ClusterReader for InCluster {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let found = api.get_metadata_opt(name).await.map_err(|error| said(&error))?;
         Ok(found.map(|namespace| namespace.labels().clone()))
+    }
+
+    fn watched_namespace(&self, name: &str) -> Option<Labels> {
+        let namespace = self.namespaces.current_of_cluster(name)?;
+        Some(namespace.labels().clone())
     }
 
     async fn object(
@@ -87,10 +95,15 @@ fn said(error: &kube::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::time::Duration;
 
+    use futures::StreamExt;
     use kube::client::Body;
+    use kube::runtime::watcher::Event;
     use serde_json::{Value, json};
     use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -113,7 +126,36 @@ mod tests {
             *response.status_mut() = axum::http::StatusCode::from_u16(code).unwrap();
             Ok::<_, Infallible>(response)
         });
-        InCluster::new(Client::new(service, "default"))
+        InCluster::new(Client::new(service, "default"), watching(Vec::new()))
+    }
+
+    /// A watch that shows these events, and then waits.
+    fn watching(events: Vec<Event<PartialObjectMeta<Namespace>>>) -> Watched<PartialObjectMeta<Namespace>> {
+        let events = futures::stream::iter(events.into_iter().map(Ok)).chain(futures::stream::pending());
+        Watched::follow(events, (), "Namespace", Arc::default(), CancellationToken::new())
+    }
+
+    #[tokio::test]
+    async fn a_relabelled_namespace_has_the_labels_that_the_watch_shows() {
+        let labelled = |name: &str, tier: &str| -> PartialObjectMeta<Namespace> {
+            serde_json::from_value(json!({"metadata": {"name": name, "labels": {"tier": tier}}})).unwrap()
+        };
+        let namespaces = watching(vec![
+            Event::Init,
+            Event::InitApply(labelled("a", "test")),
+            Event::InitDone,
+            Event::Apply(labelled("a", "prod")),
+        ]);
+        let seen = async {
+            while namespaces.current_of_cluster("a") != Some(Arc::new(labelled("a", "prod"))) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap();
+        let reader = InCluster { namespaces, ..reader() };
+        let prod = Labels::from([("tier".to_owned(), "prod".to_owned())]);
+        assert_eq!(reader.watched_namespace("a"), Some(prod));
+        assert_eq!(reader.watched_namespace("new"), None);
     }
 
     #[tokio::test]

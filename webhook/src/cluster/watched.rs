@@ -124,6 +124,14 @@ where
             .get(&ObjectRef::new_with(name, self.dyntype.clone()).within(namespace))
     }
 
+    /// As [`Self::current`], for a kind that belongs to no namespace.
+    pub fn current_of_cluster(&self, name: &str) -> Option<Arc<K>> {
+        if !self.live.load(Ordering::Acquire) {
+            return None;
+        }
+        self.store.get(&ObjectRef::new_with(name, self.dyntype.clone()))
+    }
+
     /// Waits until the objects are known.
     pub async fn settled(&self) {
         // An error means that the task ended, which it does at shutdown.
