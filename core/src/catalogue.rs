@@ -175,19 +175,25 @@ impl Catalogue {
     }
 
     /// Entries that lead nowhere: a `like` whose repository isn't listed, or that goes in a circle. One sentence each.
-    pub fn problems(&self) -> Vec<String> {
+    pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems: Vec<_> = self
             .repositories
             .iter()
             .filter_map(|(name, repository)| match repository {
-                Repository::Like { repository: like, .. } if self.resolve(name).is_none() => Some(format!(
-                    "repository {name} is like {like}, which the catalogue doesn't know, or which is like {name} itself"
+                Repository::Like { repository: like, .. } if self.resolve(name).is_none() => Some((
+                    name.clone(),
+                    format!("repository {name} is like {like}, which the catalogue doesn't know, or which is like {name} itself"),
                 )),
                 _ => None,
             })
             .collect();
         problems.sort();
         problems
+    }
+
+    /// Whether the catalogue has an entry of this repository, with releases or without; by its canonical name.
+    pub fn lists(&self, repository: &str) -> bool {
+        self.repositories.contains_key(repository)
     }
 
     /// Whether the catalogue has releases of this repository.
@@ -455,7 +461,10 @@ repositories:
     fn a_like_that_leads_nowhere_is_a_problem_and_has_no_releases() {
         let yaml = "schema: 1\nrepositories:\n- {name: x/a, like: x/b}\n- {name: x/b, like: x/a}\n- {name: x/c, like: x/nowhere}";
         let catalogue = Catalogue::parse(yaml).unwrap();
-        assert_eq!(catalogue.problems().len(), 3);
+        let problems = catalogue.problems();
+        let about: Vec<&str> = problems.iter().map(|(repository, _)| repository.as_str()).collect();
+        assert_eq!(about, ["docker.io/x/a", "docker.io/x/b", "docker.io/x/c"]);
+        assert!(catalogue.lists("docker.io/x/a"));
         assert!(catalogue.releases("x/a", &["xgboost"]).is_empty());
     }
 }

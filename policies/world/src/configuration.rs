@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 use tidewaiter_core::backend::{Backend, CaBundle, Credentials, OWN_STORAGE_LABEL, PREFIX_ANNOTATION};
-use tidewaiter_core::backends::{Backends, OwnSecrets};
+use tidewaiter_core::backends::{Backends, Overlap, OwnSecrets};
 use tidewaiter_core::catalogue::Catalogue;
 use tidewaiter_core::credentials::{SecretContents, kserve_secret};
 use tidewaiter_core::kserve_config::KserveConfig;
@@ -122,9 +122,8 @@ impl Configuration {
     }
 
     /// A namespace's labels; none for one that isn't known (yet).
-    pub fn namespace_labels(&self, namespace: &str) -> &Labels {
-        static NONE: Labels = Labels::new();
-        self.objects.namespaces.get(namespace).unwrap_or(&NONE)
+    pub fn namespace_labels(&self, namespace: &str) -> Option<&Labels> {
+        self.objects.namespaces.get(namespace)
     }
 
     /// The nodes' architectures, sorted.
@@ -267,11 +266,29 @@ fn backends(objects: &Objects, before: Option<&Configuration>, problems: &mut Ve
         }
     }
     let (backends, overlaps) = Backends::new(good);
-    problems.extend(overlaps.into_iter().map(|message| Problem {
-        object: None,
-        at: None,
-        message,
-    }));
+    for Overlap {
+        taken,
+        passed_over,
+        prefix,
+    } in overlaps
+    {
+        let backend = |name: &str| ObjectRef::cluster("StorageBackend", name);
+        problems.push(Problem {
+            in_use: true,
+            ..objects.problem(
+                backend(&taken),
+                format!(
+                    "StorageBackend/{passed_over} serves `{prefix}` too; this one is taken, since its name sorts first"
+                ),
+            )
+        });
+        problems.push(objects.problem(
+            backend(&passed_over),
+            format!(
+                "StorageBackend/{taken} serves `{prefix}` too, and is taken, since its name sorts first; let one of them serve a longer prefix"
+            ),
+        ));
+    }
     backends
 }
 
@@ -389,11 +406,10 @@ fn own_secrets(objects: &Objects, problems: &mut Vec<Problem>) -> OwnSecrets {
             )),
         }
     }
-    let (own, wrong) = OwnSecrets::new(found);
-    problems.extend(wrong.into_iter().map(|message| Problem {
-        object: None,
-        at: None,
-        message,
+    let (own, unusable) = OwnSecrets::new(found);
+    problems.extend(unusable.into_iter().map(|secret| {
+        let object = ObjectRef::namespaced("Secret", &secret.namespace, &secret.name);
+        objects.problem(object, secret.reason)
     }));
     own
 }
@@ -480,13 +496,15 @@ fn catalogue(objects: &Objects, before: Option<&Configuration>, problems: &mut V
     } else {
         Catalogue::built_in().clone()
     };
-    for (_, _, own) in own {
-        catalogue.extend(own);
+    for (_, _, own) in &own {
+        catalogue.extend(own.clone());
     }
-    problems.extend(catalogue.problems().into_iter().map(|message| Problem {
-        object: None,
-        at: None,
-        message,
-    }));
+    for (repository, message) in catalogue.problems() {
+        let lists = |(_, _, own): &&(ObjectRef, bool, Catalogue)| own.lists(&repository);
+        // The last that lists it counts. The built-in one has no such problems.
+        if let Some((object, _, _)) = own.iter().rfind(lists) {
+            problems.push(objects.problem(object.clone(), message));
+        }
+    }
     Arc::new(catalogue)
 }

@@ -107,6 +107,7 @@ impl Objects {
             at: self.places.get(&object).cloned(),
             object: Some(object),
             message: message.into(),
+            in_use: false,
         }
     }
 }
@@ -164,6 +165,8 @@ pub struct Problem {
     pub at: Option<String>,
     /// What is wrong and what to do, without the object's name.
     pub message: String,
+    /// The object is in use as it is, all the same.
+    pub in_use: bool,
 }
 
 impl fmt::Display for Problem {

@@ -187,8 +187,8 @@ async fn a_uri_resolves_to_what_the_admin_wrote() {
         ("minio", "tidewaiter-minio", "s3")
     );
     assert_eq!(
-        (served.delivery, served.anonymous, served.annotation.as_str()),
-        (Delivery::Annotation, false, "serving.kserve.io/storageSecretName")
+        (served.delivery, served.anonymous, world.secret_annotation().as_deref()),
+        (Delivery::Annotation, false, Some("serving.kserve.io/storageSecretName"))
     );
 
     let Resolution::NotGranted(refused) = world.resolve("s3://mlflow/team-b/1").await else {
@@ -199,9 +199,7 @@ async fn a_uri_resolves_to_what_the_admin_wrote() {
         ("minio", Some("#ml-platform"))
     );
     assert_eq!(refused.allowed, ["s3://mlflow/team-a/"]);
-    assert!(
-        matches!(world.resolve("s3://mlflow/team-a/own/1").await, Resolution::OwnSecret(own) if own.name == "mine")
-    );
+    assert!(matches!(world.resolve("s3://mlflow/team-a/own/1").await, Resolution::OwnSecret(name) if name == "mine"));
     assert!(matches!(
         world.read("s3://mlflow/team-a/own/1/MLmodel", 0, 9).await,
         Err(StorageError::Unserved(_))
@@ -220,12 +218,13 @@ async fn a_uri_resolves_to_what_the_admin_wrote() {
     let bare = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: inferenceservice-config, namespace: kserve}\ndata: {credentials: '{}'}\n";
     setting.write(&(text + bare));
     setting.load();
-    let Resolution::Served(served) = setting.world("team-a").resolve("s3://mlflow/team-a/1").await else {
+    let world = setting.world("team-a");
+    let Resolution::Served(served) = world.resolve("s3://mlflow/team-a/1").await else {
         panic!("not served")
     };
     assert_eq!(
-        (served.delivery, served.annotation.as_str()),
-        (Delivery::ServiceAccount, "")
+        (served.delivery, world.secret_annotation()),
+        (Delivery::ServiceAccount, None)
     );
     assert!(
         setting
@@ -235,6 +234,25 @@ async fn a_uri_resolves_to_what_the_admin_wrote() {
             .data
             .contains_key("awsAccessKeyID")
     );
+}
+
+#[tokio::test]
+async fn the_annotation_is_the_one_that_kserves_configuration_names() {
+    let map = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: inferenceservice-config, namespace: kserve}}\ndata: {{credentials: '{{\"storageSecretNameAnnotation\": \"{name}\"}}'}}\n"
+        )
+    };
+    for (name, expected) in [("corp.example/secret", Some("corp.example/secret")), ("", None)] {
+        let mut setting = Setting::new(&(map(name) + &backend("minio", "http://minio:9000", "") + &secret("a", "b")));
+        assert_eq!(told(&setting.load()), "");
+        let world = setting.world("a");
+        assert_eq!(world.secret_annotation().as_deref(), expected);
+        let Resolution::Served(served) = world.resolve("s3://mlflow/1").await else {
+            panic!("not served")
+        };
+        assert_eq!(served.delivery == Delivery::Annotation, expected.is_some(), "{name}");
+    }
 }
 
 #[tokio::test]
@@ -406,7 +424,7 @@ async fn what_cannot_be_looked_at_is_unknown() {
     for (account, secret) in [(None, None), (Some("sa"), None), (None, Some("own"))] {
         let brought = world.brought_credentials(account, secret).await;
         assert!(
-            matches!(&brought, Brought::Unknown(what) if what.ends_with("can't be looked at (refused)")),
+            matches!(&brought, Brought::Unknown(what) if what.ends_with("can't be read (refused)")),
             "{brought:?}"
         );
     }
@@ -572,7 +590,9 @@ fn what_is_wrong_with_objects_is_told() {
         ("bad endpoint", problems(backend("minio", "ftp://minio", "") + &secret("a", "b"))),
         ("no CA bundle", problems(bundle + &secret("a", "b"))),
         ("own Secret without prefix", problems("apiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: a, labels: {tidewaiter.dev/storage: ''}}\n".into())),
+        ("own Secret with a bad prefix", problems("apiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: a, labels: {tidewaiter.dev/storage: ''}, annotations: {tidewaiter.dev/prefix: bucket/path}}\n".into())),
         ("catalogue label", problems(bad_catalogue.into())),
+        ("catalogue that leads nowhere", problems(bad_catalogue.replace("catalogue: add", "catalogue: extend") + "data:\n  catalogue.yaml: |\n    schema: 1\n    repositories: [{name: registry.local/a, like: registry.local/b}]\n")),
         ("runtime", problems("{apiVersion: serving.kserve.io/v1alpha1, kind: ClusterServingRuntime, metadata: {name: r}, spec: {disabled: 'no'}}".into())),
         ("policy limits", problems(policy("own", "{module: {builtin: runtime-version}, limits: {timeMs: 0}}"))),
     ];

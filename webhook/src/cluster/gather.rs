@@ -6,10 +6,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Secret, ServiceAccount};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL, OWN_STORAGE_LABEL};
@@ -17,6 +17,7 @@ use tidewaiter_world::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, ObjectRef, Objects, P
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::reader;
 use super::watched::Watched;
 use crate::namespaces::cluster::InCluster;
 
@@ -137,9 +138,27 @@ impl Sources {
         }
     }
 
+    pub(super) fn reader(&self, client: Client) -> reader::InCluster {
+        reader::InCluster::new(client, self.namespaces.clone())
+    }
+
     /// The Secrets with credentials that we wrote.
     pub(super) fn delivered(&self) -> Vec<Arc<Secret>> {
         self.our_secrets.all()
+    }
+
+    /// A Secret or ConfigMap that configures us, as an event names it.
+    pub(super) fn reference(&self, object: &ObjectRef) -> Option<ObjectReference> {
+        let namespace = object.namespace.as_deref()?;
+        match object.kind.as_str() {
+            "Secret" => Some(self.own_secrets.current(namespace, &object.name)?.object_ref(&())),
+            "ConfigMap" => {
+                let catalogue = self.catalogues.current(namespace, &object.name);
+                let map = catalogue.or_else(|| self.kserve_config.current(namespace, &object.name));
+                Some(map?.object_ref(&()))
+            }
+            _ => None,
+        }
     }
 
     /// Waits until every kind is known, so that a configuration is never made from half of the objects.
@@ -246,6 +265,7 @@ fn typed<K: DeserializeOwned>(
                     object: Some(name),
                     at: None,
                     message: format!("{error}; update Tidewaiter or its CustomResourceDefinitions"),
+                    in_use: false,
                 });
             }
         }

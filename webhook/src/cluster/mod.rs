@@ -1,9 +1,10 @@
 //! The configuration as the cluster has it.
 //!
 //! ```text
-//! watches ─▶ changed ─▶ wait for quiet ─▶ gather Objects ─▶ Configuration, policies compiled aside ─▶ swapped in ─▶ status of what was read
+//! watches ─▶ changed ─▶ wait for quiet ─▶ gather Objects ─▶ Configuration, policies compiled aside ─▶ swapped in ─▶ status and events of what was read
 //! ```
 
+mod events;
 mod gather;
 pub mod reader;
 mod renew;
@@ -21,7 +22,9 @@ use tracing::warn;
 
 use crate::configuration::Loader;
 use crate::namespaces::cluster::InCluster;
+use events::Events;
 use gather::Sources;
+use status::Statuses;
 
 /// Changes come in bursts, such as a `helm upgrade`: one that follows within this time is waited for,
 const QUIET: Duration = Duration::from_millis(100);
@@ -58,7 +61,7 @@ impl Cluster {
 
     /// Reads what reviews ask for by name.
     pub fn reader(&self) -> reader::InCluster {
-        reader::InCluster::new(self.client.clone())
+        self.sources.reader(self.client.clone())
     }
 
     /// Keeps the configuration current until it is stopped.
@@ -70,20 +73,31 @@ impl Cluster {
             stop,
         } = self;
         let namespaces = sources.namespaces(client.clone());
+        let (mut statuses, mut events) = (Statuses::new(client.clone()), Events::new(client.clone()));
         let follow = async {
             sources.settled().await;
-            let (mut before, mut renewed) = (None, false);
+            let (mut before, mut problems, mut renewed) = (None, Vec::new(), false);
+            let mut reported = Instant::now();
             loop {
                 match sources.gather(&client).await {
                     Ok(gathered) => {
                         // Our own writes of status and of credentials come back as changes.
-                        if before.as_ref() != Some(&gathered.fingerprint) {
-                            let problems = loader.load(gathered.objects, gathered.problems).await;
-                            status::report(&client, &gathered.resources, &problems).await;
+                        let changed = before.as_ref() != Some(&gathered.fingerprint);
+                        if changed {
+                            problems = loader.load(gathered.objects, gathered.problems).await;
                             (before, renewed) = (Some(gathered.fingerprint), false);
                         }
-                        if !renewed && let Some(snapshot) = loader.reviewer().snapshot() {
-                            renewed = renew::renew(&sources.delivered(), &namespaces, &snapshot).await;
+                        if let Some(snapshot) = loader.reviewer().snapshot() {
+                            // Without a change there is the number of namespaces, which each new one changes: not worth a write each time.
+                            if changed || reported.elapsed() >= REFRESH {
+                                reported = Instant::now();
+                                let (resources, delivered) = (&gathered.resources, sources.delivered());
+                                statuses.report(resources, &problems, &snapshot, &delivered).await;
+                                events.tell(&problems, |object| sources.reference(object)).await;
+                            }
+                            if !renewed {
+                                renewed = renew::renew(&sources.delivered(), &namespaces, &snapshot).await;
+                            }
                         }
                     }
                     Err(error) => {

@@ -1,67 +1,125 @@
 //! What became of each `StorageBackend` and `WasmPolicy`, written where its author looks: into its status.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
+use tidewaiter_core::backend::{BACKEND_LABEL, managed_name};
 use tidewaiter_world::Problem;
-use tracing::debug;
+use tracing::warn;
 
+use crate::configuration::Snapshot;
 use crate::namespaces::cluster::FIELD_MANAGER;
 
-/// Writes conditions, where they aren't so already. An error is logged and no more: the next change of the configuration tries again.
-pub(super) async fn report(client: &Client, resources: &[Arc<DynamicObject>], problems: &[Problem]) {
-    for resource in resources {
-        let Some(types) = &resource.types else { continue };
-        let name = resource.name_any();
-        let said: Vec<&str> = problems
-            .iter()
-            .filter(|problem| {
-                problem
-                    .object
-                    .as_ref()
-                    .is_some_and(|object| object.kind == types.kind && object.name == name)
-            })
-            .map(|problem| problem.message.as_str())
-            .collect();
-        let Some(status) = status(resource, &types.kind, &said) else {
-            continue;
-        };
-        let api_resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tidewaiter.dev", "v1alpha1", &types.kind));
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &api_resource);
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        if let Err(error) = api
-            .patch_status(&name, &params, &Patch::Merge(json!({ "status": status })))
-            .await
-        {
-            debug!(kind = types.kind, name, %error, "can't write the status");
+/// Writes statuses, where the objects don't have them already.
+pub(super) struct Statuses {
+    client: Client,
+    /// What went wrong last, so that the log says a thing once.
+    complaint: String,
+}
+
+impl Statuses {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            complaint: String::new(),
         }
+    }
+
+    /// What can't be written now is written the next time.
+    pub(super) async fn report(
+        &mut self,
+        resources: &[Arc<DynamicObject>],
+        problems: &[Problem],
+        snapshot: &Snapshot,
+        delivered: &[Arc<Secret>],
+    ) {
+        let mut complaint = String::new();
+        for resource in resources {
+            let Some(types) = &resource.types else { continue };
+            let name = resource.name_any();
+            let said: Vec<&Problem> = problems
+                .iter()
+                .filter(|problem| {
+                    problem
+                        .object
+                        .as_ref()
+                        .is_some_and(|object| object.kind == types.kind && object.name == name)
+                })
+                .collect();
+            let fact = if types.kind == "WasmPolicy" {
+                ("digest", json!(snapshot.digest(&name)))
+            } else {
+                ("namespaces", json!(namespaces(&name, delivered)))
+            };
+            let Some(status) = status(resource, &types.kind, &said, fact) else {
+                continue;
+            };
+            let api_resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tidewaiter.dev", "v1alpha1", &types.kind));
+            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &api_resource);
+            let params = PatchParams {
+                field_manager: Some(FIELD_MANAGER.into()),
+                ..PatchParams::default()
+            };
+            if let Err(error) = api
+                .patch_status(&name, &params, &Patch::Merge(json!({ "status": status })))
+                .await
+            {
+                complaint = error.to_string();
+                if self.complaint != complaint {
+                    warn!(kind = types.kind, name, %error, "can't write the status; trying again");
+                    self.complaint.clone_from(&complaint);
+                }
+            }
+        }
+        self.complaint = complaint;
     }
 }
 
-/// The status to write; none where the object has it.
-fn status(resource: &DynamicObject, kind: &str, problems: &[&str]) -> Option<Value> {
+/// How many namespaces have a backend's credentials.
+fn namespaces(backend: &str, delivered: &[Arc<Secret>]) -> usize {
+    let name = managed_name(backend);
+    let of_backend = |secret: &&Arc<Secret>| {
+        secret.labels().get(BACKEND_LABEL).is_some_and(|label| label == backend)
+            && secret.name_any() == name
+            && secret.metadata.deletion_timestamp.is_none()
+    };
+    let namespaces: BTreeSet<_> = delivered
+        .iter()
+        .filter(of_backend)
+        .map(|secret| secret.namespace())
+        .collect();
+    namespaces.len()
+}
+
+/// The status to write; none where the object has it. `fact` is the status's field that is its kind's own; null for none.
+fn status(resource: &DynamicObject, kind: &str, problems: &[&Problem], (fact, value): (&str, Value)) -> Option<Value> {
     let (type_, good) = if kind == "WasmPolicy" {
         ("Loaded", "Compiled")
     } else {
         ("Accepted", "InUse")
     };
-    let (status, reason) = if problems.is_empty() {
-        ("True", good)
-    } else {
-        ("False", "Invalid")
+    let (status, reason) = match problems {
+        [] => ("True", good),
+        some if some.iter().all(|problem| problem.in_use) => ("True", "InUseWithRemarks"),
+        _ => ("False", "Invalid"),
     };
-    let message = problems.join("; ");
+    let message = problems
+        .iter()
+        .map(|problem| problem.message.as_str())
+        .collect::<Vec<_>>()
+        .join("; ");
     let generation = resource.metadata.generation;
-    let before = resource.data["status"]["conditions"]
+    let stored = &resource.data["status"];
+    let before = stored["conditions"]
         .as_array()
         .and_then(|all| all.iter().find(|condition| condition["type"] == type_));
     let same = |field: &str, value: &Value| before.is_some_and(|before| before[field] == *value);
-    if same("status", &status.into())
+    if stored[fact] == value
+        && same("status", &status.into())
         && same("reason", &reason.into())
         && same("message", &message.clone().into())
         && same("observedGeneration", &generation.into())
@@ -78,6 +136,7 @@ fn status(resource: &DynamicObject, kind: &str, problems: &[&str]) -> Option<Val
             "type": type_, "status": status, "reason": reason, "message": message,
             "lastTransitionTime": since, "observedGeneration": generation,
         }],
+        fact: value,
     }))
 }
 
@@ -88,35 +147,5 @@ fn now() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn backend(status: &Value) -> DynamicObject {
-        serde_json::from_value(json!({
-            "apiVersion": "tidewaiter.dev/v1alpha1", "kind": "StorageBackend",
-            "metadata": {"name": "minio", "generation": 2}, "status": status,
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn a_status_is_written_once() {
-        let first = status(&backend(&Value::Null), "StorageBackend", &[]).unwrap();
-        assert_eq!(first["conditions"][0]["type"], "Accepted");
-        assert_eq!(first["conditions"][0]["status"], "True");
-        assert_eq!(status(&backend(&first), "StorageBackend", &[]), None);
-    }
-
-    #[test]
-    fn the_time_is_that_of_the_last_change_of_status() {
-        let since = "2026-01-01T00:00:00Z";
-        let before = json!({"conditions": [{
-            "type": "Accepted", "status": "False", "reason": "Invalid", "message": "spec.serves: is empty",
-            "observedGeneration": 1, "lastTransitionTime": since,
-        }]});
-        let still = status(&backend(&before), "StorageBackend", &["Secret minio/root isn't there"]).unwrap();
-        assert_eq!(still["conditions"][0]["lastTransitionTime"], since);
-        let mended = status(&backend(&before), "StorageBackend", &[]).unwrap();
-        assert_ne!(mended["conditions"][0]["lastTransitionTime"], since);
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

@@ -83,6 +83,7 @@ impl Folder {
                         object: None,
                         at: Some(file),
                         message,
+                        in_use: false,
                     });
                 }
             }
@@ -96,6 +97,7 @@ impl Folder {
                     "{} holds no YAML file; models in every store are left as they are",
                     self.path.display()
                 ),
+                in_use: false,
             });
         }
         self.modules = objects
@@ -215,6 +217,7 @@ impl Loading {
                         object: None,
                         at: Some(at(&unreadable)),
                         message: unreadable.message,
+                        in_use: false,
                     });
                     continue;
                 }
@@ -231,6 +234,7 @@ impl Loading {
                         object,
                         at: Some(at(&unreadable)),
                         message: unreadable.message,
+                        in_use: false,
                     });
                     continue;
                 }
@@ -242,6 +246,7 @@ impl Loading {
                         object: Some(object),
                         at: Some(format!("{file}:{line}")),
                         message,
+                        in_use: false,
                     });
                     continue;
                 }

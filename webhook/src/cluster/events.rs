@@ -1,0 +1,181 @@
+//! What is wrong with a Secret or a `ConfigMap`, told where its author looks: they have no status, but events.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tidewaiter_world::{ObjectRef, Problem, digest_of};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::namespaces::cluster::FIELD_MANAGER;
+
+/// So long the API server keeps an event, unless its admin says otherwise.
+const KEPT: Duration = Duration::from_secs(60 * 60);
+/// So long an event's text may be, in bytes (`k8s.io/kubernetes/pkg/apis/core/validation/events.go`).
+const NOTE: usize = 1024;
+/// An event's name begins with its object's, which may itself be as long as a name can be.
+const NAME: usize = 200;
+
+/// Tells each problem once as long as its event is kept.
+pub(super) struct Events {
+    client: Client,
+    told: HashMap<String, Instant>,
+}
+
+impl Events {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            told: HashMap::new(),
+        }
+    }
+
+    /// Tells the problems of objects that `reference` knows. What can't be told is in the log all the same.
+    pub(super) async fn tell(
+        &mut self,
+        problems: &[Problem],
+        reference: impl Fn(&ObjectRef) -> Option<ObjectReference>,
+    ) {
+        self.told.retain(|_, since| since.elapsed() < KEPT);
+        for problem in problems {
+            let Some(object) = problem.object.as_ref().and_then(&reference) else {
+                continue;
+            };
+            let event = event(object, &problem.message);
+            let name = event.metadata.name.clone().unwrap_or_default();
+            if self.told.contains_key(&name) {
+                continue;
+            }
+            let namespace = event.metadata.namespace.clone().unwrap_or_default();
+            let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+            match api.create(&PostParams::default(), &event).await {
+                Ok(_) => {}
+                // Another replica told it, or this one before it was restarted.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => {
+                    debug!(namespace, name, %error, "can't write an event");
+                    continue;
+                }
+            }
+            self.told.insert(name, Instant::now());
+        }
+    }
+}
+
+/// Named by its object and text, so that all replicas together write one.
+fn event(object: ObjectReference, message: &str) -> Event {
+    let name = object.name.clone().unwrap_or_default();
+    let identity = format!("{} {message}", object.uid.as_deref().unwrap_or_default());
+    let digest = digest_of(identity.as_bytes());
+    let digest = digest.trim_start_matches("sha256:");
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{}", &name[..name.floor_char_boundary(NAME)], &digest[..16])),
+            namespace: object.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(Timestamp::now())),
+        type_: Some("Warning".to_owned()),
+        reason: Some("Invalid".to_owned()),
+        action: Some("Configure".to_owned()),
+        note: Some(message[..message.floor_char_boundary(NOTE)].to_owned()),
+        reporting_controller: Some(format!("{FIELD_MANAGER}.dev/webhook")),
+        reporting_instance: Some(FIELD_MANAGER.to_owned()),
+        regarding: Some(object),
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An API server that keeps what is created, and knows each name once.
+    fn server() -> (Client, Arc<Mutex<Vec<Value>>>) {
+        let kept = Arc::new(Mutex::new(Vec::<Value>::new()));
+        let keep = Arc::clone(&kept);
+        let service = tower::service_fn(move |request: axum::http::Request<Body>| {
+            let keep = Arc::clone(&keep);
+            async move {
+                assert_eq!(request.uri().path(), "/apis/events.k8s.io/v1/namespaces/a/events");
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let event: Value = serde_json::from_slice(&body).unwrap();
+                let mut kept = keep.lock().unwrap();
+                let there = kept
+                    .iter()
+                    .any(|other| other["metadata"]["name"] == event["metadata"]["name"]);
+                let (code, answer) = if there {
+                    let status = json!({"kind": "Status", "status": "Failure", "reason": "AlreadyExists", "message": "there", "code": 409});
+                    (409, status)
+                } else {
+                    kept.push(event.clone());
+                    (201, event)
+                };
+                let mut response = axum::http::Response::new(Body::from(answer.to_string().into_bytes()));
+                *response.status_mut() = axum::http::StatusCode::from_u16(code).unwrap();
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        (Client::new(service, "default"), kept)
+    }
+
+    fn problem(kind: &str, name: &str) -> Problem {
+        Problem {
+            object: Some(ObjectRef::namespaced(kind, "a", name)),
+            at: None,
+            message: "the prefix `x` has no scheme".into(),
+            in_use: false,
+        }
+    }
+
+    fn reference(object: &ObjectRef) -> Option<ObjectReference> {
+        (object.kind == "Secret").then(|| ObjectReference {
+            kind: Some(object.kind.clone()),
+            namespace: object.namespace.clone(),
+            name: Some(object.name.clone()),
+            uid: Some("uid".into()),
+            ..ObjectReference::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn a_problem_of_a_secret_is_one_event_whoever_tells_it_and_how_often() {
+        let (client, kept) = server();
+        let problems = [problem("Secret", "mine"), problem("StorageBackend", "minio")];
+        let (mut one, mut other) = (Events::new(client.clone()), Events::new(client));
+        for events in [&mut one, &mut other] {
+            events.tell(&problems, reference).await;
+            events.tell(&problems, reference).await;
+        }
+        let kept = kept.lock().unwrap();
+        let [event] = &**kept else { panic!("{kept:?}") };
+        assert_eq!(event["regarding"]["name"], "mine");
+        assert_eq!(event["regarding"]["uid"], "uid");
+        assert_eq!(
+            (&event["type"], &event["note"]),
+            (&json!("Warning"), &json!("the prefix `x` has no scheme"))
+        );
+    }
+
+    #[test]
+    fn a_name_and_a_text_of_any_length_fit() {
+        let long = ObjectReference {
+            name: Some("s".repeat(253)),
+            ..ObjectReference::default()
+        };
+        let event = event(long, &"é".repeat(2000));
+        assert!(event.metadata.name.unwrap().len() <= 253);
+        assert_eq!(event.note.unwrap().len(), 1024);
+    }
+}
