@@ -171,7 +171,7 @@ impl OwnSecrets {
                 Err(reason) => unusable.push(UnusablePrefix {
                     namespace: namespace.to_owned(),
                     name: name.to_owned(),
-                    reason: format!("the prefix `{prefix}` {reason}; write it as in s3://bucket/path/"),
+                    reason: format!("the prefix `{prefix}` {reason}"),
                 }),
             }
         }

@@ -1,5 +1,7 @@
 //! Policies that select namespaces by labels, in a namespace whose labels are known, new, changed, or not to be had.
 
+use std::sync::LazyLock;
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tidewaiter_engine::Options;
@@ -69,6 +71,9 @@ spec:
     )
 }
 
+/// The policies are compiled once for all of these tests.
+static COMPILED: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+
 async fn reviewer(failure_policy: &str, server: Server) -> Arc<Reviewer> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("all.yaml"), yaml(failure_policy)).unwrap();
@@ -80,7 +85,11 @@ async fn reviewer(failure_policy: &str, server: Server) -> Arc<Reviewer> {
         Duration::from_millis(1600),
     ));
     let (objects, problems) = Folder::new(folder.path()).load().unwrap();
-    let engine = Engine::new(Options::default()).unwrap();
+    let engine = Engine::new(Options {
+        cache_dir: Some(COMPILED.path().into()),
+        ..Options::default()
+    });
+    let engine = engine.unwrap();
     let problems = Loader::new(engine, Arc::clone(&reviewer), metrics)
         .load(objects, problems)
         .await;

@@ -147,7 +147,8 @@ mod tests {
             Event::Apply(labelled("a", "prod")),
         ]);
         let seen = async {
-            while namespaces.current_of_cluster("a") != Some(Arc::new(labelled("a", "prod"))) {
+            let is_prod = |namespace: Arc<PartialObjectMeta<Namespace>>| namespace.labels()["tier"] == "prod";
+            while !namespaces.current_of_cluster("a").is_some_and(is_prod) {
                 tokio::task::yield_now().await;
             }
         };

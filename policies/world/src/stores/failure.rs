@@ -87,9 +87,7 @@ impl Refused {
                 Failure::Forbidden(format!("{answer}: the store doesn't know the access key"))
             }
             (_, "SignatureDoesNotMatch") => Failure::Forbidden(format!("{answer}: the secret key is wrong")),
-            (_, "RequestTimeTooSkewed") => {
-                Failure::Forbidden(format!("{answer}: the clocks of this server and the store differ"))
-            }
+            (_, "RequestTimeTooSkewed") => Failure::Forbidden(format!("{answer}: its clock and this server's differ")),
             (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
                 Failure::Forbidden(format!("{answer}: the token is no longer good"))
             }
@@ -179,7 +177,7 @@ fn tls_words(error: &rustls::Error, host: &str) -> String {
     match error {
         // A bad signature is a CA that was made anew under its old name.
         rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
-            format!("nobody we trust signed the certificate of {host}; give its CA in the backend's tls.caBundle")
+            format!("nobody we trust signed the certificate of {host}; set the backend's tls.caBundle")
         }
         rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
             format!("the certificate of {host} has expired")

@@ -141,7 +141,7 @@ async fn missing_and_forbidden_are_told_apart() {
     assert_eq!(
         refused,
         Failure::Forbidden(format!(
-            "{host} answers 403 SignatureDoesNotMatch: the secret key doesn't belong to the access key"
+            "{host} answers 403 SignatureDoesNotMatch: the secret key is wrong"
         ))
     );
     assert!(matches!(
@@ -277,7 +277,7 @@ async fn a_certificate_is_checked_as_the_backend_says() {
             .await
             .unwrap_err()
             .to_string(),
-        format!("the certificate of {host} is signed by nobody we trust; give its CA in the backend's tls.caBundle")
+        format!("nobody we trust signed the certificate of {host}; set the backend's tls.caBundle")
     );
     assert_eq!(
         read(Trust::Bundle("no certificate".into())).await,
