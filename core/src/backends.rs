@@ -8,7 +8,7 @@ use crate::uri::{StorageUri, UriPattern};
 /// All backends of the cluster, by what they serve.
 #[derive(Debug, Clone, Default)]
 pub struct Backends {
-    backends: Vec<Backend>,
+    by_name: Vec<Backend>,
     /// Each backend's place and one of its patterns, the closest first; equal ones by the backend's name.
     served: Vec<(usize, UriPattern)>,
     asks_for_labels: bool,
@@ -70,7 +70,7 @@ impl Backends {
             .collect();
         let asks_for_labels = backends.iter().any(Backend::asks_for_labels);
         let all = Self {
-            backends,
+            by_name: backends,
             served,
             asks_for_labels,
         };
@@ -84,15 +84,15 @@ impl Backends {
 
     /// All backends, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Backend> {
-        self.backends.iter()
+        self.by_name.iter()
     }
 
     /// The backend by this name.
     pub fn get(&self, name: &str) -> Option<&Backend> {
-        self.backends
+        self.by_name
             .binary_search_by(|backend| backend.name().cmp(name))
             .ok()
-            .map(|index| &self.backends[index])
+            .map(|index| &self.by_name[index])
     }
 
     /// Which backend serves this URI for a namespace with these labels. Where they aren't known, no grant holds that asks for some.
@@ -109,7 +109,7 @@ impl Backends {
             .served
             .iter()
             .find(|(_, pattern)| pattern.holds(uri))
-            .map(|(index, _)| &self.backends[*index])
+            .map(|(index, _)| &self.by_name[*index])
         else {
             return Resolved::Unserved;
         };

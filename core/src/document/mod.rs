@@ -123,9 +123,11 @@ impl Document {
         };
         within.into_iter().flatten().map(|(_, member)| {
             let key = &self.text[member.key.clone()];
-            let name = match key[1..key.len() - 1].contains('\\') {
-                true => serde_json::from_str(key).unwrap_or_default(),
-                false => Cow::Borrowed(&key[1..key.len() - 1]),
+            let plain = &key[1..key.len() - 1];
+            let name = if plain.contains('\\') {
+                serde_json::from_str(key).unwrap_or_default()
+            } else {
+                Cow::Borrowed(plain)
             };
             (name, &self.text[member.value.clone()])
         })
@@ -163,7 +165,7 @@ impl Document {
         let found = self.members.get(at);
         let here = Place::Here {
             value: found.value.clone(),
-            member: (at > 0).then(|| found.key.start..found.value.end),
+            member: (at > 0).then_some(found.key.start..found.value.end),
         };
         (here, Some(at))
     }

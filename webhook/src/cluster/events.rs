@@ -16,7 +16,7 @@ use tracing::debug;
 use crate::namespaces::cluster::FIELD_MANAGER;
 
 /// So long the API server keeps an event, unless its admin says otherwise.
-const KEPT: Duration = Duration::from_secs(60 * 60);
+const KEPT: Duration = Duration::from_hours(1);
 /// So long an event's text may be, in bytes (`k8s.io/kubernetes/pkg/apis/core/validation/events.go`).
 const NOTE: usize = 1024;
 /// An event's name begins with its object's, which may itself be as long as a name can be.

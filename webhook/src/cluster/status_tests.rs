@@ -92,9 +92,12 @@ fn a_namespace_counts_once_and_not_while_its_secret_goes() {
     assert_eq!(namespaces("other", &delivered), 0);
 }
 
+/// The path of each write, and the status in it.
+type Written = Arc<Mutex<Vec<(String, Value)>>>;
+
 /// An API server that keeps the statuses that are written, and how many there were.
-fn server() -> (Client, Arc<Mutex<Vec<(String, Value)>>>) {
-    let kept = Arc::<Mutex<Vec<(String, Value)>>>::default();
+fn server() -> (Client, Written) {
+    let kept = Written::default();
     let keep = Arc::clone(&kept);
     let service = tower::service_fn(move |request: axum::http::Request<Body>| {
         let keep = Arc::clone(&keep);
