@@ -34,6 +34,11 @@ pub(crate) fn lint() -> Result<()> {
     Ok(())
 }
 
+/// Whether cargo-deny is there. It takes minutes to build, so installing it is left to whoever wants it.
+pub(crate) fn has_deny() -> bool {
+    succeeds(Command::new("cargo").args(["deny", "--version"]))
+}
+
 /// Installs Debian packages where we may, else says what is missing.
 fn debian(packages: &[&str], what: &str) -> Result<()> {
     let list = packages.join(" ");

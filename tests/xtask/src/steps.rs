@@ -45,6 +45,17 @@ impl Cargo {
         eprintln!("── took {} s", start.elapsed().as_secs());
         Ok(())
     }
+
+    /// Runs a package's program. The first time, building it takes minutes: cargo shows how far it is.
+    fn start(&self, package: &str, profile: &[&str], arguments: &[OsString]) -> Result<()> {
+        let selection = [&["--package", package], profile].concat();
+        run(self.command(&["build"]).args(&selection))?;
+        run(self
+            .command(&["run", "--quiet"])
+            .args(&selection)
+            .arg("--")
+            .args(arguments))
+    }
 }
 
 /// Where cargo puts what it makes.
@@ -58,7 +69,7 @@ pub(crate) fn demo(cluster: bool) -> Result<()> {
     if cluster {
         return ground_command(&cargo, &["demo".into()]);
     }
-    run(&mut cargo.command(&["run", "--release", "--quiet", "--package", "tidewaiter-demo"]))
+    cargo.start("tidewaiter-demo", &["--release"], &[])
 }
 
 pub(crate) fn test(quick: bool) -> Result<()> {
@@ -74,28 +85,36 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         "--deny",
         "warnings",
     ])?;
+    let mut left_out = Vec::new();
+    if setup::has_deny() {
+        // Not its advisories: they are fetched from GitHub, and change without a change here.
+        cargo.run(&["deny", "--locked", "check", "bans", "licenses", "sources"])?;
+    } else {
+        left_out.push("licences and origins of dependencies (cargo install cargo-deny --locked)");
+    }
     if quick {
         cargo.run(&["test", "--workspace", "--exclude", "tidewaiter-e2e", "--locked"])?;
-        eprintln!("\nLeft out by --quick: the end-to-end tests on the real control plane (cargo xtask test)");
-        return Ok(());
+        left_out.push("by --quick: the end-to-end tests on the real control plane (cargo xtask test)");
+    } else {
+        // All packages in each call: another selection would mean other features of shared dependencies, and building them once more.
+        cargo.run(&["build", "--workspace", "--bins", "--locked"])?;
+        cargo.run(&["test", "--workspace", "--locked"])?;
     }
-    // All packages in each call: another selection would mean other features of shared dependencies, and building them once more.
-    cargo.run(&["build", "--workspace", "--bins", "--locked"])?;
-    cargo.run(&["test", "--workspace", "--locked"])
+    for what in left_out {
+        eprintln!("\nLeft out: {what}");
+    }
+    Ok(())
 }
 
 pub(crate) fn bench(json: bool) -> Result<()> {
     let cargo = Cargo::new()?;
-    let mut arguments = vec!["run", "--release", "--quiet", "--package", "tidewaiter-bench"];
-    if json {
-        arguments.extend(["--", "--json"]);
-    }
-    run(&mut cargo.command(&arguments))
+    let json: &[OsString] = if json { &["--json".into()] } else { &[] };
+    cargo.start("tidewaiter-bench", &["--release"], json)
 }
 
 pub(crate) fn policies() -> Result<()> {
     let cargo = Cargo::new()?;
-    run(&mut cargo.command(&["run", "--quiet", "--package", "tidewaiter-bench", "--", "--policies"]))
+    cargo.start("tidewaiter-bench", &[], &["--policies".into()])
 }
 
 pub(crate) fn ground(arguments: &[OsString]) -> Result<()> {
@@ -104,6 +123,5 @@ pub(crate) fn ground(arguments: &[OsString]) -> Result<()> {
 }
 
 fn ground_command(cargo: &Cargo, arguments: &[OsString]) -> Result<()> {
-    let mut command = cargo.command(&["run", "--quiet", "--package", "tidewaiter-ground", "--"]);
-    run(command.args(arguments))
+    cargo.start("tidewaiter-ground", &[], arguments)
 }
