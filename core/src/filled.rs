@@ -220,6 +220,8 @@ pub fn strip(mut object: Document, old: Option<&Document>) -> Stripped {
     for place in ours {
         object.remove_pruning(&place, prunable);
     }
+    // Where the whole model was ours, it is gone only now: the next review would not find what is withheld inside of it.
+    withheld.retain(|path| !component_gone(&physical(path, &object), &object));
     Stripped {
         object,
         filled,

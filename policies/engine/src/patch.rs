@@ -16,6 +16,9 @@ pub(crate) fn between<'p>(
         .into_iter()
         .filter_map(|path| differing(came, becomes, path))
         .collect();
+    let mut places = Vec::from_iter(places);
+    // What lies below another comes right after it, and is in its value or gone with it.
+    places.dedup_by(|below, above| above.contains(below));
     places
         .iter()
         .map(|path| {

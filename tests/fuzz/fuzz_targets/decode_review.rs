@@ -1,6 +1,4 @@
-//! Whatever comes as a body: decoded or refused, never a panic.
+//! See `tidewaiter_fuzz::decode_review`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|body: &[u8]| {
-    let _ = tidewaiter_webhook::admission::decode::decode(body);
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tidewaiter_fuzz::decode_review(input));
