@@ -3,6 +3,7 @@
 //! Servers run as processes of their own (this program again, by a hidden command), so that their memory and their start are theirs alone; load comes from
 //! this one. Baseline and webhook take turns in short rounds, and what counts is the median of the rounds' ratios: a machine that slows down slows both.
 
+mod apply;
 mod echo;
 mod fixture;
 mod load;
@@ -18,6 +19,7 @@ use anyhow::Result;
 use clap::Parser;
 use mimalloc::MiMalloc;
 
+use crate::apply::Apply;
 use crate::report::Report;
 
 /// As in the webhook's own program; the baseline has it too.
@@ -46,6 +48,9 @@ enum Role {
         certificate: PathBuf,
         key: PathBuf,
     },
+    /// The part on the cluster, inside of it; its figures go into a file
+    #[command(hide = true)]
+    Apply { figures: PathBuf },
     /// The webhook, with its own arguments
     #[command(hide = true)]
     Webhook(Box<tidewaiter_webhook::cli::Arguments>),
@@ -60,14 +65,19 @@ fn main() -> Result<()> {
             let listener = TcpListener::bind(("127.0.0.1", port))?;
             return runtime()?.block_on(echo::serve(listener, &certificate, &key));
         }
+        Some(Role::Apply { figures }) => {
+            provider();
+            return apply::inside(&figures);
+        }
         None => {}
     }
     if arguments.policies {
         return policies::list();
     }
     provider();
-    let report = runtime()?.block_on(measure())?;
-    report.print(arguments.json)
+    // Without the figures of a cluster, the others still are what they are.
+    let apply = apply::measure().map_err(|error| format!("{error:#}"));
+    runtime()?.block_on(measure(apply))?.print(arguments.json)
 }
 
 /// The TLS of the echo and of the load; the webhook names its own.
@@ -80,7 +90,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
-async fn measure() -> Result<Report> {
+async fn measure(apply: Result<Apply, String>) -> Result<Report> {
     let fixture = fixture::Fixture::new().await?;
     let starts = servers::starts(&fixture).await?;
     let reviews = servers::reviews(&fixture).await?;
@@ -91,5 +101,6 @@ async fn measure() -> Result<Report> {
         starts,
         reviews,
         policies,
+        apply,
     })
 }

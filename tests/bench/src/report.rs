@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::apply::Apply;
 use crate::load::Round;
 use crate::policies::Policy;
 use crate::servers::{Reviews, Starts};
@@ -15,6 +16,8 @@ pub(crate) struct Report {
     pub(crate) starts: Starts,
     pub(crate) reviews: Reviews,
     pub(crate) policies: Vec<Policy>,
+    /// Or why there are no such figures.
+    pub(crate) apply: Result<Apply, String>,
 }
 
 /// What `--json` prints. Ratios are medians over the rounds; times are of this machine in this run.
@@ -26,6 +29,8 @@ struct Figures {
     ready_warm_ms: f64,
     ready_cold_ms: f64,
     rss_mib: f64,
+    /// Null where there is no cluster to measure on.
+    apply_vs_none: Option<f64>,
 }
 
 impl Report {
@@ -51,9 +56,10 @@ impl Report {
             ];
             println!("{name:<44}{rate:>10.0}{p50:>12.0}{p99:>12.0}");
         }
+        let p50_vs_echo = pairs(echo, webhook, |r| micros(r.p50));
         println!(
-            "{:<44}{:>10.2}{:>12}{:>12.2}",
-            "webhook / echo, median of pairs", figures.review_vs_echo, "", figures.p99_vs_echo
+            "{:<44}{:>10.2}{:>12.2}{:>12.2}",
+            "webhook / echo, median of pairs", figures.review_vs_echo, p50_vs_echo, figures.p99_vs_echo
         );
         println!(
             "\n{:<44}{:>10}{:>12}{:>14}",
@@ -71,16 +77,19 @@ impl Report {
             "start to ready, warm cache", figures.ready_warm_ms
         );
         println!("{:<44}{:>10.0} ms", "start to ready, cold cache", figures.ready_cold_ms);
-        println!("{:<44}{rss_mib:>10.1} MiB", "resident under load");
+        println!("{:<44}{rss_mib:>10.1} MiB\n", "resident under load");
+        match &self.apply {
+            Ok(apply) => apply_table(apply),
+            Err(why) => println!("Left out: the time of `kubectl apply` through an API server: {why}"),
+        }
         Ok(())
     }
 
     fn figures(&self) -> Figures {
         let Reviews { echo, webhook, rss_mib } = &self.reviews;
-        let pairs = |of: fn(&Round) -> f64| middle(webhook.iter().zip(echo).map(|(w, e)| of(w) / of(e)).collect());
         Figures {
-            review_vs_echo: round(pairs(|r| r.rate)),
-            p99_vs_echo: round(pairs(|r| micros(r.p99))),
+            review_vs_echo: round(pairs(echo, webhook, |r| r.rate)),
+            p99_vs_echo: round(pairs(echo, webhook, |r| micros(r.p99))),
             policy_us_max: round(
                 self.policies
                     .iter()
@@ -90,8 +99,40 @@ impl Report {
             ready_warm_ms: round(millis(self.starts.warm)),
             ready_cold_ms: round(millis(self.starts.cold)),
             rss_mib: round(*rss_mib),
+            apply_vs_none: self
+                .apply
+                .as_ref()
+                .ok()
+                .map(|apply| round(pairs(&apply.without, &apply.with, |took| millis(*took)))),
         }
     }
+}
+
+fn apply_table(apply: &Apply) {
+    println!(
+        "{:<54}{:>12}{:>12}",
+        "kubectl apply of a new service, real API server", "p50 ms", "p99 ms"
+    );
+    let row = |name: &str, times: &[Duration]| {
+        let mut times = times.to_vec();
+        times.sort_unstable();
+        let at = |share: usize| millis(times[(times.len() * share / 100).min(times.len() - 1)]);
+        println!("{name:<54}{:>12.1}{:>12.1}", at(50), at(99));
+        (at(50), at(99))
+    };
+    let without = row("KServe's webhooks alone", &apply.without);
+    let with = row("with Tidewaiter's", &apply.with);
+    println!(
+        "{:<54}{:>12.2}{:>12.2}",
+        "with / without (p50: median of pairs)",
+        pairs(&apply.without, &apply.with, |took| millis(*took)),
+        with.1 / without.1
+    );
+}
+
+/// The median of the ratios of two sides that took turns.
+fn pairs<T>(baseline: &[T], measured: &[T], of: impl Fn(&T) -> f64) -> f64 {
+    middle(measured.iter().zip(baseline).map(|(m, b)| of(m) / of(b)).collect())
 }
 
 fn median(rounds: &[Round], of: fn(&Round) -> f64) -> f64 {

@@ -13,7 +13,7 @@ use tidewaiter_ground::{Cluster, HOST, MINIO_PORT, MINIO_USER, host, tls};
 const LISTEN: &str = "127.0.0.1:8443";
 const OBSERVE: &str = "127.0.0.1:8081";
 /// Namespaces with this label are as if Tidewaiter weren't installed.
-const WITHOUT: &str = "tidewaiter-e2e/without";
+pub const WITHOUT: &str = "tidewaiter-e2e/without";
 
 /// Where Tidewaiter's mutating webhook comes among the others: the API server calls them by the names of their configurations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,13 +72,18 @@ impl Tidewaiter {
     /// Installs it and waits until it is ready.
     pub fn install(cluster: &Cluster) -> Result<Self> {
         let binary = webhook_binary()?;
+        Self::install_from(cluster, || Command::new(&binary))
+    }
+
+    /// The same with a server that is started by another command; its arguments are added.
+    pub fn install_from(cluster: &Cluster, webhook: impl Fn() -> Command) -> Result<Self> {
         let folder = cluster.folder().join("tidewaiter");
         fs::create_dir_all(&folder)?;
         let pair = tls::pair(&["127.0.0.1", "localhost"])?;
         fs::write(folder.join("tls.crt"), &pair.certificate)?;
         fs::write(folder.join("tls.key"), &pair.key)?;
 
-        let crds = host::output(Command::new(&binary).arg("crds"))?;
+        let crds = host::output(webhook().arg("crds"))?;
         let apply = |objects: &str| -> Result<()> {
             let said = cluster.try_kubectl(&["apply", "--server-side", "-f", "-"], objects)?;
             ensure!(said.ok, "{}", said.stderr);
@@ -97,7 +102,7 @@ impl Tidewaiter {
         apply(&backend())?;
         cluster.processes().start(
             "tidewaiter",
-            Command::new(&binary)
+            webhook()
                 .env("KUBECONFIG", cluster.kubeconfig())
                 .args(["--listen", LISTEN, "--metrics-listen", OBSERVE, "--log-format", "text"])
                 .arg("--tls-cert")

@@ -1,0 +1,170 @@
+//! `kubectl apply` through the real API server, in a namespace that Tidewaiter reviews and in one that it doesn't. KServe's own webhooks are in both.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::{Deserialize, Serialize};
+use tidewaiter_e2e::{Tidewaiter, WITHOUT};
+use tidewaiter_ground::cache::Cache;
+use tidewaiter_ground::tools::Kserve;
+use tidewaiter_ground::{Cluster, Namespace, Options, sandbox};
+use tidewaiter_store::{ACCESS_KEY, FRAUD, SECRET_KEY, Store};
+
+/// No Pod has to run for an object to be admitted.
+const GROUND: Options = Options {
+    node: false,
+    kserve: Kserve::V0_20,
+};
+const WARM_UP: usize = 5;
+const PAIRS: usize = 50;
+/// Between two: KServe's controller does its work for the one before.
+const SETTLE: Duration = Duration::from_millis(150);
+
+/// One service each, turn by turn.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Apply {
+    pub(crate) without: Vec<Duration>,
+    pub(crate) with: Vec<Duration>,
+}
+
+/// Builds the ground's servers where the cache lacks them, brings a cluster up and measures in it.
+///
+/// # Errors
+/// Why there is no cluster here, or what went wrong in it.
+pub(crate) fn measure() -> Result<Apply> {
+    let cache = Cache::open()?;
+    Cluster::prepare(&cache, GROUND)?;
+    let folder = tempfile::tempdir()?;
+    let figures = folder.path().join("figures.json");
+    let command = [
+        std::env::current_exe()?.into_os_string(),
+        "apply".into(),
+        OsString::from(&figures),
+    ];
+    let status = sandbox::enter(&cache, None, &command)?;
+    let said =
+        fs::read(&figures).with_context(|| format!("the part on the cluster ended with {status} and no figures"))?;
+    serde_json::from_slice::<Result<Apply, String>>(&said)?.map_err(|error| anyhow!(error))
+}
+
+/// The part inside of the cluster's namespaces.
+pub(crate) fn inside(figures: &Path) -> Result<()> {
+    let said = on_a_cluster().map_err(|error| format!("{error:#}"));
+    Ok(fs::write(figures, serde_json::to_vec(&said)?)?)
+}
+
+fn on_a_cluster() -> Result<Apply> {
+    let folder = sandbox::inside().context("`apply` is for the ground's own namespaces")?;
+    let cluster = Cluster::start(&Cache::open()?, &folder, GROUND)?;
+    let runtime = crate::runtime()?;
+    let store = runtime.block_on(Store::start())?;
+    store.put("bench/fraud", FRAUD)?;
+    let own = std::env::current_exe()?;
+    let _tidewaiter = Tidewaiter::install_from(&cluster, || {
+        let mut command = Command::new(&own);
+        command.arg("webhook");
+        command
+    })?;
+    let said = cluster.try_kubectl(&["apply", "--server-side", "-f", "-"], &backend(&store.endpoint))?;
+    ensure!(said.ok, "{}", said.stderr);
+    let (reviewed, alone) = (cluster.namespace("reviewed")?, cluster.namespace("alone")?);
+    cluster.kubectl(&["label", "namespace", alone.name(), &format!("{WITHOUT}=true")])?;
+    cluster.until(
+        "the webhook knows the benchmark's store",
+        Duration::from_secs(30),
+        || {
+            let said = reviewed.try_apply(&["--dry-run=server"], &service("first", ""))?;
+            Ok(said.stderr.contains(SECRET).then_some(()))
+        },
+    )?;
+
+    let mut apply = Apply {
+        without: Vec::new(),
+        with: Vec::new(),
+    };
+    for pair in 0..WARM_UP + PAIRS {
+        let name = format!("fraud-{pair}");
+        // The same service is stored in both, so that what follows it is the same work.
+        let mut turns = [
+            (&alone, service(&name, BY_HAND), &mut apply.without),
+            (&reviewed, service(&name, ""), &mut apply.with),
+        ];
+        if pair % 2 == 1 {
+            turns.reverse();
+        }
+        for (namespace, manifest, times) in turns {
+            let took = timed(namespace, &manifest, namespace.name() == reviewed.name())?;
+            if pair >= WARM_UP {
+                times.push(took);
+            }
+            sleep(SETTLE);
+        }
+    }
+    Ok(apply)
+}
+
+fn timed(namespace: &Namespace, manifest: &str, reviewed: bool) -> Result<Duration> {
+    let start = Instant::now();
+    let said = namespace.try_apply(&[], manifest)?;
+    let took = start.elapsed();
+    ensure!(said.ok, "{}", said.stderr);
+    ensure!(
+        said.stderr.contains("tidewaiter: ") == reviewed,
+        "the webhook was called in the wrong namespace, or not in the right one: {}",
+        said.stderr
+    );
+    Ok(took)
+}
+
+/// The name that the Secret with the store's keys has in a namespace.
+const SECRET: &str = "tidewaiter-bench";
+/// What Tidewaiter fills in for this model.
+const BY_HAND: &str = "protocolVersion: v2";
+
+fn service(name: &str, protocol: &str) -> String {
+    let annotations = if protocol.is_empty() {
+        String::new()
+    } else {
+        format!("annotations: {{serving.kserve.io/storageSecretName: {SECRET}}}")
+    };
+    format!(
+        "\
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: {name}
+  {annotations}
+spec:
+  predictor:
+    model:
+      modelFormat: {{name: mlflow}}
+      storageUri: s3://bench/fraud
+      {protocol}
+"
+    )
+}
+
+fn backend(endpoint: &str) -> String {
+    format!(
+        "\
+apiVersion: tidewaiter.dev/v1alpha1
+kind: StorageBackend
+metadata: {{name: bench}}
+spec:
+  type: s3
+  serves: [\"s3://bench/\"]
+  s3: {{endpoint: \"{endpoint}\", region: us-east-1}}
+  credentials: {{secretRef: {{namespace: tidewaiter-system, name: bench}}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{namespace: tidewaiter-system, name: bench}}
+stringData: {{AWS_ACCESS_KEY_ID: {ACCESS_KEY}, AWS_SECRET_ACCESS_KEY: {SECRET_KEY}}}
+"
+    )
+}
