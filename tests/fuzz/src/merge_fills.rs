@@ -43,14 +43,14 @@ pub fn merge_fills(input: &[u8]) {
         return;
     }
     // JSON of the kind that Rust's tree of values can't hold (nested too deep, numbers too large) must not hurt, and no more than that.
-    let Ok(came) = serde_json::from_str::<Value>(case.object) else {
+    let Ok(sent) = serde_json::from_str::<Value>(case.object) else {
         return;
     };
-    let mut becomes = came.clone();
+    let mut becomes = sent.clone();
     json_patch::patch(&mut becomes, &Patch(outcome.patch.clone()))
         .unwrap_or_else(|error| panic!("{error}: {outcome:?}"));
-    case.users_word_stands(&came, &becomes);
-    each_change_is_told(&came, &becomes, &outcome);
+    case.users_word_stands(&sent, &becomes);
+    each_change_is_told(&sent, &becomes, &outcome);
 
     let stored = becomes.to_string();
     for old in [Some(stored.as_str()), None] {
