@@ -1,6 +1,7 @@
 //! The first thing that bytes from the network meet.
 
 use serde_json::value::RawValue;
+use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Operation, Review};
 use tidewaiter_webhook::admission::decode::decode;
 
@@ -21,7 +22,11 @@ pub fn decode_review(body: &[u8]) {
         let again: Result<Box<RawValue>, _> = serde_json::from_str(object.get());
         assert!(again.is_ok(), "an object that is no JSON was let through: {object}");
     }
-    let Some(object) = request.object else { return };
+    let document = |raw| Document::of(raw).ok();
+    let Some(object) = request.object.and_then(document) else {
+        return;
+    };
+    let old = request.old_object.and_then(document);
     let review = Review {
         operation: if request.operation == "UPDATE" {
             Operation::Update
@@ -32,11 +37,11 @@ pub fn decode_review(body: &[u8]) {
         kind: &request.kind.kind,
         namespace: request.namespace.as_deref().unwrap_or_default(),
         name: request.name.as_deref().unwrap_or_default(),
-        object: object.get(),
-        old_object: request.old_object.map(RawValue::get),
+        object: &object,
+        old_object: old.as_ref(),
         username: &request.user_info.username,
         groups: request.user_info.groups.as_deref().unwrap_or_default(),
     };
     // What it says of garbage is nobody's business; that it says something is.
-    let _ = tidewaiter_engine::untouched(&review);
+    let _ = tidewaiter_engine::untouched(&review, Some("serving.kserve.io/storageSecretName"));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use json_patch::Patch;
 use serde_json::{Map, Value};
+use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Operation, Outcome, Review};
 use tidewaiter_engine::{Engine, LoadedPolicy, Mode, Options, review};
 use tidewaiter_world::{ClusterReader, Configuration, Objects, ReviewWorld, Stores};
@@ -31,7 +32,9 @@ pub fn merge_fills(input: &[u8]) {
     let Some(case) = std::str::from_utf8(input).ok().and_then(Case::parse) else {
         return;
     };
-    let outcome = case.review(case.object, case.old);
+    let Some(outcome) = case.review(case.object, case.old) else {
+        return;
+    };
     for line in &outcome.warnings {
         assert!(line.chars().count() <= 120, "a warning is too long: {line}");
     }
@@ -43,14 +46,14 @@ pub fn merge_fills(input: &[u8]) {
         return;
     }
     // JSON of the kind that Rust's tree of values can't hold (nested too deep, numbers too large) must not hurt, and no more than that.
-    let Ok(sent) = serde_json::from_str::<Value>(case.object) else {
+    let Ok(before) = serde_json::from_str::<Value>(case.object) else {
         return;
     };
-    let mut becomes = sent.clone();
+    let mut becomes = before.clone();
     json_patch::patch(&mut becomes, &Patch(outcome.patch.clone()))
         .unwrap_or_else(|error| panic!("{error}: {outcome:?}"));
-    case.users_word_stands(&sent, &becomes);
-    each_change_is_told(&sent, &becomes, &outcome);
+    case.users_word_stands(&before, &becomes);
+    each_change_is_told(&before, &becomes, &outcome);
 
     let stored = becomes.to_string();
     for old in [Some(stored.as_str()), None] {
@@ -58,7 +61,7 @@ pub fn merge_fills(input: &[u8]) {
         if old.is_none() && case.old.is_some() {
             continue;
         }
-        let again = case.review(&stored, old);
+        let again = case.review(&stored, old).expect("an object stays one");
         assert!(
             again.patch.is_empty(),
             "the second pass of\n{stored}\nchanges {:?}",
@@ -108,8 +111,14 @@ impl<'a> Case<'a> {
         })
     }
 
-    fn review(&self, object: &str, old: Option<&str>) -> Outcome {
+    /// None where one of both is no object, which never gets as far as a review.
+    fn review(&self, object: &str, old: Option<&str>) -> Option<Outcome> {
         static GATE: LazyLock<Gate> = LazyLock::new(Gate::open);
+        let object = Document::new(object).ok()?;
+        let old = match old {
+            Some(old) => Some(Document::new(old).ok()?),
+            None => None,
+        };
         let request = Review {
             operation: if old.is_some() {
                 Operation::Update
@@ -120,12 +129,12 @@ impl<'a> Case<'a> {
             kind: if self.refuse { "" } else { "InferenceService" },
             namespace: "team",
             name: "fraud",
-            object,
-            old_object: old,
+            object: &object,
+            old_object: old.as_ref(),
             username: &self.username,
             groups: &self.fills,
         };
-        GATE.review(&request, self.audit)
+        Some(GATE.review(&request, self.audit))
     }
 
     /// A value in the object that no record claims for us is the user's.
