@@ -85,7 +85,7 @@ impl Stage {
             );
         }
         for (policy, took) in times(before, after) {
-            println!("   {DIM}{policy} took {took:.0} µs{DIM:#}");
+            println!("   {DIM}{policy} took {took:.0} µs, the store's answers included{DIM:#}");
         }
         Ok(())
     }
@@ -156,7 +156,7 @@ fn times(before: &str, after: &str) -> Vec<(String, f64)> {
             .collect()
     };
     let before = sums(before);
-    sums(after)
+    let mut times: Vec<_> = sums(after)
         .into_iter()
         .map(|(policy, total)| {
             let earlier: f64 = before
@@ -167,5 +167,8 @@ fn times(before: &str, after: &str) -> Vec<(String, f64)> {
             (policy, (total - earlier) * 1e6)
         })
         .filter(|(_, took)| *took > 0.0)
-        .collect()
+        .collect();
+    // Metrics come in no order.
+    times.sort_by(|(a, _), (b, _)| a.cmp(b));
+    times
 }
