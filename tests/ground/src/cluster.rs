@@ -8,10 +8,11 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::api::Api;
 use crate::cache::Cache;
 use crate::processes::Processes;
 use crate::tools::{Kserve, Module};
@@ -143,6 +144,31 @@ impl Cluster {
         &self.kubeconfig
     }
 
+    /// A kubeconfig of a ServiceAccount, valid for a day.
+    pub fn kubeconfig_of(&self, namespace: &str, account: &str) -> Result<PathBuf> {
+        let token = self.kubectl(&["create", "token", account, "-n", namespace, "--duration=24h"])?;
+        let file = self.folder.join(format!("kubeconfig-{namespace}-{account}"));
+        fs::write(&file, control_plane::kubeconfig_text(token.trim())?)?;
+        Ok(file)
+    }
+
+    /// A client for many requests.
+    pub fn api(&self) -> Result<Api> {
+        Api::new(control_plane::API_SERVER, control_plane::ADMIN)
+    }
+
+    /// Has more of KServe's kinds served than the cluster starts with: `serve("localmodelcaches.serving.kserve.io")`. No controller of theirs runs.
+    pub fn serve(&self, definition: &str) -> Result<()> {
+        let text = kserve::definition(self.options.kserve, definition)?;
+        let said = self.try_kubectl(&["apply", "--server-side", "-f", "-"], &text)?;
+        ensure!(said.ok, "{}", said.stderr);
+        let crd = format!("crd/{definition}");
+        self.until(&format!("{definition} is served"), Duration::from_secs(30), || {
+            self.kubectl(&["wait", "--for=condition=Established", &crd]).map(Some)
+        })
+        .map(drop)
+    }
+
     /// The servers that this handle started, and where new ones are started.
     pub fn processes(&self) -> &Processes {
         &self.processes
@@ -217,10 +243,17 @@ impl Cluster {
 
     /// Makes a namespace that nothing else uses.
     pub fn namespace(&self, name: &str) -> Result<Namespace> {
+        self.namespace_with(name, &json!({}))
+    }
+
+    /// Makes a namespace that nothing else uses, with labels from its first moment on.
+    pub fn namespace_with(&self, name: &str, labels: &Value) -> Result<Namespace> {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("{name}-{}-{count}", std::process::id());
-        self.kubectl(&["create", "namespace", &name])?;
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        let said = self.try_kubectl(&["create", "-f", "-"], &object.to_string())?;
+        ensure!(said.ok, "{}", said.stderr);
         Ok(Namespace::new(self.clone(), name))
     }
 }

@@ -19,7 +19,10 @@ pub const HOST: &str = "10.88.0.1";
 pub const MINIO_PORT: u16 = 9100;
 /// MinIO's root user; its password is the same word.
 pub const MINIO_USER: &str = "minioadmin";
-const API_SERVER: &str = "https://127.0.0.1:6443";
+/// The API server's address, on the run's own loopback.
+pub(crate) const API_SERVER: &str = "https://127.0.0.1:6443";
+/// The administrator's token.
+pub(crate) const ADMIN: &str = "admin";
 const ETCD: &str = "http://127.0.0.1:2379";
 const STARTS: Duration = Duration::from_mins(2);
 
@@ -45,7 +48,10 @@ pub(crate) fn start(cache: &Cache, folder: &Path, processes: &Processes, node: b
     fs::write(&key, pair.serialize_pem())?;
     fs::write(certificates.join("service-accounts.pub"), pair.public_key_pem())?;
     // Tokens need no secrecy here: nobody else is in this network.
-    fs::write(certificates.join("tokens.csv"), "admin,admin,admin,system:masters\n")?;
+    fs::write(
+        certificates.join("tokens.csv"),
+        format!("{ADMIN},admin,admin,system:masters\n"),
+    )?;
 
     let etcd = Module::Etcd.build(cache)?;
     processes.start(
@@ -65,7 +71,7 @@ pub(crate) fn start(cache: &Cache, folder: &Path, processes: &Processes, node: b
     )?;
     processes.start("kube-apiserver", &mut api_server(&kubernetes, &certificates))?;
     let kubeconfig = folder.join("kubeconfig");
-    fs::write(&kubeconfig, kubeconfig_text()?)?;
+    fs::write(&kubeconfig, kubeconfig_text(ADMIN)?)?;
     let kubectl = kubernetes.join("kubectl");
     processes.wait("a ready API server", STARTS, || {
         host::output(
@@ -134,13 +140,14 @@ fn api_server(kubernetes: &Path, certificates: &Path) -> Command {
     command
 }
 
-fn kubeconfig_text() -> Result<String> {
+/// A kubeconfig of whoever has this token.
+pub(crate) fn kubeconfig_text(token: &str) -> Result<String> {
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "ground", "cluster": {"server": API_SERVER, "insecure-skip-tls-verify": true}}],
-        "users": [{"name": "admin", "user": {"token": "admin"}}],
-        "contexts": [{"name": "ground", "context": {"cluster": "ground", "user": "admin"}}],
+        "users": [{"name": "user", "user": {"token": token}}],
+        "contexts": [{"name": "ground", "context": {"cluster": "ground", "user": "user"}}],
         "current-context": "ground",
     });
     serde_json::to_string_pretty(&config).context("a kubeconfig")

@@ -1,9 +1,10 @@
 //! Images for the node, without a registry: Debian by debootstrap from the machine's own mirror, Python packages at locked versions.
 //!
-//! Each image has two layers, so that all share Debian's. containerd unpacks them once into a store that the cache keeps; a run's
+//! Each image has a layer for Debian, one for each set of packages and one for its own files, so that images share what they have in common. containerd unpacks them once into a store that the cache keeps; a run's
 //! own store is made of hard links to that one, which takes a second instead of a minute. (Layers and blobs are never written to; the
 //! databases, which are, are copied.)
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,14 +27,18 @@ pub enum Image {
     StorageInitializer,
     /// MLServer with its MLflow, scikit-learn, XGBoost and LightGBM runtimes.
     MlServer(&'static str),
+    /// A server of KServe's own, with the packages of KServe's lock file but for the clients of stores, which a server of local files never loads.
+    Kserve(&'static str),
 }
 
 /// The images that a node starts with.
-pub const IMAGES: [Image; 4] = [
+pub const IMAGES: [Image; 6] = [
     Image::Pause,
     Image::StorageInitializer,
     Image::MlServer("1.7.1"),
     Image::MlServer("1.5.0"),
+    Image::Kserve("sklearnserver"),
+    Image::Kserve("xgbserver"),
 ];
 
 /// The name of the image that a Pod's sandbox runs.
@@ -51,35 +56,50 @@ impl Image {
                 .map(|release| format!("docker.io/kserve/storage-initializer:{}", release.version()))
                 .to_vec(),
             Self::MlServer(version) => vec![format!("docker.io/seldonio/mlserver:{version}")],
+            Self::Kserve(server) => vec![format!("docker.io/kserve/{server}:{}", Kserve::V0_20.version())],
         }
     }
 
-    /// The lock file of its Python packages.
-    fn lock(self) -> Option<String> {
+    /// The lock files of its Python packages, a layer each.
+    fn locks(self) -> Vec<String> {
         match self {
-            Self::Pause => None,
-            Self::StorageInitializer => Some("storage-initializer-0.20.0".to_owned()),
-            Self::MlServer(version) => Some(format!("mlserver-{version}")),
+            Self::Pause => Vec::new(),
+            Self::StorageInitializer => vec!["storage-initializer-0.20.0".to_owned()],
+            Self::MlServer(version) => vec![format!("mlserver-{version}")],
+            Self::Kserve(server) => vec!["kserve-server-0.20.0".to_owned(), format!("{server}-0.20.0")],
         }
     }
 
-    fn entrypoint(self) -> &'static [&'static str] {
+    fn entrypoint(self) -> Vec<&'static str> {
         match self {
-            Self::Pause => &["/bin/busybox", "sleep", "2147483647"],
-            Self::StorageInitializer => &["/usr/bin/python3", "/usr/local/bin/entry"],
-            Self::MlServer(_) => &["/usr/bin/python3", "/usr/local/bin/entry", "start", "/mnt/models"],
+            Self::Pause => vec!["/bin/busybox", "sleep", "2147483647"],
+            Self::StorageInitializer => vec!["/usr/bin/python3", "/usr/local/bin/entry"],
+            Self::MlServer(_) => vec!["/usr/bin/python3", "/usr/local/bin/entry", "start", "/mnt/models"],
+            Self::Kserve(server) => vec!["/usr/bin/python3", "-m", server],
         }
     }
 
-    fn script(self) -> Result<String> {
+    /// Its own files, each with its path from the root.
+    fn files(self) -> Result<Vec<(String, String)>> {
+        let entry = |script: String| vec![("usr/local/bin/entry".to_owned(), script)];
         match self {
-            Self::Pause => Ok(String::new()),
-            Self::MlServer(_) => Ok(MLSERVER.to_owned()),
+            Self::Pause => Ok(Vec::new()),
+            Self::MlServer(_) => Ok(entry(MLSERVER.to_owned())),
             Self::StorageInitializer => {
-                let module = Module::Kserve(Kserve::V0_20).unpacked("github.com/kserve/kserve")?;
-                Ok(fs::read_to_string(
-                    module.join("python/storage-initializer/scripts/initializer-entrypoint"),
-                )?)
+                let script = kserve_python()?.join("storage-initializer/scripts/initializer-entrypoint");
+                Ok(entry(fs::read_to_string(script)?))
+            }
+            Self::Kserve(server) => {
+                let mut files = Vec::new();
+                for file in fs::read_dir(kserve_python()?.join(server).join(server))? {
+                    let file = file?.path();
+                    let name = file.file_name().unwrap_or_default().display().to_string();
+                    if file.extension().is_some_and(|extension| extension == "py") && !name.starts_with("test_") {
+                        files.push((format!("opt/server/{server}/{name}"), fs::read_to_string(&file)?));
+                    }
+                }
+                files.sort();
+                Ok(files)
             }
         }
     }
@@ -91,7 +111,7 @@ impl Image {
     fn environment(self) -> Vec<&'static str> {
         let mut environment = vec!["PATH=/usr/local/bin:/usr/bin:/bin"];
         if self != Self::Pause {
-            environment.extend(["PYTHONPATH=/opt/site", "HOME=/tmp"]);
+            environment.extend(["PYTHONPATH=/opt/site:/opt/server", "HOME=/tmp"]);
         }
         if let Self::MlServer(_) = self {
             // One process: a second one imports everything again, on two cores.
@@ -99,6 +119,13 @@ impl Image {
         }
         environment
     }
+}
+
+/// KServe's Python sources, in the Go module that its manager is built from.
+fn kserve_python() -> Result<PathBuf> {
+    Ok(Module::Kserve(Kserve::V0_20)
+        .unpacked("github.com/kserve/kserve")?
+        .join("python"))
 }
 
 /// Puts the images' store where a run's containerd will look for it.
@@ -166,8 +193,8 @@ pub fn store(cache: &Cache) -> Result<PathBuf> {
 struct Parts {
     image: Image,
     base: PathBuf,
-    site: Option<PathBuf>,
-    script: String,
+    sites: Vec<PathBuf>,
+    files: Vec<(String, String)>,
 }
 
 impl Parts {
@@ -177,31 +204,40 @@ impl Parts {
         } else {
             debian(cache)?
         };
-        let site = image.lock().map(|lock| python::site(cache, &lock)).transpose()?;
+        let locks = image.locks();
+        let sites = locks.iter().map(|lock| python::site(cache, lock));
         Ok(Self {
             image,
             base,
-            site,
-            script: image.script()?,
+            sites: sites.collect::<Result<_>>()?,
+            files: image.files()?,
         })
     }
 
     /// Names of cache entries carry the keys of what is in them.
     fn add_to(&self, key: Key) -> Key {
         let image = self.image;
-        let site = self.site.clone().unwrap_or_default();
-        key.with(image.names().join(" "))
+        let key = key
+            .with(image.names().join(" "))
             .with(image.environment().join(" "))
             .with(image.entrypoint().join(" "))
-            .with(&self.script)
-            .with(self.base.as_os_str().as_encoded_bytes())
-            .with(site.as_os_str().as_encoded_bytes())
+            .with(self.base.as_os_str().as_encoded_bytes());
+        let key = self
+            .files
+            .iter()
+            .fold(key, |key, (path, text)| key.with(path).with(text));
+        self.sites
+            .iter()
+            .fold(key, |key, site| key.with(site.as_os_str().as_encoded_bytes()))
     }
 
     fn archive(&self, work: &Path) -> Result<PathBuf> {
         let mut layers = vec![self.base.join("layer.tar")];
-        if let Some(site) = &self.site {
-            layers.push(upper(work, site, &self.script)?);
+        for (index, site) in self.sites.iter().enumerate() {
+            layers.push(packages(&work.join(format!("packages-{index}.tar")), site)?);
+        }
+        if !self.files.is_empty() {
+            layers.push(own_files(&work.join("own.tar"), &self.files)?);
         }
         write_archive(work, self.image, &layers)
     }
@@ -254,30 +290,31 @@ fn debian(cache: &Cache) -> Result<PathBuf> {
     )
 }
 
-/// The layer with an image's own files: packages in `/opt/site`, the command as `/usr/local/bin/entry`.
-fn upper(folder: &Path, site: &Path, script: &str) -> Result<PathBuf> {
-    let layer = folder.join("upper.tar");
-    let entry = tempfile::tempdir()?;
-    let command = entry.path().join("entry");
-    fs::write(&command, script)?;
-    host::run(Command::new("chmod").arg("755").arg(&command))?;
+/// A layer with packages, in `/opt/site`.
+fn packages(layer: &Path, site: &Path) -> Result<PathBuf> {
     host::run(
-        tar(&layer)
-            .args([
-                "--transform",
-                "flags=r;s,^\\./,opt/site/,",
-                "--transform",
-                "flags=r;s,^entry$,usr/local/bin/entry,",
-            ])
+        tar(layer)
+            .args(["--transform", "flags=r;s,^\\./,opt/site/,"])
             .arg("-C")
             .arg(site)
-            .arg("--exclude=./bin")
-            .arg(".")
-            .arg("-C")
-            .arg(entry.path())
-            .arg("entry"),
+            .args(["--exclude=./bin", "."]),
     )?;
-    Ok(layer)
+    Ok(layer.to_owned())
+}
+
+/// The layer with what only this image has.
+fn own_files(layer: &Path, files: &[(String, String)]) -> Result<PathBuf> {
+    let root = tempfile::tempdir()?;
+    for (path, text) in files {
+        let file = root.path().join(path);
+        fs::create_dir_all(file.parent().unwrap_or(root.path()))?;
+        fs::write(&file, text)?;
+    }
+    // The container's user is another than the one that makes the image.
+    host::run(Command::new("chmod").args(["-R", "a+rX"]).arg(root.path()))?;
+    let places: BTreeSet<_> = files.iter().filter_map(|(path, _)| path.split('/').next()).collect();
+    host::run(tar(layer).arg("-C").arg(root.path()).args(places))?;
+    Ok(layer.to_owned())
 }
 
 fn tar(file: &Path) -> Command {

@@ -97,6 +97,18 @@ fn install_folder(release: Kserve) -> Result<PathBuf> {
         .join(release.version()))
 }
 
+/// One definition of a custom kind of KServe's, as text: those of LLMs are megabytes.
+pub(crate) fn definition(release: Kserve, name: &str) -> Result<String> {
+    let file = install_folder(release)?.join("kserve.yaml");
+    let text = fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
+    let found = text
+        .split("\n---\n")
+        .find(|document| top(document) == (Some("CustomResourceDefinition"), name));
+    found
+        .map(str::to_owned)
+        .with_context(|| format!("KServe {} has no {name}", release.version()))
+}
+
 fn manifests(release: Kserve, bundle: &str) -> Result<(Vec<Value>, Vec<Value>)> {
     let install = install_folder(release)?;
     let mut objects = Vec::new();
@@ -117,14 +129,17 @@ fn manifests(release: Kserve, bundle: &str) -> Result<(Vec<Value>, Vec<Value>)> 
         .partition(|object| FIRST.iter().any(|kind| object["kind"] == *kind)))
 }
 
-/// Judges by the document's own top-level lines.
-fn left_out(document: &str) -> bool {
+/// Kind and name, by the document's own top-level lines.
+fn top(document: &str) -> (Option<&str>, &str) {
     let kind = document.lines().find_map(|line| line.strip_prefix("kind: "));
     let mut metadata = document.lines().skip_while(|line| *line != "metadata:");
-    let name = metadata
-        .find_map(|line| line.strip_prefix("  name: "))
-        .unwrap_or_default();
-    kind.is_none_or(|kind| LEFT_OUT.contains(&kind.trim()))
+    let name = metadata.find_map(|line| line.strip_prefix("  name: "));
+    (kind.map(str::trim), name.unwrap_or_default().trim())
+}
+
+fn left_out(document: &str) -> bool {
+    let (kind, name) = top(document);
+    kind.is_none_or(|kind| LEFT_OUT.contains(&kind))
         || name.contains("localmodel")
         || name.contains("llm")
         || name.contains("x-k8s.io")

@@ -6,6 +6,7 @@
 //!
 //! As root there is a node, and Pods run. Without root there is everything but that, in a user namespace.
 
+pub mod api;
 pub mod cache;
 pub mod cluster;
 mod control_plane;
@@ -22,6 +23,7 @@ pub mod sandbox;
 pub mod tls;
 pub mod tools;
 
+pub use api::{Answer, Api};
 pub use cluster::{Cluster, Options, Said};
 pub use control_plane::{HOST, MINIO_PORT, MINIO_USER};
 pub use namespace::{Namespace, condition, statuses};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cache::{Cache, Key};
 use crate::{HOST, MINIO_PORT, MINIO_USER, host, python};
@@ -25,7 +25,20 @@ pub enum SavedWith {
     Mlserver1_5_0,
     /// `XGBoost` 3.2.0, whose files older servers read wrongly.
     Xgboost3_2,
+    /// What KServe 0.20's own scikit-learn server holds: scikit-learn 1.5.2.
+    Sklearnserver0_20,
+    /// What KServe 0.20's own `XGBoost` server holds: `XGBoost` 2.1.4.
+    Xgbserver0_20,
 }
+
+/// Everything that models are saved with.
+const ALL: [SavedWith; 5] = [
+    SavedWith::Mlserver1_7_1,
+    SavedWith::Mlserver1_5_0,
+    SavedWith::Xgboost3_2,
+    SavedWith::Sklearnserver0_20,
+    SavedWith::Xgbserver0_20,
+];
 
 impl SavedWith {
     fn locks(self) -> &'static [&'static str] {
@@ -33,6 +46,9 @@ impl SavedWith {
             Self::Mlserver1_7_1 => &["mlserver-1.7.1"],
             Self::Mlserver1_5_0 => &["mlserver-1.5.0"],
             Self::Xgboost3_2 => &["xgboost-3.2.0", "mlserver-1.7.1"],
+            Self::Sklearnserver0_20 => &["sklearnserver-0.20.0"],
+            // XGBoost's estimators are scikit-learn's, which the server itself does without.
+            Self::Xgbserver0_20 => &["xgbserver-0.20.0", "sklearnserver-0.20.0"],
         }
     }
 }
@@ -69,7 +85,14 @@ impl Model {
             let script = folder.join("make.py");
             fs::write(&script, MAKE)?;
             let sites: Vec<&Path> = sites.iter().map(PathBuf::as_path).collect();
-            host::run(python::command(&sites)?.arg(&script).arg(kind).arg(folder))
+            // MLflow leaves a folder of its own where it runs.
+            host::run(
+                python::command(&sites)?
+                    .current_dir(folder)
+                    .arg(&script)
+                    .arg(kind)
+                    .arg(folder),
+            )
         })?;
         let question: Question = serde_json::from_slice(&fs::read(made.join("question.json"))?)?;
         Ok(Self {
@@ -77,6 +100,15 @@ impl Model {
             request: question.request,
             answers: question.answers,
         })
+    }
+
+    /// The same question by KServe's first protocol: `{"instances": …}`, a list for each row.
+    pub fn instances(&self) -> Value {
+        let input = &self.request["inputs"][0];
+        let width = input["shape"][1].as_u64().and_then(|width| usize::try_from(width).ok());
+        let numbers = input["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let rows: Vec<_> = numbers.chunks(width.unwrap_or(1).max(1)).collect();
+        json!({ "instances": rows })
     }
 
     /// Uploads it to the cluster's store, and says its URI.
@@ -115,15 +147,26 @@ impl Model {
 pub fn prepare(cache: &Cache) -> Result<()> {
     host::find(python::PYTHON)
         .context("models are made with Python 3.11, and this machine has no `python3.11` on PATH")?;
-    for with in [
-        SavedWith::Mlserver1_7_1,
-        SavedWith::Mlserver1_5_0,
-        SavedWith::Xgboost3_2,
-    ] {
+    for with in ALL {
         for lock in with.locks() {
             python::site(cache, lock)?;
         }
     }
     python::site(cache, UPLOADS_WITH)?;
     python::site(cache, "kserve-sdk-0.20.0").map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_are_the_requests_rows() {
+        let model = Model {
+            folder: PathBuf::new(),
+            request: json!({"inputs": [{"shape": [2, 3], "data": [1, 2, 3, 4, 5, 6]}]}),
+            answers: Vec::new(),
+        };
+        assert_eq!(model.instances(), json!({"instances": [[1, 2, 3], [4, 5, 6]]}));
+    }
 }

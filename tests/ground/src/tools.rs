@@ -223,6 +223,7 @@ mod tests {
             Module::Grpcurl,
             Module::Helm,
             Module::Kserve(Kserve::V0_20),
+            Module::Kserve(Kserve::V0_15),
         ] {
             let gomod = fs::read_to_string(module.source().join("go.mod")).expect("go.mod");
             for (_, package) in module.programs() {
