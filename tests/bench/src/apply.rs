@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
-use tidewaiter_e2e::{Tidewaiter, WITHOUT};
+use serde_json::json;
+use tidewaiter_e2e::install::install_from;
+use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::tools::Kserve;
 use tidewaiter_ground::{Cluster, Namespace, Options, sandbox};
@@ -65,15 +67,15 @@ fn on_a_cluster() -> Result<Apply> {
     let store = runtime.block_on(Store::start())?;
     store.put("bench/fraud", FRAUD)?;
     let own = std::env::current_exe()?;
-    let _tidewaiter = Tidewaiter::install_from(&cluster, || {
+    let _tidewaiter = install_from(&cluster, || {
         let mut command = Command::new(&own);
         command.arg("webhook");
         command
     })?;
     let said = cluster.try_kubectl(&["apply", "--server-side", "-f", "-"], &backend(&store.endpoint))?;
     ensure!(said.ok, "{}", said.stderr);
-    let (reviewed, alone) = (cluster.namespace("reviewed")?, cluster.namespace("alone")?);
-    cluster.kubectl(&["label", "namespace", alone.name(), &format!("{WITHOUT}=true")])?;
+    let reviewed = cluster.namespace("reviewed")?;
+    let alone = cluster.namespace_with("alone", &json!({REVIEWED_BY: NOBODY}))?;
     cluster.until(
         "the webhook knows the benchmark's store",
         Duration::from_secs(30),

@@ -1,8 +1,12 @@
 //! What the end-to-end tests, the demo and the benchmark share: Tidewaiter installed on the test ground, and the manifests that users write.
 
-mod install;
+pub mod install;
 pub mod manifests;
+pub mod policy;
 mod reenter;
+pub mod server;
+pub mod volume;
 
-pub use install::{Order, Tidewaiter, WITHOUT, webhook_binary};
-pub use reenter::in_the_ground;
+pub use install::install;
+pub use reenter::{KSERVE, in_the_ground};
+pub use server::Server;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use tidewaiter_e2e::{Tidewaiter, in_the_ground, manifests};
+use tidewaiter_e2e::{in_the_ground, install, manifests};
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::{Cluster, Options, host};
 
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
             node: host::is_root(),
             ..Options::default()
         },
+        || Ok(Vec::new()),
         |cluster| show(&cluster),
     ) {
         Ok(code) => code,
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn show(cluster: &Cluster) -> Result<ExitCode> {
-    let _tidewaiter = Tidewaiter::install(cluster)?;
+    let _tidewaiter = install(cluster)?;
     let model = Model::make(cluster.cache(), "fraud", SavedWith::Mlserver1_7_1)?;
     let uri = model.put(cluster.cache(), "mlflow", "shared/fraud")?;
     let namespace = cluster.namespace("demo")?;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tidewaiter_e2e::{Order, manifests};
+use tidewaiter_e2e::install::BEFORE_KSERVE;
+use tidewaiter_e2e::manifests;
+use tidewaiter_ground::Namespace;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
-use tidewaiter_ground::{Namespace, host, python};
 
 use crate::{Test, World};
 
@@ -273,21 +274,10 @@ fn refuses_a_prefix_that_is_not_granted(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn submit(world: &World, arguments: [&str; 5]) -> Result<()> {
-    let site = python::site(world.cluster.cache(), "kserve-sdk-0.20.0")?;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/sdk/submit.py");
-    host::run(
-        python::command(&[&site])?
-            .env("KUBECONFIG", world.cluster.kubeconfig())
-            .arg(script)
-            .args(arguments),
-    )
-}
-
 fn fills_what_kserves_python_sdk_sends(world: &World) -> Result<()> {
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("sdk")?;
-    submit(world, ["model", "create", namespace.name(), "fraud", &uri])?;
+    world.submit(["model", "create", namespace.name(), "fraud", &uri])?;
     has_credentials(&namespace, "fraud")?;
     let model = namespace.get("isvc/fraud")?["spec"]["predictor"]["model"].clone();
     ensure!(model["protocolVersion"] == "v2", "model {model}");
@@ -298,10 +288,10 @@ fn fills_what_kserves_python_sdk_sends(world: &World) -> Result<()> {
 fn fills_what_zenml_sends_and_replaces(world: &World) -> Result<()> {
     let (_, uri) = world.model("plain_sklearn", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("zenml")?;
-    submit(world, ["zenml", "create", namespace.name(), "iris", &uri])?;
+    world.submit(["zenml", "create", namespace.name(), "iris", &uri])?;
     has_credentials(&namespace, "iris")?;
     let before = namespace.get("isvc/iris")?;
-    submit(world, ["zenml", "replace", namespace.name(), "iris", &uri])?;
+    world.submit(["zenml", "replace", namespace.name(), "iris", &uri])?;
     has_credentials(&namespace, "iris")?;
     let after = namespace.get("isvc/iris")?;
     ensure!(
@@ -311,16 +301,6 @@ fn fills_what_zenml_sends_and_replaces(world: &World) -> Result<()> {
         after["spec"]
     );
     Ok(())
-}
-
-/// A namespace whose reviews come before KServe's own.
-fn before_kserve(world: &World, name: &str) -> Result<Namespace> {
-    let namespace = world.namespace(name)?;
-    let label = format!("tidewaiter-e2e/order={}", Order::BeforeKserve.label());
-    world
-        .cluster
-        .kubectl(&["label", "namespace", namespace.name(), &label])?;
-    Ok(namespace)
 }
 
 fn fills_old_shapes_before_and_after_kserve(world: &World) -> Result<()> {
@@ -333,7 +313,10 @@ fn fills_old_shapes_before_and_after_kserve(world: &World) -> Result<()> {
             "spec": {"predictor": {framework: {"storageUri": uri}}},
         })
         .to_string();
-        let (before, after) = (before_kserve(world, "old-before")?, world.namespace("old-after")?);
+        let (before, after) = (
+            world.namespace_of(BEFORE_KSERVE, "old-before")?,
+            world.namespace("old-after")?,
+        );
         for namespace in [&before, &after] {
             namespace.apply(&manifest)?;
             has_credentials(namespace, framework).with_context(|| format!("{framework} in {}", namespace.name()))?;
@@ -359,7 +342,7 @@ fn fills_old_shapes_before_and_after_kserve(world: &World) -> Result<()> {
 
 fn fills_a_bare_manifest_before_kserve_too(world: &World) -> Result<()> {
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
-    let namespace = before_kserve(world, "first")?;
+    let namespace = world.namespace_of(BEFORE_KSERVE, "first")?;
     namespace.apply(&manifests::bare("fraud", "mlflow", &uri))?;
     has_credentials(&namespace, "fraud")?;
     let model = namespace.get("isvc/fraud")?["spec"]["predictor"]["model"].clone();

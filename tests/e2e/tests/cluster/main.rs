@@ -1,25 +1,37 @@
 //! Tidewaiter on a real cluster. All tests share one, and each has a namespace of its own.
 //!
-//! `cargo test -p tidewaiter-e2e` brings a cluster up and takes it down. With `TIDEWAITER_GROUND=NAME` the tests use the one that
-//! `tidewaiter-ground up --name NAME` brought up. Without root there is no node: tests that need Pods are left out, and counted as ignored.
+//! `cargo test -p tidewaiter-e2e` brings a cluster up and takes it down: one with the newest KServe for all tests, then one with the oldest that is
+//! supported for those that go from a manifest to an answer. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release alone. With
+//! `TIDEWAITER_GROUND=NAME` the tests use the cluster that `tidewaiter-ground up --name NAME` brought up. Without root there is no node: tests that
+//! need Pods are left out, and counted as ignored.
 
 mod admission;
+mod custom;
+mod denied;
 mod ground;
+mod hammer;
+mod hostile;
+mod kinds;
+mod reload;
 mod serving;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use libtest_mimic::{Arguments, Trial};
-use tidewaiter_e2e::{Tidewaiter, in_the_ground};
+use serde_json::json;
+use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
+use tidewaiter_e2e::{KSERVE, Server, in_the_ground, install, policy};
 use tidewaiter_ground::models::{Model, SavedWith};
-use tidewaiter_ground::{Cluster, Namespace, Options, host};
+use tidewaiter_ground::tools::Kserve;
+use tidewaiter_ground::{Cluster, Namespace, Options, host, python};
 
 /// What a test works with.
 struct World {
     cluster: Cluster,
-    tidewaiter: OnceLock<Result<Tidewaiter, String>>,
+    tidewaiter: OnceLock<Result<Server, String>>,
+    policy: OnceLock<Result<(), String>>,
 }
 
 impl World {
@@ -31,19 +43,44 @@ impl World {
 
     /// A fresh namespace as if Tidewaiter weren't installed.
     fn namespace_without(&self, name: &str) -> Result<Namespace> {
-        let namespace = self.cluster.namespace(name)?;
-        self.cluster
-            .kubectl(&["label", "namespace", namespace.name(), "tidewaiter-e2e/without=true"])?;
-        Ok(namespace)
+        self.namespace_of(NOBODY, name)
     }
 
-    fn tidewaiter(&self) -> Result<&Tidewaiter> {
+    /// A fresh namespace that this server reviews.
+    fn namespace_of(&self, server: &str, name: &str) -> Result<Namespace> {
+        self.tidewaiter()?;
+        self.cluster.namespace_with(name, &json!({REVIEWED_BY: server}))
+    }
+
+    fn tidewaiter(&self) -> Result<&Server> {
         let installed = self
             .tidewaiter
-            .get_or_init(|| Tidewaiter::install(&self.cluster).map_err(|error| format!("{error:#}")));
+            .get_or_init(|| install(&self.cluster).map_err(|error| format!("{error:#}")));
         installed
             .as_ref()
             .map_err(|error| anyhow::anyhow!("Tidewaiter can't be installed: {error}"))
+    }
+
+    /// Has the test policy's component in the cluster.
+    fn policy(&self) -> Result<()> {
+        self.tidewaiter()?;
+        let there = self
+            .policy
+            .get_or_init(|| policy::install_unruly(&self.cluster).map_err(|error| format!("{error:#}")));
+        there
+            .clone()
+            .map_err(|error| anyhow::anyhow!("the test policy can't be installed: {error}"))
+    }
+
+    /// Sends a service by KServe's Python SDK: shape, verb, namespace, name, URI.
+    fn submit(&self, arguments: [&str; 5]) -> Result<()> {
+        let site = python::site(self.cluster.cache(), "kserve-sdk-0.20.0")?;
+        host::run(
+            python::command(&[&site])?
+                .env("KUBECONFIG", self.cluster.kubeconfig())
+                .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/sdk/submit.py"))
+                .args(arguments),
+        )
     }
 
     /// A model that all namespaces may use, in the bucket of this name.
@@ -61,21 +98,36 @@ impl World {
 /// A test's name, whether it needs Pods, and the test.
 type Test = (&'static str, bool, fn(&World) -> Result<()>);
 
+/// What runs with the oldest release too: the way from a manifest to an answer, and what of it depends on KServe.
+const OLDEST: [&str; 6] = [
+    "a_bare_manifest_finds_no_runtime_without_tidewaiter",
+    "fills_a_bare_manifest_and_says_so",
+    "fills_old_shapes_before_and_after_kserve",
+    "fills_a_custom_container",
+    "delivers_by_service_account_and_by_storage_key",
+    "a_bare_manifest_answers",
+];
+
+fn tests_with(kserve: Kserve) -> Vec<Test> {
+    let mut tests: Vec<Test> = [
+        ground::TESTS,
+        admission::TESTS,
+        denied::TESTS,
+        reload::TESTS,
+        hostile::TESTS,
+        kinds::TESTS,
+        serving::TESTS,
+    ]
+    .concat();
+    if kserve != Kserve::V0_20 {
+        tests.retain(|(name, ..)| OLDEST.contains(name));
+    }
+    tests
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tests: Vec<Test> = [ground::TESTS, admission::TESTS, serving::TESTS].concat();
-    let node = host::is_root();
-    if arguments.list {
-        return libtest_mimic::run(&arguments, trials(&tests, node, None)).exit_code();
-    }
-    let done = in_the_ground(
-        Options {
-            node,
-            ..Options::default()
-        },
-        |cluster| Ok(run(&arguments, &tests, cluster)),
-    );
-    match done {
+    match run_all(&arguments) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -84,12 +136,65 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments, tests: &[Test], cluster: Cluster) -> ExitCode {
+fn run_all(arguments: &Arguments) -> Result<ExitCode> {
+    let node = host::is_root();
+    let releases = match std::env::var(KSERVE) {
+        Ok(version) => vec![release(&version)?],
+        // A cluster that is up has one already.
+        Err(_) if std::env::var_os("TIDEWAITER_GROUND").is_some() => vec![Kserve::V0_20],
+        Err(_) => vec![Kserve::V0_20, Kserve::V0_15],
+    };
+    if arguments.list {
+        return Ok(libtest_mimic::run(arguments, trials(releases[0], node, None)).exit_code());
+    }
+    let mut code = ExitCode::SUCCESS;
+    for kserve in releases {
+        if !tests_with(kserve).iter().any(|(name, ..)| selected(arguments, name)) {
+            continue;
+        }
+        let done = in_the_ground(
+            Options { node, kserve },
+            || Ok(vec![(policy::UNRULY, policy::unruly()?.into_os_string())]),
+            |cluster| Ok(run(arguments, cluster)),
+        )?;
+        if done != ExitCode::SUCCESS {
+            code = done;
+        }
+    }
+    Ok(code)
+}
+
+fn release(version: &str) -> Result<Kserve> {
+    let known = [Kserve::V0_20, Kserve::V0_15];
+    match known.into_iter().find(|known| known.version() == version) {
+        Some(known) => Ok(known),
+        None => bail!(
+            "{KSERVE}={version}: the tests know {}",
+            known.map(Kserve::version).join(" and ")
+        ),
+    }
+}
+
+/// As the runner itself selects.
+fn selected(arguments: &Arguments, name: &str) -> bool {
+    let fits = |filter: &String| {
+        if arguments.exact {
+            name == filter
+        } else {
+            name.contains(filter.as_str())
+        }
+    };
+    arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)
+}
+
+fn run(arguments: &Arguments, cluster: Cluster) -> ExitCode {
     let world = Arc::new(World {
         cluster,
         tidewaiter: OnceLock::new(),
+        policy: OnceLock::new(),
     });
-    let node = world.cluster.options().node;
+    let Options { node, kserve } = world.cluster.options();
+    let tests = tests_with(kserve);
     if !node {
         let left_out: Vec<_> = tests
             .iter()
@@ -98,19 +203,23 @@ fn run(arguments: &Arguments, tests: &[Test], cluster: Cluster) -> ExitCode {
             .collect();
         eprintln!("left out, because only root can run Pods here: {}", left_out.join(", "));
     }
-    libtest_mimic::run(arguments, trials(tests, node, Some(&world))).exit_code()
+    eprintln!("KServe {}:", kserve.version());
+    libtest_mimic::run(arguments, trials(kserve, node, Some(&world))).exit_code()
 }
 
-fn trials(tests: &[Test], node: bool, world: Option<&Arc<World>>) -> Vec<Trial> {
-    tests
-        .iter()
-        .map(|&(name, needs_node, test)| {
+fn trials(kserve: Kserve, node: bool, world: Option<&Arc<World>>) -> Vec<Trial> {
+    tests_with(kserve)
+        .into_iter()
+        .map(|(name, needs_node, test)| {
             let world = world.cloned();
-            let run = move || match &world {
-                Some(world) => test(world).map_err(|error| format!("{error:#}").into()),
-                None => Err("tests run inside the ground alone".into()),
+            let run = move || {
+                let world = world.context("tests run inside the ground alone")?;
+                test(&world)
             };
-            Trial::test(name, run).with_ignored_flag(needs_node && !node)
+            Trial::test(name, move || {
+                run().map_err(|error: anyhow::Error| format!("{error:#}").into())
+            })
+            .with_ignored_flag(needs_node && !node)
         })
         .collect()
 }

@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tidewaiter_e2e::{Tidewaiter, manifests};
+use tidewaiter_e2e::{Server, manifests};
 use tidewaiter_ground::Namespace;
 use tidewaiter_ground::models::Model;
-use tidewaiter_ground::models::SavedWith::{self, Mlserver1_5_0, Mlserver1_7_1, Xgboost3_2};
+use tidewaiter_ground::models::SavedWith::{
+    self, Mlserver1_5_0, Mlserver1_7_1, Sklearnserver0_20, Xgboost3_2, Xgbserver0_20,
+};
 
 use crate::{Test, World};
 
@@ -17,6 +19,9 @@ pub(crate) const TESTS: &[Test] = &[
         a_model_of_older_libraries_answers_from_an_older_image,
     ),
     ("an_old_shape_answers", true, an_old_shape_answers),
+    ("what_zenml_sends_answers", true, what_zenml_sends_answers),
+    ("an_old_xgboost_shape_answers", true, an_old_xgboost_shape_answers),
+    ("a_custom_container_answers", true, a_custom_container_answers),
     (
         "service_account_delivery_answers",
         true,
@@ -33,7 +38,7 @@ pub(crate) const TESTS: &[Test] = &[
 fn answers(world: &World, namespace: &Namespace, service: &str, model: &Model) -> Result<()> {
     namespace
         .ready(service)
-        .with_context(|| world.tidewaiter().map(Tidewaiter::last_lines).unwrap_or_default())?;
+        .with_context(|| world.tidewaiter().map(Server::last_lines).unwrap_or_default())?;
     model.check(&namespace.infer(service, &model.request)?)
 }
 
@@ -79,6 +84,79 @@ fn an_old_shape_answers(world: &World) -> Result<()> {
     });
     namespace.apply(&manifest.to_string())?;
     answers(world, &namespace, "iris", &model)
+}
+
+/// By KServe's first protocol, from KServe's own servers: what a manifest without a protocol is served by.
+fn answers_v1(world: &World, namespace: &Namespace, service: &str, model: &Model) -> Result<()> {
+    namespace
+        .ready(service)
+        .with_context(|| world.tidewaiter().map(Server::last_lines).unwrap_or_default())?;
+    model.check(&namespace.predict(service, &model.instances())?)
+}
+
+/// The image of a service's Pods.
+fn image(namespace: &Namespace, service: &str) -> Result<String> {
+    let pods = namespace.pods(service)?;
+    let containers = pods.iter().filter_map(|pod| pod["spec"]["containers"].as_array());
+    let image = containers
+        .flatten()
+        .find(|container| container["name"] == "kserve-container")
+        .and_then(|container| container["image"].as_str());
+    image.map(str::to_owned).context("no Pod")
+}
+
+/// The whole way of ZenML's deployer: its object, the model downloaded with the credentials that it never heard of, an answer, and again after
+/// the replace that it does on an update.
+fn what_zenml_sends_answers(world: &World) -> Result<()> {
+    let (model, uri) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
+    let namespace = world.namespace("zenml-answers")?;
+    world.submit(["zenml", "create", namespace.name(), "iris", &uri])?;
+    answers_v1(world, &namespace, "iris", &model)?;
+    let image = image(&namespace, "iris")?;
+    ensure!(
+        image.ends_with("kserve/sklearnserver:v0.20.0"),
+        "the Pod's image is {image}"
+    );
+    world.submit(["zenml", "replace", namespace.name(), "iris", &uri])?;
+    answers_v1(world, &namespace, "iris", &model)
+}
+
+fn an_old_xgboost_shape_answers(world: &World) -> Result<()> {
+    let (model, uri) = world.model("plain_xgboost", Xgbserver0_20, "mlflow")?;
+    let namespace = world.namespace("old-xgboost")?;
+    let manifest = json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "prices"},
+        "spec": {"predictor": {"xgboost": {"storageUri": uri}}},
+    });
+    namespace.apply(&manifest.to_string())?;
+    answers_v1(world, &namespace, "prices", &model)?;
+    let image = image(&namespace, "prices")?;
+    ensure!(
+        image.ends_with("kserve/xgbserver:v0.20.0"),
+        "the Pod's image is {image}"
+    );
+    Ok(())
+}
+
+/// A server of the user's own, told of its model by `STORAGE_URI` alone.
+fn a_custom_container_answers(world: &World) -> Result<()> {
+    let (model, uri) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
+    let namespace = world.namespace("custom-answers")?;
+    let manifest = json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "own"},
+        "spec": {"predictor": {"containers": [{
+            "name": "kserve-container",
+            "image": "docker.io/kserve/sklearnserver:v0.20.0",
+            "args": ["--model_name=own", "--model_dir=/mnt/models", "--http_port=8080"],
+            "env": [{"name": "STORAGE_URI", "value": uri}],
+        }]}},
+    });
+    namespace.apply(&manifest.to_string())?;
+    answers_v1(world, &namespace, "own", &model)
 }
 
 fn service_account_delivery_answers(world: &World) -> Result<()> {

@@ -1,0 +1,52 @@
+//! A policy for the tests, which does what its settings say, good or bad. Written against the SDK, as anybody's would be.
+
+use serde::Deserialize;
+use tidewaiter_policy::{Policy, Request, Verdict};
+
+/// The policy.
+#[derive(Debug)]
+pub struct Unruly;
+
+/// What it is to do.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Default: nothing.
+    #[serde(default)]
+    pub does: Does,
+}
+
+/// What it does to each object.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Does {
+    /// Admits it.
+    #[default]
+    Nothing,
+    /// Gives it the label `unruly` with this value.
+    Label(String),
+    /// Never answers.
+    Loop,
+    /// Ends without an answer.
+    Trap,
+}
+
+impl Policy for Unruly {
+    type Settings = Settings;
+    const NAME: &'static str = "unruly";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &'static str = "Does what its settings say.";
+
+    fn review(_: &Request, settings: &Settings) -> Verdict {
+        match &settings.does {
+            Does::Nothing => Verdict::admit(),
+            Does::Label(value) => Verdict::admit().fill("/metadata/labels/unruly", value.as_str(), "the test says so"),
+            Does::Loop => loop {
+                std::hint::spin_loop();
+            },
+            Does::Trap => panic!("as the settings say"),
+        }
+    }
+}
+
+tidewaiter_policy::export!(Unruly);

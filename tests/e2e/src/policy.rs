@@ -1,0 +1,86 @@
+//! The test policy as a component, and the objects that install it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tidewaiter_ground::{Cluster, host, tls};
+
+/// The variable with the component's file, inside the ground, where nothing can be built.
+pub const UNRULY: &str = "TIDEWAITER_UNRULY";
+
+/// The component's file: `$TIDEWAITER_UNRULY`, else built by cargo.
+///
+/// With the flags and in the folder of the policies that Tidewaiter ships (policies/builtin/build.rs), whose dependencies are compiled there already.
+pub fn unruly() -> Result<PathBuf> {
+    if let Some(file) = std::env::var_os(UNRULY) {
+        return Ok(file.into());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = ["CARGO_BUILD_BUILD_DIR", "CARGO_TARGET_DIR"]
+        .into_iter()
+        .find_map(std::env::var_os)
+        .map_or_else(|| root.join("target"), PathBuf::from)
+        .join("policies");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    host::run(
+        Command::new(cargo)
+            .current_dir(&root)
+            .env_remove("CARGO_BUILD_BUILD_DIR")
+            .env_remove("CARGO_TARGET_DIR")
+            .env("CARGO_ENCODED_RUSTFLAGS", "-Clink-arg=-zstack-size=32768")
+            .args([
+                "build",
+                "--lib",
+                "--locked",
+                "--profile",
+                "policy",
+                "--package",
+                "unruly",
+            ])
+            .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
+            .arg(&folder),
+    )?;
+    let module = fs::read(folder.join("wasm32-unknown-unknown/policy/unruly.wasm"))?;
+    let component = wit_component::ComponentEncoder::default()
+        .module(&module)
+        .and_then(wit_component::ComponentEncoder::encode)
+        .map_err(|error| anyhow::anyhow!("the test policy can't be made a component: {error:#}"))?;
+    let file = folder.join("unruly.component.wasm");
+    let new = folder.join(format!(".unruly-{}", std::process::id()));
+    fs::write(&new, component)?;
+    fs::rename(&new, &file)?;
+    Ok(file)
+}
+
+/// The test policy in a `ConfigMap`, as a cluster's admin would bring a policy of their own.
+pub fn install_unruly(cluster: &Cluster) -> Result<()> {
+    let component = fs::read(unruly()?).context("the test policy")?;
+    let map = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": "tidewaiter-system", "name": "policies"},
+        "binaryData": {"unruly.wasm": tls::base64(&component)},
+    });
+    let said = cluster.try_kubectl(&["apply", "--server-side", "-f", "-"], &map.to_string())?;
+    ensure!(said.ok, "{}", said.stderr);
+    Ok(())
+}
+
+/// A `WasmPolicy` that runs the test policy in one namespace.
+pub fn unruly_in(namespace: &str, name: &str, does: &Value, failure: &str) -> Value {
+    json!({
+        "apiVersion": "tidewaiter.dev/v1alpha1",
+        "kind": "WasmPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "module": {"configMap": {"namespace": "tidewaiter-system", "name": "policies", "key": "unruly.wasm"}},
+            "settings": {"does": does},
+            "match": {"namespaces": [namespace]},
+            "failurePolicy": failure,
+        },
+    })
+}

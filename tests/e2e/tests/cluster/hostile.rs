@@ -1,0 +1,115 @@
+//! Policies that go wrong: each is its own failure, and the server answers others.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tidewaiter_e2e::policy::unruly_in;
+use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
+use tidewaiter_ground::{Answer, Namespace};
+
+use crate::custom::Custom;
+use crate::hammer::{filled, hammer, median, service};
+use crate::{Test, World};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "an_endless_loop_fails_alone_and_others_are_answered",
+        false,
+        an_endless_loop_fails_alone_and_others_are_answered,
+    ),
+    (
+        "a_trap_fails_alone_and_others_are_answered",
+        false,
+        a_trap_fails_alone_and_others_are_answered,
+    ),
+];
+
+/// How much longer others may wait beside a policy that goes wrong than beside the same one that behaves, with as many services arriving. Two cores
+/// carry the whole cluster, and a loop has one of them as long as it may.
+const SLOWER: u32 = 4;
+
+fn an_endless_loop_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
+    fails_alone(world, &json!("loop"), "ran for more than 100 ms")
+}
+
+fn a_trap_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
+    fails_alone(world, &json!("trap"), "trapped")
+}
+
+fn fails_alone(world: &World, does: &Value, says: &str) -> Result<()> {
+    world.policy()?;
+    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let (theirs, others) = (world.namespace("hostile")?, world.namespace("others")?);
+    let api = world.cluster.api()?;
+    let service = service("fraud", &uri);
+    let name = format!("unruly-{}", theirs.name());
+    let custom = Custom::apply(
+        &world.cluster,
+        &unruly_in(theirs.name(), &name, &json!("nothing"), "ignore"),
+    )?;
+    custom.until("Loaded", "True")?;
+    let others_wait = |check: &(dyn Fn(&Answer) -> Result<()> + Sync)| -> Result<Duration> {
+        let mut wait = Duration::ZERO;
+        hammer(&world.cluster, theirs.name(), &service, check, |go_on| {
+            go_on(4)?;
+            wait = median(&api, others.name(), &service, 40)?;
+            go_on(4)
+        })?;
+        Ok(wait)
+    };
+    let beside_good = others_wait(&filled)?;
+
+    // By default a policy's failure is a warning, and the others' work is done.
+    custom.change(&unruly_in(theirs.name(), &name, does, "ignore"))?;
+    custom.until("Loaded", "True")?;
+    let warned = |answer: &Answer| -> Result<()> {
+        filled(answer)?;
+        ensure!(
+            answer.warnings.iter().any(|line| line.contains(&name)),
+            "no word of the failure: {:?}",
+            answer.warnings
+        );
+        Ok(())
+    };
+    until(world, "the policy goes wrong", || {
+        warned(&api.would_create(theirs.name(), &service)?)
+    })?;
+    let beside_bad = others_wait(&warned)?;
+    eprintln!("others wait {beside_good:?} beside a policy that behaves, {beside_bad:?} beside a {does}");
+    ensure!(
+        beside_bad < beside_good * SLOWER,
+        "others wait {beside_bad:?} beside a policy that goes wrong, and {beside_good:?} beside one that doesn't"
+    );
+
+    // Where the admin says that its failure counts, it is its own objects' alone.
+    custom.change(&unruly_in(theirs.name(), &name, does, "fail"))?;
+    custom.until("Loaded", "True")?;
+    until(world, "its failure counts", || {
+        let answer = api.would_create(theirs.name(), &service)?;
+        ensure!(!answer.admitted(), "admitted");
+        for part in [name.as_str(), says] {
+            ensure!(
+                answer.message().contains(part),
+                "the refusal doesn't name {part}: {}",
+                answer.message()
+            );
+        }
+        Ok(())
+    })?;
+    really_refused(&theirs, &uri)?;
+    filled(&api.would_create(others.name(), &service)?).context("others")
+}
+
+/// Not a dry run, for once.
+fn really_refused(namespace: &Namespace, uri: &str) -> Result<()> {
+    let said = namespace.try_apply(&["--server-side"], &service("fraud", uri).to_string())?;
+    ensure!(!said.ok, "admitted: {}", said.stdout);
+    let there = namespace.kubectl(&["get", "secrets,isvc", "-o", "name"])?;
+    ensure!(there.is_empty(), "there is {there}");
+    Ok(())
+}
+
+fn until(world: &World, what: &str, mut holds: impl FnMut() -> Result<()>) -> Result<()> {
+    world.cluster.until(what, Duration::from_secs(20), || holds().map(Some))
+}
