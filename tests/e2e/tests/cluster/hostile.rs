@@ -58,8 +58,6 @@ fn fails_alone(world: &World, does: &Value, says: &str) -> Result<()> {
         })?;
         Ok(wait)
     };
-    let beside_good = others_wait(&filled)?;
-
     // By default a policy's failure is a warning, and the others' work is done.
     custom.change(&unruly_in(theirs.name(), &name, does, "ignore"))?;
     custom.until("Loaded", "True")?;
@@ -75,12 +73,26 @@ fn fails_alone(world: &World, does: &Value, says: &str) -> Result<()> {
     until(world, "the policy goes wrong", || {
         warned(&api.would_create(theirs.name(), &service)?)
     })?;
-    let beside_bad = others_wait(&warned)?;
-    eprintln!("others wait {beside_good:?} beside a policy that behaves, {beside_bad:?} beside a {does}");
-    ensure!(
-        beside_bad < beside_good * SLOWER,
-        "others wait {beside_bad:?} beside a policy that goes wrong, and {beside_good:?} beside one that doesn't"
-    );
+    // Other work of the machine may fall into one of the two; a policy that really slows others does so each time.
+    let mut slow = Vec::new();
+    while slow.len() < 3 {
+        let beside_bad = others_wait(&warned)?;
+        custom.change(&unruly_in(theirs.name(), &name, &json!("nothing"), "ignore"))?;
+        custom.until("Loaded", "True")?;
+        let beside_good = others_wait(&filled)?;
+        if beside_bad < beside_good * SLOWER {
+            break;
+        }
+        slow.push(format!(
+            "{beside_bad:?} beside a {does}, {beside_good:?} beside a policy that behaves"
+        ));
+        custom.change(&unruly_in(theirs.name(), &name, does, "ignore"))?;
+        custom.until("Loaded", "True")?;
+        until(world, "the policy goes wrong", || {
+            warned(&api.would_create(theirs.name(), &service)?)
+        })?;
+    }
+    ensure!(slow.len() < 3, "others wait too long, three times: {}", slow.join("; "));
 
     // Where the admin says that its failure counts, it is its own objects' alone.
     custom.change(&unruly_in(theirs.name(), &name, does, "fail"))?;
