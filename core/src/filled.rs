@@ -15,6 +15,9 @@ use crate::service::FRAMEWORKS;
 /// The annotation's name.
 pub const ANNOTATION: &str = "tidewaiter.dev/filled";
 
+/// Each entry of a record costs a look into the object, and whoever sends one could write it as long as they like.
+const MAX_ENTRIES: usize = 1024;
+
 static ANNOTATION_PATH: LazyLock<Path> = LazyLock::new(|| path(["metadata", "annotations", ANNOTATION]));
 static MANAGED_FIELDS: LazyLock<Path> = LazyLock::new(|| path(["metadata", "managedFields"]));
 
@@ -41,9 +44,13 @@ pub fn fillable(path: &Path) -> bool {
 pub struct Record(BTreeMap<Path, Option<Value>>);
 
 impl Record {
-    /// From the annotation's text. What can't be ours (no pointer, a path that nobody may fill) is left out.
+    /// From the annotation's text. What can't be ours (no pointer, a path that nobody may fill) is left out; so is all of a record that is longer than any
+    /// that policies make.
     pub fn parse(text: &str) -> Self {
         let entries: BTreeMap<String, Value> = serde_json::from_str(text).unwrap_or_default();
+        if entries.len() > MAX_ENTRIES {
+            return Self::default();
+        }
         let entry = |(pointer, value): (String, Value)| {
             let path = canonical(&Path::parse(&pointer)?);
             fillable(&path).then_some((path, Some(value).filter(|value| !value.is_null())))
@@ -101,7 +108,8 @@ pub fn physical(path: &Path, object: &Document) -> Path {
         return path.clone();
     };
     let predictor = &path.segments()[..at];
-    let is_there = |name: &str| object.members(predictor).any(|(key, _)| key == name);
+    let members = object.members(predictor);
+    let is_there = |name: &str| members.iter().any(|(key, _)| key == name);
     if is_there("model") {
         return path.clone();
     }
@@ -191,9 +199,12 @@ pub fn strip(mut object: Document, old: Option<&Document>) -> Stripped {
             .map(|(old, entry)| standing(path, entry.as_ref(), old));
         let here = object.value(&place);
         let claimed = match (record.0.get(path), &before) {
+            // The stored object proves it, whatever else the new record says.
+            (_, Some(Standing::Ours(value))) if here.as_ref() == Some(value) => Some(value),
+            // What a user took out is never filled in again, so what stands there is theirs.
+            (_, Some(Standing::Removed)) => None,
             (Some(entry), _) => entry.as_ref(),
             (None, Some(Standing::Ours(value))) => Some(value),
-            (None, Some(Standing::Removed)) => None,
             (None, Some(Standing::Users) | None) => continue,
         };
         match (claimed, here) {

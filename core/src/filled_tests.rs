@@ -153,8 +153,23 @@ fn emptied_parents_go_components_stay() {
 }
 
 #[test]
+fn a_record_longer_than_any_of_ours_is_none() {
+    let entries = |count: usize| {
+        (0..count)
+            .map(|n| (format!("/metadata/labels/l{n}"), json!("x")))
+            .collect()
+    };
+    let read = |count| Record::parse(&Value::Object(entries(count)).to_string());
+    assert!(!read(1024).is_empty());
+    assert!(read(1025).is_empty());
+}
+
+#[test]
 fn canonical_paths_and_back() {
-    let old = Document::new(r#"{"spec":{"predictor":{"xgboost":{}},"canary":[{"predictor":{"model":{}}}]}}"#).unwrap();
+    let old = Document::new(
+        r#"{"spec":{"predictor":{"xgboost":{}},"canary":[{"predictor":{"model":{}}},{"predictor":{"sklearn":{}}}]}}"#,
+    )
+    .unwrap();
     let both = |pointer: &str| {
         (
             canonical(&path(pointer)).to_string(),
@@ -173,6 +188,10 @@ fn canonical_paths_and_back() {
     assert_eq!(
         both("/spec/canary/0/predictor/model/x"),
         pair("/spec/canary/0/predictor/model/x", "/spec/canary/0/predictor/model/x")
+    );
+    assert_eq!(
+        both("/spec/canary/1/predictor/sklearn/x"),
+        pair("/spec/canary/1/predictor/model/x", "/spec/canary/1/predictor/sklearn/x")
     );
     assert_eq!(
         both("/spec/transformer/sklearn"),

@@ -163,6 +163,7 @@ fn labels(object: &Document) -> BTreeMap<String, String> {
     let text = |text: &str| serde_json::from_str::<String>(text).ok();
     object
         .members(&["metadata", "labels"])
+        .into_iter()
         .filter_map(|(name, value)| Some((name.into_owned(), text(value)?)))
         .collect()
 }
@@ -264,11 +265,10 @@ impl Loader {
             error!(%problem, "configuration");
         }
         self.reported = reported;
-        self.metrics
-            .problems
-            .set(i64::try_from(problems.len()).unwrap_or(i64::MAX));
+        let unusable = problems.iter().filter(|problem| !problem.in_use).count();
+        self.metrics.problems.set(i64::try_from(unusable).unwrap_or(i64::MAX));
         self.metrics.policies.set(i64::try_from(policies).unwrap_or(i64::MAX));
-        self.metrics.configuration_loaded(problems.is_empty());
+        self.metrics.configuration_loaded(unusable == 0);
         info!(policies, problems = problems.len(), "configuration in use");
     }
 }

@@ -331,9 +331,29 @@ fn law_2_the_second_pass_is_empty() {
 }
 
 #[test]
+fn law_2_a_reinvocation_is_empty_on_an_update_too() {
+    check(128, |service| {
+        let first = GATE.answer(&create(&service));
+        prop_assume!(first["allowed"] == true);
+        let reviewed = patched(&service, &first);
+        let mut scaled = service.clone();
+        scaled["spec"]["predictor"]["minReplicas"] = json!(2);
+        // The stored object as it was reviewed, and as it was before Tidewaiter came.
+        for old in [&reviewed, &service] {
+            let answer = GATE.answer(&update(&scaled, old));
+            if answer["allowed"] == true {
+                let again = GATE.answer(&update(&patched(&scaled, &answer), old));
+                prop_assert_eq!(&again["patch"], &Value::Null);
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn law_3_what_was_pinned_stays_pinned() {
     check(128, |mut service| {
-        // A bare manifest has no record. What one with a forged record says of itself is believed on an update, and then isn't what was pinned.
+        // A bare manifest has no record. With a forged one it says which of its own fields aren't its user's, and these are asked for again.
         if let Some(annotations) = service["metadata"]["annotations"].as_object_mut() {
             annotations.remove(RECORD);
         }

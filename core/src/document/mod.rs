@@ -115,22 +115,20 @@ impl Document {
         serde_json::from_str(self.get(path)?).ok()
     }
 
-    /// The members of the object at these segments: name and JSON text. None of an object inside of a list.
-    pub fn members(&self, segments: &[impl AsRef<str>]) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
-        let within = match self.find(segments) {
-            (Place::Here { .. }, Some(at)) => Some(self.members.within(at)),
-            _ => None,
-        };
-        within.into_iter().flatten().map(|(_, member)| {
-            let key = &self.text[member.key.clone()];
-            let plain = &key[1..key.len() - 1];
-            let name = if plain.contains('\\') {
-                serde_json::from_str(key).unwrap_or_default()
-            } else {
-                Cow::Borrowed(plain)
-            };
-            (name, &self.text[member.value.clone()])
-        })
+    /// The members of the object at these segments: name and JSON text.
+    pub fn members(&self, segments: &[impl AsRef<str>]) -> Vec<(Cow<'_, str>, &str)> {
+        let mut members = Vec::new();
+        let mut push = |key, value| members.push((unquoted(key), value));
+        match self.find(segments) {
+            (Place::Here { .. }, Some(at)) => {
+                for (_, member) in self.members.within(at) {
+                    push(&self.text[member.key.clone()], &self.text[member.value.clone()]);
+                }
+            }
+            (Place::Here { value, .. }, None) => each_member(&self.text[value], push),
+            _ => {}
+        }
+        members
     }
 
     /// What stands at a path; with it the member that it is, or the one that it is missing in, where that isn't inside of a list.
@@ -308,6 +306,15 @@ fn place_in(object: &str, mut at: Range<usize>, segments: &[impl AsRef<str>], fr
         }
     }
     Place::Here { value: at, member }
+}
+
+fn unquoted(key: &str) -> Cow<'_, str> {
+    let plain = &key[1..key.len() - 1];
+    if plain.contains('\\') {
+        serde_json::from_str(key).unwrap_or_default()
+    } else {
+        Cow::Borrowed(plain)
+    }
 }
 
 fn nested(segments: &[String], value: &Value) -> Value {

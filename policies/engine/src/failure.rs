@@ -25,3 +25,13 @@ pub enum Failure {
     #[error("could not be started: {0}")]
     Start(String),
 }
+
+impl Failure {
+    /// What the user of an object can do that is refused for it.
+    pub(crate) fn advice(&self, policy: &str) -> String {
+        match self {
+            Self::Unselected | Self::Budget => "try again in a moment".to_owned(),
+            _ => format!("ask an admin to mend or remove the WasmPolicy {policy}"),
+        }
+    }
+}

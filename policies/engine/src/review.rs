@@ -205,8 +205,8 @@ impl<'a> Pass<'a> {
                         denial = Some(Denial {
                             code: "policy-failed".to_owned(),
                             message: format!(
-                                "the policy {name} {failure}; its failure policy is `fail`, so nothing is admitted without it: \
-                                 ask an admin to mend or remove the WasmPolicy {name}"
+                                "the policy {name} {failure}; its failure policy is `fail`, so nothing is admitted without it: {}",
+                                failure.advice(name)
                             ),
                             path: None,
                         });
@@ -347,25 +347,22 @@ impl<'a> Pass<'a> {
         self.outcome.patch = patch::between(came, &object, places.iter().map(|(place, _)| place).chain([annotation]));
         let mut lines = Vec::new();
         for (place, path) in &places {
+            let pointer = place.to_string();
             if came.value(place) == object.value(place)
-                || self
-                    .outcome
-                    .changes
-                    .iter()
-                    .any(|change| change.path == place.to_string())
+                || self.outcome.changes.iter().any(|change| change.path == pointer)
             {
                 continue;
             }
             let change = match fills.get(*path) {
                 Some(fill) => Change {
                     policy: Arc::clone(&fill.policy),
-                    path: place.to_string(),
+                    path: pointer,
                     value: Some(fill.value.clone()),
                     reason: fill.reason.clone(),
                 },
                 None => Change {
                     policy: OURSELVES.into(),
-                    path: place.to_string(),
+                    path: pointer,
                     value: kept.get(*path).cloned(),
                     reason: if kept.contains_key(*path) {
                         "it was filled in before"

@@ -13,8 +13,6 @@ use std::cell::Cell;
 use std::ptr;
 
 const PAGE: usize = 64 * 1024;
-/// Pages to grow by at least.
-const GROWTH: usize = 8;
 
 #[global_allocator]
 static MEMORY: OneWay = OneWay {
@@ -48,11 +46,11 @@ impl OneWay {
         let next = start.checked_add(size)?;
         if next > self.end.get() {
             let missing = (next - self.end.get()).div_ceil(PAGE);
-            let pages = missing.max(GROWTH);
-            if core::arch::wasm32::memory_grow(0, pages) == usize::MAX {
+            // No more than that: beyond its limit the policy would be ended, not refused.
+            if core::arch::wasm32::memory_grow(0, missing) == usize::MAX {
                 return None;
             }
-            self.end.set(self.end.get() + pages * PAGE);
+            self.end.set(self.end.get() + missing * PAGE);
         }
         self.next.set(next);
         Some(start)

@@ -270,24 +270,30 @@ fn backends(objects: &Objects, before: Option<&Configuration>, problems: &mut Ve
         taken,
         passed_over,
         prefix,
-    } in overlaps
+    } in &overlaps
     {
+        let lost = overlaps.iter().filter(|overlap| overlap.passed_over == *passed_over);
+        let serves = backends.get(passed_over).map_or(0, |backend| backend.serves().len());
+        let in_use = lost.count() < serves;
         let backend = |name: &str| ObjectRef::cluster("StorageBackend", name);
         problems.push(Problem {
             in_use: true,
             ..objects.problem(
-                backend(&taken),
+                backend(taken),
                 format!(
                     "StorageBackend/{passed_over} serves `{prefix}` too; this one is taken, since its name sorts first"
                 ),
             )
         });
-        problems.push(objects.problem(
-            backend(&passed_over),
-            format!(
-                "StorageBackend/{taken} serves `{prefix}` too, and is taken, since its name sorts first; let one of them serve a longer prefix"
-            ),
-        ));
+        problems.push(Problem {
+            in_use,
+            ..objects.problem(
+                backend(passed_over),
+                format!(
+                    "StorageBackend/{taken} serves `{prefix}` too, and is taken, since its name sorts first; let one of them serve a longer prefix"
+                ),
+            )
+        });
     }
     backends
 }

@@ -38,6 +38,8 @@ pub struct ReviewWorld {
     namespace: Arc<str>,
     /// The namespace's, once they were asked for; none where they can't be had.
     labels: OnceCell<Option<Labels>>,
+    /// They are read by then, or not at all: policies wait for them before they begin.
+    labels_until: Instant,
     /// Stores have answered by then, or not at all.
     stores_until: Instant,
     /// So has the API server.
@@ -64,21 +66,24 @@ impl ReviewWorld {
             reader,
             namespace: namespace.into(),
             labels: OnceCell::new(),
+            labels_until: now + left / 4,
             stores_until: now + left * 3 / 4,
             reader_until: now + left * 7 / 8,
         }
     }
 
-    /// The labels of the namespace: those that the watch shows, which is ahead of the configuration. One that was made a second ago is in neither, and
-    /// the API server is asked. None where it doesn't answer.
+    /// The labels of the namespace: those that the watch shows. One that was made a second ago isn't in it, and the API server is asked; where that
+    /// doesn't answer, those count that the configuration was made with. None where there are none.
     pub async fn labels(&self) -> Option<&Labels> {
         let find = async {
             let name = &*self.namespace;
-            let known = self.reader.watched_namespace(name);
-            if let Some(known) = known.or_else(|| self.configuration.objects().namespaces.get(name).cloned()) {
-                return Some(known);
+            if let Some(watched) = self.reader.watched_namespace(name) {
+                return Some(watched);
             }
-            self.within("Namespace", self.reader.namespace(name)).await.ok()?
+            match timeout_at(self.labels_until, self.reader.namespace(name)).await {
+                Ok(Ok(live)) => live,
+                Ok(Err(_)) | Err(_) => self.configuration.objects().namespaces.get(name).cloned(),
+            }
         };
         self.labels.get_or_init(|| find).await.as_ref()
     }

@@ -14,7 +14,7 @@ pub const UNRULY: &str = "TIDEWAITER_UNRULY";
 
 /// The component's file: `$TIDEWAITER_UNRULY`, else built by cargo.
 ///
-/// With the flags and in the folder of the policies that Tidewaiter ships (policies/builtin/build.rs), whose dependencies are compiled there already.
+/// In the folder of the policies that Tidewaiter ships (policies/builtin/build.rs), whose dependencies are compiled there already.
 pub fn unruly() -> Result<PathBuf> {
     if let Some(file) = std::env::var_os(UNRULY) {
         return Ok(file.into());

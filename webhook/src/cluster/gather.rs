@@ -273,7 +273,7 @@ fn typed<K: DeserializeOwned>(
     read
 }
 
-/// One by one by name, which is all that our role allows for what isn't ours. What isn't there is left out: the configuration says who misses it.
+/// One by one by name, so that nothing that isn't ours is listed or watched. What isn't there is left out: the configuration says who misses it.
 async fn read<K>(client: &Client, names: impl Iterator<Item = &(String, String)>) -> Result<Vec<K>, kube::Error>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
