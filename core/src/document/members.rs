@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use super::is_named;
+
 /// A member of an object. Offsets are into the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Member {
@@ -44,12 +46,9 @@ impl Members {
 
     /// The member of this name in the value of this one. Of two equal keys the last counts, as everywhere in `serde_json` and in Go.
     pub(super) fn named(&self, text: &str, at: usize, name: &str) -> Option<usize> {
-        let named = self.within(at).filter(|(_, member)| {
-            let plain = &text[member.key.start + 1..member.key.end - 1];
-            plain == name
-                || plain.contains('\\')
-                    && serde_json::from_str::<String>(&text[member.key.clone()]).is_ok_and(|key| key == name)
-        });
+        let named = self
+            .within(at)
+            .filter(|(_, member)| is_named(&text[member.key.clone()], name));
         named.last().map(|(at, _)| at)
     }
 
@@ -61,10 +60,8 @@ impl Members {
             }
         };
         for member in &mut self.0 {
+            shift(&mut member.value.start);
             shift(&mut member.value.end);
-            if member.value.start >= range.end {
-                shift(&mut member.value.start);
-            }
             if member.key.start >= range.end {
                 shift(&mut member.key.start);
                 shift(&mut member.key.end);

@@ -317,6 +317,12 @@ fn unquoted(key: &str) -> Cow<'_, str> {
     }
 }
 
+/// Whether a key, with its quotes, is this name.
+fn is_named(key: &str, name: &str) -> bool {
+    let plain = &key[1..key.len() - 1];
+    plain == name || plain.contains('\\') && serde_json::from_str::<String>(key).is_ok_and(|key| key == name)
+}
+
 fn nested(segments: &[String], value: &Value) -> Value {
     segments.iter().rev().fold(value.clone(), |inner, segment| {
         Value::Object([(segment.clone(), inner)].into_iter().collect())
@@ -327,8 +333,7 @@ fn nested(segments: &[String], value: &Value) -> Value {
 fn find_member(text: &str, name: &str) -> Option<(usize, Range<usize>)> {
     let mut found = None;
     each_member(text, |key, value| {
-        let plain = &key[1..key.len() - 1];
-        if plain == name || plain.contains('\\') && serde_json::from_str::<String>(key).is_ok_and(|key| key == name) {
+        if is_named(key, name) {
             found = Some((offset(text, key).start, offset(text, value)));
         }
     });
