@@ -18,6 +18,9 @@ pub const ANNOTATION: &str = "tidewaiter.dev/filled";
 /// Each entry of a record costs a look into the object, and whoever sends one could write it as long as they like.
 const MAX_ENTRIES: usize = 1024;
 
+/// Where an InferenceService says what runs.
+const COMPONENTS: [&str; 4] = ["predictor", "transformer", "explainer", "canary"];
+
 static ANNOTATION_PATH: LazyLock<Path> = LazyLock::new(|| path(["metadata", "annotations", ANNOTATION]));
 static MANAGED_FIELDS: LazyLock<Path> = LazyLock::new(|| path(["metadata", "managedFields"]));
 
@@ -257,13 +260,25 @@ fn standing(path: &Path, entry: Option<&Value>, object: &Document) -> Standing {
 
 /// Whether the component, or the model in a predictor, that the path leads into is gone as a whole. That says nothing about one field.
 fn component_gone(place: &Path, object: &Document) -> bool {
+    missing_component(place, object).is_some()
+}
+
+/// The component, or the model in a predictor, that the path leads into and the object doesn't have. It is the user who decides which there are: a fill into one
+/// that isn't there would make it.
+pub fn missing_component(place: &Path, object: &Document) -> Option<Path> {
     let segments = place.segments();
-    let inside = match implementation(place, is_model) {
-        Some(at) if at + 1 < segments.len() => at + 1,
-        _ if segments[0] == "spec" && segments.len() > 2 => 2,
-        _ => return false,
+    let component = match implementation(place, is_model) {
+        Some(at) if at + 1 < segments.len() => &segments[..=at],
+        _ if segments[0] == "spec" && segments.len() > 2 && COMPONENTS.contains(&segments[1].as_str()) => {
+            &segments[..2]
+        }
+        _ => return None,
     };
-    object.get_in(&segments[..inside]).is_none()
+    object
+        .get_in(component)
+        .is_none()
+        .then(|| Path::new(component.iter().cloned()))
+        .flatten()
 }
 
 #[cfg(test)]

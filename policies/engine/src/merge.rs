@@ -34,8 +34,8 @@ pub(crate) enum Merged {
     Taken,
     /// The user removed it once, or it stands there already: by the user, or by another policy in the same words.
     Idle,
-    /// The user has something else there; a line for them.
-    Users(String),
+    /// It can't be: the user has something else there, or no such component. A line for them.
+    Dropped(String),
     /// Another policy wants something else there.
     Contradiction(Denial),
 }
@@ -107,6 +107,13 @@ impl Merge {
             };
         }
         let place = filled::physical(path, &self.object);
+        if let Some(component) = filled::missing_component(&place, &self.object) {
+            return Merged::Dropped(format!(
+                "tidewaiter: policy {policy} sets {}, and there is no {}: left out",
+                lines::place(&place),
+                lines::place(&component)
+            ));
+        }
         let users = match self.object.value(&place) {
             Some(users) if users == *value => return Merged::Idle,
             Some(users) => Some(users),
@@ -122,7 +129,7 @@ impl Merge {
             return Merged::Taken;
         }
         let (at, value) = (lines::place(&place), lines::value(value));
-        Merged::Users(format!(
+        Merged::Dropped(format!(
             "tidewaiter: {at} stays as you wrote it; policy {policy} would have set {value}"
         ))
     }

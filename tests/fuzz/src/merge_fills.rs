@@ -234,8 +234,12 @@ fn leaves(value: &Value) -> BTreeMap<String, Value> {
                     );
                 }
             }
+            Value::Array(elements) if !elements.is_empty() => {
+                for (index, value) in elements.iter().enumerate() {
+                    walk(&format!("{at}/{index}"), value, into);
+                }
+            }
             Value::Null => {}
-            // Nobody fills in a part of a list.
             _ => drop(into.insert(at.to_owned(), value.clone())),
         }
     }
