@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidewaiter_core::backend::Backend;
 use tidewaiter_core::document::Document;
 use tidewaiter_core::policy_resource::{Match, Operation, Subject};
@@ -40,8 +41,8 @@ struct Active {
     /// As it was when it was loaded, to see whether it changed.
     policy: Policy,
     loaded: LoadedPolicy,
-    /// Of the component.
-    digest: Arc<str>,
+    /// Of the component; none where the policy can't be loaded and counts as failed.
+    digest: Option<Arc<str>>,
 }
 
 impl Snapshot {
@@ -105,7 +106,7 @@ impl Snapshot {
         let mut policies = self.policies.iter();
         policies
             .find(|active| active.policy.name == policy)
-            .map(|active| &*active.digest)
+            .and_then(|active| active.digest.as_deref())
     }
 
     /// What a namespace needs for an effect. The error is for the user and the admin.
@@ -217,39 +218,13 @@ impl Loader {
             let last = before
                 .iter()
                 .flat_map(|before| &before.policies)
-                .find(|active| active.policy.name == policy.name);
-            match last {
-                Some(last) if loads_alike(&last.policy, policy) => {
-                    policies.push(Active {
-                        policy: policy.clone(),
-                        loaded: last.loaded.clone(),
-                        digest: Arc::clone(&last.digest),
-                    });
-                }
-                last => match self.engine.load(spec(policy)).await {
-                    Ok(loaded) => policies.push(Active {
-                        policy: policy.clone(),
-                        loaded,
-                        digest: digest_of(&policy.component).into(),
-                    }),
-                    Err(error) => {
-                        let stays = if last.is_some() {
-                            "its last good version stays"
-                        } else {
-                            "it doesn't run"
-                        };
-                        policies.extend(last.cloned());
-                        problems.push(Problem {
-                            object: Some(ObjectRef::cluster("WasmPolicy", &policy.name)),
-                            at: None,
-                            message: format!("{error}; {stays}"),
-                            in_use: false,
-                        });
-                    }
-                },
-            }
+                .find(|active| active.policy.name == policy.name && active.digest.is_some());
+            policies.push(self.active(policy, last, &mut problems).await);
         }
-        self.report(&problems, policies.len());
+        self.report(
+            &problems,
+            policies.iter().filter(|active| active.digest.is_some()).count(),
+        );
         self.reviewer.swap(Snapshot {
             delivered: delivered(&configuration),
             configuration,
@@ -257,6 +232,39 @@ impl Loader {
             policies,
         });
         problems
+    }
+
+    /// The policy as it is now; else its last good version; else one that counts as failed.
+    async fn active(&self, policy: &Policy, last: Option<&Active>, problems: &mut Vec<Problem>) -> Active {
+        let changed = |loaded: LoadedPolicy, digest: Option<Arc<str>>| Active {
+            policy: policy.clone(),
+            loaded,
+            digest,
+        };
+        if let Some(last) = last.filter(|last| loads_alike(&last.policy, policy)) {
+            return changed(last.loaded.clone(), last.digest.clone());
+        }
+        if let Some(component) = &policy.component {
+            match self.engine.load(spec(policy, component)).await {
+                Ok(loaded) => return changed(loaded, Some(digest_of(component).into())),
+                Err(error) => problems.push(Problem {
+                    object: Some(ObjectRef::cluster("WasmPolicy", &policy.name)),
+                    at: None,
+                    message: match last {
+                        Some(_) => format!("{error}; its last good version stays"),
+                        None => format!("{error}; {}", policy.without_it()),
+                    },
+                    in_use: false,
+                }),
+            }
+        }
+        last.cloned().unwrap_or_else(|| {
+            let spec = &policy.spec;
+            changed(
+                LoadedPolicy::not_loaded(&policy.name, spec.failure_policy, spec.mode),
+                None,
+            )
+        })
     }
 
     fn report(&mut self, problems: &[Problem], policies: usize) {
@@ -284,11 +292,11 @@ fn loads_alike(a: &Policy, b: &Policy) -> bool {
         && a_spec.mode == b_spec.mode
 }
 
-fn spec(policy: &Policy) -> PolicySpec {
+fn spec(policy: &Policy, component: &Bytes) -> PolicySpec {
     let spec = &policy.spec;
     PolicySpec {
         name: policy.name.clone(),
-        component: policy.component.clone(),
+        component: component.clone(),
         settings: serde_json::Value::Object(spec.settings.clone()),
         capabilities: spec.capabilities.clone(),
         limits: spec.limits,

@@ -269,3 +269,41 @@ stringData: {{ AWS_ACCESS_KEY_ID: sales, AWS_SECRET_ACCESS_KEY: not-shown-to-any
         "{response}"
     );
 }
+
+/// What it is there to stop would pass without a word, and what it filled in before would be taken out.
+#[tokio::test]
+async fn a_policy_that_can_not_be_loaded_fails_by_its_failure_policy() {
+    let with = |module: &str, failure_policy: &str| {
+        format!(
+            "{MINIO}---\napiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata: {{name: storage-credentials}}\nspec:\n  module: {module}\n  \
+             failurePolicy: {failure_policy}\n  match: {{namespaces: [team-a]}}\n"
+        )
+    };
+    let first = Harness::start(MINIO).await;
+    let filled = patched(&service(), &first.review("/mutate", &create(&service())).await);
+    for (module, capabilities) in [
+        ("{file: gone.wasm}", ""),
+        ("{builtin: storage-credentials}", "\n  capabilities: [log]"),
+    ] {
+        let server = Harness::start(&with(&format!("{module}{capabilities}"), "fail")).await;
+        assert_eq!(server.get("/readyz").await.0, 200);
+        let response = server.review("/mutate", &create(&service())).await;
+        assert_eq!(response["allowed"], false);
+        let message = response["status"]["message"].as_str().unwrap();
+        assert!(
+            message.contains("the policy storage-credentials is not loaded; its failure policy is `fail`"),
+            "{message}"
+        );
+
+        let server = Harness::start(&with(&format!("{module}{capabilities}"), "ignore")).await;
+        let mut changed = filled.clone();
+        changed["spec"]["predictor"]["minReplicas"] = json!(2);
+        let response = server.review("/mutate", &update(&changed, &filled)).await;
+        assert_eq!(response["allowed"], true);
+        assert_eq!(patched(&changed, &response), changed, "something was withdrawn");
+        assert_eq!(
+            response["warnings"],
+            json!(["tidewaiter: admitted without the policy storage-credentials, which is not loaded"])
+        );
+    }
+}

@@ -21,6 +21,9 @@ pub enum Failure {
     /// It was not asked: whether it is for the object's namespace isn't known.
     #[error("selects namespaces by labels that can't be read now")]
     Unselected,
+    /// It was not asked: it can't be loaded, and never could.
+    #[error("is not loaded")]
+    NotLoaded,
     /// It could not be started.
     #[error("could not be started: {0}")]
     Start(String),

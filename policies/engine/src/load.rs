@@ -74,9 +74,12 @@ pub enum LoadError {
     Settings(String),
 }
 
-/// A policy that can review. Cheap to clone.
+/// A policy that can review, or counts as one that fails. Cheap to clone.
 #[derive(Clone)]
-pub struct LoadedPolicy(pub(crate) Arc<Loaded>, pub(crate) Option<Failure>);
+pub struct LoadedPolicy {
+    pub(crate) terms: Terms,
+    pub(crate) loaded: Result<Arc<Loaded>, Failure>,
+}
 
 /// How a policy counts.
 #[derive(Clone, Debug)]
@@ -101,25 +104,37 @@ pub use tidewaiter::policy::types::Description;
 impl LoadedPolicy {
     /// The `WasmPolicy`'s name.
     pub fn name(&self) -> &Arc<str> {
-        &self.0.terms.name
+        &self.terms.name
     }
 
-    /// The policy as one that fails like this instead of being asked: its failure policy decides what that means.
+    /// A policy that can't be loaded: its failure policy decides what that means for the objects that it matches.
+    pub fn not_loaded(name: &str, failure: FailurePolicy, mode: Mode) -> Self {
+        let name = name.into();
+        Self {
+            terms: Terms { name, failure, mode },
+            loaded: Err(Failure::NotLoaded),
+        }
+    }
+
+    /// The policy as one that fails like this instead of being asked. One that fails already stays as it is.
     #[must_use]
     pub fn failing(&self, failure: Failure) -> Self {
-        Self(Arc::clone(&self.0), Some(failure))
+        Self {
+            terms: self.terms.clone(),
+            loaded: Err(self.loaded.as_ref().err().cloned().unwrap_or(failure)),
+        }
     }
 
     /// What the policy says of itself.
     pub fn description(&self) -> Option<&Description> {
-        self.0.description.as_ref()
+        self.loaded.as_ref().ok()?.description.as_ref()
     }
 }
 
 impl fmt::Debug for LoadedPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoadedPolicy")
-            .field("terms", &self.0.terms)
+            .field("terms", &self.terms)
             .finish_non_exhaustive()
     }
 }
@@ -171,7 +186,10 @@ impl Engine {
         })
         .await?
         .map_err(LoadError::Settings)?;
-        Ok(LoadedPolicy(Arc::new(loaded), None))
+        Ok(LoadedPolicy {
+            terms: loaded.terms.clone(),
+            loaded: Ok(Arc::new(loaded)),
+        })
     }
 
     fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {

@@ -47,18 +47,18 @@ trait Reviewer: Sync {
 
 impl Reviewer for LoadedPolicy {
     fn terms(&self) -> &Terms {
-        &self.0.terms
+        &self.terms
     }
 
     async fn review(&self, request: &Request, world: &Arc<dyn World>, object: &Arc<str>, deadline: Instant) -> Ran {
-        if let Some(failure) = &self.1 {
-            return Ran {
+        match &self.loaded {
+            Ok(loaded) => run::review(loaded, request, world, object, deadline).await,
+            Err(failure) => Ran {
                 result: Err(failure.clone()),
                 took: Duration::ZERO,
                 host: Duration::ZERO,
-            };
+            },
         }
-        run::review(self, request, world, object, deadline).await
     }
 }
 
@@ -254,7 +254,7 @@ impl<'a> Pass<'a> {
         match self.merge.fill(name, fill) {
             Merged::Taken => self.filled_in = true,
             Merged::Idle => {}
-            Merged::Users(line) => self.outcome.warnings.push(lines::line(&line)),
+            Merged::Dropped(line) => self.outcome.warnings.push(lines::line(&line)),
             Merged::Contradiction(denial) => return Some(denial),
         }
         None

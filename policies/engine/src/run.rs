@@ -10,7 +10,7 @@ use crate::bindings::Policy;
 use crate::bindings::tidewaiter::policy::types::{Request, Verdict};
 use crate::failure::Failure;
 use crate::host::State;
-use crate::load::{Loaded, LoadedPolicy};
+use crate::load::Loaded;
 use crate::ticker::TICK;
 use crate::world::World;
 
@@ -27,14 +27,13 @@ pub(crate) struct Ran {
 
 /// Reviews. Ends at the deadline, whatever the policy does.
 pub(crate) async fn review(
-    policy: &LoadedPolicy,
+    policy: &Loaded,
     request: &Request,
     world: &Arc<dyn World>,
     object: &Arc<str>,
     deadline: Deadline,
 ) -> Ran {
     let begun = Instant::now();
-    let policy = &*policy.0;
     let mut state = policy.state();
     state.world = Some(Arc::clone(world));
     state.object = Arc::clone(object);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tidewaiter_core::policy_resource::{Capability, Module, WasmPolicySpec};
+use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Module, WasmPolicySpec};
 
 use crate::nearest::nearest;
 use crate::objects::{ObjectRef, Objects, Problem};
@@ -15,15 +15,25 @@ const MAX_MODULE: u64 = 32 * 1024 * 1024;
 /// The policies that come with the program: name and component.
 pub type Builtins = [(&'static str, &'static [u8])];
 
-/// A policy that is to run, with its component at hand.
+/// A policy that is to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// The `WasmPolicy`'s name; for a built-in one without an object, its own.
     pub name: String,
     /// Its settings, match rules, limits and capabilities.
     pub spec: WasmPolicySpec,
-    /// The component, of the digest that the object asked for.
-    pub component: Bytes,
+    /// The component, of the digest that the object asked for. None where it can't be had and never could: what the policy matches counts as failed.
+    pub component: Option<Bytes>,
+}
+
+impl Policy {
+    /// What becomes of the objects that it matches while it can't be used, for the end of a problem's message.
+    pub fn without_it(&self) -> &'static str {
+        match self.spec.failure_policy {
+            FailurePolicy::Fail => "it doesn't run, and what it matches is refused",
+            FailurePolicy::Ignore => "it doesn't run, and what it matches is admitted without it",
+        }
+    }
 }
 
 /// The policies in the order in which they run. One that can't be had is a problem, and stays as it was `before`.
@@ -40,28 +50,38 @@ pub(crate) fn select(
         if let Module::Builtin(builtin) = &object.spec.module {
             spoken_of.push(builtin.clone());
         }
-        let made = match object.spec.problems() {
-            wrong if wrong.is_empty() => {
-                component(&object.spec.module, object.spec.digest.as_deref(), objects, builtins)
-                    .map_err(|reason| vec![reason])
-            }
-            wrong => Err(wrong),
+        let wrong = object.spec.problems();
+        let component = if wrong.is_empty() {
+            component(&object.spec.module, object.spec.digest.as_deref(), objects, builtins)
+        } else {
+            Err(wrong.join("; "))
         };
-        match made {
-            Ok(component) => policies.push(Policy {
-                name: name.clone(),
-                spec: granted(object.spec.clone()),
-                component,
-            }),
-            Err(wrong) => {
-                let last = before.iter().find(|policy| policy.name == name);
-                policies.extend(last.cloned());
-                let stays = if last.is_some() {
-                    "; its last good version stays"
-                } else {
-                    "; it doesn't run"
+        let mut policy = Policy {
+            name: name.clone(),
+            spec: granted(object.spec.clone()),
+            component: None,
+        };
+        match component {
+            Ok(component) => {
+                policy.component = Some(component);
+                policies.push(policy);
+            }
+            Err(reason) => {
+                let last = before.iter().find(|last| last.name == name && last.component.is_some());
+                let stays = match last {
+                    Some(last) => {
+                        policies.push(last.clone());
+                        "its last good version stays"
+                    }
+                    // Its match rules may be what is wrong with it.
+                    None if !wrong.is_empty() => "it doesn't run",
+                    None => {
+                        let stays = policy.without_it();
+                        policies.push(policy);
+                        stays
+                    }
                 };
-                problems.push(objects.problem(ObjectRef::cluster("WasmPolicy", &name), wrong.join("; ") + stays));
+                problems.push(objects.problem(ObjectRef::cluster("WasmPolicy", &name), format!("{reason}; {stays}")));
             }
         }
         spoken_of.push(name);
@@ -75,7 +95,7 @@ pub(crate) fn select(
             policies.push(Policy {
                 name: (*name).to_owned(),
                 spec,
-                component: Bytes::from_static(component),
+                component: Some(Bytes::from_static(component)),
             });
         }
     }

@@ -531,18 +531,34 @@ fn built_in_policies_run_unless_an_object_speaks_of_them() {
         "storage-credentials",
         "{module: {builtin: storage-credential}}",
     ));
-    assert_eq!(active, "runtime-version:100");
+    assert_eq!(active, "runtime-version:100 storage-credentials:100");
     assert_eq!(
         problems,
         "all.yaml:2: WasmPolicy/storage-credentials: spec.module.builtin: there is no built-in policy `storage-credential`; did you mean \
-         `storage-credentials`?; it doesn't run"
+         `storage-credentials`?; it doesn't run, and what it matches is admitted without it"
     );
+    let (active, problems) = names(&policy(
+        "storage-credentials",
+        "{module: {builtin: storage-credential}, failurePolicy: fail, match: {namespaces: [a?]}}",
+    ));
+    assert_eq!(active, "runtime-version:100");
+    assert!(problems.ends_with("; it doesn't run"), "{problems}");
 }
 
 #[test]
 fn a_module_is_taken_from_its_file_and_its_digest_counts() {
     let mut setting = Setting::new(&policy("own", "{module: {file: own.wasm}}"));
-    assert!(told(&setting.load()).contains("spec.module.file: own.wasm can't be read: No such file"));
+    let problems = told(&setting.load());
+    assert!(
+        problems.contains("spec.module.file: own.wasm can't be read: No such file"),
+        "{problems}"
+    );
+    assert!(
+        problems.ends_with("; it doesn't run, and what it matches is admitted without it"),
+        "{problems}"
+    );
+    // A second look makes it no good version.
+    assert_eq!(told(&setting.load()), problems);
     fs::write(setting.files.path().join("own.wasm"), "component").unwrap();
     assert_eq!(told(&setting.load()), "");
     let own = |setting: &Setting| {
@@ -554,6 +570,7 @@ fn a_module_is_taken_from_its_file_and_its_digest_counts() {
             .unwrap()
             .component
             .clone()
+            .unwrap()
     };
     assert_eq!(own(&setting), "component");
 
