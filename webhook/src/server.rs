@@ -76,7 +76,7 @@ impl Options {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address can't be had.
-    #[error("can't listen on {address}: {source}")]
+    #[error("can't listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,

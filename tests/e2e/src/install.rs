@@ -45,6 +45,7 @@ pub fn install_from(cluster: &Cluster, webhook: impl Fn() -> Command) -> Result<
         name: "tidewaiter",
         port: 8443,
         account: "tidewaiter",
+        before_kserve: false,
     };
     let pair = certificate()?;
     let server = Server::start(cluster, identity, &pair, webhook())?;

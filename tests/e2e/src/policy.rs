@@ -63,7 +63,7 @@ pub fn install_unruly(cluster: &Cluster) -> Result<()> {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"namespace": "tidewaiter-system", "name": "policies"},
-        "binaryData": {"unruly.wasm": tls::base64(&component)},
+        "binaryData": {"unruly.wasm": tls::base64(&component), "garbage.wasm": tls::base64(b"no component")},
     });
     let said = cluster.try_kubectl(&["apply", "--server-side", "-f", "-"], &map.to_string())?;
     ensure!(said.ok, "{}", said.stderr);
@@ -79,6 +79,7 @@ pub fn unruly_in(namespace: &str, name: &str, does: &Value, failure: &str) -> Va
         "spec": {
             "module": {"configMap": {"namespace": "tidewaiter-system", "name": "policies", "key": "unruly.wasm"}},
             "settings": {"does": does},
+            "capabilities": ["cluster"],
             "match": {"namespaces": [namespace]},
             "failurePolicy": failure,
         },

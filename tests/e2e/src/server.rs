@@ -27,6 +27,8 @@ pub struct Identity {
     pub port: u16,
     /// Its ServiceAccount in `tidewaiter-system`.
     pub account: &'static str,
+    /// Whether it is asked before KServe, which then has the API server ask it once more.
+    pub before_kserve: bool,
 }
 
 /// A server that is up.
@@ -148,7 +150,12 @@ impl Server {
     /// Has the API server ask it about the namespaces that are labelled with its name, and trust these certificates.
     pub fn ask_for_its_own(&self, trusted: &[&Pair]) -> Result<()> {
         let selector = json!({"key": REVIEWED_BY, "operator": "In", "values": [self.identity.name]});
-        self.ask(&format!("tidewaiter.dev.{}", self.identity.name), &selector, trusted)
+        let order = if self.identity.before_kserve { "a-" } else { "" };
+        self.ask(
+            &format!("{order}tidewaiter.dev.{}", self.identity.name),
+            &selector,
+            trusted,
+        )
     }
 
     /// Writes the webhook configurations of this name.

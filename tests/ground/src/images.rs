@@ -27,19 +27,25 @@ pub enum Image {
     StorageInitializer,
     /// MLServer with its MLflow, scikit-learn, XGBoost and LightGBM runtimes.
     MlServer(&'static str),
+    /// What an admin makes where a model needs a newer XGBoost: MLServer 1.7.1 with it on top.
+    MlServerWithXgboost3_2,
     /// A server of KServe's own, with the packages of KServe's lock file but for the clients of stores, which a server of local files never loads.
     Kserve(&'static str),
 }
 
 /// The images that a node starts with.
-pub const IMAGES: [Image; 6] = [
+pub const IMAGES: [Image; 7] = [
     Image::Pause,
     Image::StorageInitializer,
     Image::MlServer("1.7.1"),
     Image::MlServer("1.5.0"),
+    Image::MlServerWithXgboost3_2,
     Image::Kserve("sklearnserver"),
     Image::Kserve("xgbserver"),
 ];
+
+/// The repository of [`Image::MlServerWithXgboost3_2`], an admin's own.
+pub const XGBOOST_3_2: &str = "docker.io/house/mlserver";
 
 /// The name of the image that a Pod's sandbox runs.
 pub const PAUSE: &str = "docker.io/tidewaiter/pause:1";
@@ -56,16 +62,18 @@ impl Image {
                 .map(|release| format!("docker.io/kserve/storage-initializer:{}", release.version()))
                 .to_vec(),
             Self::MlServer(version) => vec![format!("docker.io/seldonio/mlserver:{version}")],
+            Self::MlServerWithXgboost3_2 => vec![format!("{XGBOOST_3_2}:2026-1")],
             Self::Kserve(server) => vec![format!("docker.io/kserve/{server}:{}", Kserve::V0_20.version())],
         }
     }
 
-    /// The lock files of its Python packages, a layer each.
+    /// The lock files of its Python packages, a layer each: the last on top.
     fn locks(self) -> Vec<String> {
         match self {
             Self::Pause => Vec::new(),
             Self::StorageInitializer => vec!["storage-initializer-0.20.0".to_owned()],
             Self::MlServer(version) => vec![format!("mlserver-{version}")],
+            Self::MlServerWithXgboost3_2 => vec!["mlserver-1.7.1".to_owned(), "xgboost-3.2.0".to_owned()],
             Self::Kserve(server) => vec!["kserve-server-0.20.0".to_owned(), format!("{server}-0.20.0")],
         }
     }
@@ -74,7 +82,9 @@ impl Image {
         match self {
             Self::Pause => vec!["/bin/busybox", "sleep", "2147483647"],
             Self::StorageInitializer => vec!["/usr/bin/python3", "/usr/local/bin/entry"],
-            Self::MlServer(_) => vec!["/usr/bin/python3", "/usr/local/bin/entry", "start", "/mnt/models"],
+            Self::MlServer(_) | Self::MlServerWithXgboost3_2 => {
+                vec!["/usr/bin/python3", "/usr/local/bin/entry", "start", "/mnt/models"]
+            }
             Self::Kserve(server) => vec!["/usr/bin/python3", "-m", server],
         }
     }
@@ -84,7 +94,7 @@ impl Image {
         let entry = |script: String| vec![("usr/local/bin/entry".to_owned(), script)];
         match self {
             Self::Pause => Ok(Vec::new()),
-            Self::MlServer(_) => Ok(entry(MLSERVER.to_owned())),
+            Self::MlServer(_) | Self::MlServerWithXgboost3_2 => Ok(entry(MLSERVER.to_owned())),
             Self::StorageInitializer => {
                 let script = kserve_python()?.join("storage-initializer/scripts/initializer-entrypoint");
                 Ok(entry(fs::read_to_string(script)?))
@@ -113,7 +123,7 @@ impl Image {
         if self != Self::Pause {
             environment.extend(["PYTHONPATH=/opt/site:/opt/server", "HOME=/tmp"]);
         }
-        if let Self::MlServer(_) = self {
+        if let Self::MlServer(_) | Self::MlServerWithXgboost3_2 = self {
             // One process: a second one imports everything again, on two cores.
             environment.push("MLSERVER_PARALLEL_WORKERS=0");
         }

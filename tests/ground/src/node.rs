@@ -150,7 +150,7 @@ fn kubelet(folder: &Path, state: &Path) -> serde_json::Value {
         "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
         "authorization": {"mode": "AlwaysAllow"},
         "resolvConf": "/etc/resolv.conf",
-        "podLogsDir": folder.join("node/pods"),
+        "podLogsDir": pod_logs(folder),
         // The machine's own shortage of disk must not end a test's Pods.
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%", "imagefs.inodesFree": "0%"},
         "imageGCHighThresholdPercent": 100,
@@ -159,4 +159,9 @@ fn kubelet(folder: &Path, state: &Path) -> serde_json::Value {
         "registryPullQPS": 0,
         "serializeImagePulls": false,
     })
+}
+
+/// Where the kubelet keeps what containers write.
+pub(crate) fn pod_logs(folder: &Path) -> PathBuf {
+    folder.join("node/pods")
 }

@@ -1,7 +1,7 @@
 //! A policy for the tests, which does what its settings say, good or bad. Written against the SDK, as anybody's would be.
 
 use serde::Deserialize;
-use tidewaiter_policy::{Policy, Request, Verdict};
+use tidewaiter_policy::{Policy, Request, Verdict, cluster};
 
 /// The policy.
 #[derive(Debug)]
@@ -29,6 +29,14 @@ pub enum Does {
     Loop,
     /// Ends without an answer.
     Trap,
+    /// Takes all the memory that there is.
+    Hoard,
+    /// Answers with 100 MB of warnings.
+    Flood,
+    /// Fills in what nobody may: the object's name.
+    Rename,
+    /// Asks for the labels of the object's namespace, which takes the capability `cluster`.
+    Ask,
 }
 
 impl Policy for Unruly {
@@ -45,6 +53,15 @@ impl Policy for Unruly {
                 std::hint::spin_loop();
             },
             Does::Trap => panic!("as the settings say"),
+            Does::Hoard => {
+                let mut hoard = Vec::new();
+                loop {
+                    hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+                }
+            }
+            Does::Flood => (0..100).fold(Verdict::admit(), |verdict, _| verdict.warn("x".repeat(1_000_000))),
+            Does::Rename => Verdict::admit().fill("/metadata/name", "mine", "the test says so"),
+            Does::Ask => Verdict::admit().warn(format!("{} labels", cluster::namespace_labels().len())),
         }
     }
 }

@@ -1,14 +1,18 @@
 //! What an admission does to an object, and what it leaves alone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tidewaiter_e2e::install::BEFORE_KSERVE;
+use tidewaiter_e2e::install::{BEFORE_KSERVE, start_another};
 use tidewaiter_e2e::manifests;
+use tidewaiter_e2e::server::Identity;
 use tidewaiter_ground::Namespace;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 
+use crate::hammer::filled;
+use crate::serving::answers;
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -57,6 +61,11 @@ pub(crate) const TESTS: &[Test] = &[
         "fills_a_bare_manifest_before_kserve_too",
         false,
         fills_a_bare_manifest_before_kserve_too,
+    ),
+    (
+        "is_asked_again_after_kserve_and_adds_only_what_it_could_not_before",
+        false,
+        is_asked_again_after_kserve_and_adds_only_what_it_could_not_before,
     ),
     ("fills_a_custom_container", false, fills_a_custom_container),
     (
@@ -350,6 +359,71 @@ fn fills_a_bare_manifest_before_kserve_too(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// The API server asks once more when a webhook after ours, as KServe's here, has changed the object. What was said at first has to be said again, and once.
+fn is_asked_again_after_kserve_and_adds_only_what_it_could_not_before(world: &World) -> Result<()> {
+    world.tidewaiter()?;
+    let server = start_another(
+        &world.cluster,
+        Identity {
+            name: "reinvoked",
+            port: 8643,
+            account: "tidewaiter-reinvoked",
+            before_kserve: true,
+        },
+    )?;
+    let (_, uri) = world.model("plain_sklearn", Mlserver1_7_1, "mlflow")?;
+    let namespace = world.namespace_of(server.name(), "reinvoked")?;
+    let service = |predictor: Value| {
+        json!({
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "metadata": {"name": "iris"},
+            "spec": {"predictor": predictor},
+        })
+    };
+    let today = service(json!({"model": {"modelFormat": {"name": "sklearn"}, "storageUri": uri}}));
+    // Has no field for a runtime, until KServe has rewritten it.
+    let old = service(json!({"sklearn": {"storageUri": uri}}));
+    let api = world.cluster.api()?;
+    world.cluster.until("it is asked", Duration::from_mins(1), || {
+        filled(&api.would_create(namespace.name(), &today)?).map(Some)
+    })?;
+    let reviews = |ending: &str| {
+        server.metric(&format!(
+            r#"tidewaiter_reviews_total{{endpoint="mutate",ending="{ending}"}}"#
+        ))
+    };
+    let mut specs = Vec::new();
+    for (sent, expected) in [(&today, (1.0, 1.0)), (&old, (2.0, 0.0))] {
+        let before = (reviews("patched")?, reviews("unchanged")?);
+        let answer = api.would_create(namespace.name(), sent)?;
+        filled(&answer)?;
+        let now = (reviews("patched")? - before.0, reviews("unchanged")? - before.1);
+        ensure!(
+            now == expected,
+            "{} reviews changed something and {} nothing, of {sent}",
+            now.0,
+            now.1
+        );
+        let lines: Vec<_> = answer
+            .warnings
+            .iter()
+            .filter(|line| line.contains("tidewaiter: "))
+            .collect();
+        let different: BTreeSet<_> = lines.iter().collect();
+        let record: Value =
+            serde_json::from_str(annotation(&answer.body, "tidewaiter.dev/filled").context("no record")?)?;
+        let filled_in = record.as_object().map_or(0, serde_json::Map::len);
+        ensure!(
+            filled_in == 4 && lines.len() == filled_in && different.len() == filled_in,
+            "record {record}, lines {lines:?}"
+        );
+        specs.push(answer.body["spec"].clone());
+    }
+    ensure!(specs[0] == specs[1], "today's {}, the old one's {}", specs[0], specs[1]);
+    Ok(())
+}
+
 fn fills_a_custom_container(world: &World) -> Result<()> {
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("custom")?;
@@ -394,10 +468,11 @@ fn delivers_by_service_account_and_by_storage_key(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Each arrives by a client of its own. No node takes their Pods: what counts is what KServe froze into them.
+/// Each arrives by a client of its own. What counts is what KServe froze into their Pods: the node is too small to run them all, so it takes those of two.
 fn fifty_services_at_once_all_get_their_credentials(world: &World) -> Result<()> {
-    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("fifty")?;
+    let runs = ["fraud-17", "fraud-42"];
     let names: Vec<String> = (0..50).map(|number| format!("fraud-{number}")).collect();
     std::thread::scope(|scope| -> Result<()> {
         let sent: Vec<_> = names
@@ -405,10 +480,11 @@ fn fifty_services_at_once_all_get_their_credentials(world: &World) -> Result<()>
             .map(|name| {
                 let (uri, namespace) = (&uri, &namespace);
                 scope.spawn(move || {
-                    let manifest = manifests::bare(name, "mlflow", uri).replace(
-                        "  predictor:\n",
-                        "  predictor:\n    nodeSelector: {nowhere: \"true\"}\n",
-                    );
+                    let mut manifest = manifests::bare(name, "mlflow", uri);
+                    if !runs.contains(&name.as_str()) {
+                        let nowhere = "  predictor:\n    nodeSelector: {nowhere: \"true\"}\n";
+                        manifest = manifest.replace("  predictor:\n", nowhere);
+                    }
                     namespace.apply(&manifest)
                 })
             })
@@ -448,7 +524,13 @@ fn fifty_services_at_once_all_get_their_credentials(world: &World) -> Result<()>
                 anyhow::bail!("{frozen} Pods have them")
             }
         },
-    )
+    )?;
+    if world.cluster.options().node {
+        for name in runs {
+            answers(world, &namespace, name, &model)?;
+        }
+    }
+    Ok(())
 }
 
 fn an_ignored_service_passes_untouched(world: &World) -> Result<()> {

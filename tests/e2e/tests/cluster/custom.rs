@@ -35,7 +35,7 @@ impl<'a> Custom<'a> {
     /// Waits until the status speaks of the object as it is now, and says its one condition's message.
     pub(crate) fn until(&self, condition: &str, status: &str) -> Result<String> {
         let what = format!("{} is {condition}={status}", self.what);
-        self.cluster.until(&what, Duration::from_secs(20), || {
+        self.cluster.until(&what, Duration::from_mins(1), || {
             let object: Value = serde_json::from_str(&self.cluster.kubectl(&["get", &self.what, "-o", "json"])?)?;
             let found = &object["status"]["conditions"][0];
             if found["type"] == condition

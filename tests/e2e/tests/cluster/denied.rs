@@ -68,6 +68,7 @@ fn missing_rights_refuse_a_service_without_its_secret_and_no_other(world: &World
             name: "limited",
             port: 8553,
             account: "tidewaiter-limited",
+            before_kserve: false,
         },
     )?;
     let empty = world.namespace_of(server.name(), "rights")?;
@@ -90,7 +91,7 @@ fn missing_rights_refuse_a_service_without_its_secret_and_no_other(world: &World
     let may = |wanted: bool| {
         world
             .cluster
-            .until("the rights are in force", Duration::from_secs(20), || {
+            .until("the rights are in force", Duration::from_mins(1), || {
                 let account = format!("system:serviceaccount:{NAMESPACE}:tidewaiter-limited");
                 let asked = [
                     "auth",
@@ -133,7 +134,7 @@ fn another_admission_policy_refuses_a_service_without_its_secret_and_no_other(wo
     passes_while_forbidden(&custom, &used)?;
 
     drop(rule);
-    world.cluster.until("the rule is gone", Duration::from_secs(20), || {
+    world.cluster.until("the rule is gone", Duration::from_mins(1), || {
         make_secret(&used).and_then(|said| {
             ensure!(said.ok, "{}", said.stderr);
             Ok(Some(()))
@@ -267,7 +268,7 @@ fn make_secret(namespace: &Namespace) -> Result<Said> {
 /// Rules are in force a moment after they are stored.
 fn until_forbidden(namespace: &Namespace, says: &str) -> Result<()> {
     let cluster = namespace.cluster();
-    cluster.until("Secrets are forbidden", Duration::from_secs(20), || {
+    cluster.until("Secrets are forbidden", Duration::from_mins(1), || {
         let said = make_secret(namespace)?;
         ensure!(!said.ok && said.stderr.contains(says), "{}{}", said.stdout, said.stderr);
         Ok(Some(()))

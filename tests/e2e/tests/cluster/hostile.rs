@@ -23,6 +23,26 @@ pub(crate) const TESTS: &[Test] = &[
         false,
         a_trap_fails_alone_and_others_are_answered,
     ),
+    (
+        "a_memory_bomb_fails_alone_and_others_are_answered",
+        false,
+        a_memory_bomb_fails_alone_and_others_are_answered,
+    ),
+    (
+        "an_endless_answer_fails_alone_and_others_are_answered",
+        false,
+        an_endless_answer_fails_alone_and_others_are_answered,
+    ),
+    (
+        "a_wrong_fill_fails_alone_and_others_are_answered",
+        false,
+        a_wrong_fill_fails_alone_and_others_are_answered,
+    ),
+    (
+        "what_can_not_be_a_policy_is_said_in_its_status",
+        false,
+        what_can_not_be_a_policy_is_said_in_its_status,
+    ),
 ];
 
 /// How much longer others may wait beside a policy that goes wrong than beside the same one that behaves, with as many services arriving. Two cores
@@ -35,6 +55,50 @@ fn an_endless_loop_fails_alone_and_others_are_answered(world: &World) -> Result<
 
 fn a_trap_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
     fails_alone(world, &json!("trap"), "trapped")
+}
+
+fn a_memory_bomb_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
+    fails_alone(world, &json!("hoard"), "memory")
+}
+
+/// 100 MB don't fit into the memory that a policy may have.
+fn an_endless_answer_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
+    fails_alone(world, &json!("flood"), "memory")
+}
+
+fn a_wrong_fill_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
+    fails_alone(world, &json!("rename"), "/metadata/name")
+}
+
+/// An import that is not granted, and a module that is no component.
+fn what_can_not_be_a_policy_is_said_in_its_status(world: &World) -> Result<()> {
+    world.policy()?;
+    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let namespace = world.namespace("no-policy")?;
+    let name = namespace.name();
+    let mut ungranted = unruly_in(name, name, &json!("ask"), "fail");
+    ungranted["spec"]["capabilities"] = json!([]);
+    let mut garbage = unruly_in(name, name, &json!("nothing"), "fail");
+    garbage["spec"]["module"]["configMap"]["key"] = json!("garbage.wasm");
+    let custom = Custom::apply(&world.cluster, &ungranted)?;
+    for (bad, says) in [
+        (&ungranted, &["tidewaiter:policy/cluster", "add `cluster`"][..]),
+        (&garbage, &["component"]),
+    ] {
+        custom.change(bad)?;
+        let said = custom.until("Loaded", "False")?;
+        for part in says {
+            ensure!(said.contains(part), "the status doesn't say {part}: {said}");
+        }
+        // It never ran, and its failure policy says that nothing passes without it.
+        let answer = world.cluster.api()?.would_create(name, &service("fraud", &uri))?;
+        ensure!(
+            !answer.admitted() && answer.message().contains(name),
+            "admitted without it: {}",
+            answer.body
+        );
+    }
+    Ok(())
 }
 
 fn fails_alone(world: &World, does: &Value, says: &str) -> Result<()> {
@@ -123,5 +187,5 @@ fn really_refused(namespace: &Namespace, uri: &str) -> Result<()> {
 }
 
 fn until(world: &World, what: &str, mut holds: impl FnMut() -> Result<()>) -> Result<()> {
-    world.cluster.until(what, Duration::from_secs(20), || holds().map(Some))
+    world.cluster.until(what, Duration::from_mins(1), || holds().map(Some))
 }

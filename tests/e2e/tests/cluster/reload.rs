@@ -54,7 +54,7 @@ fn a_changed_backend_is_used_and_no_service_is_lost(world: &World) -> Result<()>
             go_on(5)?;
             custom.change(&granted(now))?;
             let within = |folder: &str| service("fraud", &format!("s3://{name}/{folder}/fraud"));
-            world.cluster.until("the change is used", Duration::from_secs(20), || {
+            world.cluster.until("the change is used", Duration::from_mins(1), || {
                 filled(&api.would_create(name, &within(now))?).map(Some)
             })?;
             let refused = api.would_create(name, &within(before))?;
@@ -84,14 +84,14 @@ fn a_changed_policy_is_used_and_no_service_is_lost(world: &World) -> Result<()> 
         );
         Ok(())
     };
-    world.cluster.until("the policy runs", Duration::from_secs(20), || {
+    world.cluster.until("the policy runs", Duration::from_mins(1), || {
         labelled(&api.would_create(name, &service)?).map(Some)
     })?;
     hammer(&world.cluster, name, &service, labelled, |go_on| {
         for label in ["second", "third"] {
             go_on(5)?;
             custom.change(&labels(label))?;
-            world.cluster.until("the change is used", Duration::from_secs(20), || {
+            world.cluster.until("the change is used", Duration::from_mins(1), || {
                 let answer = api.would_create(name, &service)?;
                 let found = &answer.body["metadata"]["labels"]["unruly"];
                 ensure!(found == label, "the label is {found}");
@@ -179,12 +179,13 @@ fn a_new_certificate_is_served_and_no_service_is_lost(world: &World) -> Result<(
             name: "rotated",
             port: 8543,
             account: "tidewaiter-rotated",
+            before_kserve: false,
         },
     )?;
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace_of(server.name(), "rotated")?;
     let (api, name, service) = (world.cluster.api()?, namespace.name(), service("fraud", &uri));
-    world.cluster.until("it is asked", Duration::from_secs(20), || {
+    world.cluster.until("it is asked", Duration::from_mins(1), || {
         filled(&api.would_create(name, &service)?).map(Some)
     })?;
 
@@ -193,7 +194,7 @@ fn a_new_certificate_is_served_and_no_service_is_lost(world: &World) -> Result<(
     server.ask_for_its_own(&[&first])?;
     world
         .cluster
-        .until("an unknown certificate is refused", Duration::from_secs(20), || {
+        .until("an unknown certificate is refused", Duration::from_mins(1), || {
             let answer = api.would_create(name, &service)?;
             ensure!(
                 answer.message().contains("x509"),
@@ -207,7 +208,7 @@ fn a_new_certificate_is_served_and_no_service_is_lost(world: &World) -> Result<(
     server.volume().update(&first)?;
     world
         .cluster
-        .until("the first certificate is trusted", Duration::from_secs(20), || {
+        .until("the first certificate is trusted", Duration::from_mins(1), || {
             filled(&api.would_create(name, &service)?).map(Some)
         })?;
     let mut before = first;
@@ -221,7 +222,7 @@ fn a_new_certificate_is_served_and_no_service_is_lost(world: &World) -> Result<(
             server.volume().update(&after)?;
             world
                 .cluster
-                .until("the certificate is loaded", Duration::from_secs(20), || {
+                .until("the certificate is loaded", Duration::from_mins(1), || {
                     let now = server.metric(CERTIFICATES)?;
                     ensure!(now > loaded, "{now} certificates were loaded");
                     Ok(Some(()))

@@ -1,9 +1,13 @@
 //! From apply to answer: with Tidewaiter, a manifest needs no more than a name, a format and a URI.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
+use tidewaiter_e2e::install::NAMESPACE;
 use tidewaiter_e2e::{Server, manifests};
 use tidewaiter_ground::Namespace;
+use tidewaiter_ground::images::XGBOOST_3_2;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{
     self, Mlserver1_5_0, Mlserver1_7_1, Sklearnserver0_20, Xgboost3_2, Xgbserver0_20,
@@ -17,6 +21,12 @@ pub(crate) const TESTS: &[Test] = &[
         "a_model_of_older_libraries_answers_from_an_older_image",
         true,
         a_model_of_older_libraries_answers_from_an_older_image,
+    ),
+    ("a_client_side_apply_answers", true, a_client_side_apply_answers),
+    (
+        "what_kserves_python_sdk_sends_answers",
+        true,
+        what_kserves_python_sdk_sends_answers,
     ),
     ("an_old_shape_answers", true, an_old_shape_answers),
     ("what_zenml_sends_answers", true, what_zenml_sends_answers),
@@ -33,9 +43,14 @@ pub(crate) const TESTS: &[Test] = &[
         true,
         a_model_that_would_answer_wrongly_is_refused,
     ),
+    (
+        "an_image_that_the_admin_mapped_answers_rightly",
+        true,
+        an_image_that_the_admin_mapped_answers_rightly,
+    ),
 ];
 
-fn answers(world: &World, namespace: &Namespace, service: &str, model: &Model) -> Result<()> {
+pub(crate) fn answers(world: &World, namespace: &Namespace, service: &str, model: &Model) -> Result<()> {
     namespace
         .ready(service)
         .with_context(|| world.tidewaiter().map(Server::last_lines).unwrap_or_default())?;
@@ -53,6 +68,21 @@ fn bare_answers(world: &World, kind: &str, with: SavedWith, bucket: &str) -> Res
 
 fn a_bare_manifest_answers(world: &World) -> Result<()> {
     bare_answers(world, "fraud", Mlserver1_7_1, "mlflow").map(drop)
+}
+
+fn a_client_side_apply_answers(world: &World) -> Result<()> {
+    let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let namespace = world.namespace("client-side")?;
+    let said = namespace.try_apply(&[], &manifests::bare("fraud", "mlflow", &uri))?;
+    ensure!(said.ok, "{}", said.stderr);
+    answers(world, &namespace, "fraud", &model)
+}
+
+fn what_kserves_python_sdk_sends_answers(world: &World) -> Result<()> {
+    let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let namespace = world.namespace("sdk-answers")?;
+    world.submit(["model", "create", namespace.name(), "fraud", &uri])?;
+    answers(world, &namespace, "fraud", &model)
 }
 
 /// scikit-learn 1.4 in an image with 1.7 is what nobody supports; the release that fits is pinned, together with its runtime.
@@ -205,5 +235,60 @@ fn a_model_that_would_answer_wrongly_is_refused(world: &World) -> Result<()> {
         "{wrong:?} is wrong in another way than known ({:?})",
         model.answers
     );
+    Ok(())
+}
+
+/// The refusal's own advice: a runtime with a newer XGBoost, and what its image holds in the catalogue. The runtime is this namespace's alone, so for all
+/// others the refusal stands. It has the name of KServe's own: only to one of that name does KServe
+/// say the model's name, folder and class.
+fn an_image_that_the_admin_mapped_answers_rightly(world: &World) -> Result<()> {
+    let (model, uri) = world.model("prices", Xgboost3_2, "mlflow")?;
+    let manifest = manifests::bare("prices", "mlflow", &uri);
+    let namespace = world.namespace("mapped")?;
+    let refused = namespace.try_apply(&["--server-side"], &manifest)?;
+    ensure!(
+        !refused.ok && refused.stderr.contains("mapped in the catalogue"),
+        "{}",
+        refused.stderr
+    );
+
+    let known = world
+        .cluster
+        .kubectl(&["get", "clusterservingruntime/kserve-mlserver", "-o", "json"])?;
+    let mut runtime: Value = serde_json::from_str(&known)?;
+    runtime["kind"] = json!("ServingRuntime");
+    runtime["metadata"] = json!({"name": "kserve-mlserver"});
+    runtime["spec"]["containers"][0]["image"] = json!(format!("{XGBOOST_3_2}:2026-1"));
+    namespace.apply(&runtime.to_string())?;
+    let catalogue = json!({
+        "schema": 1,
+        "repositories": [{
+            "name": XGBOOST_3_2,
+            "source": "tests/ground/src/images.rs",
+            "releases": [{"tags": ["2026-1"], "python": "3.11", "packages": {"xgboost": "3.2.0", "mlflow": "2.22.1"}}],
+        }],
+    });
+    let map = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": NAMESPACE, "name": "house-images", "labels": {"tidewaiter.dev/catalogue": "extend"}},
+        "data": {"catalogue.yaml": catalogue.to_string()},
+    });
+    let said = world
+        .cluster
+        .try_kubectl(&["apply", "--server-side", "-f", "-"], &map.to_string())?;
+    ensure!(said.ok, "{}", said.stderr);
+
+    world
+        .cluster
+        .until("the catalogue is in use", Duration::from_mins(1), || {
+            let said = namespace.try_apply(&["--server-side"], &manifest)?;
+            ensure!(said.ok, "{}", said.stderr);
+            Ok(Some(()))
+        })?;
+    // KServe prefers a namespace's own runtime, so there is nothing to pin.
+    answers(world, &namespace, "prices", &model)?;
+    let image = image(&namespace, "prices")?;
+    ensure!(image == format!("{XGBOOST_3_2}:2026-1"), "the Pod's image is {image}");
     Ok(())
 }
