@@ -18,6 +18,9 @@ pub const ANNOTATION: &str = "tidewaiter.dev/filled";
 /// Each entry of a record costs a look into the object, and whoever sends one could write it as long as they like.
 const MAX_ENTRIES: usize = 1024;
 
+/// serde_json reads 128 levels. A patch's value begins at the topmost place that is missing, with all that is filled in below, so path and value count together.
+pub const MAX_DEPTH: usize = 64;
+
 /// Where an InferenceService says what runs.
 const COMPONENTS: [&str; 4] = ["predictor", "transformer", "explainer", "canary"];
 
@@ -42,13 +45,25 @@ pub fn fillable(path: &Path) -> bool {
     }
 }
 
+/// Whether a path and what is nested in the value there are within [`MAX_DEPTH`] levels.
+pub fn shallow(path: &Path, value: &Value) -> bool {
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+            Value::Array(elements) => 1 + elements.iter().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    path.segments().len() + depth(value) <= MAX_DEPTH
+}
+
 /// The record of an object, by canonical path. Garbage is no record.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record(BTreeMap<Path, Option<Value>>);
 
 impl Record {
-    /// From the annotation's text. What can't be ours (no pointer, a path that nobody may fill) is left out; so is all of a record that is longer than any
-    /// that policies make.
+    /// From the annotation's text. What can't be ours (no pointer, a path that nobody may fill, one too deep) is left out; so is all of a record that is longer
+    /// than any that policies make.
     pub fn parse(text: &str) -> Self {
         let entries: BTreeMap<String, Value> = serde_json::from_str(text).unwrap_or_default();
         if entries.len() > MAX_ENTRIES {
@@ -56,7 +71,7 @@ impl Record {
         }
         let entry = |(pointer, value): (String, Value)| {
             let path = canonical(&Path::parse(&pointer)?);
-            fillable(&path).then_some((path, Some(value).filter(|value| !value.is_null())))
+            (fillable(&path) && shallow(&path, &value)).then_some((path, Some(value).filter(|value| !value.is_null())))
         };
         Self(entries.into_iter().filter_map(entry).collect())
     }

@@ -69,6 +69,12 @@ pub(crate) fn parse(fills: Vec<Fill>) -> Result<Vec<Wanted>, Failure> {
                 "has a value that is no string, as annotations and labels have to be",
             ));
         }
+        if !filled::shallow(&path, &value) {
+            return Err(bad(&format!(
+                "leads more than {} levels deep, its value included",
+                filled::MAX_DEPTH
+            )));
+        }
         let path = filled::canonical(&path);
         if wanted
             .iter()

@@ -22,7 +22,8 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 fn words() -> Vec<Vec<u8>> {
     let quoted = |line: &str| {
         let word = line.strip_prefix('"')?.strip_suffix('"')?;
-        Some(word.replace("\\\"", "\"").replace("\\\\", "\\").into_bytes())
+        let word = word.replace("\\x0A", "\n").replace("\\\"", "\"");
+        Some(word.replace("\\\\", "\\").into_bytes())
     };
     include_str!("../dictionary").lines().filter_map(quoted).collect()
 }
