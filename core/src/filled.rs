@@ -18,11 +18,11 @@ pub const ANNOTATION: &str = "tidewaiter.dev/filled";
 /// Each entry of a record costs a look into the object, and whoever sends one could write it as long as they like.
 const MAX_ENTRIES: usize = 1024;
 
-/// serde_json reads 128 levels. A patch's value begins at the topmost place that is missing, with all that is filled in below, so path and value count together.
+/// `serde_json` reads 128 levels. A patch's value begins at the topmost place that is missing, with all that is filled in below, so path and value count together.
 pub const MAX_DEPTH: usize = 64;
 
-/// Where an InferenceService says what runs.
-const COMPONENTS: [&str; 4] = ["predictor", "transformer", "explainer", "canary"];
+/// Where an InferenceService, or an LLMInferenceService, says what runs.
+const COMPONENTS: [&str; 5] = ["predictor", "transformer", "explainer", "canary", "prefill"];
 
 static ANNOTATION_PATH: LazyLock<Path> = LazyLock::new(|| path(["metadata", "annotations", ANNOTATION]));
 static MANAGED_FIELDS: LazyLock<Path> = LazyLock::new(|| path(["metadata", "managedFields"]));
@@ -284,6 +284,8 @@ pub fn missing_component(place: &Path, object: &Document) -> Option<Path> {
     let segments = place.segments();
     let component = match implementation(place, is_model) {
         Some(at) if at + 1 < segments.len() => &segments[..=at],
+        // Of a canary, the element of the list has to be there, and its predictor.
+        _ if segments.len() > 4 && segments[0] == "spec" && segments[1] == "canary" => &segments[..4],
         _ if segments[0] == "spec" && segments.len() > 2 && COMPONENTS.contains(&segments[1].as_str()) => {
             &segments[..2]
         }

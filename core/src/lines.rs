@@ -6,6 +6,8 @@ use crate::document::Path;
 
 /// What a line may have: kubectl and the API server cut or drop longer ones.
 pub const LINE: usize = 120;
+/// Characters of a policy's longer words: why it refuses an object or its settings.
+pub const MESSAGE: usize = 1000;
 /// Of that, for a value: the reason says more.
 const VALUE: usize = 40;
 

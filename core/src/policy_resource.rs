@@ -285,6 +285,20 @@ pub enum Match {
 }
 
 impl MatchRules {
+    /// All that is wrong with them, as [`WasmPolicySpec::problems`] says it.
+    pub fn problems(&self) -> impl Iterator<Item = String> {
+        let fields = [
+            ("namespaces", self.namespaces.as_deref().unwrap_or_default()),
+            ("excludeNamespaces", &self.exclude_namespaces),
+        ];
+        fields.into_iter().flat_map(|(field, patterns)| {
+            patterns.iter().filter_map(move |pattern| {
+                let problem = wildcard::problem(pattern)?;
+                Some(format!("spec.match.{field}: `{pattern}` {problem}"))
+            })
+        })
+    }
+
     /// Whether the policy reviews this object.
     pub fn matches(&self, subject: Subject<'_>) -> Match {
         let among = |patterns: &[String]| {
@@ -346,18 +360,7 @@ impl WasmPolicySpec {
 
     /// All that is wrong with it, a sentence each, beginning with the field.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        for (field, patterns) in [
-            ("namespaces", self.match_rules.namespaces.as_deref().unwrap_or_default()),
-            ("excludeNamespaces", &self.match_rules.exclude_namespaces),
-        ] {
-            problems.extend(patterns.iter().filter_map(|pattern| {
-                Some(format!(
-                    "spec.match.{field}: `{pattern}` {}",
-                    wildcard::problem(pattern)?
-                ))
-            }));
-        }
+        let mut problems: Vec<String> = self.match_rules.problems().collect();
         if !(1..=10_000).contains(&self.limits.time_ms) {
             problems.push(format!(
                 "spec.limits.timeMs: {} is not between 1 and 10,000",

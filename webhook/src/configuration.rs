@@ -10,7 +10,7 @@ use tidewaiter_core::backend::Backend;
 use tidewaiter_core::document::Document;
 use tidewaiter_core::policy_resource::{Match, Operation, Subject};
 use tidewaiter_engine::outcome::{self, Delivery, Effect, Review};
-use tidewaiter_engine::{Engine, Failure, LoadedPolicy, PolicySpec};
+use tidewaiter_engine::{Engine, Failure, LoadError, LoadedPolicy, PolicySpec};
 use tidewaiter_world::{
     ClusterReader, Configuration, CredentialsError, Folder, Labels, Limits, ObjectRef, Objects, Policy, Problem,
     ReviewWorld, Stores, digest_of,
@@ -25,6 +25,8 @@ use crate::namespaces::Wanted;
 
 /// A folder that can't be read is looked at again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
+/// A policy that failed while it was loaded is tried again after this time.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// One state of everything that reviews are decided by. Immutable: a change makes another, and reviews under way end with the one they began with.
 pub struct Snapshot {
@@ -43,6 +45,15 @@ struct Active {
     loaded: LoadedPolicy,
     /// Of the component; none where the policy can't be loaded and counts as failed.
     digest: Option<Arc<str>>,
+}
+
+impl Active {
+    fn as_it_runs(&self) -> Policy {
+        Policy {
+            component: self.policy.component.clone().filter(|_| self.digest.is_some()),
+            ..self.policy.clone()
+        }
+    }
 }
 
 impl Snapshot {
@@ -107,6 +118,13 @@ impl Snapshot {
         policies
             .find(|active| active.policy.name == policy)
             .and_then(|active| active.digest.as_deref())
+    }
+
+    /// Whether a namespace with these labels may use any part of a backend's store. A policy may ask for the credentials of any backend; it gets none past
+    /// the admin's grants.
+    pub(crate) fn grants_any(&self, backend: &str, namespace: &str, labels: Option<&Labels>) -> bool {
+        let backend = self.configuration.backends().get(backend);
+        backend.is_none_or(|backend| backend.granted_anything(namespace, labels))
     }
 
     /// What a namespace needs for an effect. The error is for the user and the admin.
@@ -178,6 +196,7 @@ pub struct Loader {
     builtins: Vec<(&'static str, &'static [u8])>,
     /// What was reported last, so that the log says a thing once.
     reported: Vec<String>,
+    again: bool,
 }
 
 impl Loader {
@@ -195,6 +214,7 @@ impl Loader {
             stores,
             builtins,
             reported: Vec::new(),
+            again: false,
         }
     }
 
@@ -203,10 +223,15 @@ impl Loader {
         &self.reviewer
     }
 
+    /// Whether the same objects may come to more at another time: a policy failed while it was loaded.
+    pub(crate) fn worth_another_try(&self) -> bool {
+        self.again
+    }
+
     /// Puts these objects into use, and returns all that is wrong with them, `problems` first.
     pub async fn load(&mut self, objects: Objects, mut problems: Vec<Problem>) -> Vec<Problem> {
         let before = self.reviewer.snapshot();
-        let (configuration, found) = Configuration::build(
+        let (mut configuration, found) = Configuration::build(
             &objects,
             before.as_ref().map(|before| &*before.configuration),
             &self.builtins,
@@ -214,13 +239,16 @@ impl Loader {
         );
         problems.extend(found);
         let mut policies = Vec::new();
+        self.again = false;
         for policy in configuration.policies() {
             let last = before
                 .iter()
                 .flat_map(|before| &before.policies)
                 .find(|active| active.policy.name == policy.name && active.digest.is_some());
-            policies.push(self.active(policy, last, &mut problems).await);
+            policies.push(self.active(policy, last, &objects, &mut problems).await);
         }
+        configuration.settle(policies.iter().map(Active::as_it_runs).collect());
+        let configuration = Arc::new(configuration);
         self.report(
             &problems,
             policies.iter().filter(|active| active.digest.is_some()).count(),
@@ -235,7 +263,13 @@ impl Loader {
     }
 
     /// The policy as it is now; else its last good version; else one that counts as failed.
-    async fn active(&self, policy: &Policy, last: Option<&Active>, problems: &mut Vec<Problem>) -> Active {
+    async fn active(
+        &mut self,
+        policy: &Policy,
+        last: Option<&Active>,
+        objects: &Objects,
+        problems: &mut Vec<Problem>,
+    ) -> Active {
         let changed = |loaded: LoadedPolicy, digest: Option<Arc<str>>| Active {
             policy: policy.clone(),
             loaded,
@@ -247,15 +281,16 @@ impl Loader {
         if let Some(component) = &policy.component {
             match self.engine.load(spec(policy, component)).await {
                 Ok(loaded) => return changed(loaded, Some(digest_of(component).into())),
-                Err(error) => problems.push(Problem {
-                    object: Some(ObjectRef::cluster("WasmPolicy", &policy.name)),
-                    at: None,
-                    message: match last {
-                        Some(_) => format!("{error}; its last good version stays"),
-                        None => format!("{error}; {}", policy.without_it()),
-                    },
-                    in_use: false,
-                }),
+                Err(error) => {
+                    // A machine that is busy now may be quiet later.
+                    self.again |= matches!(error, LoadError::Failed(_));
+                    let stays = match last {
+                        Some(_) => "its last good version stays",
+                        None => policy.without_it(),
+                    };
+                    let object = ObjectRef::cluster("WasmPolicy", &policy.name);
+                    problems.push(objects.problem(object, format!("{error}; {stays}")));
+                }
             }
         }
         last.cloned().unwrap_or_else(|| {
@@ -315,7 +350,11 @@ pub(crate) async fn keep_folder(path: PathBuf, mut loader: Loader, stop: Cancell
                 Ok((objects, problems)) => {
                     complaint.clear();
                     loader.load(objects, problems).await;
-                    folder.changed().await;
+                    if loader.worth_another_try() {
+                        let _ = tokio::time::timeout(TRY_AGAIN, folder.changed()).await;
+                    } else {
+                        folder.changed().await;
+                    }
                 }
                 Err(error) => {
                     if complaint != error.to_string() {

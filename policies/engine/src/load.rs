@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tidewaiter_core::lines;
 use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Limits, Mode};
 use wasmtime::component::Component;
 
@@ -87,6 +88,8 @@ pub(crate) struct Terms {
     pub(crate) name: Arc<str>,
     pub(crate) failure: FailurePolicy,
     pub(crate) mode: Mode,
+    /// Whether it may ask for credentials: it has the capability `storage`.
+    pub(crate) delivers: bool,
 }
 
 pub(crate) struct Loaded {
@@ -111,7 +114,12 @@ impl LoadedPolicy {
     pub fn not_loaded(name: &str, failure: FailurePolicy, mode: Mode) -> Self {
         let name = name.into();
         Self {
-            terms: Terms { name, failure, mode },
+            terms: Terms {
+                name,
+                failure,
+                mode,
+                delivers: false,
+            },
             loaded: Err(Failure::NotLoaded),
         }
     }
@@ -169,6 +177,7 @@ impl Engine {
                 name: spec.name.into(),
                 failure: spec.failure,
                 mode: spec.mode,
+                delivers: spec.capabilities.contains(&Capability::Storage),
             },
             pre,
             settings: if spec.settings.is_null() {
@@ -185,7 +194,7 @@ impl Engine {
             policy.call_check_settings(store, settings).await
         })
         .await?
-        .map_err(LoadError::Settings)?;
+        .map_err(|refused| LoadError::Settings(lines::cut(&refused, lines::MESSAGE)))?;
         Ok(LoadedPolicy {
             terms: loaded.terms.clone(),
             loaded: Ok(Arc::new(loaded)),

@@ -12,6 +12,7 @@ use tidewaiter_core::policy_resource::{FailurePolicy, Mode};
 use tokio::time::Instant;
 
 use crate::bindings::tidewaiter::policy::types::{Effect as Wish, Entry, Request};
+use crate::failure::Failure;
 use crate::load::{LoadedPolicy, Terms};
 use crate::merge::{self, Merge, Merged};
 use crate::outcome::{Change, Denial, Effect, Ended, Operation, Outcome, Review, Run};
@@ -21,6 +22,8 @@ use crate::world::World;
 
 /// Who speaks where no policy does.
 const OURSELVES: &str = "tidewaiter";
+/// Characters of a denial's code.
+const CODE: usize = 63;
 
 /// Reviews an object: each policy on a fresh instance, in order, each seeing what those before it filled in. Ends within the budget, in which all
 /// policies and their host calls share. Whether the object needs a review at all is [`untouched`](crate::untouched())'s to say.
@@ -89,6 +92,15 @@ async fn review_by<P: Reviewer>(
         pass.ended(Ended::DeniedInVain);
     }
     pass.finish()
+}
+
+/// As it can stand in an answer, a log and a metric.
+fn readable(denial: Denial) -> Denial {
+    Denial {
+        code: lines::cut(&denial.code, CODE),
+        message: lines::cut(&denial.message, lines::MESSAGE),
+        path: denial.path.map(|path| lines::cut(&path, lines::MESSAGE)),
+    }
 }
 
 /// The policies on one object, one after the other.
@@ -175,11 +187,16 @@ impl<'a> Pass<'a> {
     fn take(&mut self, policy: &Terms, ran: Ran) -> Option<Denial> {
         let (took, host, name) = (ran.took, ran.host, &policy.name);
         let verdict = ran.result.and_then(|verdict| {
+            if !policy.delivers && !verdict.effects.is_empty() {
+                return Err(Failure::Verdict(
+                    "it asks for credentials, and doesn't have the capability `storage`".to_owned(),
+                ));
+            }
             Ok((
                 merge::parse(verdict.fills)?,
                 verdict.warnings,
                 verdict.effects,
-                verdict.denial,
+                verdict.denial.map(readable),
             ))
         });
         let before = self.outcome.warnings.len() + self.outcome.effects.len() + self.merge.fills.len();

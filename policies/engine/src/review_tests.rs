@@ -106,6 +106,7 @@ pub(super) fn said(name: &str, fills: &[(&str, Value)]) -> Said {
             name: name.into(),
             failure: FailurePolicy::Ignore,
             mode: Mode::Enforce,
+            delivers: true,
         },
         result: Ok(Verdict {
             denial: None,
@@ -317,6 +318,32 @@ fn a_fill_that_the_user_removed_stays_away() {
     assert!(reviewed(&then, Some(&removed), &policies).patch.is_empty());
     // Also after a replace with the bare manifest.
     assert_eq!(patched(&bare(), &reviewed(&bare(), Some(&then), &policies)), then);
+}
+
+/// Which components there are is the user's to say.
+#[test]
+fn a_fill_makes_no_component() {
+    let object = json!({"metadata": {"name": "fraud"}, "spec": {"predictor": {"containers": []}, "canary": [{"predictor": {"containers": []}}]}});
+    for (path, missing) in [
+        ("/spec/transformer/serviceAccountName", "spec.transformer"),
+        ("/spec/predictor/model/runtime", "spec.predictor.model"),
+        ("/spec/canary/1/predictor/serviceAccountName", "spec.canary.1.predictor"),
+    ] {
+        let outcome = reviewed(&object, None, &[said("a", &[(path, json!("x"))])]);
+        assert!(outcome.patch.is_empty(), "{outcome:?}");
+        assert_eq!(
+            outcome.warnings,
+            [format!(
+                "tidewaiter: policy a sets {}, and there is no {missing}: left out",
+                path[1..].replace('/', ".")
+            )]
+        );
+    }
+    let there = [said(
+        "a",
+        &[("/spec/canary/0/predictor/serviceAccountName", json!("x"))],
+    )];
+    assert_eq!(reviewed(&object, None, &there).patch.len(), 2);
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Configuration {
         before: Option<&Self>,
         builtins: &Builtins,
         stores: &Stores,
-    ) -> (Arc<Self>, Vec<Problem>) {
+    ) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut objects = objects.clone();
         if let Some(before) = before {
@@ -88,7 +88,7 @@ impl Configuration {
             catalogue,
             kserve,
         };
-        (Arc::new(configuration), problems)
+        (configuration, problems)
     }
 
     /// The backends by what they serve.
@@ -99,6 +99,11 @@ impl Configuration {
     /// The policies in the order in which they run.
     pub fn policies(&self) -> &[Policy] {
         &self.policies
+    }
+
+    /// Puts the policies as they really run in the place of what the objects ask for: what can't be loaded is no good version.
+    pub fn settle(&mut self, policies: Vec<Policy>) {
+        self.policies = policies;
     }
 
     /// The cluster's serving runtimes.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! folder ──▶ Objects ──┐
-//! cluster ─▶ Objects ──┴─▶ Configuration::build ──▶ Arc<Configuration> (problems aside, last good kept)
+//! cluster ─▶ Objects ──┴─▶ Configuration::build ──▶ Configuration (problems aside, last good kept)
 //!                                                        │
 //!                     a review: ReviewWorld ◀────────────┘  resolve · read within grants · runtimes · brought credentials
 //! ```

@@ -102,7 +102,8 @@ impl Objects {
             .find(|account| is(&account.metadata, namespace, name))
     }
 
-    pub(crate) fn problem(&self, object: ObjectRef, message: impl Into<String>) -> Problem {
+    /// Something that is wrong with an object, and where it stands in a folder.
+    pub fn problem(&self, object: ObjectRef, message: impl Into<String>) -> Problem {
         Problem {
             at: self.places.get(&object).cloned(),
             object: Some(object),

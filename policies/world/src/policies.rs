@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Module, WasmPolicySpec};
+use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Mode, Module, WasmPolicySpec};
 
 use crate::nearest::nearest;
 use crate::objects::{ObjectRef, Objects, Problem};
@@ -29,9 +29,9 @@ pub struct Policy {
 impl Policy {
     /// What becomes of the objects that it matches while it can't be used, for the end of a problem's message.
     pub fn without_it(&self) -> &'static str {
-        match self.spec.failure_policy {
-            FailurePolicy::Fail => "it doesn't run, and what it matches is refused",
-            FailurePolicy::Ignore => "it doesn't run, and what it matches is admitted without it",
+        match (self.spec.failure_policy, self.spec.mode) {
+            (FailurePolicy::Fail, Mode::Enforce) => "it doesn't run, and what it matches is refused",
+            _ => "it doesn't run, and what it matches is admitted without it",
         }
     }
 }
@@ -68,18 +68,16 @@ pub(crate) fn select(
             }
             Err(reason) => {
                 let last = before.iter().find(|last| last.name == name && last.component.is_some());
-                let stays = match last {
-                    Some(last) => {
-                        policies.push(last.clone());
-                        "its last good version stays"
+                let stays = if let Some(last) = last {
+                    policies.push(last.clone());
+                    "its last good version stays"
+                } else {
+                    if policy.spec.match_rules.problems().next().is_some() {
+                        policy.spec = counting_everywhere(&name);
                     }
-                    // Its match rules may be what is wrong with it.
-                    None if !wrong.is_empty() => "it doesn't run",
-                    None => {
-                        let stays = policy.without_it();
-                        policies.push(policy);
-                        stays
-                    }
+                    let stays = policy.without_it();
+                    policies.push(policy);
+                    stays
                 };
                 problems.push(objects.problem(ObjectRef::cluster("WasmPolicy", &name), format!("{reason}; {stays}")));
             }
@@ -87,6 +85,13 @@ pub(crate) fn select(
         spoken_of.push(name);
     }
     for object in objects.unreadable.iter().filter(|object| object.kind == "WasmPolicy") {
+        if !policies.iter().any(|policy| policy.name == object.name) {
+            policies.push(Policy {
+                name: object.name.clone(),
+                spec: counting_everywhere(&object.name),
+                component: None,
+            });
+        }
         spoken_of.push(object.name.clone());
     }
     for (name, component) in builtins {
@@ -101,6 +106,11 @@ pub(crate) fn select(
     }
     policies.sort_by(|a, b| a.spec.order.cmp(&b.spec.order).then_with(|| a.name.cmp(&b.name)));
     policies
+}
+
+/// For a policy of which nobody can say what it matches: no service is refused for it, and none loses what it filled in.
+fn counting_everywhere(name: &str) -> WasmPolicySpec {
+    WasmPolicySpec::builtin(name, &[])
 }
 
 /// A built-in policy whose object grants nothing has what it needs: to read its object's settings and to forget its grants would stop it.

@@ -37,6 +37,7 @@ pub(crate) async fn measure(fixture: &Fixture) -> Result<Vec<Policy>> {
     ensure!(problems.is_empty(), "the configuration has problems: {problems:?}");
     let (configuration, problems) = Configuration::build(&objects, None, &[], &stores);
     ensure!(problems.is_empty(), "the configuration has problems: {problems:?}");
+    let configuration = Arc::new(configuration);
     let engine = Engine::new(Options::default())?;
     let object = Document::new(Fixture::object())?;
     let mut policies = Vec::new();

@@ -79,7 +79,7 @@ pub fn unruly_in(namespace: &str, name: &str, does: &Value, failure: &str) -> Va
         "spec": {
             "module": {"configMap": {"namespace": "tidewaiter-system", "name": "policies", "key": "unruly.wasm"}},
             "settings": {"does": does},
-            "capabilities": ["cluster"],
+            "capabilities": ["cluster", "storage"],
             "match": {"namespaces": [namespace]},
             "failurePolicy": failure,
         },

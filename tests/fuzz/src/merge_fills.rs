@@ -280,7 +280,7 @@ impl Gate {
             runtime,
             enforced: [first.clone(), second],
             audited: [first, audited],
-            configuration: Configuration::build(&Objects::default(), None, &[], &stores).0,
+            configuration: Arc::new(Configuration::build(&Objects::default(), None, &[], &stores).0),
             stores,
         }
     }

@@ -2,6 +2,7 @@
 
 use tidewaiter_core::service::Service;
 use tidewaiter_engine::outcome::{Denial, Effect, Operation, Outcome, Review};
+use tidewaiter_world::ReviewWorld;
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -16,6 +17,7 @@ pub(super) async fn carry_out(
     outcome: &mut Outcome,
     review: &Review<'_>,
     snapshot: &Snapshot,
+    world: &ReviewWorld,
     namespaces: &dyn Namespaces,
     metrics: &Metrics,
 ) -> Result<(), Failure> {
@@ -26,7 +28,9 @@ pub(super) async fn carry_out(
     let effects = std::mem::take(&mut outcome.effects);
     for effect in &effects {
         let (backend, namespace) = (&effect.backend, review.namespace);
-        match deliver(effect, review, snapshot, namespaces, until).await {
+        let granted = snapshot.grants_any(backend, namespace, None)
+            || snapshot.grants_any(backend, namespace, world.labels().await);
+        match deliver(effect, granted, review, snapshot, namespaces, until).await {
             Ok(Provided::Unchanged) => metrics.credentials("unchanged"),
             Ok(Provided::Written) => {
                 metrics.credentials("written");
@@ -64,11 +68,25 @@ struct Undelivered {
 
 async fn deliver(
     effect: &Effect,
+    granted: bool,
     review: &Review<'_>,
     snapshot: &Snapshot,
     namespaces: &dyn Namespaces,
     until: Instant,
 ) -> Result<Provided, Undelivered> {
+    if !granted {
+        return Err(Undelivered {
+            code: 403,
+            result: "refused",
+            word: "backend-not-granted",
+            error: format!(
+                "the policy {} asks for the credentials of the StorageBackend {}, which grants nothing to the namespace {}; an admin has to grant it, \
+                 or to mend the policy",
+                effect.policy, effect.backend, review.namespace
+            ),
+            there: namespaces.has_secret(review.namespace, &effect.backend, until).await,
+        });
+    }
     let wanted = match snapshot.wanted(effect) {
         Ok(wanted) => wanted,
         Err(error) => {
@@ -118,3 +136,7 @@ fn is_stopped(review: &Review<'_>) -> bool {
     review.object.get_in(&stop).is_some()
         && Service::parse(review.kind, review.object.as_str()).is_ok_and(|service| service.is_stopped())
 }
+
+#[cfg(test)]
+#[path = "effects_tests.rs"]
+mod tests;

@@ -153,7 +153,7 @@ impl Reviewer {
             return None;
         }
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        let mut outcome = tidewaiter_engine::review(&policies, &review, world, left).await;
+        let mut outcome = tidewaiter_engine::review(&policies, &review, Arc::clone(&world) as _, left).await;
         for run in &outcome.runs {
             self.metrics.ran(run);
         }
@@ -162,11 +162,16 @@ impl Reviewer {
                 note_bypass(&mut outcome);
                 None
             }
-            Endpoint::mutate if outcome.denial.is_none() && !request.dry_run.unwrap_or_default() => {
-                effects::carry_out(&mut outcome, &review, &snapshot, &*self.namespaces, &self.metrics)
-                    .await
-                    .err()
-            }
+            Endpoint::mutate if outcome.denial.is_none() && !request.dry_run.unwrap_or_default() => effects::carry_out(
+                &mut outcome,
+                &review,
+                &snapshot,
+                &world,
+                &*self.namespaces,
+                &self.metrics,
+            )
+            .await
+            .err(),
             Endpoint::mutate => None,
         };
         let judged = Judged { outcome, failure };

@@ -279,14 +279,19 @@ where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
     let reads: Vec<_> = names
+        .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
         .map(|(namespace, name)| {
             let api: Api<K> = Api::namespaced(client.clone(), namespace);
             let name = name.clone();
             async move {
                 match api.get_opt(&name).await {
-                    // The role doesn't cover it: for us it isn't there.
-                    Err(kube::Error::Api(status)) if status.code == 403 => {
+                    // The role doesn't cover it, or there can be none of that name: for us it isn't there.
+                    Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
                         tracing::warn!("{}", status.message);
+                        Ok(None)
+                    }
+                    Err(kube::Error::BuildRequest(error)) => {
+                        tracing::warn!(name, %error, "no name of an object");
                         Ok(None)
                     }
                     read => read,

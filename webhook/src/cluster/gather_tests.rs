@@ -45,3 +45,51 @@ async fn it_waits_for_what_was_delivered() {
         .expect("all are listed");
     stop.cancel();
 }
+
+/// One object with a name that can't be must not keep all others from being used.
+#[tokio::test]
+async fn a_name_that_can_not_be_is_one_that_is_not_there() {
+    let service = tower::service_fn(|request: axum::http::Request<Body>| async move {
+        let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        let (code, body) = match name.as_str() {
+            "root" => (
+                200,
+                json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "root", "namespace": "minio"}}),
+            ),
+            "broken" => (
+                500,
+                json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 500, "message": "etcd is away"}),
+            ),
+            _ => (
+                400,
+                json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 400, "message": "no such name"}),
+            ),
+        };
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let response = axum::http::Response::builder().status(code).body(Body::from(body));
+        Ok::<_, Infallible>(response.expect("a response"))
+    });
+    let client = Client::new(service, "default");
+    let names = |names: &[(&str, &str)]| -> Vec<_> {
+        names
+            .iter()
+            .map(|(namespace, name)| ((*namespace).to_owned(), (*name).to_owned()))
+            .collect()
+    };
+    let odd = names(&[
+        ("", "root"),
+        ("minio", ""),
+        ("minio", "a b"),
+        ("minio", "../x"),
+        ("minio", "UPPER"),
+        ("minio", "root"),
+    ]);
+    let found = read::<Secret>(&client, odd.iter()).await.expect("the rest is read");
+    assert_eq!(found.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["root"]);
+    // What may be there again in a moment is no answer.
+    assert!(
+        read::<Secret>(&client, names(&[("minio", "broken")]).iter())
+            .await
+            .is_err()
+    );
+}

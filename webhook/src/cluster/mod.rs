@@ -32,6 +32,8 @@ const QUIET: Duration = Duration::from_millis(100);
 const AT_MOST: Duration = Duration::from_secs(1);
 /// Secrets and `ConfigMap`s of others are read by name, not watched: rotated credentials are seen after this time.
 const REFRESH: Duration = Duration::from_secs(30);
+/// After a round that failed.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// The cluster's side of the server.
 pub struct Cluster {
@@ -77,13 +79,16 @@ impl Cluster {
         let follow = async {
             sources.settled().await;
             let (mut before, mut problems, mut renewed) = (None, Vec::new(), false);
-            let mut reported = Instant::now();
+            let (mut reported, mut tried) = (Instant::now(), Instant::now());
             loop {
+                let mut pause = REFRESH;
                 match sources.gather(&client).await {
                     Ok(gathered) => {
                         // Our own writes of status and of credentials come back as changes.
                         let changed = before.as_ref() != Some(&gathered.fingerprint);
-                        if changed {
+                        let again = loader.worth_another_try() && tried.elapsed() >= REFRESH;
+                        if changed || again {
+                            tried = Instant::now();
                             problems = loader.load(gathered.objects, gathered.problems).await;
                             (before, renewed) = (Some(gathered.fingerprint), false);
                         }
@@ -102,9 +107,10 @@ impl Cluster {
                     }
                     Err(error) => {
                         warn!(%error, "can't read what the configuration refers to, the one before stays in use; trying again");
+                        pause = RETRY;
                     }
                 }
-                if timeout(REFRESH, changed.notified()).await.is_ok() {
+                if timeout(pause, changed.notified()).await.is_ok() {
                     let limit = Instant::now() + AT_MOST;
                     while Instant::now() < limit && timeout(QUIET, changed.notified()).await.is_ok() {}
                 }

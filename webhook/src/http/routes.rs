@@ -11,7 +11,7 @@ use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tracing::warn;
@@ -211,23 +211,50 @@ async fn accept(app: &App, request: Request) -> Result<(SemaphorePermit<'_>, Byt
     if announced.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > app.max_body)) {
         return Err(too_large());
     }
-    let length = announced
-        .and_then(|length| usize::try_from(length).ok())
-        .unwrap_or(app.max_body);
-    let units = u32::try_from(length / BODY_UNIT + 1)
-        .unwrap_or(BODY_UNITS)
-        .min(BODY_UNITS);
-    let Ok(Ok(turn)) = timeout(TURN, app.in_flight.acquire_many(units)).await else {
-        return reject(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many reviews are being answered already: try again".into(),
-        );
+    let mut turn = turn(app, 1).await?;
+    let mut body = request.into_body();
+    let arrive = async {
+        let (mut first, mut all) = (Bytes::new(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Rejection {
+                status: StatusCode::BAD_REQUEST,
+                message: format!("the body can't be read: {error}"),
+            })?;
+            let Ok(data) = frame.into_data() else { continue };
+            let length = first.len().max(all.len()) + data.len();
+            if length > app.max_body {
+                return Err(too_large());
+            }
+            // For what has arrived, not for what was announced: a client that stops half way keeps no more from others than it sent.
+            let units = length / BODY_UNIT + 1;
+            if units > turn.num_permits() {
+                let more = u32::try_from(units - turn.num_permits()).unwrap_or(BODY_UNITS);
+                turn.merge(self::turn(app, more).await?);
+            }
+            if first.is_empty() {
+                first = data;
+            } else {
+                if all.is_empty() {
+                    all.extend_from_slice(&first);
+                }
+                all.extend_from_slice(&data);
+            }
+        }
+        Ok(if all.is_empty() { first } else { all.into() })
     };
-    match timeout(BODY, Limited::new(request.into_body(), app.max_body).collect()).await {
-        Ok(Ok(body)) => Ok((turn, body.to_bytes())),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => reject(StatusCode::BAD_REQUEST, format!("the body can't be read: {error}")),
+    match timeout(BODY, arrive).await {
+        Ok(body) => Ok((turn, body?)),
         Err(_) => reject(StatusCode::REQUEST_TIMEOUT, "the body didn't arrive within 10 s".into()),
+    }
+}
+
+async fn turn(app: &App, units: u32) -> Result<SemaphorePermit<'_>, Rejection> {
+    match timeout(TURN, app.in_flight.acquire_many(units)).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(Rejection {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: "too many reviews are being answered already: try again".into(),
+        }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A policy for the tests, which does what its settings say, good or bad. Written against the SDK, as anybody's would be.
 
 use serde::Deserialize;
+use tidewaiter_policy::storage::Delivery;
 use tidewaiter_policy::{Policy, Request, Verdict, cluster};
 
 /// The policy.
@@ -37,6 +38,8 @@ pub enum Does {
     Rename,
     /// Asks for the labels of the object's namespace, which takes the capability `cluster`.
     Ask,
+    /// Has a backend's credentials delivered, whosever they are.
+    Take(String),
 }
 
 impl Policy for Unruly {
@@ -61,6 +64,7 @@ impl Policy for Unruly {
             }
             Does::Flood => (0..100).fold(Verdict::admit(), |verdict, _| verdict.warn("x".repeat(1_000_000))),
             Does::Rename => Verdict::admit().fill("/metadata/name", "mine", "the test says so"),
+            Does::Take(backend) => Verdict::admit().credentials(backend.as_str(), Delivery::Annotation),
             Does::Ask => Verdict::admit().warn(format!("{} labels", cluster::namespace_labels().len())),
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::install::backend;
 use tidewaiter_e2e::policy::unruly_in;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::{Answer, Namespace};
@@ -42,6 +43,11 @@ pub(crate) const TESTS: &[Test] = &[
         "what_can_not_be_a_policy_is_said_in_its_status",
         false,
         what_can_not_be_a_policy_is_said_in_its_status,
+    ),
+    (
+        "a_policy_gets_no_credentials_past_the_grants",
+        false,
+        a_policy_gets_no_credentials_past_the_grants,
     ),
 ];
 
@@ -93,12 +99,49 @@ fn what_can_not_be_a_policy_is_said_in_its_status(world: &World) -> Result<()> {
         // It never ran, and its failure policy says that nothing passes without it.
         let answer = world.cluster.api()?.would_create(name, &service("fraud", &uri))?;
         ensure!(
-            !answer.admitted() && answer.message().contains(name),
+            !answer.admitted() && answer.message().contains("is not loaded"),
             "admitted without it: {}",
             answer.body
         );
     }
     Ok(())
+}
+
+fn a_policy_gets_no_credentials_past_the_grants(world: &World) -> Result<()> {
+    world.policy()?;
+    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let (owners, others) = (world.namespace("owners")?, world.namespace("takers")?);
+    let mut theirs = backend(owners.name(), owners.name(), &[&format!("s3://{}/", owners.name())]);
+    theirs["spec"]["grants"][0]["namespaces"] = json!([owners.name()]);
+    let custom = Custom::apply(&world.cluster, &theirs)?;
+    custom.until("Accepted", "True")?;
+    let takes = |namespace: &Namespace| {
+        let name = namespace.name();
+        unruly_in(name, name, &json!({"take": owners.name()}), "fail")
+    };
+    let policies = [&owners, &others].map(|namespace| Custom::apply(&world.cluster, &takes(namespace)));
+    for policy in &policies {
+        policy
+            .as_ref()
+            .map_err(|error| anyhow::anyhow!("{error:#}"))?
+            .until("Loaded", "True")?;
+    }
+    let service = service("fraud", &uri).to_string();
+    let refused = others.try_apply(&["--server-side"], &service)?;
+    for part in [owners.name(), "grants nothing to the namespace", others.name()] {
+        ensure!(
+            !refused.ok && refused.stderr.contains(part),
+            "no word of {part}: {}",
+            refused.stderr
+        );
+    }
+    let there = others.kubectl(&["get", "isvc", "-o", "name"])?;
+    ensure!(there.is_empty(), "there is {there}");
+    let secret = format!("secret/tidewaiter-{}", owners.name());
+    ensure!(others.get(&secret).is_err(), "the Secret is there");
+    // Where it is granted, the same policy has it delivered.
+    owners.apply(&service)?;
+    owners.get(&secret).map(drop)
 }
 
 fn fails_alone(world: &World, does: &Value, says: &str) -> Result<()> {

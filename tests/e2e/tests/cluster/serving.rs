@@ -283,12 +283,19 @@ fn an_image_that_the_admin_mapped_answers_rightly(world: &World) -> Result<()> {
         .cluster
         .until("the catalogue is in use", Duration::from_mins(1), || {
             let said = namespace.try_apply(&["--server-side"], &manifest)?;
-            ensure!(said.ok, "{}", said.stderr);
+            ensure!(
+                said.ok && !said.stderr.contains("does not know the image"),
+                "{}",
+                said.stderr
+            );
             Ok(Some(()))
         })?;
     // KServe prefers a namespace's own runtime, so there is nothing to pin.
     answers(world, &namespace, "prices", &model)?;
     let image = image(&namespace, "prices")?;
     ensure!(image == format!("{XGBOOST_3_2}:2026-1"), "the Pod's image is {image}");
+    let elsewhere = world.namespace("not-mapped")?;
+    let refused = elsewhere.try_apply(&["--server-side"], &manifest)?;
+    ensure!(!refused.ok, "admitted elsewhere: {}", refused.stdout);
     Ok(())
 }
