@@ -182,6 +182,15 @@ async fn clients_that_stop_half_way_are_in_nobodys_way() {
             .unwrap();
         std::mem::forget(connection);
     }
+    // Of these nobody knows how much they will send.
+    for _ in 0..12 {
+        let mut connection = connector.connect(server.running.address).await;
+        connection
+            .write_all(b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n")
+            .await
+            .unwrap();
+        std::mem::forget(connection);
+    }
     let request = create(&service());
     let review = tokio::time::timeout(Duration::from_secs(5), server.review("/mutate", &request));
     assert_eq!(review.await.unwrap()["allowed"], true);

@@ -270,6 +270,46 @@ stringData: {{ AWS_ACCESS_KEY_ID: sales, AWS_SECRET_ACCESS_KEY: not-shown-to-any
     );
 }
 
+/// It was there, and never ran: there is no version of it that could stay.
+#[tokio::test]
+async fn what_never_ran_is_no_good_version() {
+    let with = |failure_policy: &str| {
+        format!(
+            "{MINIO}---\napiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata: {{name: own}}\nspec:\n  module: {{file: own.wasm}}\n  \
+             failurePolicy: {failure_policy}\n"
+        )
+    };
+    let server = Harness::start(MINIO).await;
+    let reloaded = async |yaml: &str| {
+        let loads = async || {
+            let (_, metrics) = server.get("/metrics").await;
+            let counts = metrics
+                .lines()
+                .filter(|line| line.starts_with("tidewaiter_reloads_total{what=\"configuration\""));
+            counts
+                .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
+                .sum::<usize>()
+        };
+        let before = loads().await;
+        std::fs::write(server.folder.path().join("config.yaml"), yaml).unwrap();
+        while loads().await == before {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    std::fs::write(server.folder.path().join("own.wasm"), "no component").unwrap();
+    reloaded(&with("fail")).await;
+    assert_eq!(server.review("/mutate", &create(&service())).await["allowed"], false);
+    std::fs::remove_file(server.folder.path().join("own.wasm")).unwrap();
+    reloaded(&with("ignore")).await;
+    let response = server.review("/mutate", &create(&service())).await;
+    assert_eq!(response["allowed"], true);
+    let warnings = response["warnings"].to_string();
+    assert!(
+        warnings.contains("admitted without the policy own, which is not loaded"),
+        "{warnings}"
+    );
+}
+
 /// What it is there to stop would pass without a word, and what it filled in before would be taken out.
 #[tokio::test]
 async fn a_policy_that_can_not_be_loaded_fails_by_its_failure_policy() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
-use tidewaiter_core::document::{Document, Path};
+use tidewaiter_core::document::{Document, Path, Place};
 use tidewaiter_core::filled::{self, Filled};
 use tidewaiter_core::lines;
 
@@ -93,6 +93,24 @@ pub(crate) fn parse(fills: Vec<Fill>) -> Result<Vec<Wanted>, Failure> {
 
 impl Merge {
     pub(crate) fn fill(&mut self, policy: &Arc<str>, wanted: &Wanted) -> Merged {
+        let merged = self.judge(policy, wanted);
+        if let Merged::Taken = merged {
+            let place = filled::physical(&wanted.path, &self.object);
+            if self.object.set(&place, &wanted.value).is_err() {
+                return stays(policy, &place, &wanted.value);
+            }
+            let accepted = Accepted {
+                policy: Arc::clone(policy),
+                value: wanted.value.clone(),
+                reason: wanted.reason.clone(),
+            };
+            self.fills.insert(wanted.path.clone(), accepted);
+        }
+        merged
+    }
+
+    /// What would become of a fill.
+    pub(crate) fn judge(&self, policy: &Arc<str>, wanted: &Wanted) -> Merged {
         let Wanted { path, value, .. } = wanted;
         if self.withheld.iter().any(|withheld| withheld.contains(path)) {
             return Merged::Idle;
@@ -120,24 +138,11 @@ impl Merge {
                 lines::place(&component)
             ));
         }
-        let users = match self.object.value(&place) {
-            Some(users) if users == *value => return Merged::Idle,
-            Some(users) => Some(users),
-            None => None,
-        };
-        if users.is_none() && self.object.set(&place, value).is_ok() {
-            let accepted = Accepted {
-                policy: Arc::clone(policy),
-                value: value.clone(),
-                reason: wanted.reason.clone(),
-            };
-            self.fills.insert(path.clone(), accepted);
-            return Merged::Taken;
+        match self.object.place(&place) {
+            Place::Missing { .. } => Merged::Taken,
+            Place::Here { .. } if self.object.value(&place).as_ref() == Some(value) => Merged::Idle,
+            Place::Here { .. } | Place::Blocked => stays(policy, &place, value),
         }
-        let (at, value) = (lines::place(&place), lines::value(value));
-        Merged::Dropped(format!(
-            "tidewaiter: {at} stays as you wrote it; policy {policy} would have set {value}"
-        ))
     }
 
     /// What stood when the review began and no policy stands by any more: kept where `keep` says so, else out of the object.
@@ -156,6 +161,13 @@ impl Merge {
         }
         kept
     }
+}
+
+fn stays(policy: &Arc<str>, place: &Path, value: &Value) -> Merged {
+    let (at, value) = (lines::place(place), lines::value(value));
+    Merged::Dropped(format!(
+        "tidewaiter: {at} stays as you wrote it; policy {policy} would have set {value}"
+    ))
 }
 
 fn at<'v>(value: &'v Value, segments: &[String]) -> Option<&'v Value> {

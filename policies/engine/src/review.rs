@@ -259,12 +259,21 @@ impl<'a> Pass<'a> {
             if standing.is_some() {
                 self.audited.push(fill.path.clone());
             }
-            if standing.is_none_or(|standing| standing.value != fill.value) {
-                let (place, value) = (lines::place(&fill.path), lines::value(&fill.value));
-                self.outcome.warnings.push(lines::line(&format!(
-                    "tidewaiter: {name} would fill {place} = {value}: {}",
-                    fill.reason
-                )));
+            let changes = standing.is_none_or(|standing| standing.value != fill.value);
+            match self.merge.judge(name, fill) {
+                Merged::Taken if changes => {
+                    let (place, value) = (lines::place(&fill.path), lines::value(&fill.value));
+                    self.outcome.warnings.push(lines::line(&format!(
+                        "tidewaiter: {name} would fill {place} = {value}: {}",
+                        fill.reason
+                    )));
+                }
+                Merged::Taken | Merged::Idle => {}
+                Merged::Dropped(line) => self.outcome.warnings.push(lines::line(&line)),
+                Merged::Contradiction(denial) => {
+                    let line = format!("tidewaiter: would be refused: {}", denial.message);
+                    self.outcome.warnings.push(lines::line(&line));
+                }
             }
             return None;
         }

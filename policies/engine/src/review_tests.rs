@@ -346,6 +346,29 @@ fn a_fill_makes_no_component() {
     assert_eq!(reviewed(&object, None, &there).patch.len(), 2);
 }
 
+/// An admin who tries a policy out reads what would happen, not what the policy says.
+#[test]
+fn audit_promises_nothing_that_would_not_be() {
+    let mut audit = said("a", &[(PIN, json!("1.7.1"))]);
+    audit.terms.mode = Mode::Audit;
+    let mut users = bare();
+    users["spec"]["predictor"]["model"]["runtimeVersion"] = json!("1.6.0");
+    let lines = |object: &Value, old: Option<&Value>| reviewed(object, old, std::slice::from_ref(&audit)).warnings;
+    assert_eq!(
+        lines(&users, None),
+        ["tidewaiter: spec.predictor.model.runtimeVersion stays as you wrote it; policy a would have set \"1.7.1\""]
+    );
+    users["spec"]["predictor"]["model"]["runtimeVersion"] = json!("1.7.1");
+    assert!(lines(&users, None).is_empty());
+    users["spec"]["predictor"] = json!({"containers": []});
+    assert_eq!(
+        lines(&users, None),
+        [
+            "tidewaiter: policy a sets spec.predictor.model.runtimeVersion, and there is no spec.predictor.model: left out"
+        ]
+    );
+}
+
 #[test]
 fn audit_changes_nothing_and_says_what_it_would() {
     let mut audit = said("a", &[(PIN, json!("1.7.1"))]);
