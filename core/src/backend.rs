@@ -31,6 +31,7 @@ pub fn managed_name(backend: &str) -> String {
 #[cfg_attr(
     feature = "crd",
     kube(
+        doc = "A store of models: what it serves, how it is opened, who may use which part of it.",
         group = "tidewaiter.dev",
         version = "v1alpha1",
         kind = "StorageBackend",

@@ -210,7 +210,7 @@ fn a_missing_key_names_the_secret_and_the_keys_but_no_value() {
         "{error}"
     );
     assert!(
-        error.contains("it has rootUser;") && !error.contains("hunter2"),
+        error.contains("it has others;") && !error.contains("hunter2"),
         "{error}"
     );
     assert!(refused(&backend("s3", r#""s3": {}"#), &[]).contains("it is empty"));

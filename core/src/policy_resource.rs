@@ -14,6 +14,7 @@ use crate::wildcard;
 #[cfg_attr(
     feature = "crd",
     kube(
+        doc = "A policy that reviews InferenceServices while they are admitted: which one, of which objects, and what it may ask.",
         group = "tidewaiter.dev",
         version = "v1alpha1",
         kind = "WasmPolicy",
@@ -255,6 +256,18 @@ pub struct WasmPolicyStatus {
     pub digest: Option<String>,
 }
 
+/// What match rules may name: the kinds that KServe has users and admins write.
+const KSERVE_KINDS: [&str; 8] = [
+    "InferenceService",
+    "LLMInferenceService",
+    "InferenceGraph",
+    "TrainedModel",
+    "ServingRuntime",
+    "ClusterServingRuntime",
+    "LocalModelCache",
+    "LLMInferenceServiceConfig",
+];
+
 /// The kinds that a policy reviews where its match rules name none.
 pub const DEFAULT_KINDS: [&str; 2] = ["InferenceService", "LLMInferenceService"];
 
@@ -291,12 +304,21 @@ impl MatchRules {
             ("namespaces", self.namespaces.as_deref().unwrap_or_default()),
             ("excludeNamespaces", &self.exclude_namespaces),
         ];
-        fields.into_iter().flat_map(|(field, patterns)| {
+        let patterns = fields.into_iter().flat_map(|(field, patterns)| {
             patterns.iter().filter_map(move |pattern| {
                 let problem = wildcard::problem(pattern)?;
                 Some(format!("spec.match.{field}: `{pattern}` {problem}"))
             })
-        })
+        });
+        let kinds = self.kinds.iter().flatten();
+        let unknown = kinds.filter(|kind| !KSERVE_KINDS.contains(&kind.as_str()));
+        let unknown = unknown.map(|kind| {
+            format!(
+                "spec.match.kinds: `{kind}` is no kind of KServe's; it has {}",
+                KSERVE_KINDS.join(", ")
+            )
+        });
+        patterns.chain(unknown)
     }
 
     /// Whether the policy reviews this object.
@@ -523,6 +545,10 @@ mod tests {
             (
                 r#"{"module": {"builtin": "x"}, "match": {"namespaces": ["a?"]}}"#,
                 "spec.match.namespaces: `a?`",
+            ),
+            (
+                r#"{"module": {"builtin": "x"}, "match": {"kinds": ["InferenceServices"]}}"#,
+                "spec.match.kinds: `InferenceServices` is no kind of KServe's",
             ),
             (
                 r#"{"module": {"builtin": "x"}, "limits": {"timeMs": 0}}"#,

@@ -111,6 +111,9 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A review of a small object with its old twin; with less nothing is admitted.
+const SMALLEST_BODY: usize = 64 << 10;
+
 fn size(text: &str) -> Result<usize, String> {
     let (number, unit) = split(text);
     let number: usize = number
@@ -124,8 +127,8 @@ fn size(text: &str) -> Result<usize, String> {
     };
     number
         .checked_mul(unit)
-        .filter(|bytes| (1..=1 << 30).contains(bytes))
-        .ok_or_else(|| "must be between 1 byte and 1024MiB".into())
+        .filter(|bytes| (SMALLEST_BODY..=1 << 30).contains(bytes))
+        .ok_or_else(|| "must be between 64KiB and 1024MiB".into())
 }
 
 fn split(text: &str) -> (&str, &str) {
@@ -149,10 +152,10 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         assert!(duration("2").is_err() && duration("").is_err() && duration("1.5s").is_err());
         assert_eq!(size("7MiB"), Ok(7 << 20));
-        assert_eq!(size("100"), Ok(100));
+        assert_eq!(size("100000"), Ok(100_000));
         assert!(
             size("7MB").is_err()
-                && size("0").is_err()
+                && size("7").is_err()
                 && size("99999999999999999999").is_err()
                 && size("2000MiB").is_err()
         );

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidewaiter_core::backend::Backend;
 use tidewaiter_core::document::Document;
-use tidewaiter_core::policy_resource::{Match, Operation, Subject};
+use tidewaiter_core::policy_resource::{Match, Module, Operation, Subject};
 use tidewaiter_engine::outcome::{self, Delivery, Effect, Review};
 use tidewaiter_engine::{Engine, Failure, LoadError, LoadedPolicy, PolicySpec};
 use tidewaiter_world::{
@@ -281,6 +281,23 @@ impl Loader {
         if let Some(component) = &policy.component {
             match self.engine.load(spec(policy, component)).await {
                 Ok(loaded) => return changed(loaded, Some(digest_of(component).into())),
+                Err(error @ LoadError::Settings(_))
+                    if last.is_none() && !policy.spec.settings.is_empty() && is_builtin(policy) =>
+                {
+                    let object = ObjectRef::cluster("WasmPolicy", &policy.name);
+                    let message = format!("{error}; it runs with its default settings until then");
+                    problems.push(objects.problem(object, message));
+                    // A built-in policy keeps tenants apart: one slip in its settings must not turn it off.
+                    let mut defaults = policy.clone();
+                    defaults.spec.settings.clear();
+                    if let Ok(loaded) = self.engine.load(spec(&defaults, component)).await {
+                        return Active {
+                            digest: Some(digest_of(component).into()),
+                            policy: defaults,
+                            loaded,
+                        };
+                    }
+                }
                 Err(error) => {
                     // A machine that is busy now may be quiet later.
                     self.again |= matches!(error, LoadError::Failed(_));
@@ -314,6 +331,10 @@ impl Loader {
         self.metrics.configuration_loaded(unusable == 0);
         info!(policies, problems = problems.len(), "configuration in use");
     }
+}
+
+fn is_builtin(policy: &Policy) -> bool {
+    matches!(policy.spec.module, Module::Builtin(_))
 }
 
 /// Whether what is compiled of a policy is the same: what it matches and when it runs is not.

@@ -270,6 +270,28 @@ stringData: {{ AWS_ACCESS_KEY_ID: sales, AWS_SECRET_ACCESS_KEY: not-shown-to-any
     );
 }
 
+/// Built-in policies keep tenants apart, and their objects are written by people.
+#[tokio::test]
+async fn a_slip_in_a_built_in_policys_object_turns_it_not_off() {
+    for spec in [
+        "{module: {builtin: storage-credentials}, settings: {unserved: block}}",
+        "{module: {builtin: storage-credentials}, match: {kinds: [InferenceServices]}}",
+        "{module: {builtin: storage-credentials}, limits: {timeMs: 0}}",
+        "{module: {builtin: storage-credential}}",
+    ] {
+        let yaml = format!(
+            "{MINIO}---\napiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata: {{name: storage-credentials}}\nspec: {spec}\n"
+        );
+        let server = Harness::start(&yaml).await;
+        let response = server.review("/mutate", &create(&service())).await;
+        assert!(response["patch"].is_string(), "{spec}: {response}");
+        let mut theirs = service();
+        theirs["metadata"]["namespace"] = json!("somebody");
+        let response = server.review("/mutate", &create(&theirs)).await;
+        assert_eq!(response["allowed"], false, "{spec}");
+    }
+}
+
 /// It was there, and never ran: there is no version of it that could stay.
 #[tokio::test]
 async fn what_never_ran_is_no_good_version() {

@@ -61,6 +61,20 @@ fn a_denial_in_vain_takes_nothing_out_of_a_service_that_runs() {
     assert_eq!(patched(&stored, &outcome), bare());
 }
 
+/// What was admitted because it stood still, or was looked away from, is no excuse.
+#[test]
+fn a_denial_counts_where_a_service_is_started() {
+    let policy = [refusing("a", by_store)];
+    let mut stopped = bare();
+    stopped["metadata"]["annotations"] = json!({"serving.kserve.io/stop": "True"});
+    assert!(reviewed(&stopped, None, &policy).denial.is_none());
+    let mut ignored = bare();
+    ignored["metadata"]["labels"] = json!({"tidewaiter.dev/ignore": ""});
+    for old in [stopped, ignored] {
+        assert!(reviewed(&bare(), Some(&old), &policy).denial.is_some(), "{old}");
+    }
+}
+
 #[test]
 fn a_denial_counts_where_the_stored_object_would_not_have_met_it() {
     let mut scaled = bare();

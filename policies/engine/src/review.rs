@@ -18,6 +18,7 @@ use crate::merge::{self, Merge, Merged};
 use crate::outcome::{Change, Denial, Effect, Ended, Operation, Outcome, Review, Run};
 use crate::patch;
 use crate::run::{self, Ran};
+use crate::untouched::ignored;
 use crate::world::World;
 
 /// Who speaks where no policy does.
@@ -76,7 +77,7 @@ async fn review_by<P: Reviewer>(
         let Some(denial) = pass.ask(policy).await else { continue };
         // A failure under `fail` is not the object's fault, old or new: it is for the admin, who asked for it to be in the way.
         let counts = policy.terms().mode == Mode::Enforce
-            && !pass.stopped()
+            && !stopped(&pass.merge.object)
             && (pass.failed() || !pass.denied_before(&policies[..=index], review, &denial).await);
         if counts {
             pass.outcome.denial = Some((Arc::clone(&policy.terms().name), denial));
@@ -92,6 +93,15 @@ async fn review_by<P: Reviewer>(
         pass.ended(Ended::DeniedInVain);
     }
     pass.finish()
+}
+
+/// A service that is being stopped is never refused. KServe, too, takes the value in any case (`GetForceStopRuntime`).
+fn stopped(object: &Document) -> bool {
+    let stop = ["metadata", "annotations", "serving.kserve.io/stop"];
+    object
+        .get_in(&stop)
+        .and_then(|value| serde_json::from_str::<String>(value).ok())
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// As it can stand in an answer, a log and a metric.
@@ -299,16 +309,6 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// A service that is being stopped is never refused. KServe, too, takes the value in any case (`GetForceStopRuntime`).
-    fn stopped(&self) -> bool {
-        let stop = ["metadata", "annotations", "serving.kserve.io/stop"];
-        self.merge
-            .object
-            .get_in(&stop)
-            .and_then(|value| serde_json::from_str::<String>(value).ok())
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
-    }
-
     /// Whether the last policy failed.
     fn failed(&self) -> bool {
         let last = self.outcome.runs.last();
@@ -320,6 +320,10 @@ impl<'a> Pass<'a> {
         let (Operation::Update, Some(old)) = (review.operation, review.old_object) else {
             return false;
         };
+        // It was admitted because it stood still, or looked away from. To start it, or to be looked at again, is to arrive.
+        if stopped(old) || ignored(old) {
+            return false;
+        }
         let review = Review { object: old, ..*review };
         let mut pass = Pass::new(&review, Arc::clone(&self.world), self.deadline);
         let mut last = None;

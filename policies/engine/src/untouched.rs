@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use tidewaiter_core::document::Document;
 use tidewaiter_core::filled;
 
 use crate::outcome::Review;
@@ -32,7 +33,7 @@ pub fn untouched(review: &Review<'_>, secret_annotation: Option<&str>) -> Option
     if new.get_in(&["metadata", "deletionTimestamp"]).is_some() {
         return Some(Untouched::Leaving);
     }
-    if new.get_in(&["metadata", "labels", IGNORE]).is_some() {
+    if ignored(new) {
         return Some(Untouched::Ignored);
     }
     let old = review.old_object?;
@@ -51,6 +52,11 @@ pub fn untouched(review: &Review<'_>, secret_annotation: Option<&str>) -> Option
     let unknown_to_us = !new.contains_key(filled::ANNOTATION) && !old.contains_key(filled::ANNOTATION);
     let speaking = |annotations| speaking(annotations, secret_annotation);
     (unknown_to_us && speaking(&new).eq(speaking(&old))).then_some(Untouched::NotAdopted)
+}
+
+/// Whether it has the label by which an object passes untouched, with whatever value: the API server's own selector asks no more.
+pub(crate) fn ignored(object: &Document) -> bool {
+    object.get_in(&["metadata", "labels", IGNORE]).is_some()
 }
 
 fn same(a: Option<&str>, b: Option<&str>) -> bool {

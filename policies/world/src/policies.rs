@@ -71,6 +71,9 @@ pub(crate) fn select(
                 let stays = if let Some(last) = last {
                     policies.push(last.clone());
                     "its last good version stays"
+                } else if let Some(fallback) = fallback(&object.spec, &name, builtins) {
+                    policies.push(fallback);
+                    "the rest of it, and defaults, are used until then"
                 } else {
                     if policy.spec.match_rules.problems().next().is_some() {
                         policy.spec = counting_everywhere(&name);
@@ -106,6 +109,27 @@ pub(crate) fn select(
     }
     policies.sort_by(|a, b| a.spec.order.cmp(&b.spec.order).then_with(|| a.name.cmp(&b.name)));
     policies
+}
+
+/// A built-in policy keeps tenants apart: one slip in its object must not turn it off.
+/// What is right in it counts: a policy that was to watch only still does.
+fn fallback(wrong: &WasmPolicySpec, name: &str, builtins: &Builtins) -> Option<Policy> {
+    let Module::Builtin(builtin) = &wrong.module else {
+        return None;
+    };
+    let known = |wanted: &str| builtins.iter().find(|(known, _)| *known == wanted);
+    let (builtin, component) = known(builtin).or_else(|| known(name))?;
+    let mut spec = granted(WasmPolicySpec::builtin(builtin, &[]));
+    (spec.mode, spec.order, spec.failure_policy) = (wrong.mode, wrong.order, wrong.failure_policy);
+    spec.settings.clone_from(&wrong.settings);
+    if wrong.match_rules.problems().next().is_none() {
+        spec.match_rules = wrong.match_rules.clone();
+    }
+    Some(Policy {
+        name: name.to_owned(),
+        spec,
+        component: Some(Bytes::from_static(component)),
+    })
 }
 
 /// For a policy of which nobody can say what it matches: no service is refused for it, and none loses what it filled in.

@@ -535,16 +535,15 @@ fn built_in_policies_run_unless_an_object_speaks_of_them() {
     assert_eq!(
         problems,
         "all.yaml:2: WasmPolicy/storage-credentials: spec.module.builtin: there is no built-in policy `storage-credential`; did you mean \
-         `storage-credentials`?; it doesn't run, and what it matches is admitted without it"
+         `storage-credentials`?; the rest of it, and defaults, are used until then"
     );
     let (active, problems) = names(&policy(
         "storage-credentials",
         "{module: {builtin: storage-credential}, failurePolicy: fail, match: {namespaces: [a?]}}",
     ));
     assert_eq!(active, "runtime-version:100 storage-credentials:100");
-    // Whom it would refuse is not known.
     assert!(
-        problems.ends_with("; it doesn't run, and what it matches is admitted without it"),
+        problems.ends_with("; the rest of it, and defaults, are used until then"),
         "{problems}"
     );
 }

@@ -174,6 +174,11 @@ impl Reviewer {
             .err(),
             Endpoint::mutate => None,
         };
+        if failure.is_some() {
+            // Each change has its line, first of all; now nothing is changed.
+            let told = outcome.changes.len().min(outcome.warnings.len());
+            outcome.warnings.drain(..told);
+        }
         let judged = Judged { outcome, failure };
         self.record(endpoint, request, &judged);
         Some(judged)
