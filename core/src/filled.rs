@@ -235,15 +235,15 @@ pub fn strip(mut object: Document, old: Option<&Document>) -> Stripped {
             }
             (_, Some(_)) => continue,
         }
-        if let Some(value) = claimed {
-            let vouched = matches!(&before, Some(Standing::Ours(before)) if before == value);
-            filled.insert(
-                path.clone(),
-                Filled {
-                    value: value.clone(),
-                    vouched,
-                },
-            );
+        // Where this request has filled in something else already and comes again, what stands is still what was stored.
+        let standing = match (&before, claimed) {
+            (Some(Standing::Ours(value)), _) => Some((value, true)),
+            (_, Some(value)) => Some((value, false)),
+            (_, None) => None,
+        };
+        if let Some((value, vouched)) = standing {
+            let value = value.clone();
+            filled.insert(path.clone(), Filled { value, vouched });
         }
     }
     for place in ours {

@@ -371,6 +371,7 @@ fn law_3_what_was_pinned_stays_pinned() {
 
 #[test]
 fn law_4_no_secret_leaves() {
+    harness::listen();
     check(128, |service| {
         let answer = GATE.answer(&create(&service)).to_string();
         prop_assert!(
@@ -382,6 +383,8 @@ fn law_4_no_secret_leaves() {
         prop_assert!(!metrics.contains(SECRET_KEY) && !metrics.contains(ACCESS_KEY));
         Ok(())
     });
+    let logged = harness::logged();
+    assert!(logged.contains("filled in") && !logged.contains(SECRET_KEY));
 }
 
 #[test]

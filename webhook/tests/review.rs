@@ -162,11 +162,28 @@ async fn validation_judges_what_came_by_another_way() {
 
 #[tokio::test]
 async fn keys_are_nowhere_but_in_the_secret() {
-    let server = Harness::start(MINIO).await;
-    let mut seen = server.review("/mutate", &create(&service())).await.to_string();
-    seen += &server.review("/validate", &create(&service())).await.to_string();
-    seen += &server.get("/metrics").await.1;
-    assert!(!seen.contains("not-shown-to-anyone"));
+    harness::listen();
+    // As it should be; with a Secret whose keys have other names; with a policy that looks into a store that doesn't answer.
+    for yaml in [
+        MINIO.to_owned(),
+        MINIO.replace("secretKey:", "word:"),
+        MINIO.replace("match: { kinds: [] }", "order: 1"),
+    ] {
+        let server = Harness::start(&yaml).await;
+        let mut seen = server.review("/mutate", &create(&service())).await.to_string();
+        seen += &server.review("/validate", &create(&service())).await.to_string();
+        seen += &server.get("/metrics").await.1;
+        assert!(!seen.contains("not-shown-to-anyone"));
+    }
+    let logged = harness::logged();
+    for line in [
+        "credentials written",
+        "credentials not written",
+        "Secret minio/root has no",
+    ] {
+        assert!(logged.contains(line), "nothing was logged of: {line}");
+    }
+    assert!(!logged.contains("not-shown-to-anyone"));
 }
 
 #[tokio::test]

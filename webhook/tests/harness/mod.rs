@@ -6,9 +6,10 @@
     reason = "each test file uses a part; a test may panic"
 )]
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
@@ -44,6 +45,40 @@ spec:
   module: { builtin: runtime-version }
   match: { kinds: [] }
 ";
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+fn log() -> MutexGuard<'static, Vec<u8>> {
+    LOG.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps all that is logged from now on, by us and by every library, down to the last detail.
+pub fn listen() {
+    struct Keep;
+    impl io::Write for Keep {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            log().extend_from_slice(text);
+            Ok(text.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let subscriber = tracing_subscriber::fmt()
+            // Of a compilation there would be gigabytes.
+            .with_env_filter("trace,cranelift=off,regalloc2=off,wasmtime=off")
+            .with_ansi(false)
+            .with_writer(|| Keep);
+        subscriber.init();
+    });
+}
+
+/// What was logged since [`listen`].
+pub fn logged() -> String {
+    String::from_utf8_lossy(&log()).into_owned()
+}
 
 /// A certificate authority and what it signed last.
 #[derive(Clone)]
