@@ -1,5 +1,7 @@
 //! Manifests as users and tools write them.
 
+use serde_json::json;
+
 /// A name, the format and where the model is: all that a data scientist should have to say.
 pub fn bare(name: &str, format: &str, uri: &str) -> String {
     format!(
@@ -15,6 +17,22 @@ spec:
       storageUri: {uri}
 "
     )
+}
+
+/// A server of the user's own, told of its model by `STORAGE_URI` alone.
+pub fn own_container(name: &str, image: &str, arguments: &[&str], uri: &str) -> String {
+    json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name},
+        "spec": {"predictor": {"containers": [{
+            "name": "kserve-container",
+            "image": image,
+            "args": arguments,
+            "env": [{"name": "STORAGE_URI", "value": uri}],
+        }]}},
+    })
+    .to_string()
 }
 
 /// What the guides ask for: a Secret with keys and endpoint, named by KServe's annotation, and the protocol.

@@ -427,17 +427,7 @@ fn is_asked_again_after_kserve_and_adds_only_what_it_could_not_before(world: &Wo
 fn fills_a_custom_container(world: &World) -> Result<()> {
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("custom")?;
-    let manifest = json!({
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": "own"},
-        "spec": {"predictor": {"containers": [{
-            "name": "kserve-container",
-            "image": "example.com/own/server:1",
-            "env": [{"name": "STORAGE_URI", "value": uri}],
-        }]}},
-    });
-    namespace.apply(&manifest.to_string())?;
+    namespace.apply(&manifests::own_container("own", "example.com/own/server:1", &[], &uri))?;
     has_credentials(&namespace, "own")
 }
 

@@ -174,18 +174,9 @@ fn an_old_xgboost_shape_answers(world: &World) -> Result<()> {
 fn a_custom_container_answers(world: &World) -> Result<()> {
     let (model, uri) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
     let namespace = world.namespace("custom-answers")?;
-    let manifest = json!({
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": "own"},
-        "spec": {"predictor": {"containers": [{
-            "name": "kserve-container",
-            "image": "docker.io/kserve/sklearnserver:v0.20.0",
-            "args": ["--model_name=own", "--model_dir=/mnt/models", "--http_port=8080"],
-            "env": [{"name": "STORAGE_URI", "value": uri}],
-        }]}},
-    });
-    namespace.apply(&manifest.to_string())?;
+    let arguments = ["--model_name=own", "--model_dir=/mnt/models", "--http_port=8080"];
+    let image = "docker.io/kserve/sklearnserver:v0.20.0";
+    namespace.apply(&manifests::own_container("own", image, &arguments, &uri))?;
     answers_v1(world, &namespace, "own", &model)
 }
 
