@@ -20,9 +20,12 @@ pub const OWN_STORAGE_LABEL: &str = "tidewaiter.dev/storage";
 /// On a namespace's own Secret: the prefix that it opens, such as `s3://bucket/path/`.
 pub const PREFIX_ANNOTATION: &str = "tidewaiter.dev/prefix";
 
+/// What every [`managed_name`] begins with.
+pub const MANAGED_NAME: &str = "tidewaiter-";
+
 /// The name of the Secret, the ServiceAccount and the CA's ConfigMap that Tidewaiter writes in a namespace for a backend.
 pub fn managed_name(backend: &str) -> String {
-    format!("tidewaiter-{backend}")
+    format!("{MANAGED_NAME}{backend}")
 }
 
 /// A model store: what it serves, how it is opened, and which namespaces may use it.

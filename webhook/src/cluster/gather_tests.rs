@@ -27,12 +27,12 @@ async fn it_waits_for_what_was_delivered() {
     });
     let stop = CancellationToken::new();
     let client = Client::new(service, "default");
-    let sources = Sources::watch(&client, "kserve".into(), &Arc::default(), &stop);
+    let sources = Sources::watch(&client, "kserve".into(), &Changes::default(), &stop);
     let others = async {
         tokio::join!(
             sources.own_secrets.settled(),
-            sources.our_service_accounts.settled(),
-            sources.our_config_maps.settled()
+            sources.ours.service_accounts.settled(),
+            sources.ours.config_maps.settled()
         )
     };
     timeout(Duration::from_secs(10), others)
