@@ -1,8 +1,9 @@
 //! What is done for one component.
 
-use tidewaiter_policy::core::lines::line;
+use tidewaiter_policy::core::lines::{cut, line};
 use tidewaiter_policy::core::pointer;
 use tidewaiter_policy::core::service::{Component, Service};
+use tidewaiter_policy::core::uri::{Scheme, StorageUri};
 use tidewaiter_policy::storage::{self, Brought, Delivery, Served};
 use tidewaiter_policy::{Request, Verdict};
 
@@ -137,6 +138,42 @@ pub(crate) fn refuse_key_alone(subject: &Subject<'_>, component: &Component<'_>,
     }
 }
 
+/// Says of a model whose URI the object doesn't show that nothing was done for it, unless its user brought what opens it.
+pub(crate) fn say_unseen(subject: &Subject<'_>, component: &Component<'_>, verdict: &mut Verdict) {
+    let Some(at) = component
+        .implementation
+        .as_ref()
+        .filter(|_| component.models.is_empty())
+    else {
+        return;
+    };
+    let named = subject.named(component).filter(|named| !named.is_empty());
+    let name = component.name();
+    if let Some(storage) = &at.storage {
+        // Its store is what a Secret of the namespace says: the one that is named, else KServe's `storage-config`. Without a path KServe downloads nothing.
+        let is_asked = storage.path.is_some() || storage.parameters;
+        if is_asked && storage.key.is_none() && named.is_none() {
+            say(
+                verdict,
+                &format!(
+                    "{name} gets no credentials: storage without key names no store; write storageUri in its place"
+                ),
+            );
+        }
+    } else if at.uri_from_elsewhere {
+        // The initializer is given what stands in `value` alone (`predictor_custom.go` of KServe), which is nothing.
+        let brought = storage::brought_credentials(account_of(component), named.as_deref());
+        if !matches!(brought, Brought::Usable(_) | Brought::Missing(_)) {
+            say(
+                verdict,
+                &format!(
+                    "{name} gets no credentials: STORAGE_URI by valueFrom can't be seen; write it as a plain value"
+                ),
+            );
+        }
+    }
+}
+
 /// The denials of a component that brought nothing; none where it is denied.
 ///
 /// `ours` are Secrets of Tidewaiter's that its user named.
@@ -213,19 +250,45 @@ fn refuse_or_warn(
                     || "list a Secret in its ServiceAccount".to_owned(),
                     |annotation| format!("name a Secret by the annotation {annotation}"),
                 );
-                let message = format!(
-                    "{name}: no StorageBackend serves {uri}, and no credentials of your own are named. Put the model into a store that is served, or {by_hand}"
-                );
+                let message = match unknown_scheme(uri) {
+                    Some((scheme, hint)) => format!(
+                        "{name}: KServe's storage initializer can't download {uri}, and no StorageBackend serves {scheme}://; {hint}. If a \
+                         ClusterStorageContainer downloads it, {by_hand}"
+                    ),
+                    None => format!(
+                        "{name}: no StorageBackend serves {uri}, and no credentials of your own are named. Put the model into a store that is served, or {by_hand}"
+                    ),
+                };
                 deny(verdict, "store-unserved", message, pointer);
                 return None;
             }
-            Unserved::Warn => say(
-                verdict,
-                &format!("{name}: no credentials; no StorageBackend serves {uri}"),
-            ),
+            Unserved::Warn => match unknown_scheme(uri) {
+                Some((scheme, hint)) => say(
+                    verdict,
+                    &format!("{name}: KServe itself can't download {scheme}://; {hint}"),
+                ),
+                None => say(
+                    verdict,
+                    &format!("{name}: no credentials; no StorageBackend serves {uri}"),
+                ),
+            },
         }
     }
     Some(())
+}
+
+/// The scheme of a URI that KServe's storage initializer doesn't know, and what could be meant. Only a ClusterStorageContainer of the admin's can load it.
+fn unknown_scheme(uri: &str) -> Option<(String, String)> {
+    let (scheme, _) = uri.split_once("://")?;
+    if StorageUri::parse(uri).ok()?.scheme() != Scheme::Other {
+        return None;
+    }
+    let hint = match scheme {
+        "minio" => "MinIO speaks S3: write s3://bucket/path".to_owned(),
+        _ => format!("it knows {}", Scheme::KNOWN),
+    };
+    // The hint is to fit the line, too.
+    Some((cut(scheme, 20), hint))
 }
 
 /// Whether KServe uses the credentials of this kind of store for a URI, wherever it points.

@@ -129,6 +129,52 @@ fn a_service_that_loads_nothing_by_a_uri_is_left_alone() {
 }
 
 #[test]
+fn a_model_whose_uri_cannot_be_seen_is_told_unless_its_user_brought_credentials() {
+    let hidden = json!({"name": "STORAGE_URI", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "uri"}}});
+    let by_path = "gets no credentials: storage without key names no store; write storageUri in its place";
+    let by_variable = "gets no credentials: STORAGE_URI by valueFrom can't be seen; write it as a plain value";
+    for (spec, expected) in [
+        (
+            json!({"predictor": {"model": {"storage": {"path": "models/fraud"}}}}),
+            format!("predictor {by_path}"),
+        ),
+        (
+            json!({"predictor": {"sklearn": {"storage": {"parameters": {"type": "s3", "bucket": "mlflow"}}}}}),
+            format!("predictor {by_path}"),
+        ),
+        (
+            json!({"predictor": {"containers": [{"env": [hidden]}]}}),
+            format!("predictor {by_variable}"),
+        ),
+        (
+            json!({"predictor": {"triton": {}}, "transformer": {"containers": [{"env": [hidden]}]}}),
+            format!("transformer {by_variable}"),
+        ),
+    ] {
+        let object = service(spec);
+        let verdict = review(&world(), &object);
+        untouched(&verdict);
+        assert_eq!(verdict.warnings, [expected], "{object}");
+
+        let mut annotated = object.clone();
+        annotated["metadata"]["annotations"] = json!({ANNOTATION: "own"});
+        let own = world().brought(None, Some("own"), Brought::Usable("Secret own".to_owned()));
+        assert_eq!(review(&own, &annotated).warnings, Vec::<String>::new(), "{annotated}");
+    }
+    // A ServiceAccount opens what a container downloads; KServe doesn't look at it for `storage`.
+    let own = world().brought(
+        None,
+        None,
+        Brought::Usable("ServiceAccount default with Secret x".to_owned()),
+    );
+    let warnings = |spec| review(&own, &service(spec)).warnings.len();
+    assert_eq!(warnings(json!({"predictor": {"containers": [{"env": [hidden]}]}})), 0);
+    assert_eq!(warnings(json!({"predictor": {"model": {"storage": {"path": "p"}}}})), 1);
+    // Nothing is downloaded.
+    assert_eq!(warnings(json!({"predictor": {"model": {"storage": {}}}})), 0);
+}
+
+#[test]
 fn who_brought_credentials_keeps_them_and_is_told() {
     let usable = |what: &str| Brought::Usable(what.to_owned());
     for (change, brought, expected) in [
@@ -478,6 +524,35 @@ fn a_store_that_nobody_serves_is_one_warning_or_a_refusal() {
     let verdict = brought.review_with::<StorageCredentials>(&create(&object), &strict);
     untouched(&verdict);
     assert_eq!(verdict.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_scheme_that_kserve_cannot_download_is_told_as_such() {
+    for (uri, expected) in [
+        (
+            "git://host/repo",
+            "predictor: KServe itself can't download git://; it knows s3, gs, hf, http(s), hdfs, webhdfs, pvc, oci",
+        ),
+        (
+            "minio://mlflow/fraud",
+            "predictor: KServe itself can't download minio://; MinIO speaks S3: write s3://bucket/path",
+        ),
+    ] {
+        let object = service(json!({"predictor": {"model": {"storageUri": uri}}}));
+        let verdict = review(&world(), &object);
+        untouched(&verdict);
+        assert_eq!(verdict.warnings, [expected]);
+        let strict = Settings {
+            unserved: Unserved::Deny,
+        };
+        let verdict = world().review_with::<StorageCredentials>(&create(&object), &strict);
+        let (code, message, _) = denial(&verdict);
+        assert_eq!(code, "store-unserved");
+        assert!(
+            message.contains(uri) && message.contains("can't download") && message.contains("ClusterStorageContainer"),
+            "{message}"
+        );
+    }
 }
 
 #[test]
