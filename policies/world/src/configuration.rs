@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::Value;
 use tidewaiter_core::backend::{Backend, CaBundle, Credentials, OWN_STORAGE_LABEL, PREFIX_ANNOTATION};
-use tidewaiter_core::backends::{Backends, Overlap, OwnSecrets};
+use tidewaiter_core::backends::{Backends, Overlap, OwnSecrets, UnusableBackend};
 use tidewaiter_core::catalogue::Catalogue;
 use tidewaiter_core::credentials::{SecretContents, kserve_secret};
 use tidewaiter_core::kserve_config::KserveConfig;
@@ -18,6 +17,13 @@ use crate::opening::connection;
 use crate::policies::{Builtins, Policy, select};
 use crate::review::is_managed;
 use crate::stores::{Client, Stores};
+
+/// What becomes of an object that can't be used, and was usable before.
+const STAYS: &str = "its last good version stays";
+/// What becomes of one that never was.
+const NOT_USED: &str = "it isn't used";
+/// What becomes of the object of a built-in policy that can't be read.
+const DEFAULTS: &str = "the policy runs with its defaults until then";
 
 /// KServe's namespace where nothing else is said.
 const KSERVE_NAMESPACE: &str = "kserve";
@@ -44,12 +50,14 @@ pub enum CredentialsError {
     #[error("StorageBackend {0} needs no credentials")]
     NothingNeeded(String),
     /// Its Secret isn't there, or doesn't hold what the backend needs.
-    #[error("StorageBackend {backend}: {reason}")]
+    #[error("the StorageBackend {backend} that serves the model can't be used: {reason}. Ask {whom}")]
     Unusable {
         /// The `StorageBackend`.
         backend: String,
         /// What is missing.
         reason: String,
+        /// Who is to be asked.
+        whom: String,
     },
 }
 
@@ -89,6 +97,24 @@ impl Configuration {
             kserve,
         };
         (configuration, problems)
+    }
+
+    /// Completes what a folder or a cluster says of objects that it can't read by what becomes of them.
+    pub fn say_what_stays(&self, problems: &mut [Problem]) {
+        for problem in problems {
+            let unreadable = problem.object.as_ref();
+            let Some(object) = unreadable.filter(|object| self.objects.unreadable.contains(object)) else {
+                continue;
+            };
+            let policy = self.policies.iter().find(|policy| policy.name == object.name);
+            let stays = match (object.kind.as_str(), policy) {
+                _ if self.objects.holds(object) => STAYS,
+                ("WasmPolicy", Some(policy)) if policy.component.is_some() => DEFAULTS,
+                ("WasmPolicy", Some(policy)) => policy.without_it(),
+                _ => NOT_USED,
+            };
+            problem.message = format!("{}; {stays}", problem.message);
+        }
     }
 
     /// The backends by what they serve.
@@ -156,6 +182,10 @@ impl Configuration {
         let unusable = |reason| CredentialsError::Unusable {
             backend: backend.to_owned(),
             reason,
+            whom: match &found.spec().contact {
+                Some(contact) => format!("`{contact}`"),
+                None => "the cluster's admin".to_owned(),
+            },
         };
         contents(found, source(found, &self.objects).map_err(unusable)?, &self.kserve).map_err(unusable)
     }
@@ -180,13 +210,7 @@ impl Configuration {
 /// Takes the last good version of what is there and can't be read.
 fn keep_unreadable(objects: &mut Objects, before: &Objects) {
     let unreadable = objects.unreadable.clone();
-    let named = |kind: &str, metadata: &kube::api::ObjectMeta| {
-        unreadable.contains(&ObjectRef {
-            kind: kind.to_owned(),
-            namespace: metadata.namespace.clone(),
-            name: metadata.name.clone().unwrap_or_default(),
-        })
-    };
+    let named = |kind: &str, metadata: &kube::api::ObjectMeta| unreadable.contains(&ObjectRef::of(kind, metadata));
     objects.backends.extend(
         before
             .backends
@@ -226,7 +250,7 @@ fn keep_unreadable(objects: &mut Objects, before: &Objects) {
         before
             .runtimes
             .iter()
-            .filter(|runtime| unreadable.contains(&runtime_ref(runtime)))
+            .filter(|runtime| unreadable.contains(&ObjectRef::of_runtime(runtime)))
             .cloned(),
     );
     for (name, labels) in &before.namespaces {
@@ -254,6 +278,7 @@ fn kserve_config(objects: &Objects, before: Option<&Configuration>, problems: &m
 
 fn backends(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> Backends {
     let mut good: Vec<Backend> = Vec::new();
+    let mut unusable = objects.unusable_backends.clone();
     for object in &objects.backends {
         let name = object.metadata.name.clone().unwrap_or_default();
         match Backend::new(&name, object.spec.clone()) {
@@ -261,16 +286,18 @@ fn backends(objects: &Objects, before: Option<&Configuration>, problems: &mut Ve
             Err(wrong) => {
                 let last = before.and_then(|before| before.backends.get(&name));
                 good.extend(last.cloned());
-                let stays = if last.is_some() {
-                    "; its last good version stays"
-                } else {
-                    "; it isn't used"
-                };
-                problems.push(objects.problem(ObjectRef::cluster("StorageBackend", &name), wrong.join("; ") + stays));
+                let stays = if last.is_some() { STAYS } else { NOT_USED };
+                let wrong = wrong.join("; ");
+                let named = ObjectRef::cluster("StorageBackend", &name);
+                problems.push(objects.problem(named, format!("{wrong}; {stays}")));
+                let spec = serde_json::to_value(&object.spec).unwrap_or_default();
+                unusable.extend(UnusableBackend::read(&name, &spec, wrong));
             }
         }
     }
+    unusable.retain(|unusable| !good.iter().any(|backend| backend.name() == unusable.name));
     let (backends, overlaps) = Backends::new(good);
+    let backends = backends.with_unusable(unusable);
     for Overlap {
         taken,
         passed_over,
@@ -425,17 +452,6 @@ fn own_secrets(objects: &Objects, problems: &mut Vec<Problem>) -> OwnSecrets {
     own
 }
 
-fn runtime_ref(runtime: &Value) -> ObjectRef {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let kind = text(&runtime["kind"]).unwrap_or_default();
-    let namespace = text(&runtime["metadata"]["namespace"]).filter(|_| kind == "ServingRuntime");
-    ObjectRef {
-        kind,
-        namespace,
-        name: text(&runtime["metadata"]["name"]).unwrap_or_default(),
-    }
-}
-
 fn runtimes(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> Runtimes {
     // A folder that lists none stands for a cluster as KServe installs it; a cluster has what it has.
     if objects.base.is_some() && objects.runtimes.is_empty() {
@@ -446,7 +462,7 @@ fn runtimes(objects: &Objects, before: Option<&Configuration>, problems: &mut Ve
         match ServingRuntime::from_json(runtime) {
             Ok(runtime) => good.push(runtime),
             Err(error) => {
-                let object = runtime_ref(runtime);
+                let object = ObjectRef::of_runtime(runtime);
                 let last = before.and_then(|before| {
                     before
                         .runtimes

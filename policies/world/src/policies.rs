@@ -89,10 +89,13 @@ pub(crate) fn select(
     }
     for object in objects.unreadable.iter().filter(|object| object.kind == "WasmPolicy") {
         if !policies.iter().any(|policy| policy.name == object.name) {
+            let builtin = builtins.iter().find(|(builtin, _)| *builtin == object.name);
+            let spec = counting_everywhere(&object.name);
             policies.push(Policy {
                 name: object.name.clone(),
-                spec: counting_everywhere(&object.name),
-                component: None,
+                // A slip in the object of a built-in policy never turns it off.
+                spec: if builtin.is_some() { granted(spec) } else { spec },
+                component: builtin.map(|(_, component)| Bytes::from_static(component)),
             });
         }
         spoken_of.push(object.name.clone());

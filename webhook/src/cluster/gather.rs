@@ -13,6 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL, OWN_STORAGE_LABEL};
+use tidewaiter_core::backends::UnusableBackend;
 use tidewaiter_world::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, ObjectRef, Objects, Problem};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -189,6 +190,13 @@ impl Sources {
         let backends = self.backends.all();
         let policies = self.policies.all();
         objects.backends = typed(&backends, "StorageBackend", &mut objects.unreadable, &mut problems);
+        for backend in &backends {
+            let name = ObjectRef::cluster("StorageBackend", &backend.name_any());
+            if let Some(problem) = problems.iter().find(|problem| problem.object.as_ref() == Some(&name)) {
+                let unusable = UnusableBackend::read(&name.name, &backend.data["spec"], problem.message.clone());
+                objects.unusable_backends.extend(unusable);
+            }
+        }
         objects.policies = typed(&policies, "WasmPolicy", &mut objects.unreadable, &mut problems);
         for runtime in self.runtimes.all().iter().chain(&self.cluster_runtimes.all()) {
             objects.runtimes.extend(serde_json::to_value(&**runtime).ok());

@@ -10,6 +10,9 @@ use tidewaiter_policy::{Request, Verdict};
 use crate::need::{Need, Store};
 use crate::{Subject, Unserved};
 
+/// Of what is wrong with a backend, a user is told so many characters: whom to ask stands behind it.
+const REASON: usize = 400;
+
 /// What is done for one component.
 pub(crate) enum Plan {
     /// It is told of a Secret.
@@ -48,7 +51,7 @@ pub(crate) fn make(
         deny(verdict, "unsupported-uri", format!("{name}: {reason}"), &pointer);
         return None;
     }
-    if need.stores.is_empty() && need.not_granted.is_empty() && need.unserved.is_empty() && !need.public {
+    if need.stores.is_empty() && !need.is_refused() && need.unserved.is_empty() && !need.public {
         return None;
     }
     let named = subject.named(component);
@@ -70,7 +73,7 @@ pub(crate) fn make(
         Held::Ours(secrets) => secrets,
         Held::Own(what) => {
             // Without a store of ours there is nothing that was left alone, unless what they brought isn't there.
-            if !need.stores.is_empty() || !need.not_granted.is_empty() {
+            if !need.stores.is_empty() || need.is_refused() {
                 say(verdict, &format!("{name} keeps its own credentials: {what}"));
             }
             return Some(Plan::Apart);
@@ -191,15 +194,22 @@ fn refuse_or_warn(
         } else {
             refusal.allowed.join(", ")
         };
-        let contact = refusal
-            .contact
-            .as_ref()
-            .map_or_else(|| "the cluster's admin".to_owned(), |contact| format!("`{contact}`"));
+        let contact = whom(refusal.contact.as_deref());
         let message = format!(
             "{name}: this namespace may not load {uri} from StorageBackend {}; it may use {allowed}. Move the model there, or ask {contact} for a grant",
             refusal.backend
         );
         deny(verdict, "prefix-not-granted", message, pointer);
+        return None;
+    }
+    if let Some((unusable, uri, pointer)) = need.unusable.first() {
+        let message = format!(
+            "{name}: the StorageBackend {} that serves {uri} can't be used: {}. Ask {} to mend it, or bring credentials of your own",
+            unusable.backend,
+            cut(&unusable.reason, REASON),
+            whom(unusable.contact.as_deref())
+        );
+        deny(verdict, "backend-unusable", message, pointer);
         return None;
     }
     if let [first, second, ..] = need.stores.as_slice() {
@@ -291,6 +301,11 @@ fn unknown_scheme(uri: &str) -> Option<(String, String)> {
     Some((cut(scheme, 20), hint))
 }
 
+/// Whom a user asks, by a backend's `contact`.
+fn whom(contact: Option<&str>) -> String {
+    contact.map_or_else(|| "the cluster's admin".to_owned(), |contact| format!("`{contact}`"))
+}
+
 /// Whether KServe uses the credentials of this kind of store for a URI, wherever it points.
 fn opens(kind: &str, uri: &str) -> bool {
     let scheme = uri.split("://").next().unwrap_or_default();
@@ -309,7 +324,7 @@ fn already(component: &Component<'_>, named: Option<&str>, need: &Need) -> Optio
     let [Store::Backend(served)] = need.stores.as_slice() else {
         return None;
     };
-    if !need.not_granted.is_empty() {
+    if need.is_refused() {
         return None;
     }
     let ours = named == Some(served.secret.as_str());
@@ -380,7 +395,7 @@ fn brought(subject: &Subject<'_>, component: &Component<'_>, named: Option<&str>
         Brought::Unknown(what)
             if (delivered && is_same_account(subject.request, component))
                 || (named.is_none() && account.is_none())
-                || !need.not_granted.is_empty() =>
+                || need.is_refused() =>
         {
             Held::Unknown(what)
         }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tidewaiter_policy::storage::{Brought, Delivery, NotGranted, Resolution, Served};
+use tidewaiter_policy::storage::{Brought, Delivery, NotGranted, Resolution, Served, Unusable};
 use tidewaiter_policy::testing::{self, World, create, served};
 use tidewaiter_policy::{Credentials, Effect, Entry, Policy, Request, Verdict};
 
@@ -492,6 +492,52 @@ fn a_prefix_that_is_not_granted_is_refused_with_what_is() {
     );
     untouched(&verdict);
     assert_eq!(verdict.warnings.len(), 1);
+}
+
+#[test]
+fn a_store_whose_backend_cannot_be_used_is_refused_with_why_and_whom_to_ask() {
+    let unusable = |contact: Option<&str>| {
+        world().resolve(
+            "s3://mlflow/",
+            Resolution::Unusable(Unusable {
+                backend: "minio".to_owned(),
+                reason: "spec.s3.endpoint: `ftp://minio` has the scheme `ftp`".to_owned(),
+                contact: contact.map(str::to_owned),
+            }),
+        )
+    };
+    // Whatever becomes of models that nobody serves: this one is served.
+    let verdict = review(&unusable(Some("#ml-platform")), &bare());
+    let (code, message, path) = denial(&verdict);
+    assert_eq!(
+        (code, path),
+        ("backend-unusable", Some("/spec/predictor/model/storageUri"))
+    );
+    assert_eq!(
+        message,
+        "predictor: the StorageBackend minio that serves s3://mlflow/1/m can't be used: spec.s3.endpoint: `ftp://minio` has the scheme `ftp`. \
+         Ask `#ml-platform` to mend it, or bring credentials of your own"
+    );
+    assert!(
+        denial(&review(&unusable(None), &bare()))
+            .1
+            .contains("Ask the cluster's admin")
+    );
+    // Its Secret, named by hand, is no way around that; one of the user's own is.
+    for (named, brought, denied) in [
+        (
+            "tidewaiter-minio",
+            Brought::Managed(vec!["tidewaiter-minio".to_owned()]),
+            true,
+        ),
+        ("own", Brought::Usable("Secret own".to_owned()), false),
+    ] {
+        let mut object = bare();
+        object["metadata"]["annotations"] = json!({ANNOTATION: named});
+        let verdict = review(&unusable(None).brought(None, Some(named), brought), &object);
+        assert_eq!(verdict.denial.is_some(), denied, "{verdict:?}");
+        assert_eq!(verdict.warnings.len(), usize::from(!denied));
+    }
 }
 
 #[test]

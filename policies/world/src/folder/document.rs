@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tidewaiter_core::backend::{StorageBackend, StorageBackendSpec};
+use tidewaiter_core::backends::UnusableBackend;
 use tidewaiter_core::policy_resource::{WasmPolicy, WasmPolicySpec};
 
 use crate::nearest::nearest;
@@ -193,6 +194,13 @@ impl Head {
             namespace,
             name: metadata.name.clone()?,
         })
+    }
+
+    /// What a `StorageBackend` was to serve, where the document can't be read as one.
+    pub(super) fn unusable_backend(&self, text: &str, reason: &str) -> Option<UnusableBackend> {
+        let object = self.object().filter(|object| object.kind == "StorageBackend")?;
+        let document: Value = serde_saphyr::from_str(text).ok()?;
+        UnusableBackend::read(&object.name, &document["spec"], reason.to_owned())
     }
 
     /// Reads the document, now that its kind is known.

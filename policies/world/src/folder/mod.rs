@@ -226,6 +226,8 @@ impl Loading {
             let item = match head.item(&document) {
                 Ok(item) => item,
                 Err(unreadable) => {
+                    let unusable = head.unusable_backend(&document, &unreadable.message);
+                    self.objects.unusable_backends.extend(unusable);
                     if let Some(object) = &object {
                         self.objects.unreadable.insert(object.clone());
                         found.insert(object.clone());
