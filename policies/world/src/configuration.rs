@@ -1,22 +1,24 @@
 //! One consistent state of everything that an admin configured. Immutable: a change makes another.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use tidewaiter_core::backend::{Backend, CaBundle, Credentials, OWN_STORAGE_LABEL, PREFIX_ANNOTATION};
 use tidewaiter_core::backends::{Backends, Overlap, OwnSecrets, UnusableBackend};
-use tidewaiter_core::catalogue::Catalogue;
+use tidewaiter_core::catalogue::{Catalogue, CatalogueError};
 use tidewaiter_core::credentials::{SecretContents, kserve_secret};
 use tidewaiter_core::kserve_config::KserveConfig;
 use tidewaiter_core::kserve_runtimes;
 use tidewaiter_core::runtimes::{Runtimes, ServingRuntime};
 
+use crate::nearest::one_letter_off;
 use crate::objects::{CATALOGUE_KEY, CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem};
 use crate::opening::connection;
 use crate::policies::{Builtins, Policy, select};
 use crate::review::is_managed;
 use crate::stores::{Client, Stores};
+use crate::words;
 
 /// What becomes of an object that can't be used, and was usable before.
 const STAYS: &str = "its last good version stays";
@@ -103,7 +105,7 @@ impl Configuration {
     pub fn say_what_stays(&self, problems: &mut [Problem]) {
         for problem in problems {
             let unreadable = problem.object.as_ref();
-            let Some(object) = unreadable.filter(|object| self.objects.unreadable.contains(object)) else {
+            let Some(object) = unreadable.filter(|object| self.objects.unreadable.contains_key(object)) else {
                 continue;
             };
             let policy = self.policies.iter().find(|policy| policy.name == object.name);
@@ -210,7 +212,7 @@ impl Configuration {
 /// Takes the last good version of what is there and can't be read.
 fn keep_unreadable(objects: &mut Objects, before: &Objects) {
     let unreadable = objects.unreadable.clone();
-    let named = |kind: &str, metadata: &kube::api::ObjectMeta| unreadable.contains(&ObjectRef::of(kind, metadata));
+    let named = |kind: &str, metadata: &kube::api::ObjectMeta| unreadable.contains_key(&ObjectRef::of(kind, metadata));
     objects.backends.extend(
         before
             .backends
@@ -250,11 +252,11 @@ fn keep_unreadable(objects: &mut Objects, before: &Objects) {
         before
             .runtimes
             .iter()
-            .filter(|runtime| unreadable.contains(&ObjectRef::of_runtime(runtime)))
+            .filter(|runtime| unreadable.contains_key(&ObjectRef::of_runtime(runtime)))
             .cloned(),
     );
     for (name, labels) in &before.namespaces {
-        if unreadable.contains(&ObjectRef::cluster("Namespace", name)) {
+        if unreadable.contains_key(&ObjectRef::cluster("Namespace", name)) {
             objects.namespaces.entry(name.clone()).or_insert_with(|| labels.clone());
         }
     }
@@ -372,10 +374,14 @@ fn source<'a>(backend: &Backend, objects: &'a Objects) -> Result<Option<&'a Secr
         .secret(&reference.namespace, &reference.name)
         .map(Some)
         .ok_or_else(|| {
-            format!(
-                "spec.credentials.secretRef: Secret {}/{} isn't there; its admin has to create it",
-                reference.namespace, reference.name
-            )
+            let (namespace, name) = (&reference.namespace, &reference.name);
+            let why = objects.why_missing(&ObjectRef::namespaced("Secret", namespace, name));
+            let mend = if why == "isn't there" {
+                "; its admin has to create it"
+            } else {
+                ""
+            };
+            format!("spec.credentials.secretRef: Secret {namespace}/{name} {why}{mend}")
         })
 }
 
@@ -403,7 +409,10 @@ fn ca_bundle(backend: &Backend, objects: &Objects) -> Result<Option<String>, Str
             let name = format!("ConfigMap/{}/{}", reference.namespace, reference.name);
             let map = objects
                 .config_map(&reference.namespace, &reference.name)
-                .ok_or_else(|| format!("spec.s3.tls.caBundle: {name} isn't there"))?;
+                .ok_or_else(|| {
+                    let map = ObjectRef::namespaced("ConfigMap", &reference.namespace, &reference.name);
+                    format!("spec.s3.tls.caBundle: {name} {}", objects.why_missing(&map))
+                })?;
             let pem = map.data.as_ref().and_then(|data| data.get(&reference.key));
             pem.cloned()
                 .map(Some)
@@ -498,7 +507,7 @@ fn catalogue(objects: &Objects, before: Option<&Configuration>, problems: &mut V
             mode.as_str(),
             map.data.as_ref().and_then(|data| data.get(CATALOGUE_KEY)),
         ) {
-            ("extend" | "replace", Some(yaml)) => Catalogue::parse(yaml).map_err(|error| error.to_string()),
+            ("extend" | "replace", Some(yaml)) => Catalogue::parse(yaml).map_err(|error| catalogue_words(&error)),
             ("extend" | "replace", None) => Err(format!("has the label {CATALOGUE_LABEL} and no key {CATALOGUE_KEY}")),
             (other, _) => Err(format!(
                 "has the label {CATALOGUE_LABEL}: {other}; write extend or replace"
@@ -526,6 +535,12 @@ fn catalogue(objects: &Objects, before: Option<&Configuration>, problems: &mut V
     for (_, _, own) in &own {
         catalogue.extend(own.clone());
     }
+    for (object, _, own) in &own {
+        problems.extend(misnamed(own).map(|message| Problem {
+            in_use: true,
+            ..objects.problem(object.clone(), message)
+        }));
+    }
     for (repository, message) in catalogue.problems() {
         let lists = |(_, _, own): &&(ObjectRef, bool, Catalogue)| own.lists(&repository);
         // The last that lists it counts. The built-in one has no such problems.
@@ -535,3 +550,49 @@ fn catalogue(objects: &Objects, before: Option<&Configuration>, problems: &mut V
     }
     Arc::new(catalogue)
 }
+
+/// Why a catalogue can't be read, in one line.
+fn catalogue_words(error: &CatalogueError) -> String {
+    match error {
+        CatalogueError::Yaml(error) => {
+            let (line, words) = words::explain(error, false);
+            match line {
+                Some(line) => format!("{CATALOGUE_KEY}, line {line}: {words}"),
+                None => format!("{CATALOGUE_KEY}: {words}"),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Packages that the catalogue calls by another name than `PyPI`, which is what policies ask for.
+fn misnamed(catalogue: &Catalogue) -> impl Iterator<Item = String> {
+    let known: Vec<&str> = Catalogue::built_in().packages().map(|(_, package)| package).collect();
+    let found: BTreeMap<&str, &str> = catalogue
+        .packages()
+        .map(|(repository, package)| (package, repository))
+        .collect();
+    found.into_iter().filter_map(move |(package, repository)| {
+        let alike = |name: &str| name.to_lowercase().replace(['_', '.'], "-");
+        let meant = IMPORTED_AS
+            .iter()
+            .find(|(import, _)| *import == alike(package))
+            .map(|(_, name)| *name)
+            .or_else(|| known.iter().copied().find(|name| *name == alike(package)))
+            .or_else(|| one_letter_off(package, &known))
+            .filter(|meant| *meant != package)?;
+        Some(format!(
+            "{CATALOGUE_KEY}: repository {repository} has a package `{package}`, which nobody asks for; on PyPI it is called `{meant}`"
+        ))
+    })
+}
+
+/// Names by which packages are imported, and their names on `PyPI`.
+const IMPORTED_AS: [(&str, &str); 6] = [
+    ("sklearn", "scikit-learn"),
+    ("pytorch", "torch"),
+    ("tf", "tensorflow"),
+    ("xgb", "xgboost"),
+    ("lgbm", "lightgbm"),
+    ("paddle", "paddlepaddle"),
+];

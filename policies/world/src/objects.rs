@@ -45,8 +45,10 @@ pub struct Objects {
     pub kserve_namespace: Option<String>,
     /// What `module.file` of a policy is relative to; none where files can't be used.
     pub base: Option<PathBuf>,
-    /// Objects that are there but can't be read: their last good version stays.
-    pub unreadable: BTreeSet<ObjectRef>,
+    /// Objects that are there but can't be read, and why: their last good version stays.
+    pub unreadable: BTreeMap<ObjectRef, String>,
+    /// Secrets and `ConfigMap`s that may be there, but that the API server doesn't show to us, in its words. For us they aren't there.
+    pub withheld: BTreeMap<ObjectRef, String>,
     /// Of `StorageBackend`s among them, what they were to serve.
     pub unusable_backends: Vec<UnusableBackend>,
     /// Where in a folder an object stands, as `file:line`.
@@ -94,6 +96,14 @@ impl Objects {
 
     pub(crate) fn secret(&self, namespace: &str, name: &str) -> Option<&Secret> {
         self.secrets.iter().find(|secret| is(&secret.metadata, namespace, name))
+    }
+
+    /// Why an object is missing here, after its name.
+    pub(crate) fn why_missing(&self, object: &ObjectRef) -> String {
+        match self.unreadable.get(object).or_else(|| self.withheld.get(object)) {
+            Some(reason) => format!("can't be read: {reason}"),
+            None => "isn't there".to_owned(),
+        }
     }
 
     pub(crate) fn config_map(&self, namespace: &str, name: &str) -> Option<&ConfigMap> {

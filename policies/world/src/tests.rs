@@ -606,6 +606,7 @@ fn what_is_wrong_with_objects_is_told() {
     );
     let cases = [
         ("no Secret", problems(minio(""))),
+        ("a Secret that is not base64", problems(minio("") + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: root, namespace: minio}\ndata: {rootUser: hunter2!}\n")),
         ("a Secret without keys", problems(minio("") + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: root, namespace: minio}\nstringData: {user: x}\n")),
         ("overlap", problems(minio("") + &backend("other", "http://other:9000", "") + &secret("a", "b"))),
         ("bad pattern", problems(minio("").replace("s3://mlflow/", "s3://ml?low/") + &secret("a", "b"))),
@@ -615,6 +616,9 @@ fn what_is_wrong_with_objects_is_told() {
         ("own Secret with a bad prefix", problems("apiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: a, labels: {tidewaiter.dev/storage: ''}, annotations: {tidewaiter.dev/prefix: bucket/path}}\n".into())),
         ("catalogue label", problems(bad_catalogue.into())),
         ("catalogue that leads nowhere", problems(bad_catalogue.replace("catalogue: add", "catalogue: extend") + "data:\n  catalogue.yaml: |\n    schema: 1\n    repositories: [{name: registry.local/a, like: registry.local/b}]\n")),
+        ("catalogue with a typo", problems(bad_catalogue.replace("catalogue: add", "catalogue: extend") + "data:\n  catalogue.yaml: |\n    schema: 1\n    repositories:\n      - name: registry.local/a\n        relases: []\n")),
+        ("catalogue that is no YAML", problems(bad_catalogue.replace("catalogue: add", "catalogue: extend") + "data:\n  catalogue.yaml: |\n    schema: 1\n    repositories: [\n")),
+        ("catalogue with packages by other names", problems(bad_catalogue.replace("catalogue: add", "catalogue: extend") + "data:\n  catalogue.yaml: |\n    schema: 1\n    repositories:\n      - name: registry.local/a\n        releases:\n          - {tags: [v1], packages: {sklearn: '1.5', Scikit_Learn: '1.5', xgbost: '3.0', numba: '1', numpy: '2.0'}}\n")),
         ("runtime", problems("{apiVersion: serving.kserve.io/v1alpha1, kind: ClusterServingRuntime, metadata: {name: r}, spec: {disabled: 'no'}}".into())),
         ("policy limits", problems(policy("own", "{module: {builtin: runtime-version}, limits: {timeMs: 0}}"))),
     ];

@@ -1,6 +1,6 @@
 //! What is watched and read, as the [`Objects`] that a configuration is made from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -192,8 +192,8 @@ impl Sources {
         objects.backends = typed(&backends, "StorageBackend", &mut objects.unreadable, &mut problems);
         for backend in &backends {
             let name = ObjectRef::cluster("StorageBackend", &backend.name_any());
-            if let Some(problem) = problems.iter().find(|problem| problem.object.as_ref() == Some(&name)) {
-                let unusable = UnusableBackend::read(&name.name, &backend.data["spec"], problem.message.clone());
+            if let Some(reason) = objects.unreadable.get(&name) {
+                let unusable = UnusableBackend::read(&name.name, &backend.data["spec"], reason.clone());
                 objects.unusable_backends.extend(unusable);
             }
         }
@@ -228,7 +228,7 @@ impl Sources {
             .collect();
         objects
             .secrets
-            .extend(read::<Secret>(client, references.secrets.difference(&there)).await?);
+            .extend(read::<Secret>(client, references.secrets.difference(&there), &mut objects.withheld).await?);
         let there: BTreeSet<_> = objects
             .config_maps
             .iter()
@@ -236,7 +236,7 @@ impl Sources {
             .collect();
         objects
             .config_maps
-            .extend(read::<ConfigMap>(client, references.config_maps.difference(&there)).await?);
+            .extend(read::<ConfigMap>(client, references.config_maps.difference(&there), &mut objects.withheld).await?);
 
         let fingerprint = fingerprint(&objects, &problems);
         Ok(Gathered {
@@ -259,7 +259,7 @@ fn slim<K: kube::Resource>(
 fn typed<K: DeserializeOwned>(
     objects: &[Arc<DynamicObject>],
     kind: &str,
-    unreadable: &mut BTreeSet<ObjectRef>,
+    unreadable: &mut BTreeMap<ObjectRef, String>,
     problems: &mut Vec<Problem>,
 ) -> Vec<K> {
     let mut read = Vec::with_capacity(objects.len());
@@ -268,11 +268,12 @@ fn typed<K: DeserializeOwned>(
             Ok(object) => read.push(object),
             Err(error) => {
                 let name = ObjectRef::cluster(kind, &object.name_any());
-                unreadable.insert(name.clone());
+                let message = format!("{error}; update Tidewaiter or its CustomResourceDefinitions");
+                unreadable.insert(name.clone(), message.clone());
                 problems.push(Problem {
                     object: Some(name),
                     at: None,
-                    message: format!("{error}; update Tidewaiter or its CustomResourceDefinitions"),
+                    message,
                     in_use: false,
                 });
             }
@@ -282,7 +283,11 @@ fn typed<K: DeserializeOwned>(
 }
 
 /// One by one by name, so that nothing that isn't ours is listed or watched. What isn't there is left out: the configuration says who misses it.
-async fn read<K>(client: &Client, names: impl Iterator<Item = &(String, String)>) -> Result<Vec<K>, kube::Error>
+async fn read<K>(
+    client: &Client,
+    names: impl Iterator<Item = &(String, String)>,
+    withheld: &mut BTreeMap<ObjectRef, String>,
+) -> Result<Vec<K>, kube::Error>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
@@ -291,24 +296,33 @@ where
         .map(|(namespace, name)| {
             let api: Api<K> = Api::namespaced(client.clone(), namespace);
             let name = name.clone();
+            let object = ObjectRef::namespaced(&K::kind(&()), namespace, &name);
             async move {
-                match api.get_opt(&name).await {
+                let read = match api.get_opt(&name).await {
                     // The role doesn't cover it, or there can be none of that name: for us it isn't there.
                     Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
                         tracing::warn!("{}", status.message);
-                        Ok(None)
+                        return Ok(Err((object, status.message.clone())));
                     }
                     Err(kube::Error::BuildRequest(error)) => {
                         tracing::warn!(name, %error, "no name of an object");
                         Ok(None)
                     }
                     read => read,
-                }
+                };
+                read.map(Ok)
             }
         })
         .collect();
-    let read: Vec<Option<K>> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
-    Ok(read.into_iter().flatten().collect())
+    let read: Vec<Result<Option<K>, _>> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
+    let mut found = Vec::new();
+    for read in read {
+        match read {
+            Ok(object) => found.extend(object),
+            Err((object, reason)) => drop(withheld.insert(object, reason)),
+        }
+    }
+    Ok(found)
 }
 
 /// Changes with anything that a configuration is made from; not with status and resource versions.
@@ -348,7 +362,7 @@ fn fingerprint(objects: &Objects, problems: &[Problem]) -> u64 {
             .unwrap_or_default()
     });
     all.into_iter().for_each(&mut add);
-    (&objects.namespaces, &objects.architectures).hash(&mut hasher);
+    (&objects.namespaces, &objects.architectures, &objects.withheld).hash(&mut hasher);
     problems
         .iter()
         .map(ToString::to_string)
