@@ -119,7 +119,7 @@ impl BackendType {
 }
 
 /// How a store is opened.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Credentials {
@@ -129,6 +129,37 @@ pub enum Credentials {
     WorkloadIdentity(Empty),
     /// Anyone may read it: no keys are delivered.
     Anonymous(Empty),
+}
+
+// The derived one would tell of none and of two in words about enums.
+impl<'de> Deserialize<'de> for Credentials {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct Given {
+            secret_ref: Option<SecretReference>,
+            workload_identity: Option<Empty>,
+            anonymous: Option<Empty>,
+        }
+        let Given {
+            secret_ref,
+            workload_identity,
+            anonymous,
+        } = Given::deserialize(deserializer)?;
+        let given = [
+            secret_ref.map(Self::SecretRef),
+            workload_identity.map(Self::WorkloadIdentity),
+            anonymous.map(Self::Anonymous),
+        ];
+        let mut given = given.into_iter().flatten();
+        match (given.next(), given.next()) {
+            (Some(only), None) => Ok(only),
+            (first, _) => Err(serde::de::Error::custom(format_args!(
+                "spec.credentials needs exactly one of secretRef, workloadIdentity and anonymous, and has {}",
+                if first.is_some() { "several" } else { "none" }
+            ))),
+        }
+    }
 }
 
 /// Written as `{}`.

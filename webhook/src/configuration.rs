@@ -242,6 +242,7 @@ impl Loader {
             &self.builtins,
             &self.stores,
         );
+        configuration.say_what_stays(&mut problems);
         problems.extend(found);
         let mut policies = Vec::new();
         self.again = false;

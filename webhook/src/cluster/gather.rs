@@ -1,6 +1,6 @@
 //! What is watched and read, as the [`Objects`] that a configuration is made from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use kube::{Api, Client, Resource as _, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidewaiter_core::backend::OWN_STORAGE_LABEL;
+use tidewaiter_core::backends::UnusableBackend;
 use tidewaiter_world::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, ObjectRef, Objects, Problem};
 use tokio_util::sync::CancellationToken;
 
@@ -149,6 +150,13 @@ impl Sources {
         let backends = self.backends.all();
         let policies = self.policies.all();
         objects.backends = typed(&backends, "StorageBackend", &mut objects.unreadable, &mut problems);
+        for backend in &backends {
+            let name = ObjectRef::cluster("StorageBackend", &backend.name_any());
+            if let Some(reason) = objects.unreadable.get(&name) {
+                let unusable = UnusableBackend::read(&name.name, &backend.data["spec"], reason.clone());
+                objects.unusable_backends.extend(unusable);
+            }
+        }
         objects.policies = typed(&policies, "WasmPolicy", &mut objects.unreadable, &mut problems);
         for runtime in self.runtimes.all().iter().chain(&self.cluster_runtimes.all()) {
             objects.runtimes.extend(serde_json::to_value(&**runtime).ok());
@@ -180,7 +188,7 @@ impl Sources {
             .collect();
         objects
             .secrets
-            .extend(read::<Secret>(client, references.secrets.difference(&there)).await?);
+            .extend(read::<Secret>(client, references.secrets.difference(&there), &mut objects.withheld).await?);
         let there: BTreeSet<_> = objects
             .config_maps
             .iter()
@@ -188,7 +196,7 @@ impl Sources {
             .collect();
         objects
             .config_maps
-            .extend(read::<ConfigMap>(client, references.config_maps.difference(&there)).await?);
+            .extend(read::<ConfigMap>(client, references.config_maps.difference(&there), &mut objects.withheld).await?);
 
         let fingerprint = fingerprint(&objects, &problems);
         Ok(Gathered {
@@ -204,7 +212,7 @@ impl Sources {
 fn typed<K: DeserializeOwned>(
     objects: &[Arc<DynamicObject>],
     kind: &str,
-    unreadable: &mut BTreeSet<ObjectRef>,
+    unreadable: &mut BTreeMap<ObjectRef, String>,
     problems: &mut Vec<Problem>,
 ) -> Vec<K> {
     let mut read = Vec::with_capacity(objects.len());
@@ -213,11 +221,12 @@ fn typed<K: DeserializeOwned>(
             Ok(object) => read.push(object),
             Err(error) => {
                 let name = ObjectRef::cluster(kind, &object.name_any());
-                unreadable.insert(name.clone());
+                let message = format!("{error}; update Tidewaiter or its CustomResourceDefinitions");
+                unreadable.insert(name.clone(), message.clone());
                 problems.push(Problem {
                     object: Some(name),
                     at: None,
-                    message: format!("{error}; update Tidewaiter or its CustomResourceDefinitions"),
+                    message,
                     in_use: false,
                 });
             }
@@ -227,7 +236,11 @@ fn typed<K: DeserializeOwned>(
 }
 
 /// One by one by name, so that nothing that isn't ours is listed or watched. What isn't there is left out: the configuration says who misses it.
-async fn read<K>(client: &Client, names: impl Iterator<Item = &(String, String)>) -> Result<Vec<K>, kube::Error>
+async fn read<K>(
+    client: &Client,
+    names: impl Iterator<Item = &(String, String)>,
+    withheld: &mut BTreeMap<ObjectRef, String>,
+) -> Result<Vec<K>, kube::Error>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
@@ -236,24 +249,33 @@ where
         .map(|(namespace, name)| {
             let api: Api<K> = Api::namespaced(client.clone(), namespace);
             let name = name.clone();
+            let object = ObjectRef::namespaced(&K::kind(&()), namespace, &name);
             async move {
-                match api.get_opt(&name).await {
+                let read = match api.get_opt(&name).await {
                     // The role doesn't cover it, or there can be none of that name: for us it isn't there.
                     Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
                         tracing::warn!("{}", status.message);
-                        Ok(None)
+                        return Ok(Err((object, status.message.clone())));
                     }
                     Err(kube::Error::BuildRequest(error)) => {
                         tracing::warn!(name, %error, "no name of an object");
                         Ok(None)
                     }
                     read => read,
-                }
+                };
+                read.map(Ok)
             }
         })
         .collect();
-    let read: Vec<Option<K>> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
-    Ok(read.into_iter().flatten().collect())
+    let read: Vec<Result<Option<K>, _>> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
+    let mut found = Vec::new();
+    for read in read {
+        match read {
+            Ok(object) => found.extend(object),
+            Err((object, reason)) => drop(withheld.insert(object, reason)),
+        }
+    }
+    Ok(found)
 }
 
 /// Changes with anything that a configuration is made from; not with status and resource versions.
@@ -293,7 +315,7 @@ fn fingerprint(objects: &Objects, problems: &[Problem]) -> u64 {
             .unwrap_or_default()
     });
     all.into_iter().for_each(&mut add);
-    (&objects.namespaces, &objects.architectures).hash(&mut hasher);
+    (&objects.namespaces, &objects.architectures, &objects.withheld).hash(&mut hasher);
     problems
         .iter()
         .map(ToString::to_string)
