@@ -327,8 +327,8 @@ fn an_upgrade_keeps_what_the_leader_wrote(world: &World) -> Result<()> {
     for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
         let endpoint = if kind.starts_with('m') { "mutate" } else { "validate" };
         let names = [
-            format!("{path}.tidewaiter.dev"),
-            format!("{path}-or-fail.tidewaiter.dev"),
+            format!("{endpoint}.tidewaiter.dev"),
+            format!("{endpoint}-or-fail.tidewaiter.dev"),
         ];
         let webhooks = names.map(|name| json!({"name": name, "clientConfig": {"caBundle": bundle}}));
         let patch = json!({"webhooks": webhooks}).to_string();
