@@ -19,7 +19,7 @@ use crate::sbom::Native;
 pub const PACKAGE: &str = "tidewaiter-webhook";
 
 /// All that a build sees of our environment. What else there may be (flags for compilers, profiles) would change the program's bytes.
-const KEPT: [&str; 15] = [
+const KEPT: [&str; 14] = [
     "CARGO",
     "CARGO_HOME",
     "CARGO_HTTP_",
@@ -27,8 +27,7 @@ const KEPT: [&str; 15] = [
     "CARGO_REGISTRIES_",
     "CARGO_SOURCE_",
     "HOME",
-    "RUSTUP_HOME",
-    "RUSTUP_TOOLCHAIN",
+    "RUSTUP_",
     "TERM",
     "TMPDIR",
     "http_proxy",

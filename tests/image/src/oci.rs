@@ -190,7 +190,7 @@ impl Release {
                 created_by: &layer.what,
             });
         }
-        let config = Config {
+        let config = Configuration {
             created,
             architecture: image.architecture.name(),
             variant: image.architecture.variant(),
@@ -335,7 +335,7 @@ struct Manifest {
 }
 
 #[derive(Serialize)]
-struct Config<'a> {
+struct Configuration<'a> {
     created: &'a str,
     architecture: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -350,7 +350,9 @@ struct Config<'a> {
 #[serde(rename_all = "PascalCase")]
 struct Execution<'a> {
     user: &'a str,
+    /// The specification's way to write a set.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[allow(clippy::zero_sized_map_values, reason = "a set would be a list in JSON")]
     exposed_ports: BTreeMap<&'a str, Nothing>,
     entrypoint: &'a [String],
     working_dir: &'static str,
