@@ -240,8 +240,8 @@ fn attach(
         subject: Some(subject.clone()),
         annotations: [("org.opencontainers.image.created".to_owned(), created.to_owned())].into(),
     };
+    // Without the type of the artifact, which may stand here too: skopeo 1.9 leaves it out of what it copies, and the copy has another digest.
     Ok(Descriptor {
-        artifact_type: Some(attachment.kind.clone()),
         platform: Some(Platform {
             architecture: "unknown",
             os: "unknown",
@@ -263,7 +263,6 @@ fn put(blobs: &mut BTreeMap<String, Vec<u8>>, media_type: &str, bytes: Vec<u8>) 
     blobs.insert(digest.trim_start_matches("sha256:").to_owned(), bytes);
     Descriptor {
         media_type: media_type.to_owned(),
-        artifact_type: None,
         digest,
         size,
         platform: None,
@@ -292,8 +291,6 @@ pub fn timestamp(seconds: u64) -> Result<String> {
 #[serde(rename_all = "camelCase")]
 struct Descriptor {
     media_type: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<String>,
     digest: String,
     size: usize,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -182,7 +182,11 @@ impl Parts {
                 hashes: digest.map(|digest| Hash::sha256(digest)).into_iter().collect(),
                 licenses: [Licence {
                     // How it was written before cargo knew SPDX.
-                    expression: licence.replace('/', " OR "),
+                    expression: licence
+                        .replace('/', " OR ")
+                        .split_whitespace()
+                        .collect::<Vec<_>>()
+                        .join(" "),
                 }],
                 cpe: None,
                 purl,
@@ -349,7 +353,7 @@ mod tests {
         let lock = "version = 4\n\n[[package]]\nname = \"serde\"\nversion = \"1.0.0\"\nsource = \"registry\"\nchecksum = \"abc\"\n\n[[package]]\nname = \"ours\"\nversion = \"0.1.0\"\n";
         let mut parts = Parts::new(lock);
         let program = parts
-            .add("0|ours v0.1.0 (/home/me/ours)|Apache-2.0||\n1|a v2.0.0+spec-1.1.0|MIT/Apache-2.0||\n2|serde v1.0.0|MIT|https://example.org/serde|\n1|serde v1.0.0|MIT|https://example.org/serde|\n")
+            .add("0|ours v0.1.0 (/home/me/ours)|Apache-2.0||\n1|a v2.0.0+spec-1.1.0|MIT / Apache-2.0||\n2|serde v1.0.0|MIT|https://example.org/serde|\n1|serde v1.0.0|MIT|https://example.org/serde|\n")
             .expect("a tree");
         let text = parts.document(&program, "1970-01-01T00:00:00Z").expect("a document");
         assert!(
