@@ -221,3 +221,88 @@ pub fn check(binary: &[u8], architecture: Architecture, folders: &[&PathBuf]) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use object::elf::{EM_AARCH64, EM_X86_64, ET_EXEC, PT_LOAD};
+
+    use super::*;
+
+    /// The headers of a program with one segment, and a text behind them.
+    fn elf(machine: u16, kind: u16, segment: u32, text: &str) -> Vec<u8> {
+        let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+        elf.resize(16, 0);
+        elf.extend(kind.to_le_bytes());
+        elf.extend(machine.to_le_bytes());
+        elf.extend(1_u32.to_le_bytes());
+        elf.extend(0_u64.to_le_bytes()); // entry
+        elf.extend(64_u64.to_le_bytes()); // program headers begin here
+        elf.extend(0_u64.to_le_bytes()); // no section headers
+        elf.extend(0_u32.to_le_bytes());
+        for number in [64, 56, 1, 64, 0, 0_u16] {
+            elf.extend(number.to_le_bytes());
+        }
+        elf.extend(segment.to_le_bytes());
+        elf.resize(64 + 56, 0);
+        elf.extend(text.as_bytes());
+        elf
+    }
+
+    fn refusal(binary: &[u8]) -> Option<String> {
+        let folder = PathBuf::from("/home/me/tidewaiter");
+        check(binary, Architecture::Arm64, &[&folder])
+            .err()
+            .map(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn what_an_empty_image_can_run_passes() {
+        let binary = elf(
+            EM_AARCH64,
+            ET_DYN,
+            PT_LOAD,
+            "panicked at /tidewaiter/webhook/src/main.rs",
+        );
+        assert_eq!(refusal(&binary), None);
+    }
+
+    #[test]
+    fn what_it_can_t_run_or_what_names_this_machine_is_refused() {
+        for (binary, because) in [
+            (elf(EM_X86_64, ET_DYN, PT_LOAD, ""), "built for X86_64, not for arm64"),
+            (elf(EM_AARCH64, ET_DYN, PT_INTERP, ""), "dynamic linker"),
+            (elf(EM_AARCH64, ET_EXEC, PT_LOAD, ""), "position independent"),
+            (
+                elf(
+                    EM_AARCH64,
+                    ET_DYN,
+                    PT_LOAD,
+                    "at /home/me/tidewaiter/webhook/src/main.rs",
+                ),
+                "/home/me/tidewaiter/webhook",
+            ),
+            (b"#!/bin/sh".to_vec(), "not a 64-bit ELF file"),
+        ] {
+            let refusal = refusal(&binary).unwrap_or_default();
+            assert!(refusal.contains(because), "{because}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn what_would_change_the_program_is_kept_from_its_build() {
+        let seen = |name: &str| kept(&name.into());
+        assert!(
+            seen("HOME")
+                && seen("CARGO_HOME")
+                && seen("CARGO_REGISTRIES_CRATES_IO_PROTOCOL")
+                && seen("RUSTUP_TOOLCHAIN")
+        );
+        assert!(
+            !seen("RUSTFLAGS")
+                && !seen("CARGO_PROFILE_RELEASE_LTO")
+                && !seen("CFLAGS")
+                && !seen("CC")
+                && !seen("CARGO_BUILD_TARGET")
+        );
+    }
+}
