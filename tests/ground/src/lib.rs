@@ -10,6 +10,8 @@ pub mod api;
 pub mod cache;
 pub mod cluster;
 mod control_plane;
+mod faults;
+mod helm;
 pub mod host;
 pub mod images;
 mod kserve;
@@ -20,6 +22,7 @@ pub mod processes;
 pub mod progress;
 pub mod python;
 pub mod sandbox;
+pub mod slow;
 pub mod tls;
 pub mod tools;
 

@@ -1,6 +1,5 @@
 //! One namespace of a cluster: where a test applies its objects, waits for them and asks the models.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -9,8 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Said};
+use crate::host;
 use crate::tools::Module;
-use crate::{host, node};
 
 /// A namespace. Deleted when dropped, without waiting.
 #[derive(Debug)]
@@ -168,19 +167,12 @@ impl Namespace {
         .with_context(|| format!("the gRPC answer is {answer}"))
     }
 
-    /// The last lines that a container of a service wrote, at its last start: `logs("fraud", "storage-initializer")`. From the node's files: the API server
-    /// has no address for this node.
+    /// The last lines that a container of a service wrote, at its last start: `logs("fraud", "storage-initializer")`.
     fn logs(&self, service: &str, container: &str) -> Result<String> {
         let mut texts = Vec::new();
         for pod in self.pods(service)? {
-            let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default().to_owned();
-            let folder = format!("{}_{}_{}", self.name, text("name"), text("uid"));
-            let starts = node::pod_logs(self.cluster.folder()).join(folder).join(container);
-            let Ok(starts) = fs::read_dir(starts) else { continue };
-            let mut starts: Vec<_> = starts.filter_map(|start| Some(start.ok()?.path())).collect();
-            starts.sort_by_key(|start| fs::metadata(start).and_then(|start| start.modified()).ok());
-            if let Some(last) = starts.last() {
-                texts.push(host::tail(&String::from_utf8_lossy(&fs::read(last)?), 60));
+            if let Some(last) = self.cluster.logs(&pod, container)?.last() {
+                texts.push(host::tail(last, 60));
             }
         }
         Ok(texts.join("\n"))
