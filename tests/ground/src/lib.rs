@@ -29,4 +29,4 @@ pub mod tools;
 pub use api::{Answer, Api};
 pub use cluster::{Cluster, Options, Said};
 pub use control_plane::{HOST, MINIO_PORT, MINIO_USER};
-pub use namespace::{Namespace, condition, statuses};
+pub use namespace::{Namespace, condition, get, statuses};

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use reqwest::blocking::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Said};
@@ -240,21 +241,32 @@ pub fn statuses(pod: &Value) -> impl Iterator<Item = &Value> {
         .flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
 }
 
+/// What a server in a Pod, or the run's own, answers over plain HTTP.
+///
+/// # Errors
+/// With the answer, where it isn't a success.
+pub fn get(url: &str) -> Result<String> {
+    answered(url, client()?.get(url))
+}
+
 fn post(url: &str, body: &Value) -> Result<Value> {
+    let request = client()?.post(url).header("content-type", "application/json");
+    let text = answered(url, request.body(body.to_string()))?;
+    serde_json::from_str(&text).with_context(|| format!("{url} answered {text}"))
+}
+
+fn client() -> Result<Client> {
     // Feature-unified builds of reqwest ask for the process's TLS provider even for plain HTTP.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::blocking::Client::builder()
-        .timeout(Duration::from_secs(30))
-        .build()?;
-    let answer = client
-        .post(url)
-        .header("content-type", "application/json")
-        .body(body.to_string())
-        .send()?;
+    Ok(Client::builder().timeout(Duration::from_secs(30)).build()?)
+}
+
+fn answered(url: &str, request: RequestBuilder) -> Result<String> {
+    let answer = request.send()?;
     let status = answer.status();
     let text = answer.text()?;
     ensure!(status.is_success(), "{url} answered {status}: {text}");
-    serde_json::from_str(&text).with_context(|| format!("{url} answered {text}"))
+    Ok(text)
 }
 
 /// Numbers, flattened; gRPC's JSON form writes 64-bit integers as text.
