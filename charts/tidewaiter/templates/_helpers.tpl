@@ -1,0 +1,41 @@
+{{- /* One Tidewaiter a cluster: its objects have the same names in every release, so that each command of the docs can be typed as it is written. */}}
+
+{{- define "tidewaiter.selector" -}}
+app.kubernetes.io/name: tidewaiter
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "tidewaiter.labels" -}}
+{{ include "tidewaiter.selector" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "tidewaiter.image" -}}
+{{- $registry := .Values.global.imageRegistry | default .Values.image.registry }}
+{{- with $registry }}{{ . | trimSuffix "/" }}/{{ end }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{- define "tidewaiter.selfManaged" -}}
+{{- if eq .Values.certificates.mode "selfManaged" }}yes{{ end }}
+{{- end }}
+
+{{- /* The stores that anyone may read, unless an entry of `backends` has their name. */}}
+{{- define "tidewaiter.backends" -}}
+{{- $backends := dict }}
+{{- if .Values.publicStores.huggingFace }}
+{{- $_ := set $backends "public-huggingface" (dict "type" "huggingface" "serves" (list "hf://") "credentials" (dict "anonymous" dict)) }}
+{{- end }}
+{{- if .Values.publicStores.kserveExamples }}
+{{- $_ := set $backends "public-kserve-examples" (dict "type" "gcs" "serves" (list "gs://kfserving-examples/") "credentials" (dict "anonymous" dict)) }}
+{{- end }}
+{{- range $name, $spec := .Values.backends }}
+{{- $_ := set $backends $name $spec }}
+{{- end }}
+{{- toYaml $backends }}
+{{- end }}

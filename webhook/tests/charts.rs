@@ -1,0 +1,190 @@
+//! The charts' files agree with the program and with one another. What Helm and an API server make of them is tested in `tests/e2e/tests/charts.rs`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+const BEGIN: &str =
+    "<!-- values: from values.yaml, by UPDATE_CHARTS=1 cargo test -p tidewaiter-webhook --test charts -->\n";
+const END: &str = "<!-- /values -->\n";
+
+fn path(file: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(file)
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+fn yaml(file: &str) -> Value {
+    serde_saphyr::from_str(&read(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// Compares a file with what it has to be, or writes it where `UPDATE_CHARTS` is set.
+fn must_be(file: &str, wanted: &str) {
+    if std::env::var_os("UPDATE_CHARTS").is_some() {
+        fs::write(path(file), wanted).unwrap();
+    }
+    assert!(
+        read(file) == wanted,
+        "{file} is out of date: UPDATE_CHARTS=1 cargo test -p tidewaiter-webhook --test charts"
+    );
+}
+
+/// A value that an admin may set, as values.yaml describes it.
+struct Setting {
+    path: Vec<String>,
+    /// On one line; none where it takes more.
+    default: Option<String>,
+    comment: String,
+}
+
+impl Setting {
+    fn name(&self) -> String {
+        self.path.join(".")
+    }
+
+    fn pointer(&self) -> String {
+        format!("/{}", self.path.join("/"))
+    }
+}
+
+/// A key with a comment right above it is a setting, and what is below the key is its default. A key without is a section, whose keys are settings.
+fn settings() -> Vec<Setting> {
+    let mut settings = Vec::<Setting>::new();
+    let mut open: Vec<(usize, String)> = Vec::new();
+    let mut comment: Vec<&str> = Vec::new();
+    let mut default_below = None;
+    for line in read("charts/tidewaiter/values.yaml").lines() {
+        let text = line.trim_start();
+        let indent = line.len() - text.len();
+        if text.is_empty() {
+            comment.clear();
+            continue;
+        }
+        if let Some(said) = text.strip_prefix("# ") {
+            comment.push(said);
+            continue;
+        }
+        if default_below.is_some_and(|outer| indent > outer) {
+            settings.last_mut().unwrap().default = None;
+            continue;
+        }
+        default_below = None;
+        let (key, rest) = text
+            .split_once(':')
+            .unwrap_or_else(|| panic!("values.yaml has neither a key nor a comment: {line}"));
+        open.retain(|(outer, _)| *outer < indent);
+        open.push((indent, key.to_owned()));
+        let path = open.iter().map(|(_, key)| key.clone()).collect::<Vec<_>>();
+        if comment.is_empty() {
+            assert!(rest.is_empty(), "{} has no comment in values.yaml", path.join("."));
+            continue;
+        }
+        settings.push(Setting {
+            path,
+            default: Some(rest.trim().to_owned()),
+            comment: std::mem::take(&mut comment).join(" "),
+        });
+        default_below = Some(indent);
+    }
+    settings
+}
+
+#[test]
+fn custom_resources_are_those_that_the_program_prints() {
+    must_be(
+        "charts/tidewaiter-crds/files/crds.yaml",
+        &tidewaiter_webhook::run::crds().unwrap(),
+    );
+}
+
+#[test]
+fn the_readme_has_every_value() {
+    let mut table = String::from("| value | default | |\n|---|---|---|\n");
+    for setting in settings() {
+        let default = setting
+            .default
+            .as_ref()
+            .map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
+        let comment = setting.comment.replace('|', "\\|");
+        table += &format!("| `{}` | {default} | {comment} |\n", setting.name());
+    }
+    let readme = read("charts/tidewaiter/README.md");
+    let (before, rest) = readme
+        .split_once(BEGIN)
+        .expect("the README has a place for the table of values");
+    let (_, after) = rest.split_once(END).expect("the README's table of values has an end");
+    must_be(
+        "charts/tidewaiter/README.md",
+        &format!("{before}{BEGIN}{table}{END}{after}"),
+    );
+}
+
+/// The paths of a schema's properties, without those that have properties themselves.
+fn typed(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
+    let Some(properties) = schema["properties"].as_object() else {
+        found.insert(path.trim_start_matches('.').to_owned());
+        return;
+    };
+    assert!(
+        schema["additionalProperties"] == false || path == ".global",
+        "the schema takes a misspelt key in `{path}`"
+    );
+    for (key, schema) in properties {
+        typed(schema, &format!("{path}.{key}"), found);
+    }
+}
+
+#[test]
+fn the_schema_has_every_value_and_no_other() {
+    let mut types = BTreeSet::new();
+    typed(&yaml("charts/tidewaiter/values.schema.json"), "", &mut types);
+    // An object of another API, of which the schema knows the keys: one setting.
+    types.retain(|name| !name.starts_with("certificates.certManager.issuerRef."));
+    types.insert("certificates.certManager.issuerRef".into());
+    let names: BTreeSet<_> = settings().iter().map(Setting::name).collect();
+    assert_eq!(types, names);
+}
+
+#[test]
+fn every_value_is_tried() {
+    let defaults = yaml("charts/tidewaiter/values.yaml");
+    let examples: Vec<_> = fs::read_dir(path("charts/tidewaiter/ci"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(|name| yaml(&format!("charts/tidewaiter/ci/{name}")))
+        .collect();
+    for setting in settings() {
+        let tried = |values: &Value| {
+            values
+                .pointer(&setting.pointer())
+                .is_some_and(|value| Some(value) != defaults.pointer(&setting.pointer()))
+        };
+        assert!(
+            examples.iter().any(tried),
+            "no file in charts/tidewaiter/ci sets {} to anything but its default",
+            setting.name()
+        );
+    }
+}
+
+#[test]
+fn every_alert_has_a_way_out() {
+    let page = read("docs/alerts.md");
+    let explained: BTreeSet<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("## Tidewaiter"))
+        .map(|name| format!("Tidewaiter{name}"))
+        .collect();
+    let rules = yaml("charts/tidewaiter/files/alerts.yaml");
+    let alerts: BTreeSet<_> = rules
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| rule["alert"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(alerts, explained);
+}
