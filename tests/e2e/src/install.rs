@@ -119,7 +119,7 @@ fn roles() -> String {
 
 /// MinIO, as an admin would describe it: a namespace may use its own folder, and what all share. A second bucket's credentials come by
 /// ServiceAccount, a third's by storage key.
-fn backends() -> String {
+pub(crate) fn backends() -> String {
     let of = |name: &str, bucket: &str, delivery: &str| {
         let mut backend = backend(
             name,
