@@ -100,6 +100,14 @@ pub struct Arguments {
     /// This replica's name among the others, one of which leads; by default the host's name, which is the Pod's
     #[arg(long, env = "TIDEWAITER_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
+    /// The only namespaces that credentials are written to, separated by commas; without it all
+    #[arg(
+        long,
+        env = "TIDEWAITER_DELIVERY_NAMESPACES",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    pub delivery_namespaces: Vec<String>,
     /// How long credentials that no service of their namespace uses any more are kept, marked as unused
     #[arg(long, env = "TIDEWAITER_COLLECT_AFTER", value_name = "TIME", default_value = "24h", value_parser = duration)]
     pub collect_after: Duration,

@@ -22,4 +22,4 @@ pub mod namespaces;
 pub mod run;
 pub mod server;
 
-pub use server::{Options, Place, Running, Server, Source, StartError};
+pub use server::{Leading, Options, Running, Server, Source, StartError};

@@ -12,9 +12,10 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Arguments, Command, LogFormat};
+use crate::cluster::Place;
 use crate::controllers::{Lifetimes, SelfManaged};
 use crate::http::certificate::TlsSource;
-use crate::server::{Options, Place, Server, Source};
+use crate::server::{Leading, Options, Server, Source};
 
 /// Does what the command line says. Serving returns after SIGTERM or SIGINT, when all that was accepted is answered.
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -126,18 +127,21 @@ async fn in_cluster(arguments: &Arguments) -> Result<(Source, TlsSource)> {
         },
         None => tls_files(arguments),
     };
-    let place = Place {
-        namespace,
-        configuration: arguments.webhook_configuration.clone(),
+    let leading = Leading {
         identity: arguments.identity.clone().map_or_else(host_name, Ok)?,
+        configuration: arguments.webhook_configuration.clone(),
         certificate,
         grace: arguments.collect_after,
         audit_interval: arguments.audit_interval,
     };
     let source = Source::Cluster {
         client,
-        kserve_namespace: arguments.kserve_namespace.clone(),
-        place: Box::new(place),
+        place: Place {
+            namespace,
+            kserve_namespace: arguments.kserve_namespace.clone(),
+            only: arguments.delivery_namespaces.clone(),
+        },
+        leading: Box::new(leading),
     };
     Ok((source, tls))
 }

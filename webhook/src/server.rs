@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Reviewer;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Place};
 use crate::configuration::{self, Loader};
 use crate::controllers::{self, Controllers, SelfManaged};
 use crate::http::accept::Listener;
@@ -32,18 +32,16 @@ pub enum Source {
     Cluster {
         /// Logged in as the webhook's ServiceAccount.
         client: kube::Client,
-        /// Where KServe runs.
-        kserve_namespace: String,
-        /// Our own place in it.
-        place: Box<Place>,
+        /// Which part of it we deal with.
+        place: Place,
+        /// What this replica does when it leads.
+        leading: Box<Leading>,
     },
 }
 
-/// Where in a cluster this replica runs.
+/// What a replica does when it leads.
 #[derive(Clone, Debug)]
-pub struct Place {
-    /// Tidewaiter's namespace: of the Lease, and of the certificate's Secret.
-    pub namespace: String,
+pub struct Leading {
     /// This replica's name among the others: its Pod's.
     pub identity: String,
     /// The name of the webhook configurations by which API servers call us.
@@ -225,13 +223,9 @@ impl Configured {
                     keep,
                 }
             }
-            Source::Cluster {
-                client,
-                kserve_namespace,
-                place,
-            } => {
-                let leads = controllers::elect(client.clone(), place.namespace.clone(), place.identity, stop.clone());
-                let cluster = Cluster::watch(client.clone(), kserve_namespace, leads.clone(), stop.clone());
+            Source::Cluster { client, place, leading } => {
+                let leads = controllers::elect(client.clone(), place.namespace.clone(), leading.identity, stop.clone());
+                let cluster = Cluster::watch(client.clone(), &place, leads.clone(), stop.clone());
                 let (namespaces, changes) = cluster.namespaces();
                 let (namespaces, reader) = (Arc::new(namespaces), Arc::new(cluster.reader()));
                 let reviewer = Arc::new(Reviewer::new(
@@ -243,13 +237,13 @@ impl Configured {
                 let controllers = Controllers {
                     client,
                     namespace: place.namespace,
-                    configuration: place.configuration,
-                    certificate: place.certificate,
+                    configuration: leading.configuration,
+                    certificate: leading.certificate,
                     namespaces: (namespaces, changes),
                     reviewer: Arc::clone(&reviewer),
                     metrics: Arc::clone(metrics),
-                    grace: place.grace,
-                    audit_interval: place.audit_interval,
+                    grace: leading.grace,
+                    audit_interval: leading.audit_interval,
                 };
                 tokio::spawn(controllers.run(leads, stop));
                 let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(metrics));

@@ -17,8 +17,9 @@ use tidewaiter_core::backends::UnusableBackend;
 use tidewaiter_world::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, ObjectRef, Objects, Problem};
 use tokio_util::sync::CancellationToken;
 
+use super::Place;
 use super::reader;
-use super::watched::{Changes, Watched, follow, slim};
+use super::watched::{Changes, Watched, follow, follow_in, slim};
 use crate::namespaces::cluster::InCluster;
 
 /// Reads by name at once.
@@ -54,12 +55,7 @@ pub(super) struct Gathered {
 }
 
 impl Sources {
-    pub(super) fn watch(
-        client: &Client,
-        kserve_namespace: String,
-        changed: &Changes,
-        stop: &CancellationToken,
-    ) -> Self {
+    pub(super) fn watch(client: &Client, place: &Place, changed: &Changes, stop: &CancellationToken) -> Self {
         let custom = |group: &str, version: &str, kind: &'static str| {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
@@ -74,9 +70,14 @@ impl Sources {
         let all = watcher::Config::default;
         // They configure nothing: to write them must not make us read everything again.
         let our_changes = Changes::default();
-        let secrets = |config, what| follow(Api::<Secret>::all(client.clone()), config, what, changed, stop);
-        let config_maps = |api: Api<ConfigMap>, config, what| follow(api, config, what, changed, stop);
-        let everywhere = || Api::<ConfigMap>::all(client.clone());
+        let Place {
+            kserve_namespace, only, ..
+        } = place;
+        // Catalogues are the admin's, and may be in our own namespace.
+        let mut with_own = only.clone();
+        if !only.is_empty() && !only.contains(&place.namespace) {
+            with_own.push(place.namespace.clone());
+        }
         Self {
             backends: custom("tidewaiter.dev", "v1alpha1", "StorageBackend"),
             policies: custom("tidewaiter.dev", "v1alpha1", "WasmPolicy"),
@@ -84,16 +85,32 @@ impl Sources {
             cluster_runtimes: custom("serving.kserve.io", "v1alpha1", "ClusterServingRuntime"),
             namespaces: follow(Api::all(client.clone()), all(), "Namespace", changed, stop),
             nodes: follow(Api::all(client.clone()), all(), "Node", changed, stop),
-            kserve_config: config_maps(
-                Api::namespaced(client.clone(), &kserve_namespace),
+            kserve_config: follow(
+                Api::namespaced(client.clone(), kserve_namespace),
                 all().fields(&format!("metadata.name={KSERVE_CONFIG_MAP}")),
                 "KServe's ConfigMap",
+                changed,
+                stop,
             ),
-            catalogues: config_maps(everywhere(), all().labels(CATALOGUE_LABEL), "ConfigMap (catalogues)"),
-            own_secrets: secrets(all().labels(OWN_STORAGE_LABEL), "Secret (of namespaces)"),
-            ours: InCluster::watch(client.clone(), &our_changes, stop),
+            catalogues: follow_in(
+                client,
+                &with_own,
+                &all().labels(CATALOGUE_LABEL),
+                "ConfigMap (catalogues)",
+                changed,
+                stop,
+            ),
+            own_secrets: follow_in(
+                client,
+                only,
+                &all().labels(OWN_STORAGE_LABEL),
+                "Secret (of namespaces)",
+                changed,
+                stop,
+            ),
+            ours: InCluster::watch(client.clone(), only, &our_changes, stop),
             our_changes,
-            kserve_namespace,
+            kserve_namespace: kserve_namespace.clone(),
         }
     }
 

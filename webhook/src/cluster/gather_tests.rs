@@ -7,6 +7,14 @@ use tokio::time::timeout;
 
 use super::*;
 
+fn place() -> Place {
+    Place {
+        namespace: "tidewaiter-system".into(),
+        kserve_namespace: "kserve".into(),
+        only: Vec::new(),
+    }
+}
+
 #[tokio::test]
 async fn it_waits_for_what_was_delivered() {
     let (open, opened) = tokio::sync::watch::channel(false);
@@ -27,7 +35,7 @@ async fn it_waits_for_what_was_delivered() {
     });
     let stop = CancellationToken::new();
     let client = Client::new(service, "default");
-    let sources = Sources::watch(&client, "kserve".into(), &Changes::default(), &stop);
+    let sources = Sources::watch(&client, &place(), &Changes::default(), &stop);
     let others = async {
         tokio::join!(
             sources.own_secrets.settled(),
@@ -118,7 +126,7 @@ async fn a_backend_of_another_shape_is_known_by_what_it_serves() {
     });
     let stop = CancellationToken::new();
     let client = Client::new(service, "default");
-    let sources = Sources::watch(&client, "kserve".into(), &Arc::default(), &stop);
+    let sources = Sources::watch(&client, &place(), &Arc::default(), &stop);
     timeout(Duration::from_secs(10), sources.settled())
         .await
         .expect("all are listed");

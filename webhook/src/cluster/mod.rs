@@ -34,6 +34,17 @@ const REFRESH: Duration = Duration::from_secs(30);
 /// After a round that failed.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Where to look.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Tidewaiter's own.
+    pub namespace: String,
+    /// KServe's.
+    pub kserve_namespace: String,
+    /// Those that credentials may be written to; none for all.
+    pub only: Vec<String>,
+}
+
 /// The cluster's side of the server.
 pub struct Cluster {
     client: Client,
@@ -45,14 +56,9 @@ pub struct Cluster {
 
 impl Cluster {
     /// Begins to watch. What all replicas see alike is written by the one that `leads`.
-    pub fn watch(
-        client: Client,
-        kserve_namespace: String,
-        leads: watch::Receiver<bool>,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn watch(client: Client, place: &Place, leads: watch::Receiver<bool>, stop: CancellationToken) -> Self {
         let changes = Changes::default();
-        let sources = Sources::watch(&client, kserve_namespace, &changes, &stop);
+        let sources = Sources::watch(&client, place, &changes, &stop);
         Self {
             client,
             sources,

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +27,19 @@ where
     K: Lookup + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
-    store: Store<K>,
+    parts: Vec<Part<K>>,
     dyntype: K::DynamicType,
+}
+
+/// What one watch shows.
+struct Part<K>
+where
+    K: Lookup + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    /// Where it looks; none for everywhere.
+    namespace: Option<String>,
+    store: Store<K>,
     live: Arc<AtomicBool>,
     settled: watch::Receiver<bool>,
 }
@@ -39,8 +51,21 @@ where
 {
     fn clone(&self) -> Self {
         Self {
-            store: self.store.clone(),
+            parts: self.parts.clone(),
             dyntype: self.dyntype.clone(),
+        }
+    }
+}
+
+impl<K> Clone for Part<K>
+where
+    K: Lookup + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    fn clone(&self) -> Self {
+        Self {
+            namespace: self.namespace.clone(),
+            store: self.store.clone(),
             live: Arc::clone(&self.live),
             settled: self.settled.clone(),
         }
@@ -68,10 +93,13 @@ where
         let live = Arc::new(AtomicBool::new(false));
         let (settle, settled) = watch::channel(false);
         let watched = Self {
-            store,
+            parts: vec![Part {
+                namespace: None,
+                store,
+                live: Arc::clone(&live),
+                settled,
+            }],
             dyntype,
-            live: Arc::clone(&live),
-            settled,
         };
         tokio::spawn(async move {
             let mut events = pin!(events.default_backoff());
@@ -117,35 +145,78 @@ where
 
     /// All objects.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.store.state()
+        self.parts.iter().flat_map(|part| part.store.state()).collect()
     }
 
-    /// One object by name, if the watch is live: none where it may have missed a change.
+    /// One object by name, if the watch is live: none where it may have missed a change, or doesn't look.
     pub fn current(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        if !self.live.load(Ordering::Acquire) {
-            return None;
-        }
-        self.store
-            .get(&ObjectRef::new_with(name, self.dyntype.clone()).within(namespace))
+        let mut parts = self.parts.iter();
+        let part = parts.find(|part| part.namespace.as_deref().is_none_or(|own| own == namespace))?;
+        part.current(&ObjectRef::new_with(name, self.dyntype.clone()).within(namespace))
     }
 
     /// As [`Self::current`], for a kind that belongs to no namespace.
     pub fn current_of_cluster(&self, name: &str) -> Option<Arc<K>> {
-        if !self.live.load(Ordering::Acquire) {
-            return None;
-        }
-        self.store.get(&ObjectRef::new_with(name, self.dyntype.clone()))
+        let part = self.parts.first()?;
+        part.current(&ObjectRef::new_with(name, self.dyntype.clone()))
     }
 
     /// Whether the objects are those that the API server has now, as far as a watch can tell.
     pub(crate) fn live(&self) -> bool {
-        self.live.load(Ordering::Acquire)
+        self.parts.iter().all(|part| part.live.load(Ordering::Acquire))
     }
 
     /// Waits until the objects are known.
     pub async fn settled(&self) {
-        // An error means that the task ended, which it does at shutdown.
-        let _ = self.settled.clone().wait_for(|settled| *settled).await;
+        for part in &self.parts {
+            // An error means that the task ended, which it does at shutdown.
+            let _ = part.settled.clone().wait_for(|settled| *settled).await;
+        }
+    }
+}
+
+impl<K> Part<K>
+where
+    K: Lookup + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    fn current(&self, object: &ObjectRef<K>) -> Option<Arc<K>> {
+        self.live.load(Ordering::Acquire).then(|| self.store.get(object))?
+    }
+}
+
+/// Watches in these namespaces, or everywhere where there are none.
+pub(crate) fn follow_in<K>(
+    client: &Client,
+    namespaces: &[String],
+    config: &watcher::Config,
+    what: &'static str,
+    changed: &Changes,
+    stop: &CancellationToken,
+) -> Watched<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    if namespaces.is_empty() {
+        return follow(Api::all(client.clone()), config.clone(), what, changed, stop);
+    }
+    let parts = namespaces.iter().flat_map(|namespace| {
+        let api = Api::namespaced(client.clone(), namespace);
+        let mut watched = follow(api, config.clone(), what, changed, stop);
+        for part in &mut watched.parts {
+            part.namespace = Some(namespace.clone());
+        }
+        watched.parts
+    });
+    Watched {
+        parts: parts.collect(),
+        dyntype: (),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{Namespaces, ProvideError, Provided, UNUSED_SINCE, Wanted, within};
-use crate::cluster::watched::{Changes, Watched, follow};
+use crate::cluster::watched::{Changes, Watched, follow_in};
 
 /// Owner of the fields that we write.
 pub const FIELD_MANAGER: &str = "tidewaiter";
@@ -35,22 +35,19 @@ pub struct InCluster {
     pub config_maps: Watched<ConfigMap>,
     /// Ours, by label.
     pub service_accounts: Watched<ServiceAccount>,
+    /// The namespaces that may be written to; none for all.
+    pub only: Vec<String>,
 }
 
 impl InCluster {
-    /// Begins to watch what is ours.
-    pub(crate) fn watch(client: Client, changes: &Changes, stop: &CancellationToken) -> Self {
-        let config = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    /// Begins to watch what is ours, in these namespaces, or in all where there are none.
+    pub(crate) fn watch(client: Client, namespaces: &[String], changes: &Changes, stop: &CancellationToken) -> Self {
+        let config = &watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
         Self {
-            secrets: follow(Api::all(client.clone()), config.clone(), "Secret (ours)", changes, stop),
-            config_maps: follow(
-                Api::all(client.clone()),
-                config.clone(),
-                "ConfigMap (ours)",
-                changes,
-                stop,
-            ),
-            service_accounts: follow(Api::all(client.clone()), config, "ServiceAccount (ours)", changes, stop),
+            secrets: follow_in(&client, namespaces, config, "Secret (ours)", changes, stop),
+            config_maps: follow_in(&client, namespaces, config, "ConfigMap (ours)", changes, stop),
+            service_accounts: follow_in(&client, namespaces, config, "ServiceAccount (ours)", changes, stop),
+            only: namespaces.to_vec(),
             client,
         }
     }
@@ -131,6 +128,18 @@ impl InCluster {
         let known = watched.current(namespace, name);
         if known.as_deref().is_some_and(as_wanted) {
             return Ok(Provided::Unchanged);
+        }
+        if !self.only.is_empty() && self.only.iter().all(|only| only != namespace) {
+            return Err(ProvideError::Refused {
+                kind: K::KIND,
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                message: format!(
+                    "Tidewaiter may write in the namespaces {} alone; an admin can add this one to the chart's deliveryNamespaces",
+                    self.only.join(", ")
+                ),
+                there: false,
+            });
         }
         let wanted = &within(namespace, wanted);
         let (namespace, name) = (namespace.to_owned(), name.to_owned());

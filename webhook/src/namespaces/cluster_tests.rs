@@ -172,6 +172,7 @@ async fn namespaces(server: &ApiServer, secrets: Vec<Secret>) -> InCluster {
         secrets: follow(secrets),
         config_maps: follow::<ConfigMap>(Vec::new()),
         service_accounts: follow::<ServiceAccount>(Vec::new()),
+        only: Vec::new(),
     };
     namespaces.secrets.settled().await;
     namespaces.service_accounts.settled().await;
@@ -236,6 +237,21 @@ async fn a_rotated_key_is_written_over_the_version_that_was_read() {
         server.get(SECRET)["data"],
         json!(within("team-a", &*wanted("new").secret).data)
     );
+}
+
+#[tokio::test]
+async fn outside_the_named_namespaces_nothing_is_asked_and_the_admin_is_told_what_to_add() {
+    let server = ApiServer::default();
+    let mut namespaces = namespaces(&server, Vec::new()).await;
+    namespaces.only = vec!["team-a".into(), "team-b".into()];
+    let told = namespaces
+        .provide("team-c", &wanted("s"), soon())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("the namespaces team-a, team-b alone"), "{told}");
+    assert_eq!(server.requests(), Vec::<String>::new());
+    assert!(namespaces.provide("team-b", &wanted("s"), soon()).await.is_ok());
 }
 
 #[tokio::test]
