@@ -69,7 +69,9 @@ fn settings() -> Vec<Setting> {
             continue;
         }
         if default_below.is_some_and(|outer| indent > outer) {
-            settings.last_mut().unwrap().default = None;
+            if let Some(setting) = settings.last_mut() {
+                setting.default = None;
+            }
             continue;
         }
         default_below = None;
@@ -103,15 +105,18 @@ fn custom_resources_are_those_that_the_program_prints() {
 
 #[test]
 fn the_readme_has_every_value() {
-    let mut table = String::from("| value | default | |\n|---|---|---|\n");
-    for setting in settings() {
-        let default = setting
-            .default
-            .as_ref()
-            .map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
-        let comment = setting.comment.replace('|', "\\|");
-        table += &format!("| `{}` | {default} | {comment} |\n", setting.name());
-    }
+    let rows: String = settings()
+        .iter()
+        .map(|setting| {
+            let default = setting
+                .default
+                .as_ref()
+                .map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
+            let comment = setting.comment.replace('|', "\\|");
+            format!("| `{}` | {default} | {comment} |\n", setting.name())
+        })
+        .collect();
+    let table = format!("| value | default | |\n|---|---|---|\n{rows}");
     let readme = read("charts/tidewaiter/README.md");
     let (before, rest) = readme
         .split_once(BEGIN)

@@ -99,6 +99,20 @@ fn roles() -> String {
         ])),
         binding("tidewaiter-reads", "tidewaiter"),
         binding(WRITES, "tidewaiter"),
+        // Of the servers of these tests the installed one leads: the others may not.
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": {"namespace": NAMESPACE, "name": "tidewaiter-leads"},
+            "rules": [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "patch"]}],
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"namespace": NAMESPACE, "name": "tidewaiter-leads"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tidewaiter-leads"},
+            "subjects": [{"kind": "ServiceAccount", "namespace": NAMESPACE, "name": "tidewaiter"}],
+        },
     ]})
     .to_string()
 }

@@ -1,0 +1,489 @@
+//! The charts, as the real Helm and a real API server take them. No Pod runs here: what is tested is what an admin types and reads, and what the API
+//! server makes of it. The cluster is this test's own, since it has Tidewaiter in and out of it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use libtest_mimic::{Arguments, Trial};
+use serde_json::{Value, json};
+use tidewaiter_e2e::{in_the_ground, manifests};
+use tidewaiter_ground::cache::Cache;
+use tidewaiter_ground::tools::{Kserve, Module};
+use tidewaiter_ground::{Cluster, Options, Said};
+
+/// Tells the process inside where Helm is.
+const HELM: &str = "TIDEWAITER_HELM";
+const NAMESPACE: &str = "tidewaiter-system";
+const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts");
+
+type Test = (&'static str, fn(&World) -> Result<()>);
+
+const TESTS: &[Test] = &[
+    ("both_charts_pass_lint", both_charts_pass_lint),
+    ("a_wrong_value_is_named", a_wrong_value_is_named),
+    ("what_is_missing_is_said_first", what_is_missing_is_said_first),
+    (
+        "the_api_server_takes_every_documented_value",
+        the_api_server_takes_every_documented_value,
+    ),
+    (
+        "an_upgrade_keeps_what_the_leader_wrote",
+        an_upgrade_keeps_what_the_leader_wrote,
+    ),
+    (
+        "a_dead_gate_is_open_but_where_it_was_asked_to_be_shut",
+        a_dead_gate_is_open_but_where_it_was_asked_to_be_shut,
+    ),
+    (
+        "an_uninstall_leaves_what_users_need",
+        an_uninstall_leaves_what_users_need,
+    ),
+];
+
+struct World {
+    cluster: Cluster,
+    helm: PathBuf,
+    /// Helm's own state.
+    home: PathBuf,
+}
+
+impl World {
+    fn try_helm(&self, arguments: &[&str]) -> Result<Said> {
+        let output = Command::new(&self.helm)
+            .args(arguments)
+            .current_dir(CHARTS)
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .env("HELM_CACHE_HOME", self.home.join("cache"))
+            .env("HELM_CONFIG_HOME", self.home.join("config"))
+            .env("HELM_DATA_HOME", self.home.join("data"))
+            .output()
+            .context("can't start helm")?;
+        Ok(Said::from(output))
+    }
+
+    fn helm(&self, arguments: &[&str]) -> Result<String> {
+        let said = self.try_helm(arguments)?;
+        ensure!(said.ok, "helm {}: {}", arguments.join(" "), said.stderr.trim());
+        Ok(said.stdout)
+    }
+
+    /// Helm, which has to refuse this in words that hold all of these.
+    fn refused(&self, arguments: &[&str], words: &[&str]) -> Result<()> {
+        let said = self.try_helm(arguments)?;
+        ensure!(!said.ok, "helm {} was not refused", arguments.join(" "));
+        for word in words {
+            ensure!(
+                said.stderr.contains(word),
+                "helm {} doesn't say `{word}`: {}",
+                arguments.join(" "),
+                said.stderr
+            );
+        }
+        Ok(())
+    }
+
+    fn apply(&self, objects: &str, more: &[&str]) -> Result<Said> {
+        let arguments = [&["apply", "--server-side", "-f", "-"], more].concat();
+        let said = self.cluster.try_kubectl(&arguments, objects)?;
+        ensure!(said.ok, "{}", said.stderr.trim());
+        Ok(said)
+    }
+
+    /// An empty cluster, but for KServe and our namespace, which keeps Pods to the strictest Pod Security level.
+    fn clean(&self) -> Result<()> {
+        for release in ["tidewaiter", "tidewaiter-crds"] {
+            self.helm(&["uninstall", release, "--namespace", NAMESPACE, "--ignore-not-found"])?;
+        }
+        self.cluster.kubectl(&[
+            "delete",
+            "--ignore-not-found",
+            "crd/storagebackends.tidewaiter.dev",
+            "crd/wasmpolicies.tidewaiter.dev",
+        ])?;
+        let strict = json!({"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"});
+        self.apply(&namespace(NAMESPACE, strict).to_string(), &[]).map(drop)
+    }
+
+    /// A cluster with the definitions, and with Tidewaiter if there are arguments for it.
+    fn install(&self, arguments: &[&str]) -> Result<()> {
+        self.clean()?;
+        self.helm(&[
+            "install",
+            "tidewaiter-crds",
+            "tidewaiter-crds",
+            "--namespace",
+            NAMESPACE,
+        ])?;
+        if !arguments.is_empty() {
+            let install = ["install", "tidewaiter", "tidewaiter", "--namespace", NAMESPACE];
+            self.helm(&[&install, arguments].concat())?;
+        }
+        Ok(())
+    }
+
+    /// Has kinds served that other projects define, with no schema.
+    fn foreign_kinds(&self) -> Result<()> {
+        let of = |kind: &str, plural: &str, group: &str| {
+            json!({
+                "apiVersion": "apiextensions.k8s.io/v1",
+                "kind": "CustomResourceDefinition",
+                "metadata": {"name": format!("{plural}.{group}")},
+                "spec": {
+                    "group": group,
+                    "scope": "Namespaced",
+                    "names": {"kind": kind, "plural": plural},
+                    "versions": [{
+                        "name": "v1", "served": true, "storage": true,
+                        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+                    }],
+                },
+            })
+        };
+        let kinds = json!({"apiVersion": "v1", "kind": "List", "items": [
+            of("Issuer", "issuers", "cert-manager.io"),
+            of("Certificate", "certificates", "cert-manager.io"),
+            of("ServiceMonitor", "servicemonitors", "monitoring.coreos.com"),
+            of("PrometheusRule", "prometheusrules", "monitoring.coreos.com"),
+        ]});
+        self.apply(&kinds.to_string(), &[])?;
+        self.cluster
+            .until("other projects' kinds are served", Duration::from_secs(30), || {
+                for kind in ["issuers", "certificates", "servicemonitors", "prometheusrules"] {
+                    self.cluster.kubectl(&["get", kind, "--all-namespaces"])?;
+                }
+                Ok(Some(()))
+            })
+    }
+}
+
+fn namespace(name: &str, labels: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+}
+
+/// The files with values that the chart's README points to, the defaults among them.
+fn documented() -> Result<Vec<PathBuf>> {
+    let mut files = fs::read_dir(Path::new(CHARTS).join("tidewaiter/ci"))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    files.sort();
+    ensure!(files.len() > 5, "the examples of values are gone: {files:?}");
+    Ok(files)
+}
+
+fn both_charts_pass_lint(world: &World) -> Result<()> {
+    world.helm(&["lint", "--strict", "tidewaiter-crds"])?;
+    for values in documented()? {
+        let values = values.to_str().context("a file's name is not UTF-8")?;
+        world.helm(&["lint", "--strict", "tidewaiter", "--values", values])?;
+    }
+    Ok(())
+}
+
+fn a_wrong_value_is_named(world: &World) -> Result<()> {
+    let wrong = [
+        ("replicass=3", &["'replicass' not allowed"][..]),
+        ("image.tga=1", &["/image'", "'tga' not allowed"]),
+        ("monitoring.alerts.enable=true", &["/monitoring/alerts'", "'enable'"]),
+        ("replicas=two", &["/replicas'", "want integer"]),
+        ("certificates.mode=self", &["/certificates/mode'", "'certManager'"]),
+        ("image.digest=latest", &["/image/digest'", "sha256"]),
+        ("webhook.budget=2 seconds", &["/webhook/budget'"]),
+        ("deliveryNamespaces={team_a}", &["/deliveryNamespaces/0'"]),
+        (
+            "backends.minio.type=s3",
+            &["/backends/minio'", "'serves', 'credentials'"],
+        ),
+        ("backends.Min_io.type=s3", &["/backends'", "'Min_io'"]),
+        ("policies.house.order=1", &["/policies/house'", "'module'"]),
+    ];
+    for (value, words) in wrong {
+        world.refused(&["template", "tidewaiter", "--set", value], words)?;
+    }
+    Ok(())
+}
+
+fn what_is_missing_is_said_first(world: &World) -> Result<()> {
+    world.clean()?;
+    let install = |more: &[&'static str]| {
+        let install = [
+            "install",
+            "tidewaiter",
+            "tidewaiter",
+            "--namespace",
+            NAMESPACE,
+            "--dry-run=server",
+        ];
+        [&install, more].concat()
+    };
+    world.refused(
+        &install(&[]),
+        &["CustomResourceDefinitions are missing", "helm install tidewaiter-crds"],
+    )?;
+    // Where no cluster is asked, nothing of a cluster is missed.
+    world.helm(&["template", "tidewaiter"])?;
+
+    world.install(&[])?;
+    world.refused(
+        &install(&["--set", "deliveryNamespaces={nowhere}"]),
+        &["no namespace nowhere"],
+    )?;
+    world.refused(
+        &install(&["--set", "deliveryNamespaces={default},kserveNamespace=elsewhere"]),
+        &["no namespace elsewhere"],
+    )?;
+    let elsewhere = world.helm(&install(&["--set", "kserveNamespace=default"]))?;
+    ensure!(
+        elsewhere.contains("inferenceservice-config is not in the namespace default"),
+        "{elsewhere}"
+    );
+
+    // KServe may come later: no reason to refuse.
+    let kserve = "inferenceservices.serving.kserve.io";
+    world.cluster.kubectl(&["delete", "crd", kserve])?;
+    let without = world.try_helm(&install(&[]));
+    world.cluster.serve(kserve)?;
+    let without = without?;
+    ensure!(
+        without.ok && without.stdout.contains("no KServe yet"),
+        "{}{}",
+        without.stdout,
+        without.stderr
+    );
+
+    world.install(&["--set", "replicas=0"])?;
+    let second = [
+        "install",
+        "other",
+        "tidewaiter",
+        "--namespace",
+        "default",
+        "--set",
+        "replicas=0",
+    ];
+    world.refused(
+        &second,
+        &[
+            "release tidewaiter in namespace tidewaiter-system",
+            "helm uninstall tidewaiter",
+        ],
+    )?;
+    world.helm(&["uninstall", "tidewaiter", "--namespace", NAMESPACE])?;
+
+    // Someone's own: not Helm's to take.
+    let by_hand = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "tidewaiter.dev"}});
+    world.apply(&by_hand.to_string(), &[])?;
+    let refused = world.refused(
+        &install(&[]),
+        &["Helm did not install", "ValidatingWebhookConfiguration"],
+    );
+    world
+        .cluster
+        .kubectl(&["delete", "validatingwebhookconfiguration", "tidewaiter.dev"])?;
+    refused
+}
+
+fn the_api_server_takes_every_documented_value(world: &World) -> Result<()> {
+    world.install(&[])?;
+    world.foreign_kinds()?;
+    for name in ["team-a", "team-b", "kserve-system"] {
+        world.apply(&namespace(name, json!({})).to_string(), &[])?;
+    }
+    for values in documented()? {
+        let name = values
+            .file_name()
+            .and_then(OsStr::to_str)
+            .context("a file without a name")?;
+        let rendered = world
+            .helm(&[
+                "template",
+                "tidewaiter",
+                "tidewaiter",
+                "--namespace",
+                NAMESPACE,
+                "--values",
+                values.to_str().context("a file's name is not UTF-8")?,
+            ])
+            .context(name.to_owned())?;
+        // Strictly: a field that the API server doesn't know is an error too.
+        let said = world
+            .apply(&rendered, &["--dry-run=server", "--validate=strict"])
+            .context(name.to_owned())?;
+        // Pod Security speaks of a Deployment in a warning. The node's network is what `restricted` is there to forbid.
+        let wanted = usize::from(name == "placement-values.yaml");
+        ensure!(said.warnings().len() == wanted, "{name}: {}", said.stderr);
+    }
+    Ok(())
+}
+
+/// The caBundle is no value of the chart's, and neither Helm's way of writing nor a rollback may take it out.
+fn an_upgrade_keeps_what_the_leader_wrote(world: &World) -> Result<()> {
+    world.install(&["--set", "replicas=0"])?;
+    let bundle = "LS0tLS1CRUdJTg==";
+    for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+        let endpoint = if kind.starts_with('m') { "mutate" } else { "validate" };
+        let names = [
+            format!("{endpoint}.tidewaiter.dev"),
+            format!("{endpoint}-or-fail.tidewaiter.dev"),
+        ];
+        let webhooks = names.map(|name| json!({"name": name, "clientConfig": {"caBundle": bundle}}));
+        let patch = json!({"webhooks": webhooks}).to_string();
+        world.cluster.kubectl(&[
+            "patch",
+            kind,
+            "tidewaiter.dev",
+            "--field-manager=tidewaiter",
+            "--patch",
+            &patch,
+        ])?;
+    }
+    let kept = |timeout: u64| -> Result<()> {
+        for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+            let configuration = world.cluster.get(NAMESPACE, &format!("{kind}/tidewaiter.dev"))?;
+            let webhooks = configuration["webhooks"].as_array().context("no webhooks")?;
+            ensure!(webhooks.len() == 2, "{configuration}");
+            for webhook in webhooks {
+                ensure!(webhook["timeoutSeconds"] == timeout, "{webhook}");
+                ensure!(webhook["clientConfig"]["caBundle"] == bundle, "{webhook}");
+            }
+        }
+        Ok(())
+    };
+    let upgrade = |timeout: &str, more: &[&str]| {
+        let timeout = format!("webhook.timeoutSeconds={timeout}");
+        let upgrade = ["upgrade", "tidewaiter", "tidewaiter", "--namespace", NAMESPACE];
+        let upgrade = [&upgrade[..], &["--set", "replicas=0", "--set", &timeout], more].concat();
+        world.helm(&upgrade).map(drop)
+    };
+    upgrade("7", &[])?;
+    kept(7)?;
+    upgrade("8", &["--force-conflicts"])?;
+    kept(8)?;
+    // As Helm 3 writes.
+    upgrade("9", &["--server-side=false"])?;
+    kept(9)?;
+    world.helm(&["rollback", "tidewaiter", "1", "--namespace", NAMESPACE])?;
+    kept(5)
+}
+
+fn a_dead_gate_is_open_but_where_it_was_asked_to_be_shut(world: &World) -> Result<()> {
+    world.install(&["--set", "replicas=0"])?;
+    let bare = manifests::bare("fraud", "mlflow", "s3://mlflow/fraud");
+    let open = world.cluster.namespace("open")?;
+    open.apply(&bare)?;
+
+    let shut = world
+        .cluster
+        .namespace_with("shut", &json!({"tidewaiter.dev/failure-policy": "fail"}))?;
+    let refused = shut.try_apply(&["--server-side"], &bare)?;
+    ensure!(
+        !refused.ok && refused.stderr.contains("mutate-or-fail.tidewaiter.dev"),
+        "{}",
+        refused.stderr
+    );
+    // The way out for one service, without anyone's help.
+    let mut ignored: Value = json!({"metadata": {"labels": {"tidewaiter.dev/ignore": ""}}});
+    ignored["apiVersion"] = json!("serving.kserve.io/v1beta1");
+    ignored["kind"] = json!("InferenceService");
+    ignored["metadata"]["name"] = json!("fraud");
+    ignored["spec"] =
+        json!({"predictor": {"model": {"modelFormat": {"name": "mlflow"}, "storageUri": "s3://mlflow/fraud"}}});
+    shut.apply(&ignored.to_string())?;
+    // Without the label it is Tidewaiter's again, but standing still and leaving it may always.
+    shut.kubectl(&["label", "isvc", "fraud", "tidewaiter.dev/ignore-"])?;
+    let change = r#"{"spec":{"predictor":{"minReplicas":2}}}"#;
+    match shut.kubectl(&["patch", "isvc", "fraud", "--type=merge", "--patch", change]) {
+        Ok(_) => bail!("a change passed though nobody reviewed it"),
+        Err(error) => ensure!(error.to_string().contains("tidewaiter.dev"), "{error:#}"),
+    }
+    shut.kubectl(&["delete", "isvc", "fraud", "--timeout=30s"]).map(drop)
+}
+
+fn an_uninstall_leaves_what_users_need(world: &World) -> Result<()> {
+    world.install(&["--set", "replicas=0"])?;
+    let users = world.cluster.namespace("users")?;
+    let delivered = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "tidewaiter-minio", "labels": {"app.kubernetes.io/managed-by": "tidewaiter", "tidewaiter.dev/backend": "minio"}},
+    });
+    users.apply(&delivered.to_string())?;
+    let own = json!({
+        "apiVersion": "tidewaiter.dev/v1alpha1",
+        "kind": "StorageBackend",
+        "metadata": {"name": "own"},
+        "spec": {"type": "hdfs", "serves": ["hdfs://models/"], "credentials": {"anonymous": {}}},
+    });
+    world.apply(&own.to_string(), &[])?;
+    for release in ["tidewaiter", "tidewaiter-crds"] {
+        world.helm(&["uninstall", release, "--namespace", NAMESPACE])?;
+    }
+    users.get("secret/tidewaiter-minio")?;
+    let backends = world.cluster.kubectl(&["get", "storagebackends", "-o", "name"])?;
+    ensure!(
+        backends.trim() == "storagebackend.tidewaiter.dev/own",
+        "the chart's own backends go and the admin's stay: {backends}"
+    );
+    for kind in [
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+        "clusterroles",
+        "clusterrolebindings",
+    ] {
+        let left = world.cluster.kubectl(&["get", kind, "-o", "name"])?;
+        ensure!(!left.contains("tidewaiter"), "left behind: {left}");
+    }
+    // And back again, over what stayed.
+    let install = [
+        "install",
+        "tidewaiter-crds",
+        "tidewaiter-crds",
+        "--namespace",
+        NAMESPACE,
+    ];
+    world.helm(&install).map(drop)
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each has the cluster for itself.
+    arguments.test_threads = Some(1);
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(None)).exit_code();
+    }
+    let options = Options {
+        node: false,
+        kserve: Kserve::V0_20,
+    };
+    let done = in_the_ground(
+        options,
+        || Ok(vec![(HELM, Module::Helm.build(&Cache::open()?)?.join("helm").into())]),
+        |cluster| {
+            let helm = std::env::var_os(HELM).context("nobody said where Helm is")?.into();
+            let home = cluster.folder().join("helm");
+            let world = Arc::new(World { cluster, helm, home });
+            Ok(libtest_mimic::run(&arguments, trials(Some(&world))).exit_code())
+        },
+    );
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {
+    TESTS
+        .iter()
+        .map(|&(name, test)| {
+            let world = world.cloned();
+            Trial::test(name, move || {
+                let run = || test(&*world.context("tests run inside the ground alone")?);
+                run().map_err(|error: anyhow::Error| format!("{error:#}").into())
+            })
+        })
+        .collect()
+}
