@@ -1,5 +1,6 @@
 //! Services that are created all the time, while something happens to Tidewaiter: what their users saw, and what was lost.
 
+use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -45,7 +46,8 @@ pub struct Outcome {
 }
 
 impl Load {
-    /// Begins, in a namespace of its own, with a service each `every`. No Pod of theirs runs.
+    /// Begins, in a namespace of its own, with a service each `every`. No Pod of theirs runs. `{}` in the URI is another number for each: a model that no
+    /// cache knows.
     pub fn begin(cluster: &Cluster, name: &str, uri: &str, every: Duration) -> Result<Self> {
         let namespace = cluster.namespace(name)?;
         // Admission is what is tried here, and two cores are not enough for a model server each.
@@ -129,6 +131,34 @@ impl Outcome {
     }
 }
 
+/// As a row of a table of faults says it.
+impl Display for Outcome {
+    fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
+        let Self {
+            created,
+            slipped,
+            latest,
+            refused,
+            lost,
+            unanswered,
+            slowest,
+        } = self;
+        write!(
+            to,
+            "{created} services; {} filled in at once (the slowest in {} ms), {slipped} within {} s",
+            created - slipped,
+            slowest.as_millis(),
+            latest.as_secs() + u64::from(latest.subsec_nanos() > 0),
+        )?;
+        write!(
+            to,
+            "; tries without an answer: {unanswered}; refused: {}; lost: {}",
+            refused.len(),
+            lost.len()
+        )
+    }
+}
+
 struct Worker {
     api: Api,
     namespace: String,
@@ -141,19 +171,19 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) -> Outcome {
-        let start = Instant::now();
-        let mut looked = start;
-        let mut turn: u32 = 0;
+        let mut next = Instant::now();
+        let mut looked = next;
+        let mut turn = 0;
         while !self.running.stop.load(Ordering::Relaxed) {
-            let name = format!("load-{turn}");
-            self.create(&name);
+            self.create(turn);
             if !self.waiting.is_empty() && looked.elapsed() > Duration::from_secs(1) {
                 self.look();
                 looked = Instant::now();
             }
             turn += 1;
-            // By the clock, not by pauses: what takes long makes no room for less load.
-            std::thread::sleep((start + self.every * turn).saturating_duration_since(Instant::now()));
+            // What took long isn't made up for by a burst.
+            next = (next + self.every).max(Instant::now());
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
         while !self.waiting.is_empty() {
             self.look();
@@ -163,8 +193,9 @@ impl Worker {
     }
 
     /// Tries until there is an answer, as any client does.
-    fn create(&mut self, name: &str) {
-        let service = service(name, &self.uri);
+    fn create(&mut self, turn: usize) {
+        let name = &format!("load-{turn}");
+        let service = service(name, &self.uri.replace("{}", &turn.to_string()));
         let first = Instant::now();
         let mut tries = 0;
         loop {

@@ -16,7 +16,8 @@ pub struct SlowWay {
 
 impl SlowWay {
     /// Listens on `from` for what is meant for `to`. Without delay until [`SlowWay::delay`].
-    pub fn open(from: SocketAddr, to: SocketAddr) -> Result<Self> {
+    pub fn open(from: &str, to: &str) -> Result<Self> {
+        let to: SocketAddr = to.parse().with_context(|| format!("{to} is no address"))?;
         let listener = TcpListener::bind(from).with_context(|| format!("can't listen on {from}"))?;
         let delay = Arc::new(AtomicU64::new(0));
         let way = Self {
@@ -91,7 +92,7 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0")
             .and_then(|it| it.local_addr())
             .expect("a port");
-        let way = SlowWay::open(free, address).expect("a way");
+        let way = SlowWay::open(&free.to_string(), &address.to_string()).expect("a way");
         let mut client = TcpStream::connect(free).expect("a connection");
         let mut ask = |question: &[u8; 4]| {
             let start = Instant::now();
