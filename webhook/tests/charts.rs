@@ -25,7 +25,7 @@ fn yaml(file: &str) -> Value {
 /// Compares a file with what it has to be, or writes it where `UPDATE_CHARTS` is set.
 fn must_be(file: &str, wanted: &str) {
     if std::env::var_os("UPDATE_CHARTS").is_some() {
-        fs::write(path(file), wanted).unwrap();
+        fs::write(path(file), wanted).expect("the charts can be written");
     }
     assert!(
         read(file) == wanted,
