@@ -20,9 +20,12 @@ pub const OWN_STORAGE_LABEL: &str = "tidewaiter.dev/storage";
 /// On a namespace's own Secret: the prefix that it opens, such as `s3://bucket/path/`.
 pub const PREFIX_ANNOTATION: &str = "tidewaiter.dev/prefix";
 
+/// What every [`managed_name`] begins with.
+pub const MANAGED_NAME: &str = "tidewaiter-";
+
 /// The name of the Secret, the ServiceAccount and the CA's ConfigMap that Tidewaiter writes in a namespace for a backend.
 pub fn managed_name(backend: &str) -> String {
-    format!("tidewaiter-{backend}")
+    format!("{MANAGED_NAME}{backend}")
 }
 
 /// A model store: what it serves, how it is opened, and which namespaces may use it.
@@ -116,7 +119,7 @@ impl BackendType {
 }
 
 /// How a store is opened.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Credentials {
@@ -126,6 +129,37 @@ pub enum Credentials {
     WorkloadIdentity(Empty),
     /// Anyone may read it: no keys are delivered.
     Anonymous(Empty),
+}
+
+// The derived one would tell of none and of two in words about enums.
+impl<'de> Deserialize<'de> for Credentials {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct Given {
+            secret_ref: Option<SecretReference>,
+            workload_identity: Option<Empty>,
+            anonymous: Option<Empty>,
+        }
+        let Given {
+            secret_ref,
+            workload_identity,
+            anonymous,
+        } = Given::deserialize(deserializer)?;
+        let given = [
+            secret_ref.map(Self::SecretRef),
+            workload_identity.map(Self::WorkloadIdentity),
+            anonymous.map(Self::Anonymous),
+        ];
+        let mut given = given.into_iter().flatten();
+        match (given.next(), given.next()) {
+            (Some(only), None) => Ok(only),
+            (first, _) => Err(serde::de::Error::custom(format_args!(
+                "spec.credentials needs exactly one of secretRef, workloadIdentity and anonymous, and has {}",
+                if first.is_some() { "several" } else { "none" }
+            ))),
+        }
+    }
 }
 
 /// Written as `{}`.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::backends::{Backends, OwnSecrets, Resolved};
+use crate::backends::{Backends, OwnSecrets, Resolved, UnusableBackend};
 use crate::uri::StorageUri;
 
 fn spec(json: &str) -> StorageBackendSpec {
@@ -39,6 +39,7 @@ fn served_by(backends: &Backends, uri: &str, namespace: &str) -> String {
                 contact.unwrap_or("nobody")
             )
         }
+        Resolved::Unusable(unusable) => format!("{} unusable", unusable.name),
         Resolved::Unserved => "unserved".to_owned(),
         Resolved::NoCredentials => "no credentials".to_owned(),
         Resolved::Unsupported(reason) => reason,
@@ -270,4 +271,37 @@ fn the_schema_is_one_that_kubernetes_takes() {
         "structural schemas can't have it beside properties"
     );
     assert!(!text.contains("$ref"));
+}
+
+#[test]
+fn a_backend_that_cannot_be_used_keeps_what_it_serves_more_closely_than_others() {
+    let unusable = |name: &str, serves: &str| {
+        let spec = serde_json::json!({"type": 3, "serves": [serves, 4, "no pattern"], "contact": "#ml"});
+        UnusableBackend::read(name, &spec, "why".to_owned()).unwrap()
+    };
+    let (good, _) = Backends::new(vec![backend(
+        "minio",
+        &s3(r#""serves": ["s3://mlflow/", "s3://mlflow/b/"]"#),
+    )]);
+    let backends = good.with_unusable(vec![
+        unusable("broad", "s3://"),
+        unusable("a", "s3://mlflow/a/"),
+        unusable("b", "s3://mlflow/b/"),
+    ]);
+    for (uri, expected) in [
+        ("s3://other/1", "broad unusable"),
+        ("s3://mlflow/1", "minio"),
+        ("s3://mlflow/a/1", "a unusable"),
+        ("s3://mlflow/b/1", "minio"),
+        ("gs://mlflow/b/1", "unserved"),
+    ] {
+        assert_eq!(served_by(&backends, uri, "team"), expected, "{uri}");
+    }
+    for spec in [
+        serde_json::json!(null),
+        serde_json::json!({"serves": "s3://b/"}),
+        serde_json::json!({"serves": []}),
+    ] {
+        assert_eq!(UnusableBackend::read("x", &spec, String::new()), None);
+    }
 }

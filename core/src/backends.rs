@@ -11,7 +11,38 @@ pub struct Backends {
     by_name: Vec<Backend>,
     /// Each backend's place and one of its patterns, the closest first; equal ones by the backend's name.
     served: Vec<(usize, UriPattern)>,
+    /// Those that can't be used.
+    unusable: Vec<UnusableBackend>,
     asks_for_labels: bool,
+}
+
+/// A `StorageBackend` that can't be used, as far as it can be read: enough to tell the users of its store whom to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusableBackend {
+    /// Its name.
+    pub name: String,
+    /// Why it can't be used.
+    pub reason: String,
+    /// Whom to ask.
+    pub contact: Option<String>,
+    serves: Vec<UriPattern>,
+}
+
+impl UnusableBackend {
+    /// Reads what it was to serve from its `spec`, whatever else is wrong there. None where that can't be read.
+    pub fn read(name: &str, spec: &serde_json::Value, reason: String) -> Option<Self> {
+        let serves: Vec<_> = spec["serves"]
+            .as_array()?
+            .iter()
+            .filter_map(|text| UriPattern::parse(text.as_str()?).ok())
+            .collect();
+        (!serves.is_empty()).then(|| Self {
+            name: name.to_owned(),
+            reason,
+            contact: spec["contact"].as_str().map(str::to_owned),
+            serves,
+        })
+    }
 }
 
 /// What became of a URI.
@@ -28,6 +59,8 @@ pub enum Resolved<'a> {
         /// Whom to ask.
         contact: Option<&'a str>,
     },
+    /// This backend serves it, and can't be used.
+    Unusable(&'a UnusableBackend),
     /// No backend serves it.
     Unserved,
     /// It needs no credentials of a store.
@@ -72,9 +105,18 @@ impl Backends {
         let all = Self {
             by_name: backends,
             served,
+            unusable: Vec::new(),
             asks_for_labels,
         };
         (all, overlaps)
+    }
+
+    /// Adds backends that can't be used, so that models in their stores are not taken for models that nobody serves, nor given to a backend that
+    /// serves a shorter prefix: its keys, and its grants, are not for them.
+    #[must_use]
+    pub fn with_unusable(mut self, unusable: Vec<UnusableBackend>) -> Self {
+        self.unusable = unusable;
+        self
     }
 
     /// Whether any grant depends on a namespace's labels: where not, they needn't be known.
@@ -105,12 +147,20 @@ impl Backends {
         if uri.scheme().needs_no_credentials() {
             return Resolved::NoCredentials;
         }
-        let Some(backend) = self
-            .served
+        let served = self.served.iter().find(|(_, pattern)| pattern.holds(uri));
+        let unusable = self
+            .unusable
             .iter()
-            .find(|(_, pattern)| pattern.holds(uri))
-            .map(|(index, _)| &self.by_name[*index])
-        else {
+            .flat_map(|backend| backend.serves.iter().map(move |pattern| (pattern, backend)))
+            .filter(|(pattern, _)| pattern.holds(uri))
+            .map(|(pattern, backend)| (pattern.closeness(), backend))
+            .max_by(|(a, _), (b, _)| a.cmp(b));
+        if let Some((closeness, backend)) = unusable
+            && served.is_none_or(|(_, pattern)| pattern.closeness() < closeness)
+        {
+            return Resolved::Unusable(backend);
+        }
+        let Some(backend) = served.map(|(index, _)| &self.by_name[*index]) else {
             return Resolved::Unserved;
         };
         let allowed = backend.allowed(namespace, labels);

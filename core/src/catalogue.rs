@@ -45,9 +45,9 @@ pub struct PackageVersion<'a> {
 /// Why a catalogue can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueError {
-    /// Not YAML, a field that doesn't exist, or a value of another type; the parser's text names line and column.
-    #[error("the catalogue can't be read: {0}")]
-    Yaml(String),
+    /// Not YAML, a field that doesn't exist, or a value of another type; the parser's error knows line and column.
+    #[error("the catalogue can't be read: {}", .0.without_snippet())]
+    Yaml(Box<serde_saphyr::Error>),
     /// Written for another version of Tidewaiter.
     #[error("the catalogue says schema: {0}; this version reads schema: 1")]
     Schema(u32),
@@ -132,7 +132,7 @@ impl Catalogue {
 
     /// Reads a catalogue file. Unknown fields are refused.
     pub fn parse(yaml: &str) -> Result<Self, CatalogueError> {
-        let file: File = serde_saphyr::from_str(yaml).map_err(|error| CatalogueError::Yaml(error.to_string()))?;
+        let file: File = serde_saphyr::from_str(yaml).map_err(|error| CatalogueError::Yaml(Box::new(error)))?;
         if file.schema != 1 {
             return Err(CatalogueError::Schema(file.schema));
         }
@@ -189,6 +189,18 @@ impl Catalogue {
             .collect();
         problems.sort();
         problems
+    }
+
+    /// Every package that a repository's releases name, with the repository; as often as they name it.
+    pub fn packages(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.repositories.iter().flat_map(|(name, repository)| {
+            let entries = match repository {
+                Repository::Releases(entries) => entries.as_slice(),
+                Repository::Like { .. } => &[],
+            };
+            let packages = entries.iter().flat_map(|entry| entry.packages.keys());
+            packages.map(move |package| (name.as_str(), package.as_str()))
+        })
     }
 
     /// Whether the catalogue has an entry of this repository, with releases or without; by its canonical name.

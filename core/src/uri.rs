@@ -36,6 +36,9 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// The schemes that KServe itself can load, for a person.
+    pub const KNOWN: &str = "s3, gs, hf, http(s), hdfs, webhdfs, pvc, oci";
+
     /// The text before `://`; empty for [`Scheme::Other`].
     pub fn as_str(self) -> &'static str {
         match self {

@@ -225,3 +225,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn every_scheme_that_is_told_as_known_is() {
+    let named = Scheme::KNOWN.replace("http(s)", "http, https");
+    for scheme in named.split(", ") {
+        assert_ne!(Scheme::of(scheme), Scheme::Other, "{scheme}");
+    }
+}

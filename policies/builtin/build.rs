@@ -102,6 +102,19 @@ fn own_target_dir(out: &Path) -> PathBuf {
 
 fn compile(root: &Path, target_dir: &Path) -> Result<(), String> {
     require_target()?;
+    let mut flags = vec![
+        format!("-Clink-arg=-zstack-size={STACK}"),
+        format!("-Clink-arg=--initial-memory={MEMORY}"),
+    ];
+    let home = cargo_home()?;
+    // A panic's message names its source file. Without this a policy's bytes would depend on where it was compiled.
+    for (folder, name) in [
+        (home.as_path(), "/cargo"),
+        (root, "/tidewaiter"),
+        (target_dir, "/target"),
+    ] {
+        flags.push(format!("--remap-path-prefix={}={name}", folder.display()));
+    }
     let mut cargo = Command::new(var("CARGO")?);
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();
@@ -121,10 +134,7 @@ fn compile(root: &Path, target_dir: &Path) -> Result<(), String> {
     }
     cargo
         .current_dir(root)
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            format!("-Clink-arg=-zstack-size={STACK}\u{1f}-Clink-arg=--initial-memory={MEMORY}"),
-        )
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .args([
             "build",
             "--lib",
@@ -152,6 +162,14 @@ fn compile(root: &Path, target_dir: &Path) -> Result<(), String> {
         "the built-in policies don't compile for {TARGET}:\n{}",
         String::from_utf8_lossy(&output.stderr)
     ))
+}
+
+/// Where cargo unpacks the sources of dependencies.
+fn cargo_home() -> Result<PathBuf, String> {
+    match env::var_os("CARGO_HOME") {
+        Some(home) => Ok(home.into()),
+        None => Ok(PathBuf::from(var("HOME")?).join(".cargo")),
+    }
 }
 
 /// Without its standard library rustc's own message is `can't find crate for core`, once for each crate.

@@ -54,6 +54,26 @@ pub struct Arguments {
         default_value = "/etc/tidewaiter/tls/tls.key"
     )]
     pub tls_key: PathBuf,
+    /// The Secret of the own namespace whose certificate is served, in place of files; the leader makes and renews it
+    #[arg(long, env = "TIDEWAITER_TLS_SECRET", value_name = "NAME", conflicts_with = "config")]
+    pub tls_secret: Option<String>,
+    /// The Service that API servers call, for the names in that certificate
+    #[arg(long, env = "TIDEWAITER_SERVICE", value_name = "NAME", default_value = "tidewaiter")]
+    pub service: String,
+    /// The webhook configurations, of both kinds, that are to trust that certificate
+    #[arg(
+        long,
+        env = "TIDEWAITER_WEBHOOK_CONFIGURATION",
+        value_name = "NAME",
+        default_value = "tidewaiter.dev"
+    )]
+    pub webhook_configuration: String,
+    /// How long that certificate is valid; it is renewed when a third of it is left
+    #[arg(long, env = "TIDEWAITER_CERTIFICATE_LIFETIME", value_name = "TIME", default_value = "90d", value_parser = duration)]
+    pub certificate_lifetime: Duration,
+    /// How long its authority is valid, at least twice as long; the next one is trusted beside it before it ends
+    #[arg(long, env = "TIDEWAITER_AUTHORITY_LIFETIME", value_name = "TIME", default_value = "365d", value_parser = duration)]
+    pub authority_lifetime: Duration,
     /// Where compiled policies are kept for the next start; without it they are compiled at each start
     #[arg(long, env = "TIDEWAITER_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
@@ -74,6 +94,18 @@ pub struct Arguments {
         default_value = "kserve"
     )]
     pub kserve_namespace: String,
+    /// The namespace that Tidewaiter itself runs in; by default that of the ServiceAccount or the kubeconfig's context
+    #[arg(long, env = "TIDEWAITER_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// This replica's name among the others, one of which leads; by default the host's name, which is the Pod's
+    #[arg(long, env = "TIDEWAITER_IDENTITY", value_name = "NAME")]
+    pub identity: Option<String>,
+    /// How long credentials that no service of their namespace uses any more are kept, marked as unused
+    #[arg(long, env = "TIDEWAITER_COLLECT_AFTER", value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub collect_after: Duration,
+    /// How often what already runs is judged by today's policies, for PolicyReports; 0s for never
+    #[arg(long, env = "TIDEWAITER_AUDIT_INTERVAL", value_name = "TIME", default_value = "1h", value_parser = duration)]
+    pub audit_interval: Duration,
     /// The log's form, on stderr
     #[arg(long, env = "TIDEWAITER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
@@ -102,12 +134,14 @@ fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let number: u64 = number
         .parse()
-        .map_err(|_| "write a whole number and ms, s or m, such as 2s".to_owned())?;
+        .map_err(|_| "write a whole number and ms, s, m, h or d, such as 2s".to_owned())?;
     match unit {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),
         "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        _ => Err("the unit is ms, s or m, such as 2s".into()),
+        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
+        "d" => Ok(Duration::from_secs(number.saturating_mul(24 * 3600))),
+        _ => Err("the unit is ms, s, m, h or d, such as 2s".into()),
     }
 }
 
@@ -150,6 +184,7 @@ mod tests {
     fn times_and_sizes_have_units() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
+        assert_eq!(duration("90d"), Ok(Duration::from_hours(90 * 24)));
         assert!(duration("2").is_err() && duration("").is_err() && duration("1.5s").is_err());
         assert_eq!(size("7MiB"), Ok(7 << 20));
         assert_eq!(size("100000"), Ok(100_000));

@@ -137,8 +137,13 @@ impl Snapshot {
     }
 
     /// What a namespace that has a backend's credentials should have now.
-    pub(crate) fn renewed(&self, backend: &str) -> Result<&Wanted, CredentialsError> {
-        Ok(&self.delivered(backend)?.alone)
+    pub(crate) fn kept(&self, backend: &str, service_account: bool) -> Result<&Wanted, CredentialsError> {
+        let delivered = self.delivered(backend)?;
+        Ok(if service_account {
+            &delivered.with_service_account
+        } else {
+            &delivered.alone
+        })
     }
 
     fn delivered(&self, backend: &str) -> Result<&Delivered, CredentialsError> {
@@ -237,6 +242,7 @@ impl Loader {
             &self.builtins,
             &self.stores,
         );
+        configuration.say_what_stays(&mut problems);
         problems.extend(found);
         let mut policies = Vec::new();
         self.again = false;

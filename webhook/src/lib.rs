@@ -15,10 +15,11 @@ pub mod admission;
 pub mod cli;
 pub mod cluster;
 pub mod configuration;
+pub mod controllers;
 pub mod http;
 pub mod metrics;
 pub mod namespaces;
 pub mod run;
 pub mod server;
 
-pub use server::{Options, Running, Server, Source, StartError};
+pub use server::{Options, Place, Running, Server, Source, StartError};

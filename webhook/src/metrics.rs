@@ -1,6 +1,6 @@
 //! What is counted, in `OpenMetrics` text at `/metrics`. Every name begins with `tidewaiter_`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ struct RefusalLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CredentialLabels {
+struct ResultLabels {
     result: &'static str,
 }
 
@@ -100,9 +100,15 @@ pub struct Metrics {
     change_labels: Bounded<ChangeLabels>,
     refusals: Family<RefusalLabels, Counter>,
     refusal_labels: Bounded<RefusalLabels>,
-    credentials: Family<CredentialLabels, Counter>,
+    credentials: Family<ResultLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     breakers: Family<BackendLabels, Gauge>,
+    credentials_stale: Family<BackendLabels, Gauge>,
+    credentials_age: Family<BackendLabels, Gauge>,
+    /// 1 in the replica that leads.
+    pub leader: Gauge,
+    swept: Family<ResultLabels, Counter>,
+    audited: Family<ResultLabels, Gauge>,
     /// Objects of the configuration that can't be used as they are.
     pub problems: Gauge,
     /// Policies that answer reviews.
@@ -133,6 +139,11 @@ impl Default for Metrics {
             credentials: Family::default(),
             reloads: Family::default(),
             breakers: Family::default(),
+            credentials_stale: Family::default(),
+            credentials_age: Family::default(),
+            leader: Gauge::default(),
+            swept: Family::default(),
+            audited: Family::default(),
             problems: Gauge::default(),
             policies: Gauge::default(),
             certificate_expiry: Gauge::default(),
@@ -165,7 +176,7 @@ impl Default for Metrics {
         registry.register("refusals", "Refusals, by policy and code", metrics.refusals.clone());
         registry.register(
             "credentials",
-            "Credentials asked for by reviews, by what came of it",
+            "Credentials asked for by reviews and kept current by the leader, by what came of it",
             metrics.credentials.clone(),
         );
         registry.register(
@@ -178,6 +189,7 @@ impl Default for Metrics {
             "1 while calls to the backend are cut short",
             metrics.breakers.clone(),
         );
+        metrics.register_leaders(&mut registry);
         registry.register(
             "configuration_problems",
             "Objects of the configuration that can't be used as they are",
@@ -200,6 +212,32 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// What the leader does for all.
+    fn register_leaders(&self, registry: &mut Registry) {
+        registry.register(
+            "credentials_stale",
+            "Namespaces whose copy of a backend's credentials could not be made equal to its source; told by the leader",
+            self.credentials_stale.clone(),
+        );
+        registry.register_with_unit(
+            "credentials_age",
+            "For how long the oldest of these copies has not been equal to its source; told by the leader",
+            Unit::Seconds,
+            self.credentials_age.clone(),
+        );
+        registry.register(
+            "swept",
+            "Services that came past the webhook, found by the leader, by what came of it",
+            self.swept.clone(),
+        );
+        registry.register(
+            "audited",
+            "Findings of the last audit: services that pass, would be changed (warn) or refused (fail); told by the leader",
+            self.audited.clone(),
+        );
+        registry.register("leader", "1 in the replica that leads", self.leader.clone());
+    }
+
     /// The text for a scrape.
     pub fn encode(&self) -> String {
         let mut out = String::new();
@@ -255,7 +293,17 @@ impl Metrics {
     }
 
     pub(crate) fn credentials(&self, result: &'static str) {
-        self.credentials.get_or_create(&CredentialLabels { result }).inc();
+        self.credentials.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    pub(crate) fn swept(&self, result: &'static str) {
+        self.swept.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    pub(crate) fn audited(&self, totals: &BTreeMap<&'static str, i64>) {
+        for (result, total) in totals {
+            self.audited.get_or_create(&ResultLabels { result }).set(*total);
+        }
     }
 
     pub(crate) fn certificate_loaded(&self, ok: bool) {
@@ -273,6 +321,21 @@ impl Metrics {
                 result: if ok { "ok" } else { "failed" },
             })
             .inc();
+    }
+
+    /// The copies that are behind, each with its backend and since how long.
+    pub(crate) fn credentials_stale<'a>(&self, copies: impl Iterator<Item = (&'a str, Duration)>) {
+        self.credentials_stale.clear();
+        self.credentials_age.clear();
+        for (backend, age) in copies {
+            let labels = BackendLabels {
+                backend: backend.into(),
+            };
+            self.credentials_stale.get_or_create(&labels).inc();
+            let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+            let oldest = self.credentials_age.get_or_create(&labels);
+            oldest.set(oldest.get().max(age));
+        }
     }
 
     /// The breakers as they are now, by backend.

@@ -1,8 +1,9 @@
 //! The process: log, signals, exit.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use kube::CustomResourceExt;
 use tidewaiter_core::backend::StorageBackend;
 use tidewaiter_core::policy_resource::WasmPolicy;
@@ -11,8 +12,9 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Arguments, Command, LogFormat};
+use crate::controllers::{Lifetimes, SelfManaged};
 use crate::http::certificate::TlsSource;
-use crate::server::{Options, Server, Source};
+use crate::server::{Options, Place, Server, Source};
 
 /// Does what the command line says. Serving returns after SIGTERM or SIGINT, when all that was accepted is answered.
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -55,29 +57,7 @@ async fn serve(arguments: Arguments) -> Result<()> {
     // Before anything else, so that a stop during the start is a stop too; as PID 1 there is no default for these.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let source = match arguments.config {
-        Some(folder) => Source::Folder(folder),
-        None => Source::Cluster {
-            client: kube::Client::try_default().await.map_err(|error| {
-                // Its message holds its whole chain already.
-                anyhow::anyhow!("no cluster to serve: {error}\n\nhint: for a folder of YAML files give --config DIR")
-            })?,
-            kserve_namespace: arguments.kserve_namespace,
-        },
-    };
-    let options = Options {
-        source,
-        listen: arguments.listen,
-        observe: arguments.metrics_listen,
-        tls: TlsSource::Files {
-            certificate: arguments.tls_cert,
-            key: arguments.tls_key,
-        },
-        cache_dir: arguments.cache_dir,
-        budget: arguments.budget,
-        max_body: arguments.max_body,
-        drain: arguments.drain,
-    };
+    let options = options(arguments).await?;
     let running = Server::start(options).await?;
     info!(address = %running.address, "listening");
     tokio::select! {
@@ -92,4 +72,84 @@ async fn serve(arguments: Arguments) -> Result<()> {
         _ = interrupt.recv() => warn!("second SIGINT: leaving at once"),
     }
     Ok(())
+}
+
+async fn options(arguments: Arguments) -> Result<Options> {
+    let (source, tls) = match &arguments.config {
+        Some(folder) => (Source::Folder(folder.clone()), tls_files(&arguments)),
+        None => in_cluster(&arguments).await?,
+    };
+    Ok(Options {
+        source,
+        listen: arguments.listen,
+        observe: arguments.metrics_listen,
+        tls,
+        cache_dir: arguments.cache_dir,
+        budget: arguments.budget,
+        max_body: arguments.max_body,
+        drain: arguments.drain,
+    })
+}
+
+fn tls_files(arguments: &Arguments) -> TlsSource {
+    TlsSource::Files {
+        certificate: arguments.tls_cert.clone(),
+        key: arguments.tls_key.clone(),
+    }
+}
+
+async fn in_cluster(arguments: &Arguments) -> Result<(Source, TlsSource)> {
+    let client = kube::Client::try_default().await.map_err(|error| {
+        // Its message holds its whole chain already.
+        anyhow::anyhow!("no cluster to serve: {error}\n\nhint: for a folder of YAML files give --config DIR")
+    })?;
+    let namespace = arguments.namespace.clone();
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let lifetimes = Lifetimes {
+        authority: arguments.authority_lifetime,
+        certificate: arguments.certificate_lifetime,
+    };
+    ensure!(
+        lifetimes.certificate >= Duration::from_secs(30) && lifetimes.authority >= 2 * lifetimes.certificate,
+        "--certificate-lifetime must be 30s at least, and --authority-lifetime twice as long as that at least"
+    );
+    let certificate = arguments.tls_secret.clone().map(|secret| SelfManaged {
+        secret,
+        names: service_names(&arguments.service, &namespace),
+        lifetimes,
+    });
+    let tls = match &certificate {
+        Some(certificate) => TlsSource::Secret {
+            client: client.clone(),
+            namespace: namespace.clone(),
+            name: certificate.secret.clone(),
+        },
+        None => tls_files(arguments),
+    };
+    let place = Place {
+        namespace,
+        configuration: arguments.webhook_configuration.clone(),
+        identity: arguments.identity.clone().map_or_else(host_name, Ok)?,
+        certificate,
+        grace: arguments.collect_after,
+        audit_interval: arguments.audit_interval,
+    };
+    let source = Source::Cluster {
+        client,
+        kserve_namespace: arguments.kserve_namespace.clone(),
+        place: Box::new(place),
+    };
+    Ok((source, tls))
+}
+
+/// By which API servers call a Service: they leave out the cluster's domain.
+fn service_names(service: &str, namespace: &str) -> Vec<String> {
+    vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}")]
+}
+
+/// A Pod's is its own name.
+fn host_name() -> Result<String> {
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").context("can't read the host's name: give --identity")?;
+    Ok(name.trim().to_owned())
 }

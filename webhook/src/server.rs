@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Reviewer;
 use crate::cluster::Cluster;
 use crate::configuration::{self, Loader};
+use crate::controllers::{self, Controllers, SelfManaged};
 use crate::http::accept::Listener;
 use crate::http::certificate::{self, CertificateError, Certificates, TlsSource};
 use crate::http::routes::{self, App};
@@ -33,7 +34,26 @@ pub enum Source {
         client: kube::Client,
         /// Where KServe runs.
         kserve_namespace: String,
+        /// Our own place in it.
+        place: Box<Place>,
     },
+}
+
+/// Where in a cluster this replica runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Tidewaiter's namespace: of the Lease, and of the certificate's Secret.
+    pub namespace: String,
+    /// This replica's name among the others: its Pod's.
+    pub identity: String,
+    /// The name of the webhook configurations by which API servers call us.
+    pub configuration: String,
+    /// The certificate that the leader makes; none where somebody else makes it.
+    pub certificate: Option<SelfManaged>,
+    /// Between the mark that a namespace's credentials are unused and their end.
+    pub grace: Duration,
+    /// Between two audits of what runs; zero for none.
+    pub audit_interval: Duration,
 }
 
 /// How to serve.
@@ -208,10 +228,30 @@ impl Configured {
             Source::Cluster {
                 client,
                 kserve_namespace,
+                place,
             } => {
-                let cluster = Cluster::watch(client, kserve_namespace, stop);
-                let (namespaces, reader) = (Arc::new(cluster.namespaces()), Arc::new(cluster.reader()));
-                let reviewer = Arc::new(Reviewer::new(namespaces, Some(reader), Arc::clone(metrics), budget));
+                let leads = controllers::elect(client.clone(), place.namespace.clone(), place.identity, stop.clone());
+                let cluster = Cluster::watch(client.clone(), kserve_namespace, leads.clone(), stop.clone());
+                let (namespaces, changes) = cluster.namespaces();
+                let (namespaces, reader) = (Arc::new(namespaces), Arc::new(cluster.reader()));
+                let reviewer = Arc::new(Reviewer::new(
+                    Arc::clone(&namespaces) as _,
+                    Some(reader),
+                    Arc::clone(metrics),
+                    budget,
+                ));
+                let controllers = Controllers {
+                    client,
+                    namespace: place.namespace,
+                    configuration: place.configuration,
+                    certificate: place.certificate,
+                    namespaces: (namespaces, changes),
+                    reviewer: Arc::clone(&reviewer),
+                    metrics: Arc::clone(metrics),
+                    grace: place.grace,
+                    audit_interval: place.audit_interval,
+                };
+                tokio::spawn(controllers.run(leads, stop));
                 let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(metrics));
                 let keep = tokio::spawn(cluster.keep_current(loader));
                 Self {

@@ -144,6 +144,8 @@ pub struct Implementation<'a> {
     pub image: Option<Cow<'a, str>>,
     /// The model's format: `modelFormat`, or what the old per-framework field stands for. None for a custom one.
     pub format: Option<Format<'a>>,
+    /// Whether a custom container has its `STORAGE_URI` from elsewhere (`valueFrom`), so that the object doesn't show it.
+    pub uri_from_elsewhere: bool,
 }
 
 /// A model's format.

@@ -225,12 +225,13 @@ pub(super) struct Container<'a> {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct EnvVar<'a> {
     #[serde(borrow)]
     pub(super) name: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) value: Option<Text<'a>>,
+    pub(super) value_from: Present,
 }
 
 #[derive(Deserialize, Default)]

@@ -205,6 +205,7 @@ fn read_implementation<'a>(
         protocol_version: text(implementation.protocol_version),
         image: text(implementation.image),
         format,
+        uri_from_elsewhere: false,
     }
 }
 
@@ -239,10 +240,12 @@ fn read_custom<'a>(
     };
     let container = containers.into_iter().nth(index)??;
     let pointer = format!("{at}/containers/{index}");
+    let mut uri_from_elsewhere = false;
     for (place, variable) in container.env.into_iter().flatten().enumerate() {
         if let Some(variable) = variable
             && variable.name.is_some_and(|name| name.0 == STORAGE_URI)
         {
+            uri_from_elsewhere = variable.value_from.0;
             push_model(models, variable.value, || format!("{pointer}/env/{place}/value"));
             break;
         }
@@ -256,6 +259,7 @@ fn read_custom<'a>(
         protocol_version: None,
         image: None,
         format: None,
+        uri_from_elsewhere,
     })
 }
 

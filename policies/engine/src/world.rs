@@ -5,7 +5,7 @@ use async_trait::async_trait;
 pub use crate::bindings::tidewaiter::policy::{
     cluster::Label,
     runtimes::{PackageVersion, Release, Runtime},
-    storage::{Brought, Error as StorageError, Listing, NotGranted, ObjectInfo, Resolution, Served},
+    storage::{Brought, Error as StorageError, Listing, NotGranted, ObjectInfo, Resolution, Served, Unusable},
     types::Delivery,
 };
 

@@ -19,7 +19,7 @@ macro_rules! host {
 /// The model stores of the cluster, inside what the object's namespace may use. Names and answers, never a secret.
 pub mod storage {
     pub use crate::bindings::tidewaiter::policy::storage::{
-        Brought, Error, Listing, NotGranted, ObjectInfo, Resolution, Served,
+        Brought, Error, Listing, NotGranted, ObjectInfo, Resolution, Served, Unusable,
     };
     pub use crate::bindings::tidewaiter::policy::types::Delivery;
 

@@ -268,6 +268,10 @@ impl Inner {
             Resolution::OwnSecret(name) => Err(Error::Unserved(format!(
                 "Secret {name} opens it, and Tidewaiter opens nothing with Secrets of a namespace"
             ))),
+            Resolution::Unusable(unusable) => Err(Error::Forbidden(format!(
+                "StorageBackend {} can't be used; its admin finds why in its status",
+                unusable.backend
+            ))),
             _ => Err(Error::Unserved(format!(
                 "no StorageBackend serves {uri} for this namespace"
             ))),

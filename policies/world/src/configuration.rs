@@ -1,23 +1,31 @@
 //! One consistent state of everything that an admin configured. Immutable: a change makes another.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::Value;
 use tidewaiter_core::backend::{Backend, CaBundle, Credentials, OWN_STORAGE_LABEL, PREFIX_ANNOTATION};
-use tidewaiter_core::backends::{Backends, Overlap, OwnSecrets};
-use tidewaiter_core::catalogue::Catalogue;
+use tidewaiter_core::backends::{Backends, Overlap, OwnSecrets, UnusableBackend};
+use tidewaiter_core::catalogue::{Catalogue, CatalogueError};
 use tidewaiter_core::credentials::{SecretContents, kserve_secret};
 use tidewaiter_core::kserve_config::KserveConfig;
 use tidewaiter_core::kserve_runtimes;
 use tidewaiter_core::runtimes::{Runtimes, ServingRuntime};
 
+use crate::nearest::one_letter_off;
 use crate::objects::{CATALOGUE_KEY, CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem};
 use crate::opening::connection;
 use crate::policies::{Builtins, Policy, select};
 use crate::review::is_managed;
 use crate::stores::{Client, Stores};
+use crate::words;
+
+/// What becomes of an object that can't be used, and was usable before.
+const STAYS: &str = "its last good version stays";
+/// What becomes of one that never was.
+const NOT_USED: &str = "it isn't used";
+/// What becomes of the object of a built-in policy that can't be read.
+const DEFAULTS: &str = "the policy runs with its defaults until then";
 
 /// KServe's namespace where nothing else is said.
 const KSERVE_NAMESPACE: &str = "kserve";
@@ -44,12 +52,14 @@ pub enum CredentialsError {
     #[error("StorageBackend {0} needs no credentials")]
     NothingNeeded(String),
     /// Its Secret isn't there, or doesn't hold what the backend needs.
-    #[error("StorageBackend {backend}: {reason}")]
+    #[error("the StorageBackend {backend} that serves the model can't be used: {reason}. Ask {whom}")]
     Unusable {
         /// The `StorageBackend`.
         backend: String,
         /// What is missing.
         reason: String,
+        /// Who is to be asked.
+        whom: String,
     },
 }
 
@@ -89,6 +99,24 @@ impl Configuration {
             kserve,
         };
         (configuration, problems)
+    }
+
+    /// Completes what a folder or a cluster says of objects that it can't read by what becomes of them.
+    pub fn say_what_stays(&self, problems: &mut [Problem]) {
+        for problem in problems {
+            let unreadable = problem.object.as_ref();
+            let Some(object) = unreadable.filter(|object| self.objects.unreadable.contains_key(object)) else {
+                continue;
+            };
+            let policy = self.policies.iter().find(|policy| policy.name == object.name);
+            let stays = match (object.kind.as_str(), policy) {
+                _ if self.objects.holds(object) => STAYS,
+                ("WasmPolicy", Some(policy)) if policy.component.is_some() => DEFAULTS,
+                ("WasmPolicy", Some(policy)) => policy.without_it(),
+                _ => NOT_USED,
+            };
+            problem.message = format!("{}; {stays}", problem.message);
+        }
     }
 
     /// The backends by what they serve.
@@ -156,6 +184,10 @@ impl Configuration {
         let unusable = |reason| CredentialsError::Unusable {
             backend: backend.to_owned(),
             reason,
+            whom: match &found.spec().contact {
+                Some(contact) => format!("`{contact}`"),
+                None => "the cluster's admin".to_owned(),
+            },
         };
         contents(found, source(found, &self.objects).map_err(unusable)?, &self.kserve).map_err(unusable)
     }
@@ -180,13 +212,7 @@ impl Configuration {
 /// Takes the last good version of what is there and can't be read.
 fn keep_unreadable(objects: &mut Objects, before: &Objects) {
     let unreadable = objects.unreadable.clone();
-    let named = |kind: &str, metadata: &kube::api::ObjectMeta| {
-        unreadable.contains(&ObjectRef {
-            kind: kind.to_owned(),
-            namespace: metadata.namespace.clone(),
-            name: metadata.name.clone().unwrap_or_default(),
-        })
-    };
+    let named = |kind: &str, metadata: &kube::api::ObjectMeta| unreadable.contains_key(&ObjectRef::of(kind, metadata));
     objects.backends.extend(
         before
             .backends
@@ -226,11 +252,11 @@ fn keep_unreadable(objects: &mut Objects, before: &Objects) {
         before
             .runtimes
             .iter()
-            .filter(|runtime| unreadable.contains(&runtime_ref(runtime)))
+            .filter(|runtime| unreadable.contains_key(&ObjectRef::of_runtime(runtime)))
             .cloned(),
     );
     for (name, labels) in &before.namespaces {
-        if unreadable.contains(&ObjectRef::cluster("Namespace", name)) {
+        if unreadable.contains_key(&ObjectRef::cluster("Namespace", name)) {
             objects.namespaces.entry(name.clone()).or_insert_with(|| labels.clone());
         }
     }
@@ -254,6 +280,7 @@ fn kserve_config(objects: &Objects, before: Option<&Configuration>, problems: &m
 
 fn backends(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> Backends {
     let mut good: Vec<Backend> = Vec::new();
+    let mut unusable = objects.unusable_backends.clone();
     for object in &objects.backends {
         let name = object.metadata.name.clone().unwrap_or_default();
         match Backend::new(&name, object.spec.clone()) {
@@ -261,16 +288,18 @@ fn backends(objects: &Objects, before: Option<&Configuration>, problems: &mut Ve
             Err(wrong) => {
                 let last = before.and_then(|before| before.backends.get(&name));
                 good.extend(last.cloned());
-                let stays = if last.is_some() {
-                    "; its last good version stays"
-                } else {
-                    "; it isn't used"
-                };
-                problems.push(objects.problem(ObjectRef::cluster("StorageBackend", &name), wrong.join("; ") + stays));
+                let stays = if last.is_some() { STAYS } else { NOT_USED };
+                let wrong = wrong.join("; ");
+                let named = ObjectRef::cluster("StorageBackend", &name);
+                problems.push(objects.problem(named, format!("{wrong}; {stays}")));
+                let spec = serde_json::to_value(&object.spec).unwrap_or_default();
+                unusable.extend(UnusableBackend::read(&name, &spec, wrong));
             }
         }
     }
+    unusable.retain(|unusable| !good.iter().any(|backend| backend.name() == unusable.name));
     let (backends, overlaps) = Backends::new(good);
+    let backends = backends.with_unusable(unusable);
     for Overlap {
         taken,
         passed_over,
@@ -345,10 +374,14 @@ fn source<'a>(backend: &Backend, objects: &'a Objects) -> Result<Option<&'a Secr
         .secret(&reference.namespace, &reference.name)
         .map(Some)
         .ok_or_else(|| {
-            format!(
-                "spec.credentials.secretRef: Secret {}/{} isn't there; its admin has to create it",
-                reference.namespace, reference.name
-            )
+            let (namespace, name) = (&reference.namespace, &reference.name);
+            let why = objects.why_missing(&ObjectRef::namespaced("Secret", namespace, name));
+            let mend = if why == "isn't there" {
+                "; its admin has to create it"
+            } else {
+                ""
+            };
+            format!("spec.credentials.secretRef: Secret {namespace}/{name} {why}{mend}")
         })
 }
 
@@ -376,7 +409,10 @@ fn ca_bundle(backend: &Backend, objects: &Objects) -> Result<Option<String>, Str
             let name = format!("ConfigMap/{}/{}", reference.namespace, reference.name);
             let map = objects
                 .config_map(&reference.namespace, &reference.name)
-                .ok_or_else(|| format!("spec.s3.tls.caBundle: {name} isn't there"))?;
+                .ok_or_else(|| {
+                    let map = ObjectRef::namespaced("ConfigMap", &reference.namespace, &reference.name);
+                    format!("spec.s3.tls.caBundle: {name} {}", objects.why_missing(&map))
+                })?;
             let pem = map.data.as_ref().and_then(|data| data.get(&reference.key));
             pem.cloned()
                 .map(Some)
@@ -425,17 +461,6 @@ fn own_secrets(objects: &Objects, problems: &mut Vec<Problem>) -> OwnSecrets {
     own
 }
 
-fn runtime_ref(runtime: &Value) -> ObjectRef {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let kind = text(&runtime["kind"]).unwrap_or_default();
-    let namespace = text(&runtime["metadata"]["namespace"]).filter(|_| kind == "ServingRuntime");
-    ObjectRef {
-        kind,
-        namespace,
-        name: text(&runtime["metadata"]["name"]).unwrap_or_default(),
-    }
-}
-
 fn runtimes(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> Runtimes {
     // A folder that lists none stands for a cluster as KServe installs it; a cluster has what it has.
     if objects.base.is_some() && objects.runtimes.is_empty() {
@@ -446,7 +471,7 @@ fn runtimes(objects: &Objects, before: Option<&Configuration>, problems: &mut Ve
         match ServingRuntime::from_json(runtime) {
             Ok(runtime) => good.push(runtime),
             Err(error) => {
-                let object = runtime_ref(runtime);
+                let object = ObjectRef::of_runtime(runtime);
                 let last = before.and_then(|before| {
                     before
                         .runtimes
@@ -482,7 +507,7 @@ fn catalogue(objects: &Objects, before: Option<&Configuration>, problems: &mut V
             mode.as_str(),
             map.data.as_ref().and_then(|data| data.get(CATALOGUE_KEY)),
         ) {
-            ("extend" | "replace", Some(yaml)) => Catalogue::parse(yaml).map_err(|error| error.to_string()),
+            ("extend" | "replace", Some(yaml)) => Catalogue::parse(yaml).map_err(|error| catalogue_words(&error)),
             ("extend" | "replace", None) => Err(format!("has the label {CATALOGUE_LABEL} and no key {CATALOGUE_KEY}")),
             (other, _) => Err(format!(
                 "has the label {CATALOGUE_LABEL}: {other}; write extend or replace"
@@ -510,6 +535,12 @@ fn catalogue(objects: &Objects, before: Option<&Configuration>, problems: &mut V
     for (_, _, own) in &own {
         catalogue.extend(own.clone());
     }
+    for (object, _, own) in &own {
+        problems.extend(misnamed(own).map(|message| Problem {
+            in_use: true,
+            ..objects.problem(object.clone(), message)
+        }));
+    }
     for (repository, message) in catalogue.problems() {
         let lists = |(_, _, own): &&(ObjectRef, bool, Catalogue)| own.lists(&repository);
         // The last that lists it counts. The built-in one has no such problems.
@@ -519,3 +550,49 @@ fn catalogue(objects: &Objects, before: Option<&Configuration>, problems: &mut V
     }
     Arc::new(catalogue)
 }
+
+/// Why a catalogue can't be read, in one line.
+fn catalogue_words(error: &CatalogueError) -> String {
+    match error {
+        CatalogueError::Yaml(error) => {
+            let (line, words) = words::explain(error, false);
+            match line {
+                Some(line) => format!("{CATALOGUE_KEY}, line {line}: {words}"),
+                None => format!("{CATALOGUE_KEY}: {words}"),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Packages that the catalogue calls by another name than `PyPI`, which is what policies ask for.
+fn misnamed(catalogue: &Catalogue) -> impl Iterator<Item = String> {
+    let known: Vec<&str> = Catalogue::built_in().packages().map(|(_, package)| package).collect();
+    let found: BTreeMap<&str, &str> = catalogue
+        .packages()
+        .map(|(repository, package)| (package, repository))
+        .collect();
+    found.into_iter().filter_map(move |(package, repository)| {
+        let alike = |name: &str| name.to_lowercase().replace(['_', '.'], "-");
+        let meant = IMPORTED_AS
+            .iter()
+            .find(|(import, _)| *import == alike(package))
+            .map(|(_, name)| *name)
+            .or_else(|| known.iter().copied().find(|name| *name == alike(package)))
+            .or_else(|| one_letter_off(package, &known))
+            .filter(|meant| *meant != package)?;
+        Some(format!(
+            "{CATALOGUE_KEY}: repository {repository} has a package `{package}`, which nobody asks for; on PyPI it is called `{meant}`"
+        ))
+    })
+}
+
+/// Names by which packages are imported, and their names on `PyPI`.
+const IMPORTED_AS: [(&str, &str); 6] = [
+    ("sklearn", "scikit-learn"),
+    ("pytorch", "torch"),
+    ("tf", "tensorflow"),
+    ("xgb", "xgboost"),
+    ("lgbm", "lightgbm"),
+    ("paddle", "paddlepaddle"),
+];

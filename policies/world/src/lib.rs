@@ -21,6 +21,7 @@ pub mod stores;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use configuration::{Configuration, CredentialsError};
 pub use folder::{Folder, FolderError};

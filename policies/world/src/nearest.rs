@@ -11,6 +11,14 @@ pub(crate) fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
+/// The name that is written almost like this, but not quite; for names of which many more are right than are known here.
+pub(crate) fn one_letter_off<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
+    if names.contains(&given) {
+        return None;
+    }
+    names.iter().find(|name| distance(given, name) == 1).copied()
+}
+
 /// How many letters to insert, leave out or exchange.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().take(64).collect();
@@ -39,5 +47,8 @@ mod tests {
             Some("StorageBackend")
         );
         assert_eq!(nearest("banana", &["endpoint", "region"]), None);
+        assert_eq!(one_letter_off("xgbost", &["xgboost", "numpy"]), Some("xgboost"));
+        assert_eq!(one_letter_off("numba", &["xgboost", "numpy"]), None);
+        assert_eq!(one_letter_off("numpy", &["numpyx", "numpy"]), None);
     }
 }

@@ -5,8 +5,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use kube::api::ObjectMeta;
 use serde_json::Value;
 use tidewaiter_core::backend::{CaBundle, Credentials, StorageBackend};
+use tidewaiter_core::backends::UnusableBackend;
 use tidewaiter_core::policy_resource::{Module, WasmPolicy};
 
 /// Label on a ConfigMap: `extend` adds its catalogue to the built-in one, `replace` puts it in its place.
@@ -43,8 +45,12 @@ pub struct Objects {
     pub kserve_namespace: Option<String>,
     /// What `module.file` of a policy is relative to; none where files can't be used.
     pub base: Option<PathBuf>,
-    /// Objects that are there but can't be read: their last good version stays.
-    pub unreadable: BTreeSet<ObjectRef>,
+    /// Objects that are there but can't be read, and why: their last good version stays.
+    pub unreadable: BTreeMap<ObjectRef, String>,
+    /// Secrets and `ConfigMap`s that may be there, but that the API server doesn't show to us, in its words. For us they aren't there.
+    pub withheld: BTreeMap<ObjectRef, String>,
+    /// Of `StorageBackend`s among them, what they were to serve.
+    pub unusable_backends: Vec<UnusableBackend>,
     /// Where in a folder an object stands, as `file:line`.
     pub places: BTreeMap<ObjectRef, String>,
 }
@@ -92,6 +98,14 @@ impl Objects {
         self.secrets.iter().find(|secret| is(&secret.metadata, namespace, name))
     }
 
+    /// Why an object is missing here, after its name.
+    pub(crate) fn why_missing(&self, object: &ObjectRef) -> String {
+        match self.unreadable.get(object).or_else(|| self.withheld.get(object)) {
+            Some(reason) => format!("can't be read: {reason}"),
+            None => "isn't there".to_owned(),
+        }
+    }
+
     pub(crate) fn config_map(&self, namespace: &str, name: &str) -> Option<&ConfigMap> {
         self.config_maps.iter().find(|map| is(&map.metadata, namespace, name))
     }
@@ -100,6 +114,29 @@ impl Objects {
         self.service_accounts
             .iter()
             .find(|account| is(&account.metadata, namespace, name))
+    }
+
+    /// Whether an object of this name is among them.
+    pub(crate) fn holds(&self, object: &ObjectRef) -> bool {
+        let named = |kind: &str, metadata: &ObjectMeta| ObjectRef::of(kind, metadata) == *object;
+        match object.kind.as_str() {
+            "StorageBackend" => self
+                .backends
+                .iter()
+                .any(|backend| named("StorageBackend", &backend.metadata)),
+            "WasmPolicy" => self.policies.iter().any(|policy| named("WasmPolicy", &policy.metadata)),
+            "Secret" => self.secrets.iter().any(|secret| named("Secret", &secret.metadata)),
+            "ConfigMap" => self.config_maps.iter().any(|map| named("ConfigMap", &map.metadata)),
+            "ServiceAccount" => self
+                .service_accounts
+                .iter()
+                .any(|account| named("ServiceAccount", &account.metadata)),
+            "Namespace" => self.namespaces.contains_key(&object.name),
+            _ => self
+                .runtimes
+                .iter()
+                .any(|runtime| ObjectRef::of_runtime(runtime) == *object),
+        }
     }
 
     /// Something that is wrong with an object, and where it stands in a folder.
@@ -113,7 +150,7 @@ impl Objects {
     }
 }
 
-fn is(metadata: &kube::api::ObjectMeta, namespace: &str, name: &str) -> bool {
+fn is(metadata: &ObjectMeta, namespace: &str, name: &str) -> bool {
     metadata.namespace.as_deref() == Some(namespace) && metadata.name.as_deref() == Some(name)
 }
 
@@ -135,6 +172,27 @@ impl ObjectRef {
             kind: kind.to_owned(),
             namespace: None,
             name: name.to_owned(),
+        }
+    }
+
+    /// An object of this kind, by its metadata.
+    pub(crate) fn of(kind: &str, metadata: &ObjectMeta) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            namespace: metadata.namespace.clone(),
+            name: metadata.name.clone().unwrap_or_default(),
+        }
+    }
+
+    /// A `ServingRuntime` or `ClusterServingRuntime`.
+    pub(crate) fn of_runtime(runtime: &Value) -> Self {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let kind = text(&runtime["kind"]).unwrap_or_default();
+        let namespace = text(&runtime["metadata"]["namespace"]).filter(|_| kind == "ServingRuntime");
+        Self {
+            kind,
+            namespace,
+            name: text(&runtime["metadata"]["name"]).unwrap_or_default(),
         }
     }
 

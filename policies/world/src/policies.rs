@@ -87,12 +87,15 @@ pub(crate) fn select(
         }
         spoken_of.push(name);
     }
-    for object in objects.unreadable.iter().filter(|object| object.kind == "WasmPolicy") {
+    for object in objects.unreadable.keys().filter(|object| object.kind == "WasmPolicy") {
         if !policies.iter().any(|policy| policy.name == object.name) {
+            let builtin = builtins.iter().find(|(builtin, _)| *builtin == object.name);
+            let spec = counting_everywhere(&object.name);
             policies.push(Policy {
                 name: object.name.clone(),
-                spec: counting_everywhere(&object.name),
-                component: None,
+                // A slip in the object of a built-in policy never turns it off.
+                spec: if builtin.is_some() { granted(spec) } else { spec },
+                component: builtin.map(|(_, component)| Bytes::from_static(component)),
             });
         }
         spoken_of.push(object.name.clone());
@@ -183,7 +186,9 @@ fn component(module: &Module, digest: Option<&str>, objects: &Objects, builtins:
             let map = objects
                 .config_map(&reference.namespace, &reference.name)
                 .ok_or_else(|| {
-                    format!("spec.module.configMap: {name} isn't there; create it, or correct the reference")
+                    let map = ObjectRef::namespaced("ConfigMap", &reference.namespace, &reference.name);
+                    let why = objects.why_missing(&map);
+                    format!("spec.module.configMap: {name} {why}; create it, or correct the reference")
                 })?;
             let value = map.binary_data.as_ref().and_then(|data| data.get(&reference.key));
             Bytes::from(

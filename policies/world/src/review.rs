@@ -12,7 +12,7 @@ use tidewaiter_core::runtimes::ServingRuntime;
 use tidewaiter_core::uri::StorageUri;
 use tidewaiter_engine::world::{
     Brought, Delivery, Label, Listing, NotGranted, ObjectInfo, PackageVersion, Release, Resolution, Runtime, Served,
-    StorageError, World,
+    StorageError, Unusable, World,
 };
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
@@ -120,6 +120,12 @@ impl ReviewWorld {
                     } else {
                         format!(", only {}", allowed.join(", "))
                     }
+                )));
+            }
+            Resolved::Unusable(backend) => {
+                return Err(StorageError::Forbidden(format!(
+                    "StorageBackend {} can't be used; its admin finds why in its status",
+                    backend.name
                 )));
             }
             Resolved::Unserved => return Err(unserved("no StorageBackend serves it".to_owned())),
@@ -296,6 +302,11 @@ impl World for ReviewWorld {
                 backend: backend.name().to_owned(),
                 allowed,
                 contact: contact.map(str::to_owned),
+            }),
+            Resolved::Unusable(unusable) => Resolution::Unusable(Unusable {
+                backend: unusable.name.clone(),
+                reason: unusable.reason.clone(),
+                contact: unusable.contact.clone(),
             }),
             Resolved::Unserved => Resolution::Unserved,
             Resolved::NoCredentials => Resolution::NoCredentials,

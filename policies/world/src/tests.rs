@@ -43,6 +43,7 @@ impl Setting {
         let (objects, mut problems) = self.folder.load().unwrap();
         let (configuration, more) =
             Configuration::build(&objects, self.configuration.as_deref(), BUILTINS, &self.stores);
+        configuration.say_what_stays(&mut problems);
         self.configuration = Some(Arc::new(configuration));
         problems.extend(more);
         problems
@@ -605,6 +606,7 @@ fn what_is_wrong_with_objects_is_told() {
     );
     let cases = [
         ("no Secret", problems(minio(""))),
+        ("a Secret that is not base64", problems(minio("") + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: root, namespace: minio}\ndata: {rootUser: hunter2!}\n")),
         ("a Secret without keys", problems(minio("") + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: root, namespace: minio}\nstringData: {user: x}\n")),
         ("overlap", problems(minio("") + &backend("other", "http://other:9000", "") + &secret("a", "b"))),
         ("bad pattern", problems(minio("").replace("s3://mlflow/", "s3://ml?low/") + &secret("a", "b"))),
@@ -614,6 +616,9 @@ fn what_is_wrong_with_objects_is_told() {
         ("own Secret with a bad prefix", problems("apiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: a, labels: {tidewaiter.dev/storage: ''}, annotations: {tidewaiter.dev/prefix: bucket/path}}\n".into())),
         ("catalogue label", problems(bad_catalogue.into())),
         ("catalogue that leads nowhere", problems(bad_catalogue.replace("catalogue: add", "catalogue: extend") + "data:\n  catalogue.yaml: |\n    schema: 1\n    repositories: [{name: registry.local/a, like: registry.local/b}]\n")),
+        ("catalogue with a typo", problems(bad_catalogue.replace("catalogue: add", "catalogue: extend") + "data:\n  catalogue.yaml: |\n    schema: 1\n    repositories:\n      - name: registry.local/a\n        relases: []\n")),
+        ("catalogue that is no YAML", problems(bad_catalogue.replace("catalogue: add", "catalogue: extend") + "data:\n  catalogue.yaml: |\n    schema: 1\n    repositories: [\n")),
+        ("catalogue with packages by other names", problems(bad_catalogue.replace("catalogue: add", "catalogue: extend") + "data:\n  catalogue.yaml: |\n    schema: 1\n    repositories:\n      - name: registry.local/a\n        releases:\n          - {tags: [v1], packages: {sklearn: '1.5', Scikit_Learn: '1.5', xgbost: '3.0', numba: '1', numpy: '2.0'}}\n")),
         ("runtime", problems("{apiVersion: serving.kserve.io/v1alpha1, kind: ClusterServingRuntime, metadata: {name: r}, spec: {disabled: 'no'}}".into())),
         ("policy limits", problems(policy("own", "{module: {builtin: runtime-version}, limits: {timeMs: 0}}"))),
     ];
@@ -648,6 +653,100 @@ async fn the_last_good_version_stays_when_a_new_one_is_bad() {
         setting.world("a").resolve("s3://mlflow/1").await,
         Resolution::Unserved
     ));
+}
+
+#[tokio::test]
+async fn a_backend_that_never_was_usable_is_told_by_its_name_and_contact() {
+    let good = backend("minio", "http://minio:9000", GRANTS) + &secret("a", "b");
+    let broad = backend("all", "http://minio:9000", "").replace("s3://mlflow/", "s3://");
+    for (bad, reason) in [
+        (
+            good.replace("endpoint", "endpont"),
+            "there is no field `endpont` here; did you mean `endpoint`?",
+        ),
+        (
+            good.replace("http://minio:9000", "ftp://minio"),
+            "spec.s3.endpoint: `ftp://minio` has the scheme `ftp`",
+        ),
+        (good.replace("type: s3", "type: s4"), "`s4` is not known here"),
+    ] {
+        let mut setting = Setting::new(&(bad + &broad));
+        let problems = told(&setting.load());
+        assert!(
+            problems.contains(reason) && problems.ends_with("; it isn't used"),
+            "{problems}"
+        );
+        let world = setting.world("team-a");
+        let Resolution::Unusable(unusable) = world.resolve("s3://mlflow/team-a/1").await else {
+            panic!("told as something else")
+        };
+        assert_eq!(
+            (unusable.backend.as_str(), unusable.contact.as_deref()),
+            ("minio", Some("#ml-platform"))
+        );
+        assert!(unusable.reason.starts_with(reason), "{}", unusable.reason);
+        let read = world.read("s3://mlflow/team-a/1/MLmodel", 0, 9).await;
+        assert!(
+            matches!(&read, Err(StorageError::Forbidden(reason)) if reason.contains("StorageBackend minio can't be used")),
+            "{read:?}"
+        );
+        // What it doesn't serve is no concern of it.
+        assert!(matches!(world.resolve("s3://other/1").await, Resolution::Served(_)));
+        assert!(matches!(world.resolve("gs://other/1").await, Resolution::Unserved));
+
+        // Once it was good, its last good version stays.
+        setting.write(&(good.clone() + &broad));
+        assert_eq!(told(&setting.load()), "");
+        assert!(matches!(
+            setting.world("team-a").resolve("s3://mlflow/team-a/1").await,
+            Resolution::Served(_)
+        ));
+    }
+    // Nothing says what it serves.
+    let mut setting = Setting::new(&good.replace("serves: ['s3://mlflow/']", "serves: s3"));
+    setting.load();
+    let resolution = setting.world("team-a").resolve("s3://mlflow/team-a/1").await;
+    assert!(matches!(resolution, Resolution::Unserved), "{resolution:?}");
+}
+
+#[test]
+fn what_becomes_of_an_object_that_cannot_be_read_is_said() {
+    let good = backend("minio", "http://minio:9000", "") + &secret("a", "b");
+    let builtin = policy(
+        "storage-credentials",
+        "{module: {builtin: storage-credentials}, order: 5}",
+    );
+    let mut setting = Setting::new(&good);
+    setting.load();
+    setting.write(&good.replace("endpoint", "endpont"));
+    let problems = told(&setting.load());
+    assert!(
+        problems.ends_with("`endpoint`?; its last good version stays"),
+        "{problems}"
+    );
+
+    let own = policy("own", "{modul: {builtin: storage-credentials}}");
+    let mut setting = Setting::new(&(own + &builtin.replace("order", "ordre")));
+    let problems = told(&setting.load());
+    let stays: Vec<_> = problems.lines().map(|line| line.rsplit("; ").next().unwrap()).collect();
+    assert_eq!(
+        stays,
+        [
+            "it doesn't run, and what it matches is admitted without it",
+            "the policy runs with its defaults until then"
+        ],
+        "{problems}"
+    );
+    let runs: Vec<_> = setting
+        .loaded()
+        .policies()
+        .iter()
+        .filter(|policy| policy.component.is_some())
+        .collect();
+    assert_eq!(
+        runs.iter().map(|policy| &*policy.name).collect::<Vec<_>>(),
+        ["runtime-version", "storage-credentials"]
+    );
 }
 
 #[tokio::test]

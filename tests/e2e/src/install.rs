@@ -99,13 +99,27 @@ fn roles() -> String {
         ])),
         binding("tidewaiter-reads", "tidewaiter"),
         binding(WRITES, "tidewaiter"),
+        // Of the servers of these tests the installed one leads: the others may not.
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": {"namespace": NAMESPACE, "name": "tidewaiter-leads"},
+            "rules": [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "patch"]}],
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"namespace": NAMESPACE, "name": "tidewaiter-leads"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tidewaiter-leads"},
+            "subjects": [{"kind": "ServiceAccount", "namespace": NAMESPACE, "name": "tidewaiter"}],
+        },
     ]})
     .to_string()
 }
 
 /// MinIO, as an admin would describe it: a namespace may use its own folder, and what all share. A second bucket's credentials come by
 /// ServiceAccount, a third's by storage key.
-fn backends() -> String {
+pub(crate) fn backends() -> String {
     let of = |name: &str, bucket: &str, delivery: &str| {
         let mut backend = backend(
             name,

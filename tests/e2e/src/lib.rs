@@ -1,6 +1,8 @@
 //! What the end-to-end tests, the demo and the benchmark share: Tidewaiter installed on the test ground, and the manifests that users write.
 
+pub mod chart;
 pub mod install;
+pub mod load;
 pub mod manifests;
 pub mod policy;
 mod reenter;

@@ -86,6 +86,7 @@ impl Server {
                 .arg(identity.address())
                 .arg("--metrics-listen")
                 .arg(identity.observe())
+                .args(["--namespace", crate::install::NAMESPACE, "--identity", identity.name])
                 .args(["--log-format", "text"])
                 .arg("--tls-cert")
                 .arg(volume.certificate())

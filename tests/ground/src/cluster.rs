@@ -148,13 +148,14 @@ impl Cluster {
     pub fn kubeconfig_of(&self, namespace: &str, account: &str) -> Result<PathBuf> {
         let token = self.kubectl(&["create", "token", account, "-n", namespace, "--duration=24h"])?;
         let file = self.folder.join(format!("kubeconfig-{namespace}-{account}"));
-        fs::write(&file, control_plane::kubeconfig_text(token.trim())?)?;
+        fs::write(&file, control_plane::kubeconfig_text(&self.folder, token.trim())?)?;
         Ok(file)
     }
 
     /// A client for many requests.
     pub fn api(&self) -> Result<Api> {
-        Api::new(control_plane::API_SERVER, control_plane::ADMIN)
+        let authority = control_plane::authority(&self.folder)?;
+        Api::new(control_plane::API_SERVER, &authority, control_plane::ADMIN)
     }
 
     /// Has more of KServe's kinds served than the cluster starts with: `serve("localmodelcaches.serving.kserve.io")`. No controller of theirs runs.
@@ -216,6 +217,22 @@ impl Cluster {
         Ok(serde_json::from_str(
             &self.kubectl(&["get", "-n", namespace, what, "-o", "json"])?,
         )?)
+    }
+
+    /// What a container of a Pod wrote, a text for each of its starts that the node still has the log of, the last start's at the end. From the node's
+    /// files: the API server has no address for this node.
+    pub fn logs(&self, pod: &Value, container: &str) -> Result<Vec<String>> {
+        let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
+        let folder = format!("{}_{}_{}", text("namespace"), text("name"), text("uid"));
+        let Ok(starts) = fs::read_dir(node::pod_logs(&self.folder).join(folder).join(container)) else {
+            return Ok(Vec::new());
+        };
+        let mut starts: Vec<_> = starts.filter_map(|start| Some(start.ok()?.path())).collect();
+        starts.sort_by_key(|start| fs::metadata(start).and_then(|start| start.modified()).ok());
+        let texts = starts
+            .iter()
+            .map(|start| Ok(String::from_utf8_lossy(&fs::read(start)?).into_owned()));
+        texts.collect()
     }
 
     /// Waits until `ask` has something to say.

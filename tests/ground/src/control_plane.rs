@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::cache::Cache;
-use crate::host;
 use crate::processes::Processes;
 use crate::tools::Module;
+use crate::{host, tls};
 
 /// Where Pods and the host's own processes meet: the bridge's address.
 pub const HOST: &str = "10.88.0.1";
@@ -19,17 +19,24 @@ pub const HOST: &str = "10.88.0.1";
 pub const MINIO_PORT: u16 = 9100;
 /// MinIO's root user; its password is the same word.
 pub const MINIO_USER: &str = "minioadmin";
-/// The API server's address, on the run's own loopback.
-pub(crate) const API_SERVER: &str = "https://127.0.0.1:6443";
+/// The API server's address, on the run's own loopback. The port is that of the Service `kubernetes`: see [`network`].
+pub(crate) const API_SERVER: &str = "https://127.0.0.1:443";
+/// The address of the Service `kubernetes`, the first of its range: where Pods find the API server.
+const IN_CLUSTER: &str = "10.0.0.1";
 /// The administrator's token.
 pub(crate) const ADMIN: &str = "admin";
 const ETCD: &str = "http://127.0.0.1:2379";
+const AUTHORITY: &str = "ca.crt";
 const STARTS: Duration = Duration::from_mins(2);
 
 /// Brings the loopback up, and the bridge that Pods are attached to: MinIO has the same address for both sides from the start.
+///
+/// Nothing here translates the addresses of Services. The one that every client in a Pod needs, that of the API server, is an address of
+/// this network instead, and the API server listens on it.
 pub(crate) fn network(node: bool) -> Result<()> {
     let ip = |words: &str| host::run(Command::new("ip").args(words.split_whitespace()));
     ip("link set lo up")?;
+    ip(&format!("address add {IN_CLUSTER}/32 dev lo"))?;
     if !node {
         return ip(&format!("address add {HOST}/32 dev lo"));
     }
@@ -41,54 +48,21 @@ pub(crate) fn network(node: bool) -> Result<()> {
 /// Starts etcd and the API server, then what talks to it. Returns when the API server is ready.
 pub(crate) fn start(cache: &Cache, folder: &Path, processes: &Processes, node: bool) -> Result<PathBuf> {
     let kubernetes = Module::Kubernetes.build(cache)?;
-    let certificates = folder.join("certificates");
-    fs::create_dir_all(&certificates)?;
-    let key = certificates.join("service-accounts.key");
-    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    fs::write(&key, pair.serialize_pem())?;
-    fs::write(certificates.join("service-accounts.pub"), pair.public_key_pem())?;
-    // Tokens need no secrecy here: nobody else is in this network.
-    fs::write(
-        certificates.join("tokens.csv"),
-        format!("{ADMIN},admin,admin,system:masters\n"),
-    )?;
-
-    let etcd = Module::Etcd.build(cache)?;
-    processes.start(
-        "etcd",
-        Command::new(etcd.join("etcd"))
-            .arg("--data-dir")
-            .arg(folder.join("etcd"))
-            .args([
-                "--listen-client-urls",
-                ETCD,
-                "--advertise-client-urls",
-                ETCD,
-                "--listen-peer-urls",
-                "http://127.0.0.1:2380",
-                "--unsafe-no-fsync",
-            ]),
-    )?;
-    processes.start("kube-apiserver", &mut api_server(&kubernetes, &certificates))?;
+    write_certificates(folder)?;
     let kubeconfig = folder.join("kubeconfig");
-    fs::write(&kubeconfig, kubeconfig_text(ADMIN)?)?;
-    let kubectl = kubernetes.join("kubectl");
-    processes.wait("a ready API server", STARTS, || {
-        host::output(
-            Command::new(&kubectl)
-                .arg("--kubeconfig")
-                .arg(&kubeconfig)
-                .args(["get", "--raw", "/readyz"]),
-        )
-        .is_ok_and(|said| said == "ok")
-    })?;
+    fs::write(&kubeconfig, kubeconfig_text(folder, ADMIN)?)?;
+
+    start_etcd(cache, folder, processes)?;
+    start_api_server(cache, folder, processes)?;
     processes.start(
         "kube-controller-manager",
         Command::new(kubernetes.join("kube-controller-manager"))
             .arg("--kubeconfig")
             .arg(&kubeconfig)
             .arg("--service-account-private-key-file")
-            .arg(&key)
+            .arg(certificates(folder).join("service-accounts.key"))
+            .arg("--root-ca-file")
+            .arg(certificates(folder).join(AUTHORITY))
             .args([
                 "--use-service-account-credentials=false",
                 "--leader-elect=false",
@@ -108,18 +82,91 @@ pub(crate) fn start(cache: &Cache, folder: &Path, processes: &Processes, node: b
     Ok(kubeconfig)
 }
 
+fn certificates(folder: &Path) -> PathBuf {
+    folder.join("certificates")
+}
+
+/// What the API server's certificate is signed by, PEM.
+pub(crate) fn authority(folder: &Path) -> Result<Vec<u8>> {
+    fs::read(certificates(folder).join(AUTHORITY)).context("the certificate of the cluster's authority")
+}
+
+fn write_certificates(folder: &Path) -> Result<()> {
+    let folder = certificates(folder);
+    fs::create_dir_all(&folder)?;
+    let accounts = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    fs::write(folder.join("service-accounts.key"), accounts.serialize_pem())?;
+    fs::write(folder.join("service-accounts.pub"), accounts.public_key_pem())?;
+    let authority = tls::Authority::new("ground")?;
+    let server = authority.issue(&[
+        "kubernetes.default.svc",
+        "kubernetes.default",
+        "kubernetes",
+        "localhost",
+        "127.0.0.1",
+        IN_CLUSTER,
+        HOST,
+    ])?;
+    fs::write(folder.join(AUTHORITY), authority.certificate())?;
+    fs::write(folder.join("api-server.crt"), server.certificate)?;
+    fs::write(folder.join("api-server.key"), server.key)?;
+    // Tokens need no secrecy here: nobody else is in this network.
+    fs::write(
+        folder.join("tokens.csv"),
+        format!("{ADMIN},admin,admin,system:masters\n"),
+    )?;
+    Ok(())
+}
+
+/// Starts etcd, with what it stored when it ran before.
+pub(crate) fn start_etcd(cache: &Cache, folder: &Path, processes: &Processes) -> Result<()> {
+    processes.start(
+        "etcd",
+        Command::new(Module::Etcd.build(cache)?.join("etcd"))
+            .arg("--data-dir")
+            .arg(folder.join("etcd"))
+            .args([
+                "--listen-client-urls",
+                ETCD,
+                "--advertise-client-urls",
+                ETCD,
+                "--listen-peer-urls",
+                "http://127.0.0.1:2380",
+                "--unsafe-no-fsync",
+            ]),
+    )
+}
+
+/// Starts the API server; returns when it is ready.
+pub(crate) fn start_api_server(cache: &Cache, folder: &Path, processes: &Processes) -> Result<()> {
+    let kubernetes = Module::Kubernetes.build(cache)?;
+    processes.start("kube-apiserver", &mut api_server(&kubernetes, &certificates(folder)))?;
+    wait_for_api_server(cache, folder, processes)
+}
+
+/// Waits until the API server is ready: etcd answers it.
+pub(crate) fn wait_for_api_server(cache: &Cache, folder: &Path, processes: &Processes) -> Result<()> {
+    let kubernetes = Module::Kubernetes.build(cache)?;
+    processes.wait("a ready API server", STARTS, || {
+        host::output(
+            Command::new(kubernetes.join("kubectl"))
+                .arg("--kubeconfig")
+                .arg(folder.join("kubeconfig"))
+                .args(["get", "--raw", "/readyz"]),
+        )
+        .is_ok_and(|said| said == "ok")
+    })
+}
+
 fn api_server(kubernetes: &Path, certificates: &Path) -> Command {
     let mut command = Command::new(kubernetes.join("kube-apiserver"));
     command
-        .args([
-            "--etcd-servers",
-            ETCD,
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
-            "--secure-port=6443",
-        ])
-        .arg("--cert-dir")
-        .arg(certificates)
+        .args(["--etcd-servers", ETCD, "--bind-address=0.0.0.0", "--secure-port=443"])
+        .args(["--advertise-address", HOST])
+        .arg("--tls-cert-file")
+        .arg(certificates.join("api-server.crt"))
+        .arg("--tls-private-key-file")
+        .arg(certificates.join("api-server.key"))
         .arg("--token-auth-file")
         .arg(certificates.join("tokens.csv"))
         .arg("--service-account-key-file")
@@ -141,11 +188,12 @@ fn api_server(kubernetes: &Path, certificates: &Path) -> Command {
 }
 
 /// A kubeconfig of whoever has this token.
-pub(crate) fn kubeconfig_text(token: &str) -> Result<String> {
+pub(crate) fn kubeconfig_text(folder: &Path, token: &str) -> Result<String> {
+    let authority = tls::base64(&authority(folder)?);
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "ground", "cluster": {"server": API_SERVER, "insecure-skip-tls-verify": true}}],
+        "clusters": [{"name": "ground", "cluster": {"server": API_SERVER, "certificate-authority-data": authority}}],
         "users": [{"name": "user", "user": {"token": token}}],
         "contexts": [{"name": "ground", "context": {"cluster": "ground", "user": "user"}}],
         "current-context": "ground",

@@ -118,6 +118,16 @@ impl Image {
         if self == Self::Pause { "" } else { "1000" }
     }
 
+    fn settings(self) -> Settings {
+        Settings {
+            names: self.names(),
+            environment: self.environment(),
+            user: self.user(),
+            entrypoint: self.entrypoint().into_iter().map(str::to_owned).collect(),
+            folder: if self == Self::Pause { "/" } else { "/tmp" },
+        }
+    }
+
     fn environment(self) -> Vec<&'static str> {
         let mut environment = vec!["PATH=/usr/local/bin:/usr/bin:/bin"];
         if self != Self::Pause {
@@ -179,13 +189,7 @@ pub fn store(cache: &Cache) -> Result<PathBuf> {
             "containerd",
             Command::new(containerd.join("containerd")).arg("--config").arg(config),
         )?;
-        let ctr = || {
-            let mut ctr = Command::new(containerd.join("ctr"));
-            ctr.arg("--address")
-                .arg(node::socket(state.path()))
-                .args(["--namespace", "k8s.io"]);
-            ctr
-        };
+        let ctr = || node::ctr(&containerd, state.path());
         processes.wait("a containerd that answers", Duration::from_secs(30), || {
             host::run(ctr().arg("version")).is_ok()
         })?;
@@ -249,8 +253,47 @@ impl Parts {
         if !self.files.is_empty() {
             layers.push(own_files(&work.join("own.tar"), &self.files)?);
         }
-        write_archive(work, self.image, &layers)
+        write_archive(work, &self.image.settings(), &layers)
     }
+}
+
+/// An image with one program of the machine's own and the shared libraries that it is linked with, for a user without rights. Not in the cache: such
+/// a program changes with each build.
+pub(crate) fn of_program(work: &Path, name: &str, program: &Path) -> Result<PathBuf> {
+    let file = program.file_name().context("a program has a name")?;
+    let root = work.join("root");
+    fs::create_dir_all(&root)?;
+    fs::copy(program, root.join(file)).with_context(|| format!("can't read {}", program.display()))?;
+    for library in libraries(program)? {
+        let place = root.join(library.strip_prefix("/")?);
+        fs::create_dir_all(place.parent().unwrap_or(&root))?;
+        fs::copy(&library, &place).with_context(|| format!("can't read {}", library.display()))?;
+    }
+    host::run(Command::new("chmod").args(["-R", "a+rX"]).arg(&root))?;
+    let layer = work.join("program.tar");
+    host::run(tar(&layer).arg("-C").arg(&root).arg("."))?;
+    let settings = Settings {
+        names: vec![name.to_owned()],
+        environment: Vec::new(),
+        user: "65532",
+        entrypoint: vec![format!("/{}", file.display())],
+        folder: "/",
+    };
+    write_archive(work, &settings, &[layer])
+}
+
+/// What the dynamic linker would load for a program, the linker too. Nothing for one that is linked statically.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let said = Command::new("ldd").arg(program).output().context("can't run ldd")?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    if let Some(line) = said.lines().find(|line| line.contains("not found")) {
+        anyhow::bail!("{} can't run on this machine: {}", program.display(), line.trim());
+    }
+    // `name => /file (address)`, and the linker itself as `/file (address)`.
+    let files = said
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    Ok(files.map(PathBuf::from).collect())
 }
 
 /// `/bin/busybox` alone.
@@ -341,8 +384,17 @@ fn tar(file: &Path) -> Command {
     tar
 }
 
+/// What an image says of itself.
+struct Settings {
+    names: Vec<String>,
+    environment: Vec<&'static str>,
+    user: &'static str,
+    entrypoint: Vec<String>,
+    folder: &'static str,
+}
+
 /// The form that `docker save` writes: a manifest, a configuration, the layers as they are.
-fn write_archive(work: &Path, image: Image, layers: &[PathBuf]) -> Result<PathBuf> {
+fn write_archive(work: &Path, image: &Settings, layers: &[PathBuf]) -> Result<PathBuf> {
     let mut digests = Vec::new();
     let mut files = Vec::new();
     for (index, layer) in layers.iter().enumerate() {
@@ -355,15 +407,15 @@ fn write_archive(work: &Path, image: Image, layers: &[PathBuf]) -> Result<PathBu
         "architecture": if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" },
         "os": "linux",
         "config": {
-            "Env": image.environment(),
-            "User": image.user(),
-            "Entrypoint": image.entrypoint(),
-            "WorkingDir": if image == Image::Pause { "/" } else { "/tmp" },
+            "Env": image.environment,
+            "User": image.user,
+            "Entrypoint": image.entrypoint,
+            "WorkingDir": image.folder,
         },
         "rootfs": {"type": "layers", "diff_ids": digests},
     });
     fs::write(work.join("config.json"), serde_json::to_vec(&config)?)?;
-    let manifest = json!([{"Config": "config.json", "RepoTags": image.names(), "Layers": files}]);
+    let manifest = json!([{"Config": "config.json", "RepoTags": image.names, "Layers": files}]);
     fs::write(work.join("manifest.json"), serde_json::to_vec(&manifest)?)?;
     let archive = work.join("image.tar");
     host::run(

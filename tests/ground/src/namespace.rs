@@ -1,16 +1,16 @@
 //! One namespace of a cluster: where a test applies its objects, waits for them and asks the models.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use reqwest::blocking::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Said};
+use crate::host;
 use crate::tools::Module;
-use crate::{host, node};
 
 /// A namespace. Deleted when dropped, without waiting.
 #[derive(Debug)]
@@ -168,19 +168,12 @@ impl Namespace {
         .with_context(|| format!("the gRPC answer is {answer}"))
     }
 
-    /// The last lines that a container of a service wrote, at its last start: `logs("fraud", "storage-initializer")`. From the node's files: the API server
-    /// has no address for this node.
+    /// The last lines that a container of a service wrote, at its last start: `logs("fraud", "storage-initializer")`.
     fn logs(&self, service: &str, container: &str) -> Result<String> {
         let mut texts = Vec::new();
         for pod in self.pods(service)? {
-            let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default().to_owned();
-            let folder = format!("{}_{}_{}", self.name, text("name"), text("uid"));
-            let starts = node::pod_logs(self.cluster.folder()).join(folder).join(container);
-            let Ok(starts) = fs::read_dir(starts) else { continue };
-            let mut starts: Vec<_> = starts.filter_map(|start| Some(start.ok()?.path())).collect();
-            starts.sort_by_key(|start| fs::metadata(start).and_then(|start| start.modified()).ok());
-            if let Some(last) = starts.last() {
-                texts.push(host::tail(&String::from_utf8_lossy(&fs::read(last)?), 60));
+            if let Some(last) = self.cluster.logs(&pod, container)?.last() {
+                texts.push(host::tail(last, 60));
             }
         }
         Ok(texts.join("\n"))
@@ -248,21 +241,32 @@ pub fn statuses(pod: &Value) -> impl Iterator<Item = &Value> {
         .flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
 }
 
+/// What a server in a Pod, or the run's own, answers over plain HTTP.
+///
+/// # Errors
+/// With the answer, where it isn't a success.
+pub fn get(url: &str) -> Result<String> {
+    answered(url, client()?.get(url))
+}
+
 fn post(url: &str, body: &Value) -> Result<Value> {
+    let request = client()?.post(url).header("content-type", "application/json");
+    let text = answered(url, request.body(body.to_string()))?;
+    serde_json::from_str(&text).with_context(|| format!("{url} answered {text}"))
+}
+
+fn client() -> Result<Client> {
     // Feature-unified builds of reqwest ask for the process's TLS provider even for plain HTTP.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::blocking::Client::builder()
-        .timeout(Duration::from_secs(30))
-        .build()?;
-    let answer = client
-        .post(url)
-        .header("content-type", "application/json")
-        .body(body.to_string())
-        .send()?;
+    Ok(Client::builder().timeout(Duration::from_secs(30)).build()?)
+}
+
+fn answered(url: &str, request: RequestBuilder) -> Result<String> {
+    let answer = request.send()?;
     let status = answer.status();
     let text = answer.text()?;
     ensure!(status.is_success(), "{url} answered {status}: {text}");
-    serde_json::from_str(&text).with_context(|| format!("{url} answered {text}"))
+    Ok(text)
 }
 
 /// Numbers, flattened; gRPC's JSON form writes 64-bit integers as text.

@@ -66,13 +66,7 @@ pub(crate) fn start(
             .arg(config),
     )?;
     processes.wait("a containerd that answers", Duration::from_mins(1), || {
-        host::run(
-            Command::new(containerd.join("ctr"))
-                .arg("--address")
-                .arg(socket(state))
-                .arg("version"),
-        )
-        .is_ok()
+        host::run(ctr(&containerd, state).arg("version")).is_ok()
     })?;
     processes.start(
         "kubelet",
@@ -89,6 +83,18 @@ pub(crate) fn start(
     processes.wait("a ready node", Duration::from_mins(2), || {
         host::run(kubectl().args(["wait", "--for=condition=Ready", "--timeout=10s", "node", NAME])).is_ok()
     })
+}
+
+/// containerd's own client, in the namespace that Kubernetes' containers and images are in.
+pub(crate) fn ctr(containerd: &Path, state: &Path) -> Command {
+    let mut ctr = Command::new(containerd.join("ctr"));
+    ctr.arg("--address").arg(socket(state)).args(["--namespace", "k8s.io"]);
+    ctr
+}
+
+/// The same for the node of the run that this process is in.
+pub(crate) fn ctr_here(cache: &Cache) -> Result<Command> {
+    Ok(ctr(&Module::Containerd.build(cache)?, Path::new(PRIVATE[0])))
 }
 
 /// Writes containerd's configuration into `folder`; `state` is where its sockets will be.

@@ -61,6 +61,14 @@ impl Processes {
         Ok(())
     }
 
+    /// The number of a server's process, where this handle started it and didn't stop it.
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        let running = self.running();
+        running
+            .iter()
+            .find_map(|(other, child)| (other == name).then(|| child.id()))
+    }
+
     /// Fails if a server has ended by itself.
     ///
     /// # Errors

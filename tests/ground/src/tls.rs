@@ -1,6 +1,7 @@
-//! Certificates for servers on the loopback.
+//! Certificates for the ground's servers.
 
 use anyhow::Result;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
 /// A self-signed certificate that is its own authority, and its key, as PEM.
 #[derive(Debug, Clone)]
@@ -25,6 +26,40 @@ pub fn pair(names: &[&str]) -> Result<Pair> {
         certificate: made.cert.pem(),
         key: made.signing_key.serialize_pem(),
     })
+}
+
+/// An authority that signs servers' certificates.
+#[derive(Debug)]
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    /// Makes one.
+    pub fn new(name: &str) -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
+    }
+
+    /// Its certificate, as PEM.
+    pub fn certificate(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A server's certificate for these names and addresses, and its key.
+    pub fn issue(&self, names: &[&str]) -> Result<Pair> {
+        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, names.first().copied().unwrap_or_default());
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        Ok(Pair {
+            certificate: params.signed_by(&key, &self.0)?.pem(),
+            key: key.serialize_pem(),
+        })
+    }
 }
 
 /// Standard base64 with padding.

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -33,11 +33,27 @@ pub(crate) fn build_dir() -> Result<BuildDir> {
     for slot in 0..16 {
         let path = root.join(slot.to_string());
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        let lock = path.join("in-use.lock");
-        let lock = File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
+        let lock = lock_file(&path)?;
         if lock.try_lock().is_ok() {
             return Ok(BuildDir { path, _lock: lock });
         }
     }
     bail!("16 runs already use the build folders in {}", root.display())
+}
+
+/// The folder that images are built in. Another run in it is waited for.
+pub(crate) fn image_dir() -> Result<BuildDir> {
+    let path = root()?.join("image");
+    fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    let lock = lock_file(&path)?;
+    if lock.try_lock().is_err() {
+        eprintln!("another run makes an image: waiting for it");
+        lock.lock()?;
+    }
+    Ok(BuildDir { path, _lock: lock })
+}
+
+fn lock_file(folder: &Path) -> Result<File> {
+    let lock = folder.join("in-use.lock");
+    File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))
 }

@@ -18,12 +18,14 @@ Commands:
   test [--quick]         Everything CI runs; --quick leaves out what needs a control plane
   bench [--json]         Speed beside a baseline, in the same run
   policies               Build the built-in policies and say what each imports and weighs
+  image [OPTIONS]        The container image for amd64 and arm64, without a container engine (see `cargo xtask image --help`)
   ground COMMAND         The test cluster by hand: build, images, up, down (see `cargo xtask ground --help`)
 
 Examples:
   cargo xtask demo
   cargo xtask test --quick
-  cargo xtask bench --json";
+  cargo xtask bench --json
+  cargo xtask image --archive tidewaiter.tar";
 
 fn main() -> ExitCode {
     match run() {
@@ -45,8 +47,13 @@ fn run() -> Result<()> {
         }
         Some(other) => return Err(other.unexpected().into()),
     };
-    if command == "ground" {
-        return steps::ground(&parser.raw_args()?.collect::<Vec<_>>());
+    // These have options of their own.
+    if let "ground" | "image" = command.as_str() {
+        let arguments: Vec<_> = parser.raw_args()?.collect();
+        return match command.as_str() {
+            "ground" => steps::ground(&arguments),
+            _ => steps::image(&arguments),
+        };
     }
     let mut flags = Vec::new();
     while let Some(arg) = parser.next()? {

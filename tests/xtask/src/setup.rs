@@ -1,27 +1,71 @@
 //! What a fresh machine lacks, installed where that is ours to do, named where it isn't.
 
 use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 /// The Wasm targets of `rust-toolchain.toml`, and a C compiler for ring's assembly.
 pub(crate) fn rust() -> Result<()> {
+    targets(&["wasm32-unknown-unknown", "wasm32-wasip2"])?;
+    if !has("cc") {
+        debian(&["gcc", "libc6-dev"], "a C compiler (cc)")?;
+    }
+    Ok(())
+}
+
+/// rustup's standard library for each of these.
+fn targets(wanted: &[&str]) -> Result<()> {
     let installed = Command::new("rustup").args(["target", "list", "--installed"]).output();
     let installed = installed.context("rustup is missing: install it from rustup.rs")?;
     let installed = String::from_utf8_lossy(&installed.stdout).into_owned();
-    let missing: Vec<_> = ["wasm32-unknown-unknown", "wasm32-wasip2"]
-        .into_iter()
+    let missing: Vec<_> = wanted
+        .iter()
+        .copied()
         .filter(|target| !installed.lines().any(|line| line == *target))
         .collect();
     if !missing.is_empty() {
         eprintln!("adding rustup targets: {}", missing.join(", "));
         run(Command::new("rustup").args(["target", "add"]).args(&missing))?;
     }
-    if !has("cc") {
-        debian(&["gcc", "libc6-dev"], "a C compiler (cc)")?;
-    }
     Ok(())
+}
+
+/// What builds for Linux with musl on either architecture: rustup's targets, and zig with what lets cargo use it, from PyPI, in a folder of the cache.
+pub(crate) fn zig(cache: &Path) -> Result<PathBuf> {
+    targets(&["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"])?;
+    let wanted = Path::new(env!("CARGO_MANIFEST_DIR")).join("../image/zig.txt");
+    let tools = cache.join("tools");
+    // Copied there last: a folder without it, or with another, is not what is wanted.
+    let made_from = tools.join("zig.txt");
+    let packages = fs::read(&wanted).with_context(|| format!("can't read {}", wanted.display()))?;
+    if fs::read(&made_from).is_ok_and(|made_from| made_from == packages) {
+        return Ok(tools);
+    }
+    if !succeeds(Command::new("python3").args(["-m", "pip", "--version"])) {
+        debian(&["python3", "python3-pip"], "Python with pip (python3 -m pip)")?;
+    }
+    eprintln!("installing zig for the image");
+    if tools.exists() {
+        fs::remove_dir_all(&tools).with_context(|| format!("can't replace {}", tools.display()))?;
+    }
+    run(Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-warn-script-location",
+        ])
+        .args(["--require-hashes", "--only-binary", ":all:", "--target"])
+        .arg(&tools)
+        .arg("--requirement")
+        .arg(&wanted))?;
+    fs::write(&made_from, packages).with_context(|| format!("can't write {}", made_from.display()))?;
+    Ok(tools)
 }
 
 /// The formatter and the linter, which a minimal toolchain may lack.

@@ -117,6 +117,17 @@ pub(crate) fn policies() -> Result<()> {
     cargo.start("tidewaiter-bench", &[], &["--policies".into()])
 }
 
+pub(crate) fn image(arguments: &[OsString]) -> Result<()> {
+    let cargo = Cargo::new()?;
+    let cache = cache::image_dir()?;
+    let tools = setup::zig(&cache.path)?;
+    run(cargo
+        .command(&["run", "--quiet", "--package", "tidewaiter-image", "--"])
+        .args(arguments)
+        .env("TIDEWAITER_IMAGE_TOOLS", tools)
+        .env("TIDEWAITER_IMAGE_CACHE", &cache.path))
+}
+
 pub(crate) fn ground(arguments: &[OsString]) -> Result<()> {
     let cargo = Cargo::new()?;
     ground_command(&cargo, arguments)

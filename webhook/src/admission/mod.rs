@@ -4,6 +4,7 @@
 //! decode ─▶ nothing to judge? allow ─▶ policies that match ─▶ engine ─▶ credentials into the namespace ─▶ encode
 //! ```
 
+pub(crate) mod again;
 pub mod decode;
 mod effects;
 pub mod encode;
@@ -15,6 +16,7 @@ use arc_swap::ArcSwapOption;
 use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Denial, Operation, Outcome, Review};
 use tidewaiter_world::ClusterReader;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::configuration::Snapshot;
@@ -34,6 +36,7 @@ pub struct Reviewer {
     reader: Option<Arc<dyn ClusterReader>>,
     metrics: Arc<Metrics>,
     budget: Duration,
+    swapped: watch::Sender<()>,
 }
 
 impl Reviewer {
@@ -50,6 +53,7 @@ impl Reviewer {
             reader,
             metrics,
             budget,
+            swapped: watch::Sender::default(),
         }
     }
 
@@ -66,6 +70,12 @@ impl Reviewer {
     /// Reviews that begin from now on use this one.
     pub(crate) fn swap(&self, snapshot: Snapshot) {
         self.snapshot.store(Some(Arc::new(snapshot)));
+        self.swapped.send_replace(());
+    }
+
+    /// Tells of each new configuration.
+    pub(crate) fn configured_anew(&self) -> watch::Receiver<()> {
+        self.swapped.subscribe()
     }
 
     /// Sets the metrics that are states rather than counts.
@@ -141,19 +151,33 @@ impl Reviewer {
         if tidewaiter_engine::untouched(&review, secret_annotation).is_some() {
             return None;
         }
+        let dry_run = request.dry_run.unwrap_or_default();
+        let judged = self.decide(endpoint, &review, dry_run, &snapshot).await?;
+        self.record(endpoint, request, &judged);
+        Some(judged)
+    }
+
+    /// What the policies come to, with their effects unless it is a dry run. None where no policy matches.
+    async fn decide(
+        &self,
+        endpoint: Endpoint,
+        review: &Review<'_>,
+        dry_run: bool,
+        snapshot: &Snapshot,
+    ) -> Option<Judged> {
         let deadline = tokio::time::Instant::now() + self.budget;
-        let world = snapshot.world(&review, self.reader.clone(), deadline);
+        let world = snapshot.world(review, self.reader.clone(), deadline);
         let labels = if snapshot.selects_by_labels() {
             world.labels().await
         } else {
             None
         };
-        let policies = snapshot.select(&review, labels);
+        let policies = snapshot.select(review, labels);
         if policies.is_empty() {
             return None;
         }
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        let mut outcome = tidewaiter_engine::review(&policies, &review, Arc::clone(&world) as _, left).await;
+        let mut outcome = tidewaiter_engine::review(&policies, review, Arc::clone(&world) as _, left).await;
         for run in &outcome.runs {
             self.metrics.ran(run);
         }
@@ -162,16 +186,11 @@ impl Reviewer {
                 note_bypass(&mut outcome);
                 None
             }
-            Endpoint::mutate if outcome.denial.is_none() && !request.dry_run.unwrap_or_default() => effects::carry_out(
-                &mut outcome,
-                &review,
-                &snapshot,
-                &world,
-                &*self.namespaces,
-                &self.metrics,
-            )
-            .await
-            .err(),
+            Endpoint::mutate if outcome.denial.is_none() && !dry_run => {
+                effects::carry_out(&mut outcome, review, snapshot, &world, &*self.namespaces, &self.metrics)
+                    .await
+                    .err()
+            }
             Endpoint::mutate => None,
         };
         if failure.is_some() {
@@ -179,9 +198,7 @@ impl Reviewer {
             let told = outcome.changes.len().min(outcome.warnings.len());
             outcome.warnings.drain(..told);
         }
-        let judged = Judged { outcome, failure };
-        self.record(endpoint, request, &judged);
-        Some(judged)
+        Some(Judged { outcome, failure })
     }
 
     /// One line for the log where something was decided, and the counts.

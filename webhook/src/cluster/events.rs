@@ -47,7 +47,7 @@ impl Events {
             let Some(object) = problem.object.as_ref().and_then(&reference) else {
                 continue;
             };
-            let event = event(object, &problem.message);
+            let event = event(object, "Invalid", "Configure", &problem.message);
             let name = event.metadata.name.clone().unwrap_or_default();
             if self.told.contains_key(&name) {
                 continue;
@@ -68,8 +68,17 @@ impl Events {
     }
 }
 
+/// Tells something of one object, once. What can't be told is in the log all the same.
+pub(crate) async fn announce(client: &Client, object: ObjectReference, reason: &str, message: &str) {
+    let event = event(object, reason, "Review", message);
+    let api: Api<Event> = Api::namespaced(client.clone(), event.metadata.namespace.as_deref().unwrap_or_default());
+    if let Err(error) = api.create(&PostParams::default(), &event).await {
+        debug!(%error, "can't write an event");
+    }
+}
+
 /// Named by its object and text, so that all replicas together write one.
-fn event(object: ObjectReference, message: &str) -> Event {
+fn event(object: ObjectReference, reason: &str, action: &str, message: &str) -> Event {
     let name = object.name.clone().unwrap_or_default();
     let identity = format!("{} {message}", object.uid.as_deref().unwrap_or_default());
     let digest = digest_of(identity.as_bytes());
@@ -82,8 +91,8 @@ fn event(object: ObjectReference, message: &str) -> Event {
         },
         event_time: Some(MicroTime(Timestamp::now())),
         type_: Some("Warning".to_owned()),
-        reason: Some("Invalid".to_owned()),
-        action: Some("Configure".to_owned()),
+        reason: Some(reason.to_owned()),
+        action: Some(action.to_owned()),
         note: Some(message[..message.floor_char_boundary(NOTE)].to_owned()),
         reporting_controller: Some(format!("{FIELD_MANAGER}.dev/webhook")),
         reporting_instance: Some(FIELD_MANAGER.to_owned()),
@@ -174,7 +183,7 @@ mod tests {
             name: Some("s".repeat(253)),
             ..ObjectReference::default()
         };
-        let event = event(long, &"é".repeat(2000));
+        let event = event(long, "Invalid", "Configure", &"é".repeat(2000));
         assert!(event.metadata.name.unwrap().len() <= 253);
         assert_eq!(event.note.unwrap().len(), 1024);
     }

@@ -1,24 +1,24 @@
 //! What is watched and read, as the [`Objects`] that a configuration is made from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Secret};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Client, Resource as _, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL, OWN_STORAGE_LABEL};
+use tidewaiter_core::backend::OWN_STORAGE_LABEL;
+use tidewaiter_core::backends::UnusableBackend;
 use tidewaiter_world::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, ObjectRef, Objects, Problem};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::reader;
-use super::watched::Watched;
+use super::watched::{Changes, Watched, follow, slim};
 use crate::namespaces::cluster::InCluster;
 
 /// Reads by name at once.
@@ -37,9 +37,9 @@ pub(super) struct Sources {
     kserve_config: Watched<ConfigMap>,
     catalogues: Watched<ConfigMap>,
     own_secrets: Watched<Secret>,
-    our_secrets: Watched<Secret>,
-    our_config_maps: Watched<ConfigMap>,
-    our_service_accounts: Watched<ServiceAccount>,
+    /// What we wrote into namespaces.
+    ours: InCluster,
+    our_changes: Changes,
 }
 
 /// One look at the cluster.
@@ -57,7 +57,7 @@ impl Sources {
     pub(super) fn watch(
         client: &Client,
         kserve_namespace: String,
-        changed: &Arc<Notify>,
+        changed: &Changes,
         stop: &CancellationToken,
     ) -> Self {
         let custom = |group: &str, version: &str, kind: &'static str| {
@@ -67,75 +67,38 @@ impl Sources {
                 slim(watcher(api, watcher::Config::default())),
                 resource,
                 kind,
-                Arc::clone(changed),
+                changed.clone(),
                 stop.clone(),
             )
         };
-        let managed = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-        let config_maps = |api: Api<ConfigMap>, config: watcher::Config, what: &'static str| {
-            Watched::follow(slim(watcher(api, config)), (), what, Arc::clone(changed), stop.clone())
-        };
-        let secrets = |config: watcher::Config, what: &'static str| {
-            let api: Api<Secret> = Api::all(client.clone());
-            Watched::follow(slim(watcher(api, config)), (), what, Arc::clone(changed), stop.clone())
-        };
-        let kserve: Api<ConfigMap> = Api::namespaced(client.clone(), &kserve_namespace);
-        let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
-        let nodes: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
-        let service_accounts: Api<ServiceAccount> = Api::all(client.clone());
+        let all = watcher::Config::default;
+        // They configure nothing: to write them must not make us read everything again.
+        let our_changes = Changes::default();
+        let secrets = |config, what| follow(Api::<Secret>::all(client.clone()), config, what, changed, stop);
+        let config_maps = |api: Api<ConfigMap>, config, what| follow(api, config, what, changed, stop);
+        let everywhere = || Api::<ConfigMap>::all(client.clone());
         Self {
             backends: custom("tidewaiter.dev", "v1alpha1", "StorageBackend"),
             policies: custom("tidewaiter.dev", "v1alpha1", "WasmPolicy"),
             runtimes: custom("serving.kserve.io", "v1alpha1", "ServingRuntime"),
             cluster_runtimes: custom("serving.kserve.io", "v1alpha1", "ClusterServingRuntime"),
-            namespaces: Watched::follow(
-                slim(watcher(namespaces, watcher::Config::default())),
-                (),
-                "Namespace",
-                Arc::clone(changed),
-                stop.clone(),
-            ),
-            nodes: Watched::follow(
-                slim(watcher(nodes, watcher::Config::default())),
-                (),
-                "Node",
-                Arc::clone(changed),
-                stop.clone(),
-            ),
+            namespaces: follow(Api::all(client.clone()), all(), "Namespace", changed, stop),
+            nodes: follow(Api::all(client.clone()), all(), "Node", changed, stop),
             kserve_config: config_maps(
-                kserve,
-                watcher::Config::default().fields(&format!("metadata.name={KSERVE_CONFIG_MAP}")),
+                Api::namespaced(client.clone(), &kserve_namespace),
+                all().fields(&format!("metadata.name={KSERVE_CONFIG_MAP}")),
                 "KServe's ConfigMap",
             ),
-            catalogues: config_maps(
-                Api::all(client.clone()),
-                watcher::Config::default().labels(CATALOGUE_LABEL),
-                "ConfigMap (catalogues)",
-            ),
-            own_secrets: secrets(
-                watcher::Config::default().labels(OWN_STORAGE_LABEL),
-                "Secret (of namespaces)",
-            ),
-            our_secrets: secrets(managed.clone(), "Secret (ours)"),
-            our_config_maps: config_maps(Api::all(client.clone()), managed.clone(), "ConfigMap (ours)"),
-            our_service_accounts: Watched::follow(
-                slim(watcher(service_accounts, managed)),
-                (),
-                "ServiceAccount (ours)",
-                Arc::clone(changed),
-                stop.clone(),
-            ),
+            catalogues: config_maps(everywhere(), all().labels(CATALOGUE_LABEL), "ConfigMap (catalogues)"),
+            own_secrets: secrets(all().labels(OWN_STORAGE_LABEL), "Secret (of namespaces)"),
+            ours: InCluster::watch(client.clone(), &our_changes, stop),
+            our_changes,
             kserve_namespace,
         }
     }
 
-    pub(super) fn namespaces(&self, client: Client) -> InCluster {
-        InCluster {
-            client,
-            secrets: self.our_secrets.clone(),
-            config_maps: self.our_config_maps.clone(),
-            service_accounts: self.our_service_accounts.clone(),
-        }
+    pub(super) fn namespaces(&self) -> (InCluster, Changes) {
+        (self.ours.clone(), self.our_changes.clone())
     }
 
     pub(super) fn reader(&self, client: Client) -> reader::InCluster {
@@ -144,7 +107,7 @@ impl Sources {
 
     /// The Secrets with credentials that we wrote.
     pub(super) fn delivered(&self) -> Vec<Arc<Secret>> {
-        self.our_secrets.all()
+        self.ours.secrets.all()
     }
 
     /// A Secret or ConfigMap that configures us, as an event names it.
@@ -174,9 +137,7 @@ impl Sources {
             self.catalogues.settled(),
             self.own_secrets.settled(),
             // What was delivered is known, too, so that no namespace misses the keys that were rotated while nobody looked.
-            self.our_secrets.settled(),
-            self.our_config_maps.settled(),
-            self.our_service_accounts.settled(),
+            self.ours.settled(),
         );
     }
 
@@ -189,6 +150,13 @@ impl Sources {
         let backends = self.backends.all();
         let policies = self.policies.all();
         objects.backends = typed(&backends, "StorageBackend", &mut objects.unreadable, &mut problems);
+        for backend in &backends {
+            let name = ObjectRef::cluster("StorageBackend", &backend.name_any());
+            if let Some(reason) = objects.unreadable.get(&name) {
+                let unusable = UnusableBackend::read(&name.name, &backend.data["spec"], reason.clone());
+                objects.unusable_backends.extend(unusable);
+            }
+        }
         objects.policies = typed(&policies, "WasmPolicy", &mut objects.unreadable, &mut problems);
         for runtime in self.runtimes.all().iter().chain(&self.cluster_runtimes.all()) {
             objects.runtimes.extend(serde_json::to_value(&**runtime).ok());
@@ -220,7 +188,7 @@ impl Sources {
             .collect();
         objects
             .secrets
-            .extend(read::<Secret>(client, references.secrets.difference(&there)).await?);
+            .extend(read::<Secret>(client, references.secrets.difference(&there), &mut objects.withheld).await?);
         let there: BTreeSet<_> = objects
             .config_maps
             .iter()
@@ -228,7 +196,7 @@ impl Sources {
             .collect();
         objects
             .config_maps
-            .extend(read::<ConfigMap>(client, references.config_maps.difference(&there)).await?);
+            .extend(read::<ConfigMap>(client, references.config_maps.difference(&there), &mut objects.withheld).await?);
 
         let fingerprint = fingerprint(&objects, &problems);
         Ok(Gathered {
@@ -240,18 +208,11 @@ impl Sources {
     }
 }
 
-/// Without `managedFields`, which would be most of what the store keeps.
-fn slim<K: kube::Resource>(
-    events: impl futures::Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
-) -> impl futures::Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static {
-    events.map_ok(|event| event.modify(|object| object.managed_fields_mut().clear()))
-}
-
 /// Watched as they come, so that one object of an unexpected shape doesn't hide all others of its kind.
 fn typed<K: DeserializeOwned>(
     objects: &[Arc<DynamicObject>],
     kind: &str,
-    unreadable: &mut BTreeSet<ObjectRef>,
+    unreadable: &mut BTreeMap<ObjectRef, String>,
     problems: &mut Vec<Problem>,
 ) -> Vec<K> {
     let mut read = Vec::with_capacity(objects.len());
@@ -260,11 +221,12 @@ fn typed<K: DeserializeOwned>(
             Ok(object) => read.push(object),
             Err(error) => {
                 let name = ObjectRef::cluster(kind, &object.name_any());
-                unreadable.insert(name.clone());
+                let message = format!("{error}; update Tidewaiter or its CustomResourceDefinitions");
+                unreadable.insert(name.clone(), message.clone());
                 problems.push(Problem {
                     object: Some(name),
                     at: None,
-                    message: format!("{error}; update Tidewaiter or its CustomResourceDefinitions"),
+                    message,
                     in_use: false,
                 });
             }
@@ -274,7 +236,11 @@ fn typed<K: DeserializeOwned>(
 }
 
 /// One by one by name, so that nothing that isn't ours is listed or watched. What isn't there is left out: the configuration says who misses it.
-async fn read<K>(client: &Client, names: impl Iterator<Item = &(String, String)>) -> Result<Vec<K>, kube::Error>
+async fn read<K>(
+    client: &Client,
+    names: impl Iterator<Item = &(String, String)>,
+    withheld: &mut BTreeMap<ObjectRef, String>,
+) -> Result<Vec<K>, kube::Error>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
@@ -283,24 +249,33 @@ where
         .map(|(namespace, name)| {
             let api: Api<K> = Api::namespaced(client.clone(), namespace);
             let name = name.clone();
+            let object = ObjectRef::namespaced(&K::kind(&()), namespace, &name);
             async move {
-                match api.get_opt(&name).await {
+                let read = match api.get_opt(&name).await {
                     // The role doesn't cover it, or there can be none of that name: for us it isn't there.
                     Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
                         tracing::warn!("{}", status.message);
-                        Ok(None)
+                        return Ok(Err((object, status.message.clone())));
                     }
                     Err(kube::Error::BuildRequest(error)) => {
                         tracing::warn!(name, %error, "no name of an object");
                         Ok(None)
                     }
                     read => read,
-                }
+                };
+                read.map(Ok)
             }
         })
         .collect();
-    let read: Vec<Option<K>> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
-    Ok(read.into_iter().flatten().collect())
+    let read: Vec<Result<Option<K>, _>> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
+    let mut found = Vec::new();
+    for read in read {
+        match read {
+            Ok(object) => found.extend(object),
+            Err((object, reason)) => drop(withheld.insert(object, reason)),
+        }
+    }
+    Ok(found)
 }
 
 /// Changes with anything that a configuration is made from; not with status and resource versions.
@@ -340,7 +315,7 @@ fn fingerprint(objects: &Objects, problems: &[Problem]) -> u64 {
             .unwrap_or_default()
     });
     all.into_iter().for_each(&mut add);
-    (&objects.namespaces, &objects.architectures).hash(&mut hasher);
+    (&objects.namespaces, &objects.architectures, &objects.withheld).hash(&mut hasher);
     problems
         .iter()
         .map(ToString::to_string)

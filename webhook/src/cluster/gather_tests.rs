@@ -27,12 +27,12 @@ async fn it_waits_for_what_was_delivered() {
     });
     let stop = CancellationToken::new();
     let client = Client::new(service, "default");
-    let sources = Sources::watch(&client, "kserve".into(), &Arc::default(), &stop);
+    let sources = Sources::watch(&client, "kserve".into(), &Changes::default(), &stop);
     let others = async {
         tokio::join!(
             sources.own_secrets.settled(),
-            sources.our_service_accounts.settled(),
-            sources.our_config_maps.settled()
+            sources.ours.service_accounts.settled(),
+            sources.ours.config_maps.settled()
         )
     };
     timeout(Duration::from_secs(10), others)
@@ -84,12 +84,50 @@ async fn a_name_that_can_not_be_is_one_that_is_not_there() {
         ("minio", "UPPER"),
         ("minio", "root"),
     ]);
-    let found = read::<Secret>(&client, odd.iter()).await.expect("the rest is read");
+    let mut withheld = BTreeMap::new();
+    let found = read::<Secret>(&client, odd.iter(), &mut withheld)
+        .await
+        .expect("the rest is read");
     assert_eq!(found.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["root"]);
+    let odd = ObjectRef::namespaced("Secret", "minio", "UPPER");
+    assert_eq!(withheld.get(&odd).map(String::as_str), Some("no such name"));
     // What may be there again in a moment is no answer.
     assert!(
-        read::<Secret>(&client, names(&[("minio", "broken")]).iter())
+        read::<Secret>(&client, names(&[("minio", "broken")]).iter(), &mut withheld)
             .await
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn a_backend_of_another_shape_is_known_by_what_it_serves() {
+    let service = tower::service_fn(|request: axum::http::Request<Body>| async move {
+        let uri = request.uri().to_string();
+        if uri.contains("watch=true") {
+            std::future::pending::<()>().await;
+        }
+        let items = if uri.contains("/storagebackends") {
+            json!([{"apiVersion": "tidewaiter.dev/v1alpha1", "kind": "StorageBackend", "metadata": {"name": "minio"},
+                    "spec": {"type": "s4", "serves": ["s3://mlflow/"], "credentials": {"anonymous": {}}, "contact": "#ml-platform"}}])
+        } else {
+            json!([])
+        };
+        let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items});
+        let body = serde_json::to_vec(&list).unwrap_or_default();
+        Ok::<_, Infallible>(axum::http::Response::new(Body::from(body)))
+    });
+    let stop = CancellationToken::new();
+    let client = Client::new(service, "default");
+    let sources = Sources::watch(&client, "kserve".into(), &Arc::default(), &stop);
+    timeout(Duration::from_secs(10), sources.settled())
+        .await
+        .expect("all are listed");
+    let gathered = sources.gather(&client).await.expect("all are read");
+    let unusable = &gathered.objects.unusable_backends[0];
+    assert_eq!(
+        (unusable.name.as_str(), unusable.contact.as_deref()),
+        ("minio", Some("#ml-platform"))
+    );
+    assert!(unusable.reason.contains("unknown variant `s4`"), "{}", unusable.reason);
+    stop.cancel();
 }

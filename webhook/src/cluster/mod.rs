@@ -4,18 +4,16 @@
 //! watches ─▶ changed ─▶ wait for quiet ─▶ gather Objects ─▶ Configuration, policies compiled aside ─▶ swapped in ─▶ status and events of what was read
 //! ```
 
-mod events;
+pub(crate) mod events;
 mod gather;
 pub mod reader;
-mod renew;
 mod status;
 pub mod watched;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -25,6 +23,7 @@ use crate::namespaces::cluster::InCluster;
 use events::Events;
 use gather::Sources;
 use status::Statuses;
+use watched::Changes;
 
 /// Changes come in bursts, such as a `helm upgrade`: one that follows within this time is waited for,
 const QUIET: Duration = Duration::from_millis(100);
@@ -39,26 +38,33 @@ const RETRY: Duration = Duration::from_secs(2);
 pub struct Cluster {
     client: Client,
     sources: Sources,
-    changed: Arc<Notify>,
+    changes: Changes,
+    leads: watch::Receiver<bool>,
     stop: CancellationToken,
 }
 
 impl Cluster {
-    /// Begins to watch.
-    pub fn watch(client: Client, kserve_namespace: String, stop: CancellationToken) -> Self {
-        let changed = Arc::new(Notify::new());
-        let sources = Sources::watch(&client, kserve_namespace, &changed, &stop);
+    /// Begins to watch. What all replicas see alike is written by the one that `leads`.
+    pub fn watch(
+        client: Client,
+        kserve_namespace: String,
+        leads: watch::Receiver<bool>,
+        stop: CancellationToken,
+    ) -> Self {
+        let changes = Changes::default();
+        let sources = Sources::watch(&client, kserve_namespace, &changes, &stop);
         Self {
             client,
             sources,
-            changed,
+            changes,
+            leads,
             stop,
         }
     }
 
-    /// Writes credentials here.
-    pub fn namespaces(&self) -> InCluster {
-        self.sources.namespaces(self.client.clone())
+    /// Writes credentials here, and tells when what is there changed.
+    pub(crate) fn namespaces(&self) -> (InCluster, Changes) {
+        self.sources.namespaces()
     }
 
     /// Reads what reviews ask for by name.
@@ -71,37 +77,37 @@ impl Cluster {
         let Self {
             client,
             sources,
-            changed,
+            changes,
+            mut leads,
             stop,
         } = self;
-        let namespaces = sources.namespaces(client.clone());
+        let mut news = changes.subscribe();
         let (mut statuses, mut events) = (Statuses::new(client.clone()), Events::new(client.clone()));
         let follow = async {
             sources.settled().await;
-            let (mut before, mut problems, mut renewed) = (None, Vec::new(), false);
+            let (mut before, mut problems) = (None, Vec::new());
             let (mut reported, mut tried) = (Instant::now(), Instant::now());
             loop {
                 let mut pause = REFRESH;
                 match sources.gather(&client).await {
                     Ok(gathered) => {
-                        // Our own writes of status and of credentials come back as changes.
-                        let changed = before.as_ref() != Some(&gathered.fingerprint);
+                        // Our own writes of status come back as changes.
+                        let new = before.as_ref() != Some(&gathered.fingerprint);
                         let again = loader.worth_another_try() && tried.elapsed() >= REFRESH;
-                        if changed || again {
+                        if new || again {
                             tried = Instant::now();
                             problems = loader.load(gathered.objects, gathered.problems).await;
-                            (before, renewed) = (Some(gathered.fingerprint), false);
+                            before = Some(gathered.fingerprint);
                         }
-                        if let Some(snapshot) = loader.reviewer().snapshot() {
+                        let elected = leads.has_changed().unwrap_or(false);
+                        let leading = *leads.borrow_and_update();
+                        if let Some(snapshot) = loader.reviewer().snapshot().filter(|_| leading) {
                             // Without a change there is the number of namespaces, which each new one changes: not worth a write each time.
-                            if changed || reported.elapsed() >= REFRESH {
+                            if new || elected || reported.elapsed() >= REFRESH {
                                 reported = Instant::now();
                                 let (resources, delivered) = (&gathered.resources, sources.delivered());
                                 statuses.report(resources, &problems, &snapshot, &delivered).await;
                                 events.tell(&problems, |object| sources.reference(object)).await;
-                            }
-                            if !renewed {
-                                renewed = renew::renew(&sources.delivered(), &namespaces, &snapshot).await;
                             }
                         }
                     }
@@ -110,9 +116,16 @@ impl Cluster {
                         pause = RETRY;
                     }
                 }
-                if timeout(pause, changed.notified()).await.is_ok() {
+                // Whoever is elected reports what it sees at once.
+                let something = async {
+                    tokio::select! {
+                        _ = news.changed() => {}
+                        Ok(()) = leads.changed() => leads.mark_changed(),
+                    }
+                };
+                if timeout(pause, something).await.is_ok() {
                     let limit = Instant::now() + AT_MOST;
-                    while Instant::now() < limit && timeout(QUIET, changed.notified()).await.is_ok() {}
+                    while Instant::now() < limit && timeout(QUIET, news.changed()).await.is_ok() {}
                 }
             }
         };

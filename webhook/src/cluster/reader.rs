@@ -106,6 +106,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::cluster::watched::Changes;
 
     /// An API server that has an object of ours at these paths, and nothing else.
     fn reader() -> InCluster {
@@ -132,7 +133,7 @@ mod tests {
     /// A watch that shows these events, and then waits.
     fn watching(events: Vec<Event<PartialObjectMeta<Namespace>>>) -> Watched<PartialObjectMeta<Namespace>> {
         let events = futures::stream::iter(events.into_iter().map(Ok)).chain(futures::stream::pending());
-        Watched::follow(events, (), "Namespace", Arc::default(), CancellationToken::new())
+        Watched::follow(events, (), "Namespace", Changes::default(), CancellationToken::new())
     }
 
     #[tokio::test]

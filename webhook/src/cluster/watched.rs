@@ -6,14 +6,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
-use tokio::sync::{Notify, watch};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// Tells everybody who listens that something changed.
+pub(crate) type Changes = watch::Sender<()>;
 
 /// Objects of one kind, as the API server last told.
 pub struct Watched<K>
@@ -52,11 +57,11 @@ where
         events: S,
         dyntype: K::DynamicType,
         what: &'static str,
-        changed: Arc<Notify>,
+        changed: Changes,
         stop: CancellationToken,
     ) -> Self
     where
-        S: futures::Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
+        S: Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
     {
         let mut writer = Writer::<K>::new(dyntype.clone());
         let store = writer.as_reader();
@@ -88,7 +93,7 @@ where
                             }
                             live.store(true, Ordering::Release);
                             settle.send_replace(true);
-                            changed.notify_one();
+                            changed.send_replace(());
                         }
                     }
                     Some(Err(error)) => {
@@ -101,7 +106,7 @@ where
                         // A kind that doesn't exist has no objects; that is known, and not waited for. Any other error says nothing about what there is.
                         if missing && !*settle.borrow() {
                             settle.send_replace(true);
-                            changed.notify_one();
+                            changed.send_replace(());
                         }
                     }
                 }
@@ -132,11 +137,51 @@ where
         self.store.get(&ObjectRef::new_with(name, self.dyntype.clone()))
     }
 
+    /// Whether the objects are those that the API server has now, as far as a watch can tell.
+    pub(crate) fn live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
+    }
+
     /// Waits until the objects are known.
     pub async fn settled(&self) {
         // An error means that the task ended, which it does at shutdown.
         let _ = self.settled.clone().wait_for(|settled| *settled).await;
     }
+}
+
+/// Watches objects of a kind that is known when this is compiled.
+pub(crate) fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    what: &'static str,
+    changed: &Changes,
+    stop: &CancellationToken,
+) -> Watched<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    Watched::follow(
+        slim(watcher::watcher(api, config)),
+        (),
+        what,
+        changed.clone(),
+        stop.clone(),
+    )
+}
+
+/// Without `managedFields`, which would be most of what the store keeps.
+pub(super) fn slim<K: Resource>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static {
+    reduce(events, |object| object.managed_fields_mut().clear())
+}
+
+/// Each object with less in it, before it is kept.
+pub(crate) fn reduce<K: Resource>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
+    less: impl Fn(&mut K) + Copy + Send + 'static,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static {
+    events.map_ok(move |event| event.modify(less))
 }
 
 /// What is wrong with a watch, and whether it is that the kind doesn't exist.

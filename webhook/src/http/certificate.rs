@@ -1,11 +1,14 @@
 //! The server's certificate: read from files, swapped while connections stay, its expiry known.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::runtime::watcher;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -14,8 +17,9 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::der;
+use crate::cluster::watched::{Changes, follow};
 use crate::metrics::Metrics;
 
 /// How often the files are looked at. A Secret volume swaps a symlink, which file watches miss on some filesystems.
@@ -34,6 +38,15 @@ pub enum TlsSource {
         /// The private key: PKCS#8, PKCS#1 or SEC1.
         key: PathBuf,
     },
+    /// A Secret's `tls.crt` and `tls.key`, followed by a watch.
+    Secret {
+        /// May watch it.
+        client: kube::Client,
+        /// The Secret's namespace.
+        namespace: String,
+        /// The Secret's name.
+        name: String,
+    },
     /// PEM in memory.
     Pem {
         /// The chain, leaf first.
@@ -47,6 +60,7 @@ impl std::fmt::Debug for TlsSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Files { certificate, key } => write!(f, "Files({}, {})", certificate.display(), key.display()),
+            Self::Secret { namespace, name, .. } => write!(f, "Secret({namespace}/{name})"),
             Self::Pem { .. } => f.write_str("Pem(…)"),
         }
     }
@@ -101,13 +115,19 @@ impl Certificates {
         let expiry = chain
             .first()
             .ok_or(CertificateError::NoCertificate)
-            .map(|leaf| der::not_after(leaf))?;
+            .map(|leaf| not_after(leaf))?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::Pem("key"))?;
         let pair = CertifiedKey::from_der(chain, key, &provider())?;
         self.current.store(Some(Arc::new(pair)));
         self.expiry.store(expiry.unwrap_or(0), Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Seconds since 1970.
+fn not_after(certificate: &[u8]) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 impl ResolvesServerCert for Certificates {
@@ -130,28 +150,41 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Loads `source` into `certificates`, and for files keeps looking until `stop`. A pair that can't be used is reported once and the old one stays; files that
-/// aren't there yet are waited for.
+/// Loads `source` into `certificates`, and keeps following it until `stop`. A pair that can't be used is reported once and the old one stays; one that
+/// isn't there yet is waited for.
 pub async fn keep_current(
     source: TlsSource,
     certificates: Arc<Certificates>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) {
-    let (certificate_path, key_path) = match source {
+    match source {
         TlsSource::Pem { certificate, key } => {
             report(certificates.set(&certificate, &key), &certificates, &metrics);
-            return;
         }
-        TlsSource::Files { certificate, key } => (certificate, key),
-    };
+        TlsSource::Files { certificate, key } => follow_files(&certificate, &key, &certificates, &metrics, &stop).await,
+        TlsSource::Secret {
+            client,
+            namespace,
+            name,
+        } => follow_secret(client, &namespace, &name, &certificates, &metrics, &stop).await,
+    }
+}
+
+async fn follow_files(
+    certificate_path: &Path,
+    key_path: &Path,
+    certificates: &Certificates,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) {
     let mut seen: Option<Result<Pair, String>> = None;
     loop {
         // Both files are read through the volume's one symlink; a swap between the two reads gives a pair that doesn't match, which is kept out, and
         // the next look finds the right one.
         let read = async {
-            let certificate = read(&certificate_path).await?;
-            Ok((certificate, read(&key_path).await?))
+            let certificate = read(certificate_path).await?;
+            Ok((certificate, read(key_path).await?))
         }
         .await;
         let now = read
@@ -161,7 +194,7 @@ pub async fn keep_current(
         if seen.as_ref() != Some(&now) {
             seen = Some(now);
             let set = read.and_then(|(certificate, key)| certificates.set(&certificate, &key));
-            report(set, &certificates, &metrics);
+            report(set, certificates, metrics);
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
@@ -170,7 +203,36 @@ pub async fn keep_current(
     }
 }
 
-async fn read(path: &std::path::Path) -> Result<Vec<u8>, CertificateError> {
+async fn follow_secret(
+    client: kube::Client,
+    namespace: &str,
+    name: &str,
+    certificates: &Certificates,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) {
+    let changes = Changes::default();
+    let mut news = changes.subscribe();
+    let secrets: Api<Secret> = Api::namespaced(client, namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let secret = follow(secrets, config, "Secret (the webhook's certificate)", &changes, stop);
+    let mut seen: Option<Pair> = None;
+    loop {
+        // One that was deleted is served on until there is another.
+        let data = secret.current(namespace, name).and_then(|secret| secret.data.clone());
+        let pair = data.and_then(|mut data| Some((data.remove("tls.crt")?.0, data.remove("tls.key")?.0)));
+        if let Some((certificate, key)) = pair.as_ref().filter(|pair| seen.as_ref() != Some(pair)) {
+            report(certificates.set(certificate, key), certificates, metrics);
+            seen = pair;
+        }
+        tokio::select! {
+            _ = news.changed() => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     tokio::fs::read(path).await.map_err(|source| CertificateError::Read {
         path: path.to_owned(),
         source,

@@ -2,6 +2,5 @@
 
 pub mod accept;
 pub mod certificate;
-mod der;
 mod lingering;
 pub mod routes;

@@ -7,15 +7,17 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL, managed_name};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::{Namespaces, ProvideError, Provided, UNUSED_SINCE, Wanted, within};
-use crate::cluster::watched::Watched;
+use crate::cluster::watched::{Changes, Watched, follow};
 
 /// Owner of the fields that we write.
 pub const FIELD_MANAGER: &str = "tidewaiter";
@@ -23,6 +25,7 @@ pub const FIELD_MANAGER: &str = "tidewaiter";
 const ATTEMPTS: usize = 3;
 
 /// Writes into a cluster's namespaces.
+#[derive(Clone)]
 pub struct InCluster {
     /// Reads and writes by name.
     pub client: Client,
@@ -32,6 +35,34 @@ pub struct InCluster {
     pub config_maps: Watched<ConfigMap>,
     /// Ours, by label.
     pub service_accounts: Watched<ServiceAccount>,
+}
+
+impl InCluster {
+    /// Begins to watch what is ours.
+    pub(crate) fn watch(client: Client, changes: &Changes, stop: &CancellationToken) -> Self {
+        let config = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+        Self {
+            secrets: follow(Api::all(client.clone()), config.clone(), "Secret (ours)", changes, stop),
+            config_maps: follow(
+                Api::all(client.clone()),
+                config.clone(),
+                "ConfigMap (ours)",
+                changes,
+                stop,
+            ),
+            service_accounts: follow(Api::all(client.clone()), config, "ServiceAccount (ours)", changes, stop),
+            client,
+        }
+    }
+
+    /// Waits until what is ours is known.
+    pub(crate) async fn settled(&self) {
+        tokio::join!(
+            self.secrets.settled(),
+            self.config_maps.settled(),
+            self.service_accounts.settled()
+        );
+    }
 }
 
 #[async_trait]
@@ -105,7 +136,12 @@ impl InCluster {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         let mut there = known.is_some();
-        let error = match timeout_at(until, write(&api, &name, wanted, as_wanted, &mut there)).await {
+        let error = match timeout_at(
+            until,
+            write(&api, &name, known.as_deref(), wanted, as_wanted, &mut there),
+        )
+        .await
+        {
             Ok(Ok(Write::Done(provided))) => return Ok(provided),
             Ok(Ok(Write::Foreign)) => {
                 return Err(ProvideError::Foreign {
@@ -141,11 +177,12 @@ enum Write {
     Foreign,
 }
 
-/// Reads, and writes where needed. What isn't there is created, and never applied, so that one that somebody else makes in between is a conflict, which is
+/// Reads where nothing is `known`, and writes where needed. What isn't there is created, and never applied, so that one that somebody else makes in between is a conflict, which is
 /// looked at again, and not merged into. What is there and ours is changed, bound to the version that was read.
 async fn write<K>(
     api: &Api<K>,
     name: &str,
+    known: Option<&K>,
     wanted: &K,
     as_wanted: impl Fn(&K) -> bool,
     there: &mut bool,
@@ -154,8 +191,14 @@ where
     K: Resource<DynamicType = ()> + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Debug,
 {
     let mut attempt = 1;
+    let mut known = known.cloned();
     loop {
-        let written = if let Some(found) = api.get_opt(name).await? {
+        // What a watch shows may be old: then the write is a conflict, and the next attempt reads.
+        let found = match known.take() {
+            Some(known) => Some(known),
+            None => api.get_opt(name).await?,
+        };
+        let written = if let Some(found) = found {
             *there = ours(Metadata::metadata(&found));
             if !*there {
                 return Ok(Write::Foreign);
@@ -179,7 +222,7 @@ where
         };
         match written {
             Ok(_) => return Ok(Write::Done(Provided::Written)),
-            Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => attempt += 1,
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) && attempt < ATTEMPTS => attempt += 1,
             Err(error) => return Err(error),
         }
     }

@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use tidewaiter_core::backend::{Backend, StorageBackendSpec};
 use tidewaiter_core::credentials::kserve_secret;
 use tidewaiter_core::kserve_config::KserveConfig;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -166,7 +165,7 @@ async fn namespaces(server: &ApiServer, secrets: Vec<Secret>) -> InCluster {
             .map(Ok)
             .collect();
         let events = futures::stream::iter(events).chain(futures::stream::pending());
-        Watched::follow(events, (), "test", Arc::new(Notify::new()), CancellationToken::new())
+        Watched::follow(events, (), "test", Changes::default(), CancellationToken::new())
     }
     let namespaces = InCluster {
         client: server.client(),
@@ -232,11 +231,26 @@ async fn a_rotated_key_is_written_over_the_version_that_was_read() {
         namespaces.provide("team-a", &wanted("new"), soon()).await.unwrap(),
         Provided::Written
     );
-    assert_eq!(server.requests()[1], format!("PATCH {SECRET}?&fieldManager=tidewaiter"));
+    assert_eq!(server.requests(), [format!("PATCH {SECRET}?&fieldManager=tidewaiter")]);
     assert_eq!(
         server.get(SECRET)["data"],
         json!(within("team-a", &*wanted("new").secret).data)
     );
+}
+
+#[tokio::test]
+async fn a_watch_that_is_behind_costs_a_read() {
+    let server = ApiServer::default();
+    let mut there = within("team-a", &*wanted("older").secret);
+    there.metadata.resource_version = Some("7".into());
+    let mut stored = within("team-a", &*wanted("old").secret);
+    stored.metadata.resource_version = Some("8".into());
+    server.put(SECRET, serde_json::to_value(&stored).unwrap());
+    let namespaces = namespaces(&server, vec![there]).await;
+    let provided = namespaces.provide("team-a", &wanted("new"), soon()).await;
+    assert_eq!(provided.unwrap(), Provided::Written);
+    let patch = format!("PATCH {SECRET}?&fieldManager=tidewaiter");
+    assert_eq!(server.requests(), [patch.clone(), format!("GET {SECRET}"), patch]);
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ pub(crate) fn look(format: &str, uri: &str) -> Look {
 fn failed(uri: &str, error: Error) -> Look {
     match error {
         Error::Unserved(reason) => match storage::resolve(uri) {
-            Resolution::Served(_) | Resolution::OwnSecret(_) | Resolution::NotGranted(_) => {
+            Resolution::Served(_) | Resolution::OwnSecret(_) | Resolution::NotGranted(_) | Resolution::Unusable(_) => {
                 Err(format!("runtime not checked: {reason}"))
             }
             // Said, where it matters, by the policy that sees to credentials.

@@ -75,6 +75,7 @@ impl Policy for StorageCredentials {
         let mut plans: Vec<Option<Plan>> = Vec::with_capacity(service.components().len());
         for component in service.components() {
             plan::refuse_key_alone(&subject, component, &mut verdict);
+            plan::say_unseen(&subject, component, &mut verdict);
             plans.push(need::of(component).and_then(|need| plan::make(&subject, component, need, &mut verdict)));
         }
         if request.object.contains("serviceAccountName")

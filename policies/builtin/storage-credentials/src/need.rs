@@ -1,7 +1,7 @@
 //! What the models of one component need to be loaded.
 
 use tidewaiter_policy::core::service::{Component, Model};
-use tidewaiter_policy::storage::{self, NotGranted, Resolution, Served};
+use tidewaiter_policy::storage::{self, NotGranted, Resolution, Served, Unusable};
 
 /// What a component's models need, in the order of its models.
 pub(crate) struct Need {
@@ -9,6 +9,8 @@ pub(crate) struct Need {
     pub(crate) stores: Vec<Store>,
     /// Models that the namespace may not load, with the field that names them.
     pub(crate) not_granted: Vec<(NotGranted, String, String)>,
+    /// Models whose backend can't be used.
+    pub(crate) unusable: Vec<(Unusable, String, String)>,
     /// Models that no backend serves.
     pub(crate) unserved: Vec<(String, String)>,
     /// A model that KServe can't load: why, and the field that names it.
@@ -53,6 +55,7 @@ pub(crate) fn of(component: &Component<'_>) -> Option<Need> {
     let mut need = Need {
         stores: Vec::new(),
         not_granted: Vec::new(),
+        unusable: Vec::new(),
         unserved: Vec::new(),
         unsupported: None,
         public: false,
@@ -68,6 +71,7 @@ pub(crate) fn of(component: &Component<'_>) -> Option<Need> {
             Resolution::Served(served) => need.push(Store::Backend(served)),
             Resolution::OwnSecret(name) => need.push(Store::Own(name)),
             Resolution::NotGranted(refusal) => need.not_granted.push((refusal, uri.to_string(), pointer.clone())),
+            Resolution::Unusable(unusable) => need.unusable.push((unusable, uri.to_string(), pointer.clone())),
             Resolution::Unserved => need.unserved.push((uri.to_string(), pointer.clone())),
             Resolution::NoCredentials => {}
             Resolution::Unsupported(reason) => need.unsupported = need.unsupported.or(Some((reason, pointer.clone()))),
@@ -79,7 +83,12 @@ pub(crate) fn of(component: &Component<'_>) -> Option<Need> {
 impl Need {
     /// Whether all that it loads is open to everyone.
     pub(crate) fn is_public_alone(&self) -> bool {
-        self.public && self.stores.is_empty() && self.not_granted.is_empty() && self.unserved.is_empty()
+        self.public && self.stores.is_empty() && !self.is_refused() && self.unserved.is_empty()
+    }
+
+    /// Whether it loads a model that its namespace can't have from the store, unless it brought credentials.
+    pub(crate) fn is_refused(&self) -> bool {
+        !self.not_granted.is_empty() || !self.unusable.is_empty()
     }
 
     fn push(&mut self, store: Store) {

@@ -1,13 +1,17 @@
 //! What is done for one component.
 
-use tidewaiter_policy::core::lines::line;
+use tidewaiter_policy::core::lines::{cut, line};
 use tidewaiter_policy::core::pointer;
 use tidewaiter_policy::core::service::{Component, Service};
+use tidewaiter_policy::core::uri::{Scheme, StorageUri};
 use tidewaiter_policy::storage::{self, Brought, Delivery, Served};
 use tidewaiter_policy::{Request, Verdict};
 
 use crate::need::{Need, Store};
 use crate::{Subject, Unserved};
+
+/// Of what is wrong with a backend, a user is told so many characters: whom to ask stands behind it.
+const REASON: usize = 400;
 
 /// What is done for one component.
 pub(crate) enum Plan {
@@ -47,7 +51,7 @@ pub(crate) fn make(
         deny(verdict, "unsupported-uri", format!("{name}: {reason}"), &pointer);
         return None;
     }
-    if need.stores.is_empty() && need.not_granted.is_empty() && need.unserved.is_empty() && !need.public {
+    if need.stores.is_empty() && !need.is_refused() && need.unserved.is_empty() && !need.public {
         return None;
     }
     let named = subject.named(component);
@@ -69,7 +73,7 @@ pub(crate) fn make(
         Held::Ours(secrets) => secrets,
         Held::Own(what) => {
             // Without a store of ours there is nothing that was left alone, unless what they brought isn't there.
-            if !need.stores.is_empty() || !need.not_granted.is_empty() {
+            if !need.stores.is_empty() || need.is_refused() {
                 say(verdict, &format!("{name} keeps its own credentials: {what}"));
             }
             return Some(Plan::Apart);
@@ -137,6 +141,42 @@ pub(crate) fn refuse_key_alone(subject: &Subject<'_>, component: &Component<'_>,
     }
 }
 
+/// Says of a model whose URI the object doesn't show that nothing was done for it, unless its user brought what opens it.
+pub(crate) fn say_unseen(subject: &Subject<'_>, component: &Component<'_>, verdict: &mut Verdict) {
+    let Some(at) = component
+        .implementation
+        .as_ref()
+        .filter(|_| component.models.is_empty())
+    else {
+        return;
+    };
+    let named = subject.named(component).filter(|named| !named.is_empty());
+    let name = component.name();
+    if let Some(storage) = &at.storage {
+        // Its store is what a Secret of the namespace says: the one that is named, else KServe's `storage-config`. Without a path KServe downloads nothing.
+        let is_asked = storage.path.is_some() || storage.parameters;
+        if is_asked && storage.key.is_none() && named.is_none() {
+            say(
+                verdict,
+                &format!(
+                    "{name} gets no credentials: storage without key names no store; write storageUri in its place"
+                ),
+            );
+        }
+    } else if at.uri_from_elsewhere {
+        // The initializer is given what stands in `value` alone (`predictor_custom.go` of KServe), which is nothing.
+        let brought = storage::brought_credentials(account_of(component), named.as_deref());
+        if !matches!(brought, Brought::Usable(_) | Brought::Missing(_)) {
+            say(
+                verdict,
+                &format!(
+                    "{name} gets no credentials: STORAGE_URI by valueFrom can't be seen; write it as a plain value"
+                ),
+            );
+        }
+    }
+}
+
 /// The denials of a component that brought nothing; none where it is denied.
 ///
 /// `ours` are Secrets of Tidewaiter's that its user named.
@@ -154,15 +194,22 @@ fn refuse_or_warn(
         } else {
             refusal.allowed.join(", ")
         };
-        let contact = refusal
-            .contact
-            .as_ref()
-            .map_or_else(|| "the cluster's admin".to_owned(), |contact| format!("`{contact}`"));
+        let contact = whom(refusal.contact.as_deref());
         let message = format!(
             "{name}: this namespace may not load {uri} from StorageBackend {}; it may use {allowed}. Move the model there, or ask {contact} for a grant",
             refusal.backend
         );
         deny(verdict, "prefix-not-granted", message, pointer);
+        return None;
+    }
+    if let Some((unusable, uri, pointer)) = need.unusable.first() {
+        let message = format!(
+            "{name}: the StorageBackend {} that serves {uri} can't be used: {}. Ask {} to mend it, or bring credentials of your own",
+            unusable.backend,
+            cut(&unusable.reason, REASON),
+            whom(unusable.contact.as_deref())
+        );
+        deny(verdict, "backend-unusable", message, pointer);
         return None;
     }
     if let [first, second, ..] = need.stores.as_slice() {
@@ -213,19 +260,50 @@ fn refuse_or_warn(
                     || "list a Secret in its ServiceAccount".to_owned(),
                     |annotation| format!("name a Secret by the annotation {annotation}"),
                 );
-                let message = format!(
-                    "{name}: no StorageBackend serves {uri}, and no credentials of your own are named. Put the model into a store that is served, or {by_hand}"
-                );
+                let message = match unknown_scheme(uri) {
+                    Some((scheme, hint)) => format!(
+                        "{name}: KServe's storage initializer can't download {uri}, and no StorageBackend serves {scheme}://; {hint}. If a \
+                         ClusterStorageContainer downloads it, {by_hand}"
+                    ),
+                    None => format!(
+                        "{name}: no StorageBackend serves {uri}, and no credentials of your own are named. Put the model into a store that is served, or {by_hand}"
+                    ),
+                };
                 deny(verdict, "store-unserved", message, pointer);
                 return None;
             }
-            Unserved::Warn => say(
-                verdict,
-                &format!("{name}: no credentials; no StorageBackend serves {uri}"),
-            ),
+            Unserved::Warn => match unknown_scheme(uri) {
+                Some((scheme, hint)) => say(
+                    verdict,
+                    &format!("{name}: KServe itself can't download {scheme}://; {hint}"),
+                ),
+                None => say(
+                    verdict,
+                    &format!("{name}: no credentials; no StorageBackend serves {uri}"),
+                ),
+            },
         }
     }
     Some(())
+}
+
+/// The scheme of a URI that KServe's storage initializer doesn't know, and what could be meant. Only a ClusterStorageContainer of the admin's can load it.
+fn unknown_scheme(uri: &str) -> Option<(String, String)> {
+    let (scheme, _) = uri.split_once("://")?;
+    if StorageUri::parse(uri).ok()?.scheme() != Scheme::Other {
+        return None;
+    }
+    let hint = match scheme {
+        "minio" => "MinIO speaks S3: write s3://bucket/path".to_owned(),
+        _ => format!("it knows {}", Scheme::KNOWN),
+    };
+    // The hint is to fit the line, too.
+    Some((cut(scheme, 20), hint))
+}
+
+/// Whom a user asks, by a backend's `contact`.
+fn whom(contact: Option<&str>) -> String {
+    contact.map_or_else(|| "the cluster's admin".to_owned(), |contact| format!("`{contact}`"))
 }
 
 /// Whether KServe uses the credentials of this kind of store for a URI, wherever it points.
@@ -246,7 +324,7 @@ fn already(component: &Component<'_>, named: Option<&str>, need: &Need) -> Optio
     let [Store::Backend(served)] = need.stores.as_slice() else {
         return None;
     };
-    if !need.not_granted.is_empty() {
+    if need.is_refused() {
         return None;
     }
     let ours = named == Some(served.secret.as_str());
@@ -317,7 +395,7 @@ fn brought(subject: &Subject<'_>, component: &Component<'_>, named: Option<&str>
         Brought::Unknown(what)
             if (delivered && is_same_account(subject.request, component))
                 || (named.is_none() && account.is_none())
-                || !need.not_granted.is_empty() =>
+                || need.is_refused() =>
         {
             Held::Unknown(what)
         }

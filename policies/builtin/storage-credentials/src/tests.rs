@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tidewaiter_policy::storage::{Brought, Delivery, NotGranted, Resolution, Served};
+use tidewaiter_policy::storage::{Brought, Delivery, NotGranted, Resolution, Served, Unusable};
 use tidewaiter_policy::testing::{self, World, create, served};
 use tidewaiter_policy::{Credentials, Effect, Entry, Policy, Request, Verdict};
 
@@ -126,6 +126,52 @@ fn a_service_that_loads_nothing_by_a_uri_is_left_alone() {
         untouched(&verdict);
         assert_eq!(verdict.warnings, Vec::<String>::new(), "{object}");
     }
+}
+
+#[test]
+fn a_model_whose_uri_cannot_be_seen_is_told_unless_its_user_brought_credentials() {
+    let hidden = json!({"name": "STORAGE_URI", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "uri"}}});
+    let by_path = "gets no credentials: storage without key names no store; write storageUri in its place";
+    let by_variable = "gets no credentials: STORAGE_URI by valueFrom can't be seen; write it as a plain value";
+    for (spec, expected) in [
+        (
+            json!({"predictor": {"model": {"storage": {"path": "models/fraud"}}}}),
+            format!("predictor {by_path}"),
+        ),
+        (
+            json!({"predictor": {"sklearn": {"storage": {"parameters": {"type": "s3", "bucket": "mlflow"}}}}}),
+            format!("predictor {by_path}"),
+        ),
+        (
+            json!({"predictor": {"containers": [{"env": [hidden]}]}}),
+            format!("predictor {by_variable}"),
+        ),
+        (
+            json!({"predictor": {"triton": {}}, "transformer": {"containers": [{"env": [hidden]}]}}),
+            format!("transformer {by_variable}"),
+        ),
+    ] {
+        let object = service(spec);
+        let verdict = review(&world(), &object);
+        untouched(&verdict);
+        assert_eq!(verdict.warnings, [expected], "{object}");
+
+        let mut annotated = object.clone();
+        annotated["metadata"]["annotations"] = json!({ANNOTATION: "own"});
+        let own = world().brought(None, Some("own"), Brought::Usable("Secret own".to_owned()));
+        assert_eq!(review(&own, &annotated).warnings, Vec::<String>::new(), "{annotated}");
+    }
+    // A ServiceAccount opens what a container downloads; KServe doesn't look at it for `storage`.
+    let own = world().brought(
+        None,
+        None,
+        Brought::Usable("ServiceAccount default with Secret x".to_owned()),
+    );
+    let warnings = |spec| review(&own, &service(spec)).warnings.len();
+    assert_eq!(warnings(json!({"predictor": {"containers": [{"env": [hidden]}]}})), 0);
+    assert_eq!(warnings(json!({"predictor": {"model": {"storage": {"path": "p"}}}})), 1);
+    // Nothing is downloaded.
+    assert_eq!(warnings(json!({"predictor": {"model": {"storage": {}}}})), 0);
 }
 
 #[test]
@@ -449,6 +495,52 @@ fn a_prefix_that_is_not_granted_is_refused_with_what_is() {
 }
 
 #[test]
+fn a_store_whose_backend_cannot_be_used_is_refused_with_why_and_whom_to_ask() {
+    let unusable = |contact: Option<&str>| {
+        world().resolve(
+            "s3://mlflow/",
+            Resolution::Unusable(Unusable {
+                backend: "minio".to_owned(),
+                reason: "spec.s3.endpoint: `ftp://minio` has the scheme `ftp`".to_owned(),
+                contact: contact.map(str::to_owned),
+            }),
+        )
+    };
+    // Whatever becomes of models that nobody serves: this one is served.
+    let verdict = review(&unusable(Some("#ml-platform")), &bare());
+    let (code, message, path) = denial(&verdict);
+    assert_eq!(
+        (code, path),
+        ("backend-unusable", Some("/spec/predictor/model/storageUri"))
+    );
+    assert_eq!(
+        message,
+        "predictor: the StorageBackend minio that serves s3://mlflow/1/m can't be used: spec.s3.endpoint: `ftp://minio` has the scheme `ftp`. \
+         Ask `#ml-platform` to mend it, or bring credentials of your own"
+    );
+    assert!(
+        denial(&review(&unusable(None), &bare()))
+            .1
+            .contains("Ask the cluster's admin")
+    );
+    // Its Secret, named by hand, is no way around that; one of the user's own is.
+    for (named, brought, denied) in [
+        (
+            "tidewaiter-minio",
+            Brought::Managed(vec!["tidewaiter-minio".to_owned()]),
+            true,
+        ),
+        ("own", Brought::Usable("Secret own".to_owned()), false),
+    ] {
+        let mut object = bare();
+        object["metadata"]["annotations"] = json!({ANNOTATION: named});
+        let verdict = review(&unusable(None).brought(None, Some(named), brought), &object);
+        assert_eq!(verdict.denial.is_some(), denied, "{verdict:?}");
+        assert_eq!(verdict.warnings.len(), usize::from(!denied));
+    }
+}
+
+#[test]
 fn a_store_that_nobody_serves_is_one_warning_or_a_refusal() {
     let object = service(json!({"predictor": {"model": {"storageUri": "s3://elsewhere/a"}}}));
     let verdict = review(&world(), &object);
@@ -478,6 +570,35 @@ fn a_store_that_nobody_serves_is_one_warning_or_a_refusal() {
     let verdict = brought.review_with::<StorageCredentials>(&create(&object), &strict);
     untouched(&verdict);
     assert_eq!(verdict.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_scheme_that_kserve_cannot_download_is_told_as_such() {
+    for (uri, expected) in [
+        (
+            "git://host/repo",
+            "predictor: KServe itself can't download git://; it knows s3, gs, hf, http(s), hdfs, webhdfs, pvc, oci",
+        ),
+        (
+            "minio://mlflow/fraud",
+            "predictor: KServe itself can't download minio://; MinIO speaks S3: write s3://bucket/path",
+        ),
+    ] {
+        let object = service(json!({"predictor": {"model": {"storageUri": uri}}}));
+        let verdict = review(&world(), &object);
+        untouched(&verdict);
+        assert_eq!(verdict.warnings, [expected]);
+        let strict = Settings {
+            unserved: Unserved::Deny,
+        };
+        let verdict = world().review_with::<StorageCredentials>(&create(&object), &strict);
+        let (code, message, _) = denial(&verdict);
+        assert_eq!(code, "store-unserved");
+        assert!(
+            message.contains(uri) && message.contains("can't download") && message.contains("ClusterStorageContainer"),
+            "{message}"
+        );
+    }
 }
 
 #[test]

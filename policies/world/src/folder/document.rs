@@ -11,10 +11,12 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tidewaiter_core::backend::{StorageBackend, StorageBackendSpec};
+use tidewaiter_core::backends::UnusableBackend;
 use tidewaiter_core::policy_resource::{WasmPolicy, WasmPolicySpec};
 
 use crate::nearest::nearest;
 use crate::objects::{Labels, ObjectRef};
+use crate::words::{any_of, explain};
 
 /// Kinds that a folder may hold.
 const KINDS: [&str; 9] = [
@@ -195,6 +197,13 @@ impl Head {
         })
     }
 
+    /// What a `StorageBackend` was to serve, where the document can't be read as one.
+    pub(super) fn unusable_backend(&self, text: &str, reason: &str) -> Option<UnusableBackend> {
+        let object = self.object().filter(|object| object.kind == "StorageBackend")?;
+        let document: Value = serde_saphyr::from_str(text).ok()?;
+        UnusableBackend::read(&object.name, &document["spec"], reason.to_owned())
+    }
+
     /// Reads the document, now that its kind is known.
     pub(super) fn item(&self, text: &str) -> Result<Item, Unreadable> {
         let refused = |message: String| Unreadable { line: None, message };
@@ -330,98 +339,7 @@ fn decoded(key: &str, value: &str) -> Result<ByteString, Unreadable> {
 
 fn read<T: DeserializeOwned>(text: &str, secret: bool) -> Result<T, Unreadable> {
     serde_saphyr::from_str(text).map_err(|error| {
-        let error = error.without_snippet();
-        // What is missing stands nowhere: the parser would name the line of the field before.
-        let location = error
-            .location()
-            .filter(|_| !matches!(error, serde_saphyr::Error::SerdeMissingField { .. }));
-        Unreadable {
-            line: location.map(|location| location.line()).filter(|line| *line > 0),
-            message: words(error, secret),
-        }
+        let (line, message) = explain(&error, secret);
+        Unreadable { line, message }
     })
-}
-
-/// The parser's error for a person. Of a Secret's document nothing is quoted but field names.
-fn words(error: &serde_saphyr::Error, secret: bool) -> String {
-    use serde_saphyr::Error::{
-        DuplicateMappingKey, SerdeInvalidType, SerdeInvalidValue, SerdeMissingField, SerdeUnknownField,
-        SerdeUnknownVariant, Unexpected,
-    };
-    match error {
-        SerdeUnknownField { field, expected, .. } => {
-            let expected: Vec<&str> = expected
-                .iter()
-                .copied()
-                .filter(|name| !KUBERNETES_OWN.contains(name))
-                .collect();
-            match nearest(field, &expected) {
-                Some(meant) => format!("there is no field `{field}` here; did you mean `{meant}`?"),
-                None => format!("there is no field `{field}` here; there may be {}", any_of(&expected)),
-            }
-        }
-        SerdeUnknownVariant { variant, expected, .. } if !secret => match nearest(variant, expected) {
-            Some(meant) => format!("`{variant}` is not known here; did you mean `{meant}`?"),
-            None => format!("`{variant}` is not known here; it may be {}", any_of(expected)),
-        },
-        SerdeMissingField { field, .. } => format!("the field `{field}` is missing"),
-        SerdeInvalidType {
-            unexpected, expected, ..
-        }
-        | SerdeInvalidValue {
-            unexpected, expected, ..
-        } if !secret => {
-            format!("there is {unexpected} where {expected} should be")
-        }
-        SerdeInvalidType { expected, .. } | SerdeInvalidValue { expected, .. } => {
-            format!("something else stands where {expected} should be")
-        }
-        Unexpected {
-            expected: "sequence start",
-            ..
-        } => "a list should be here".to_owned(),
-        Unexpected {
-            expected: "mapping start",
-            ..
-        } => "fields and values should be here, as in `name: value`".to_owned(),
-        Unexpected {
-            expected: "string scalar",
-            ..
-        } => "a text should be here".to_owned(),
-        DuplicateMappingKey { key: Some(key), .. } => format!("`{key}` stands here twice"),
-        _ if secret => "this is no Secret in YAML".to_owned(),
-        other => {
-            let words = other.to_string();
-            // The first line; where it stands is said by us.
-            let first = words.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            format!("this is not YAML that can be read: {first}")
-        }
-    }
-}
-
-/// Fields of `metadata` that nobody writes by hand.
-const KUBERNETES_OWN: [&str; 8] = [
-    "uid",
-    "resourceVersion",
-    "selfLink",
-    "creationTimestamp",
-    "generation",
-    "managedFields",
-    "ownerReferences",
-    "finalizers",
-];
-
-fn any_of(names: &[&str]) -> String {
-    match names {
-        [] => "nothing".to_owned(),
-        [only] => format!("`{only}`"),
-        [first @ .., last] => format!(
-            "{} or `{last}`",
-            first
-                .iter()
-                .map(|name| format!("`{name}`"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
-    }
 }

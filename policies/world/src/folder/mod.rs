@@ -77,14 +77,15 @@ impl Folder {
                 }
                 Err(message) => {
                     let before = self.known.get(&file).cloned().unwrap_or_default();
-                    loading.objects.unreadable.extend(before.iter().cloned());
-                    known.insert(file.clone(), before);
+                    let kept = before.iter().map(|object| (object.clone(), message.clone()));
+                    loading.objects.unreadable.extend(kept);
                     loading.problems.push(Problem {
                         object: None,
-                        at: Some(file),
-                        message,
+                        at: Some(file.clone()),
+                        message: format!("{message}; {}", all_stays(!before.is_empty())),
                         in_use: false,
                     });
+                    known.insert(file, before);
                 }
             }
         }
@@ -210,13 +211,16 @@ impl Loading {
                 Err(unreadable) => {
                     // Nobody knows which objects this was: all that the file held before are kept.
                     for object in before.into_iter().flatten() {
-                        self.objects.unreadable.insert(object.clone());
+                        self.objects
+                            .unreadable
+                            .insert(object.clone(), unreadable.message.clone());
                         found.insert(object.clone());
                     }
+                    let stays = all_stays(before.is_some_and(|before| !before.is_empty()));
                     self.problems.push(Problem {
                         object: None,
                         at: Some(at(&unreadable)),
-                        message: unreadable.message,
+                        message: format!("{}; {stays}", unreadable.message),
                         in_use: false,
                     });
                     continue;
@@ -226,8 +230,12 @@ impl Loading {
             let item = match head.item(&document) {
                 Ok(item) => item,
                 Err(unreadable) => {
+                    let unusable = head.unusable_backend(&document, &unreadable.message);
+                    self.objects.unusable_backends.extend(unusable);
                     if let Some(object) = &object {
-                        self.objects.unreadable.insert(object.clone());
+                        self.objects
+                            .unreadable
+                            .insert(object.clone(), unreadable.message.clone());
                         found.insert(object.clone());
                     }
                     self.problems.push(Problem {
@@ -258,7 +266,7 @@ impl Loading {
         // An object that is read now was unreadable only by a guess.
         self.objects
             .unreadable
-            .retain(|object| !self.objects.places.contains_key(object));
+            .retain(|object, _| !self.objects.places.contains_key(object));
         found
     }
 
@@ -276,6 +284,15 @@ impl Loading {
             Item::Node(architecture) => objects.architectures.extend(architecture),
             Item::Runtime(runtime) => objects.runtimes.push(runtime),
         }
+    }
+}
+
+/// What becomes of objects of which nobody can say what they are called.
+fn all_stays(held: bool) -> &'static str {
+    if held {
+        "the last good version of what it held stays"
+    } else {
+        "nothing of it is used"
     }
 }
 

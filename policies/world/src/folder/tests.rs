@@ -115,6 +115,32 @@ fn mistakes_are_told_with_their_place_and_what_was_meant() {
         ),
         ("wrong type", wrong("serves: ['s3://mlflow/']", "serves: s3://mlflow/")),
         ("unknown variant", wrong("type: s3", "type: s4")),
+        (
+            "no credentials",
+            wrong(
+                "credentials:\n    secretRef: {namespace: minio, name: root}",
+                "credentials: {}",
+            ),
+        ),
+        (
+            "two kinds of credentials",
+            wrong("  credentials:\n", "  credentials:\n    anonymous: {}\n"),
+        ),
+        ("unknown kind of credentials", wrong("secretRef", "secretref")),
+        (
+            "no module",
+            problems(&[(
+                "p.yaml",
+                "apiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata: {name: own}\nspec: {module: {}}\n",
+            )]),
+        ),
+        (
+            "two modules",
+            problems(&[(
+                "p.yaml",
+                "apiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata: {name: own}\nspec: {module: {file: a, builtin: b}}\n",
+            )]),
+        ),
         ("missing field", wrong("  serves: ['s3://mlflow/']\n", "")),
         ("twice the same key", wrong("type: s3", "type: s3\n  type: gcs")),
         ("unknown kind", wrong("kind: StorageBackend", "kind: StorageBackends")),
@@ -183,14 +209,18 @@ fn what_can_no_longer_be_read_is_remembered() {
     let files = Files::new(&[("a.yaml", MINIO)]);
     let mut folder = files.folder();
     folder.load().unwrap();
-    let minio = BTreeSet::from([ObjectRef::cluster("StorageBackend", "minio")]);
+    let minio = [ObjectRef::cluster("StorageBackend", "minio")];
     for broken in [MINIO.replace("endpoint:", "endpont:"), "kind: [".to_owned()] {
         files.write("a.yaml", &broken);
         for _ in 0..2 {
             let (objects, problems) = folder.load().unwrap();
             assert_eq!(
-                (objects.backends.len(), problems.len(), &objects.unreadable),
-                (0, 1, &minio)
+                (
+                    objects.backends.len(),
+                    problems.len(),
+                    Vec::from_iter(objects.unreadable.keys())
+                ),
+                (0, 1, Vec::from_iter(&minio))
             );
         }
     }
@@ -240,6 +270,6 @@ fn a_file_that_is_too_large_is_not_read() {
     let told = problems(&[("a.yaml", &"#".repeat(5 * 1024 * 1024))]);
     assert_eq!(
         told,
-        "a.yaml: has 5242880 bytes; a file of a configuration has 4194304 at most"
+        "a.yaml: has 5242880 bytes; a file of a configuration has 4194304 at most; nothing of it is used"
     );
 }

@@ -5,26 +5,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
+use tidewaiter_e2e::load::has_credentials;
+pub(crate) use tidewaiter_e2e::load::service;
 use tidewaiter_ground::{Answer, Api, Cluster};
-
-/// A service that is to be filled in.
-pub(crate) fn service(name: &str, uri: &str) -> Value {
-    json!({
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": name},
-        "spec": {"predictor": {"model": {"modelFormat": {"name": "mlflow"}, "storageUri": uri}}},
-    })
-}
 
 /// Admitted, and told of its credentials.
 pub(crate) fn filled(answer: &Answer) -> Result<()> {
     ensure!(answer.admitted(), "refused: {}", answer.message());
-    let annotations = &answer.body["metadata"]["annotations"];
     ensure!(
-        annotations["serving.kserve.io/storageSecretName"].is_string(),
-        "admitted without credentials: annotations {annotations}, warnings {:?}",
+        has_credentials(&answer.body),
+        "admitted without credentials: annotations {}, warnings {:?}",
+        answer.body["metadata"]["annotations"],
         answer.warnings
     );
     Ok(())

@@ -76,6 +76,14 @@ fn what_is_said_of_any_component_fits_its_line() {
             tell(&own, &object, &[]);
             tell(&own.secret_annotation(None), &object, &[]);
             tell(&world().resolve("s3://mlflow/", Resolution::Unserved), &object, &[]);
+            tell(&world(), &of(component, "a-scheme-of-some-length://m"), &[]);
+            let container = json!({"env": [{"name": "STORAGE_URI", "valueFrom": {}}]});
+            tell(&world(), &service(json!({component: {"containers": [container]}})), &[]);
+            tell(
+                &world(),
+                &service(json!({component: {"model": {"storage": {"path": "p"}}}})),
+                &[],
+            );
         }
     }
     for part in [

@@ -1,0 +1,183 @@
+//! Tidewaiter as an admin installs it: both charts of this repository, by the real helm, with Pods on the real node.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tidewaiter_ground::cache::Key;
+use tidewaiter_ground::{Cluster, condition};
+
+use crate::install::{NAMESPACE, backends};
+use crate::server::webhook_binary;
+
+/// The name of the release, and of what it is made of.
+pub const RELEASE: &str = "tidewaiter";
+/// The release of the chart with the custom resource definitions.
+pub const CRDS: &str = "tidewaiter-crds";
+/// Where the test's own build is on the node.
+const REPOSITORY: &str = "docker.io/tidewaiter/webhook";
+/// How long helm waits for Pods.
+const TIMEOUT: &str = "3m";
+
+/// An installed release.
+#[derive(Debug, Clone)]
+pub struct Release {
+    cluster: Cluster,
+    image: Value,
+}
+
+/// Installs both charts with these values, and waits until the Pods are ready. MinIO is there as a backend.
+pub fn install_chart(cluster: &Cluster, values: &Value) -> Result<Release> {
+    let binary = webhook_binary()?;
+    let tag = Key::new().with(fs::read(&binary)?).short();
+    cluster.load_program(&format!("{REPOSITORY}:{tag}"), &binary)?;
+    let release = Release {
+        cluster: cluster.clone(),
+        image: json!({"image": {"repository": REPOSITORY, "tag": tag, "pullPolicy": "Never"}}),
+    };
+    // The admin's own: helm makes a namespace without labels, and this one refuses what isn't restricted.
+    let namespace = json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    });
+    release.apply(&namespace.to_string())?;
+    let crds = chart(CRDS);
+    cluster.helm(&["upgrade", "--install", CRDS, &crds, "--namespace", NAMESPACE, "--wait"])?;
+    release.apply(&backends())?;
+    release.upgrade(values)?;
+    Ok(release)
+}
+
+/// A chart's folder.
+pub fn chart(name: &str) -> String {
+    let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts");
+    charts.join(name).display().to_string()
+}
+
+impl Release {
+    /// `helm upgrade` with these values alone, and waits until the Pods are ready.
+    ///
+    /// # Errors
+    /// With what an admin would look at.
+    pub fn upgrade(&self, values: &Value) -> Result<()> {
+        let write = |name: &str, values: &Value| -> Result<String> {
+            let file = self.cluster.folder().join(name);
+            fs::write(&file, values.to_string())?;
+            Ok(file.display().to_string())
+        };
+        let (image, values) = (write("image.json", &self.image)?, write("values.json", values)?);
+        let arguments = ["upgrade", "--install", RELEASE, &chart(RELEASE)];
+        let values = ["--values", &image, "--values", &values];
+        self.helm(&[&arguments[..], &values, &["--wait", "--timeout", TIMEOUT]].concat())
+    }
+
+    /// `helm rollback` to the revision before.
+    pub fn rollback(&self) -> Result<()> {
+        self.helm(&["rollback", RELEASE, "--wait", "--timeout", TIMEOUT])
+    }
+
+    /// `helm uninstall`; returns when the Pods are gone.
+    pub fn uninstall(&self) -> Result<()> {
+        self.helm(&["uninstall", RELEASE, "--wait", "--timeout", TIMEOUT])?;
+        self.cluster.until("the Pods are gone", Duration::from_mins(1), || {
+            Ok(self.pods()?.is_empty().then_some(()))
+        })
+    }
+
+    fn helm(&self, arguments: &[&str]) -> Result<()> {
+        let all = [arguments, &["--namespace", NAMESPACE]].concat();
+        let done = self.cluster.helm(&all).map(drop);
+        done.map_err(|error| anyhow::anyhow!("{error:#}\n{}", self.diagnosis()))
+    }
+
+    /// kubectl in the release's namespace.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.cluster.kubectl(&[&["-n", NAMESPACE], arguments].concat())
+    }
+
+    /// Applies objects to the cluster.
+    pub fn apply(&self, objects: &str) -> Result<()> {
+        let said = self
+            .cluster
+            .try_kubectl(&["apply", "--server-side", "-f", "-"], objects)?;
+        ensure!(said.ok, "{}", said.stderr.trim());
+        Ok(())
+    }
+
+    /// The release's Pods, but for those that are being deleted.
+    pub fn pods(&self) -> Result<Vec<Value>> {
+        let selector = format!("app.kubernetes.io/name=tidewaiter,app.kubernetes.io/instance={RELEASE}");
+        let mut list: Value = serde_json::from_str(&self.kubectl(&["get", "pods", "-l", &selector, "-o", "json"])?)?;
+        let pods = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        Ok(pods
+            .into_iter()
+            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+            .collect())
+    }
+
+    /// Waits until so many Pods are ready and no other is there.
+    pub fn until_ready(&self, count: usize) -> Result<Vec<Value>> {
+        let what = format!("{count} Pods are ready");
+        let ready = self.cluster.until(&what, Duration::from_mins(2), || {
+            let pods = self.pods()?;
+            let ready = pods.iter().all(|pod| condition(pod, "Ready") == Some("True"));
+            Ok((ready && pods.len() == count).then_some(pods))
+        });
+        ready.map_err(|error| anyhow::anyhow!("{error:#}\n{}", self.diagnosis()))
+    }
+
+    /// The name of the Pod that leads.
+    pub fn leader(&self) -> Result<String> {
+        let lease = self.cluster.get(NAMESPACE, &format!("lease/{RELEASE}"))?;
+        let holder = lease["spec"]["holderIdentity"].as_str().filter(|name| !name.is_empty());
+        holder.map(str::to_owned).context("nobody holds the Lease")
+    }
+
+    /// What the Pods wrote since each of them was made.
+    pub fn logs(&self) -> Result<String> {
+        let mut all = Vec::new();
+        for pod in self.pods()? {
+            for container in pod["spec"]["containers"].as_array().into_iter().flatten() {
+                let name = container["name"].as_str().unwrap_or_default();
+                all.extend(self.cluster.logs(&pod, name)?);
+            }
+        }
+        Ok(all.concat())
+    }
+
+    /// A metric's value in one Pod, named as in Prometheus' text form; 0 where it has none.
+    pub fn metric(&self, pod: &Value, name: &str) -> Result<f64> {
+        let metrics = tidewaiter_ground::get(&format!("http://{}/metrics", metrics_address(pod)?))?;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(Ok(0.0), |value| Ok(value.trim().parse()?))
+    }
+
+    /// What an admin would look at when it doesn't come up.
+    pub fn diagnosis(&self) -> String {
+        let or_error = |said: Result<String>| said.unwrap_or_else(|error| format!("{error:#}"));
+        let events =
+            "custom-columns=KIND:.involvedObject.kind,NAME:.involvedObject.name,REASON:.reason,MESSAGE:.message";
+        let logs = or_error(self.logs());
+        [
+            or_error(self.kubectl(&["get", "deployments,pods", "-o", "wide"])),
+            or_error(self.kubectl(&["get", "events", "--sort-by=.lastTimestamp", "-o", events])),
+            tidewaiter_ground::host::tail(&logs, 40),
+        ]
+        .join("\n")
+    }
+}
+
+fn metrics_address(pod: &Value) -> Result<String> {
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let mut ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
+    let port = ports.find(|port| port["name"] == "metrics");
+    let port = port.and_then(|port| port["containerPort"].as_u64());
+    let address = pod["status"]["podIP"].as_str();
+    let (address, port) = address.zip(port).context("the Pod has no port named metrics")?;
+    Ok(format!("{address}:{port}"))
+}

@@ -1,0 +1,246 @@
+//! Services that are created all the time, while something happens to Tidewaiter: what their users saw, and what was lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use tidewaiter_ground::{Answer, Api, Cluster, Namespace};
+
+/// How long after its creation a service may come to its credentials: what the leader promises for those that slipped past.
+pub const SOON: Duration = Duration::from_mins(1);
+
+/// Creates services at a steady rate until it is finished.
+pub struct Load {
+    namespace: Namespace,
+    running: Arc<Running>,
+    thread: Option<JoinHandle<Outcome>>,
+}
+
+#[derive(Default)]
+struct Running {
+    stop: AtomicBool,
+    created: AtomicUsize,
+}
+
+/// What became of the services.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// How many there are.
+    pub created: usize,
+    /// How many had no credentials in the answer to their creation.
+    pub slipped: usize,
+    /// How long after its creation the last of those came to them.
+    pub latest: Duration,
+    /// Answers that no user should see: of the API server that refused, or couldn't ask its webhooks.
+    pub refused: Vec<String>,
+    /// Those that had no credentials in time.
+    pub lost: Vec<String>,
+    /// How many tries had no answer, or that of an API server without its store; each was repeated.
+    pub unanswered: usize,
+    /// The longest creation that was answered at its first try.
+    pub slowest: Duration,
+}
+
+impl Load {
+    /// Begins, in a namespace of its own, with a service each `every`. No Pod of theirs runs.
+    pub fn begin(cluster: &Cluster, name: &str, uri: &str, every: Duration) -> Result<Self> {
+        let namespace = cluster.namespace(name)?;
+        // Admission is what is tried here, and two cores are not enough for a model server each.
+        let quota = json!({
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "no-pods"},
+            "spec": {"hard": {"pods": "0"}},
+        });
+        namespace.apply(&quota.to_string())?;
+        let running = Arc::new(Running::default());
+        let worker = Worker {
+            api: cluster.api()?,
+            namespace: namespace.name().to_owned(),
+            uri: uri.to_owned(),
+            every,
+            running: Arc::clone(&running),
+            waiting: Vec::new(),
+            outcome: Outcome::default(),
+        };
+        Ok(Self {
+            namespace,
+            running,
+            thread: Some(std::thread::spawn(move || worker.run())),
+        })
+    }
+
+    /// Where its services are.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Waits until so many more services were created.
+    pub fn go_on(&self, more: usize) -> Result<()> {
+        let target = self.running.created.load(Ordering::Relaxed) + more;
+        let limit = Instant::now() + Duration::from_mins(2);
+        while self.running.created.load(Ordering::Relaxed) < target {
+            ensure!(Instant::now() < limit, "fewer than {more} services in two minutes");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Creates no more, and waits until each has its credentials or its time is over.
+    pub fn finish(mut self) -> Result<Outcome> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<Outcome> {
+        self.running.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().context("the load is finished")?;
+        match thread.join() {
+            Ok(outcome) => Ok(outcome),
+            Err(_) => bail!("the thread that creates services panicked"),
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // A test that fails leaves no load behind for the next one.
+        self.running.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Outcome {
+    /// Nothing was refused, and nothing was lost.
+    pub fn nothing_lost(&self) -> Result<&Self> {
+        ensure!(
+            self.created > 0 && self.refused.is_empty() && self.lost.is_empty(),
+            "{self:#?}"
+        );
+        Ok(self)
+    }
+
+    /// The same, and each had its credentials at once.
+    pub fn all_at_once(&self) -> Result<&Self> {
+        self.nothing_lost()?;
+        ensure!(self.slipped == 0 && self.unanswered == 0, "{self:#?}");
+        Ok(self)
+    }
+}
+
+struct Worker {
+    api: Api,
+    namespace: String,
+    uri: String,
+    every: Duration,
+    running: Arc<Running>,
+    waiting: Vec<(String, Instant)>,
+    outcome: Outcome,
+}
+
+impl Worker {
+    fn run(mut self) -> Outcome {
+        let start = Instant::now();
+        let mut looked = start;
+        let mut turn: u32 = 0;
+        while !self.running.stop.load(Ordering::Relaxed) {
+            let name = format!("load-{turn}");
+            self.create(&name);
+            if !self.waiting.is_empty() && looked.elapsed() > Duration::from_secs(1) {
+                self.look();
+                looked = Instant::now();
+            }
+            turn += 1;
+            // By the clock, not by pauses: what takes long makes no room for less load.
+            std::thread::sleep((start + self.every * turn).saturating_duration_since(Instant::now()));
+        }
+        while !self.waiting.is_empty() {
+            self.look();
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        self.outcome
+    }
+
+    /// Tries until there is an answer, as any client does.
+    fn create(&mut self, name: &str) {
+        let service = service(name, &self.uri);
+        let first = Instant::now();
+        let mut tries = 0;
+        loop {
+            let asked = Instant::now();
+            tries += 1;
+            match self.api.create(&self.namespace, &service) {
+                Ok(answer) if answer.admitted() => {
+                    if tries == 1 {
+                        self.outcome.slowest = self.outcome.slowest.max(asked.elapsed());
+                    }
+                    return self.created(name, has_credentials(&answer.body));
+                }
+                // An earlier try was stored, and its answer lost.
+                Ok(answer) if answer.status == 409 && tries > 1 => return self.created(name, false),
+                Ok(answer) if !without_store(&answer) => {
+                    let refused = format!("{name}: {} {}", answer.status, answer.message());
+                    return self.outcome.refused.push(refused);
+                }
+                Ok(_) | Err(_) => self.outcome.unanswered += 1,
+            }
+            if first.elapsed() > SOON {
+                return self.outcome.refused.push(format!("{name}: no answer within a minute"));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn created(&mut self, name: &str, filled: bool) {
+        self.outcome.created += 1;
+        self.running.created.fetch_add(1, Ordering::Relaxed);
+        if !filled {
+            self.outcome.slipped += 1;
+            self.waiting.push((name.to_owned(), Instant::now()));
+        }
+    }
+
+    /// Looks after those that had no credentials at once.
+    fn look(&mut self) {
+        let found = self.api.services(&self.namespace);
+        let services = found.ok().filter(Answer::admitted).map(|answer| answer.body);
+        let services = services.as_ref().and_then(|list| list["items"].as_array());
+        let filled = |name: &str| {
+            let mut services = services.into_iter().flatten();
+            services.any(|service| service["metadata"]["name"] == name && has_credentials(service))
+        };
+        let outcome = &mut self.outcome;
+        self.waiting.retain(|(name, since)| {
+            if filled(name) {
+                outcome.latest = outcome.latest.max(since.elapsed());
+                return false;
+            }
+            if since.elapsed() > SOON {
+                outcome.lost.push(name.clone());
+                return false;
+            }
+            true
+        });
+    }
+}
+
+/// A service that is to be filled in.
+pub fn service(name: &str, uri: &str) -> Value {
+    json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "mlflow"}, "storageUri": uri}}},
+    })
+}
+
+/// Whether a service is told of its credentials.
+pub fn has_credentials(service: &Value) -> bool {
+    service["metadata"]["annotations"]["serving.kserve.io/storageSecretName"].is_string()
+}
+
+/// Whether the API server itself was at a loss, and no webhook had anything to do with it.
+fn without_store(answer: &Answer) -> bool {
+    (answer.status >= 500 || answer.status == 429) && !answer.message().contains("webhook")
+}

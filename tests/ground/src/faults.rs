@@ -1,0 +1,71 @@
+//! What can go wrong around Tidewaiter, done on purpose.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::{control_plane, host, node};
+
+impl Cluster {
+    /// Kills the processes of a Pod's containers with a signal that they can't catch. The kubelet starts them again, in the same Pod.
+    pub fn kill_containers(&self, pod: &Value) -> Result<()> {
+        let statuses = pod["status"]["containerStatuses"].as_array();
+        let containers: Vec<_> = statuses
+            .into_iter()
+            .flatten()
+            .filter(|status| !status["state"]["running"].is_null())
+            .filter_map(|status| status["containerID"].as_str()?.strip_prefix("containerd://"))
+            .collect();
+        ensure!(
+            !containers.is_empty(),
+            "no container of the Pod {} runs",
+            pod["metadata"]["name"]
+        );
+        for container in containers {
+            host::run(node::ctr_here(self.cache())?.args(["task", "kill", "--signal", "SIGKILL", container]))?;
+        }
+        Ok(())
+    }
+
+    /// Whether this process started the cluster's servers, and so may stop and start them.
+    pub fn is_ours(&self) -> bool {
+        self.processes().pid("kube-apiserver").is_some()
+    }
+
+    /// Takes the API server away and brings it back with what is stored, after `meanwhile`.
+    pub fn without_api_server<T>(&self, meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.ours("kube-apiserver")?;
+        self.processes().stop("kube-apiserver")?;
+        let done = meanwhile();
+        control_plane::start_api_server(self.cache(), self.folder(), self.processes())?;
+        done
+    }
+
+    /// Takes etcd away under a running API server, and brings it back with what it stored, after `meanwhile`. Returns when the API server is ready.
+    pub fn without_etcd<T>(&self, meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.ours("etcd")?;
+        self.processes().stop("etcd")?;
+        let done = meanwhile();
+        control_plane::start_etcd(self.cache(), self.folder(), self.processes())?;
+        control_plane::wait_for_api_server(self.cache(), self.folder(), self.processes())?;
+        done
+    }
+
+    /// Stops MinIO as a hung machine would, for the time of `meanwhile`: connections are accepted, and nothing is answered.
+    pub fn while_store_hangs<T>(&self, meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
+        let store = self.ours("minio")?;
+        let signal = |name: &str| host::run(Command::new("kill").args([name, &store.to_string()]));
+        signal("-STOP")?;
+        let done = meanwhile();
+        signal("-CONT")?;
+        done
+    }
+
+    fn ours(&self, server: &str) -> Result<u32> {
+        self.processes().pid(server).with_context(|| {
+            format!("{server} is not this process's own: a test that stops it needs a cluster that it started (unset TIDEWAITER_GROUND)")
+        })
+    }
+}

@@ -1,0 +1,316 @@
+//! The credentials in all namespaces, kept equal to their sources: rotated keys reach each copy, what was edited or deleted by hand is put right, and what no
+//! service uses any more is collected in two steps.
+//!
+//! A copy's contents change, never its name and never its S3 annotations, so nothing restarts: a Pod that starts later reads the new keys.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tidewaiter_core::backend::{BACKEND_LABEL, MANAGED_NAME, managed_name};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::services::{Service, Services};
+use crate::admission::Reviewer;
+use crate::configuration::Snapshot;
+use crate::metrics::Metrics;
+use crate::namespaces::cluster::{FIELD_MANAGER, InCluster};
+use crate::namespaces::{Namespaces, PATIENCE, ProvideError, Provided, UNUSED_SINCE};
+
+/// Namespaces that are written to at once.
+const AT_ONCE: usize = 16;
+/// Changes come in bursts: what follows within this time belongs to the same round.
+const QUIET: Duration = Duration::from_millis(250);
+/// Without a change, what failed is tried again and what is due is collected after this time.
+const PAUSE: Duration = Duration::from_secs(10);
+/// A review writes a copy before the API server has stored the service that uses it: none is called unused sooner than this.
+const UNUSED_FOR: Duration = Duration::from_mins(5);
+/// Failures that a round tells one by one.
+const TOLD: usize = 3;
+
+/// Keeps the copies.
+pub(super) struct Keeper {
+    pub(super) client: Client,
+    pub(super) namespaces: Arc<InCluster>,
+    pub(super) reviewer: Arc<Reviewer>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) services: Services,
+    /// Between the mark that a copy is unused and its end.
+    pub(super) grace: Duration,
+    /// Of copies and services.
+    pub(super) changed: watch::Receiver<()>,
+}
+
+/// A namespace and a backend.
+type Place = (String, String);
+
+/// What a namespace needs of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Need {
+    service_account: bool,
+}
+
+/// What there is to do for one copy.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Have it there as it should be.
+    Have(Need),
+    /// Say on it that it is unused.
+    Mark,
+    /// It was unused for long enough.
+    Collect,
+}
+
+impl Keeper {
+    /// Works for as long as it is called.
+    pub(super) async fn keep(mut self) {
+        self.namespaces.settled().await;
+        self.services.settled().await;
+        let mut configured = self.reviewer.configured_anew();
+        let (mut unused, mut stale) = (HashMap::new(), HashMap::new());
+        loop {
+            self.changed.mark_unchanged();
+            configured.mark_unchanged();
+            if let Some(snapshot) = self.reviewer.snapshot() {
+                self.round(&snapshot, &mut unused, &mut stale).await;
+            }
+            let something = async {
+                tokio::select! {
+                    _ = self.changed.changed() => {}
+                    _ = configured.changed() => {}
+                }
+            };
+            if timeout(PAUSE, something).await.is_ok() {
+                sleep(QUIET).await;
+            }
+        }
+    }
+
+    async fn round(
+        &self,
+        snapshot: &Snapshot,
+        unused: &mut HashMap<Place, Instant>,
+        stale: &mut HashMap<Place, Instant>,
+    ) {
+        let needs = needs(&self.services.all());
+        let copies = copies(&self.namespaces.secrets.all());
+        // With a part of the services alone, a copy in use may look like an unused one.
+        let complete = self.services.complete();
+        let steps = steps(&needs, &copies, unused, complete, self.grace, Timestamp::now());
+        let steps = futures::stream::iter(steps)
+            .map(|(place, step)| async {
+                let done = self.take(&place, step, &copies, snapshot).await;
+                (place, done)
+            })
+            .buffer_unordered(AT_ONCE);
+        let done: Vec<(Place, Result<(), String>)> = steps.collect().await;
+
+        let failed: BTreeMap<&Place, &String> = done
+            .iter()
+            .filter_map(|(place, done)| Some((place, done.as_ref().err()?)))
+            .collect();
+        stale.retain(|place, _| failed.contains_key(place));
+        let mut told = 0;
+        for (place, error) in &failed {
+            if !stale.contains_key(*place) {
+                stale.insert((*place).clone(), Instant::now());
+                told += 1;
+                if told <= TOLD {
+                    let (namespace, backend) = place;
+                    warn!(
+                        namespace,
+                        backend, "credentials not as they should be: {error}; trying again"
+                    );
+                }
+            }
+        }
+        if told > TOLD {
+            warn!(
+                namespaces = told - TOLD,
+                "credentials in further namespaces are not as they should be; trying again"
+            );
+        }
+        self.metrics.credentials_stale(
+            stale
+                .iter()
+                .map(|((_, backend), since)| (backend.as_str(), since.elapsed())),
+        );
+    }
+
+    async fn take(
+        &self,
+        (namespace, backend): &Place,
+        step: Step,
+        copies: &BTreeMap<Place, Arc<Secret>>,
+        snapshot: &Snapshot,
+    ) -> Result<(), String> {
+        let copy = copies.get(&(namespace.clone(), backend.clone()));
+        match (step, copy) {
+            (Step::Have(need), _) => {
+                let written = have(&*self.namespaces, namespace, backend, need, snapshot).await?;
+                if written {
+                    self.metrics.credentials("renewed");
+                    info!(namespace, backend, "credentials renewed");
+                }
+                Ok(())
+            }
+            (Step::Mark, Some(copy)) => {
+                let mark = json!({"metadata": {
+                    "resourceVersion": copy.resource_version(),
+                    "annotations": {UNUSED_SINCE: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()},
+                }});
+                let params = PatchParams {
+                    field_manager: Some(FIELD_MANAGER.into()),
+                    ..PatchParams::default()
+                };
+                let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+                let marked = api.patch(&copy.name_any(), &params, &Patch::Merge(&mark)).await;
+                marked.map_err(|error| error.to_string())?;
+                info!(namespace, backend, "credentials are marked as unused");
+                Ok(())
+            }
+            (Step::Collect, Some(copy)) => self.collect(namespace, backend, copy).await,
+            (Step::Mark | Step::Collect, None) => Ok(()),
+        }
+    }
+
+    /// The Secret last: it carries the mark.
+    async fn collect(&self, namespace: &str, backend: &str, copy: &Secret) -> Result<(), String> {
+        let name = managed_name(backend);
+        if let Some(account) = self.namespaces.service_accounts.current(namespace, &name) {
+            delete::<ServiceAccount>(&self.client, namespace, &*account).await?;
+        }
+        delete::<Secret>(&self.client, namespace, copy).await?;
+        if let Some(map) = self.namespaces.config_maps.current(namespace, &name) {
+            delete::<ConfigMap>(&self.client, namespace, &*map).await?;
+        }
+        self.metrics.credentials("collected");
+        info!(namespace, backend, "unused credentials are collected");
+        Ok(())
+    }
+}
+
+/// Whether anything had to be written.
+async fn have(
+    namespaces: &dyn Namespaces,
+    namespace: &str,
+    backend: &str,
+    need: Need,
+    snapshot: &Snapshot,
+) -> Result<bool, String> {
+    // A namespace that lost its grant gets no new keys: it may be why they were rotated. What a backend that is gone had delivered stays.
+    if !snapshot.grants(backend, namespace) {
+        return Ok(false);
+    }
+    let Ok(wanted) = snapshot.kept(backend, need.service_account) else {
+        return Ok(false);
+    };
+    match namespaces.provide(namespace, wanted, Instant::now() + PATIENCE).await {
+        Ok(provided) => Ok(provided == Provided::Written),
+        // Its services go with it.
+        Err(ProvideError::Refused { message, .. }) if message.contains("is being terminated") => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Only as it was seen: whoever began to use it has written it meanwhile.
+async fn delete<K>(client: &Client, namespace: &str, object: &K) -> Result<(), String>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: object.uid(),
+            resource_version: object.resource_version(),
+        }),
+        ..DeleteParams::default()
+    };
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    match api.delete(&object.name_any(), &params).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(error.to_string()),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// What the services use, also of backends that are gone.
+fn needs(services: &[Service]) -> BTreeMap<Place, Need> {
+    let mut needs: BTreeMap<Place, Need> = BTreeMap::new();
+    for service in services {
+        let place = |name: &String| {
+            let backend = name.strip_prefix(MANAGED_NAME)?;
+            Some((service.namespace.clone(), backend.to_owned()))
+        };
+        for place in service.named.iter().filter_map(place) {
+            needs.entry(place).or_default();
+        }
+        for place in service.accounts.iter().filter_map(place) {
+            needs.entry(place).or_default().service_account = true;
+        }
+    }
+    needs
+}
+
+/// The copies that there are, but for those that are going.
+fn copies(secrets: &[Arc<Secret>]) -> BTreeMap<Place, Arc<Secret>> {
+    let mut copies = BTreeMap::new();
+    for secret in secrets {
+        let Some(backend) = secret.labels().get(BACKEND_LABEL) else {
+            continue;
+        };
+        if secret.name_any() == managed_name(backend) && secret.metadata.deletion_timestamp.is_none() {
+            copies.insert(
+                (secret.namespace().unwrap_or_default(), backend.clone()),
+                Arc::clone(secret),
+            );
+        }
+    }
+    copies
+}
+
+/// What there is to do. `unused`: since when this replica has seen a copy without use.
+fn steps(
+    needs: &BTreeMap<Place, Need>,
+    copies: &BTreeMap<Place, Arc<Secret>>,
+    unused: &mut HashMap<Place, Instant>,
+    complete: bool,
+    grace: Duration,
+    now: Timestamp,
+) -> Vec<(Place, Step)> {
+    let mut steps: Vec<(Place, Step)> = needs
+        .iter()
+        .map(|(place, need)| (place.clone(), Step::Have(*need)))
+        .collect();
+    let idle: BTreeSet<&Place> = copies.keys().filter(|place| !needs.contains_key(*place)).collect();
+    unused.retain(|place, _| idle.contains(place));
+    if !complete {
+        return steps;
+    }
+    for place in idle {
+        let mark = copies[place].annotations().get(UNUSED_SINCE);
+        let since = mark.and_then(|mark| mark.parse::<Timestamp>().ok());
+        let step = if let Some(since) = since {
+            (now > since && now.duration_since(since).unsigned_abs() >= grace).then_some(Step::Collect)
+        } else {
+            // A mark that can't be read is written again.
+            let seen = unused.entry(place.clone()).or_insert_with(Instant::now);
+            (seen.elapsed() >= UNUSED_FOR.min(grace)).then_some(Step::Mark)
+        };
+        steps.extend(step.map(|step| (place.clone(), step)));
+    }
+    steps
+}
+
+#[cfg(test)]
+#[path = "credentials_tests.rs"]
+mod tests;

@@ -1,0 +1,110 @@
+//! What one replica, the leader, does for all: it keeps the certificate, the credentials and the services as they should be.
+
+mod audit;
+mod authority;
+mod certificate;
+mod credentials;
+mod leader;
+mod services;
+mod sweep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use authority::Lifetimes;
+pub use certificate::SelfManaged;
+pub use leader::LEASE;
+pub(crate) use leader::elect;
+
+use audit::Audit;
+use services::Services;
+use sweep::Sweep;
+
+use crate::admission::Reviewer;
+use crate::cluster::watched::Changes;
+use crate::metrics::Metrics;
+use crate::namespaces::cluster::InCluster;
+
+/// What the leader works with.
+pub(crate) struct Controllers {
+    pub(crate) client: Client,
+    /// Our own.
+    pub(crate) namespace: String,
+    /// The name of the webhook configurations.
+    pub(crate) configuration: String,
+    /// None where somebody else makes the certificate.
+    pub(crate) certificate: Option<SelfManaged>,
+    /// Where credentials are, and what tells that they changed.
+    pub(crate) namespaces: (Arc<InCluster>, Changes),
+    pub(crate) reviewer: Arc<Reviewer>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Before unused credentials are collected.
+    pub(crate) grace: Duration,
+    /// Between two audits; zero for none.
+    pub(crate) audit_interval: Duration,
+}
+
+impl Controllers {
+    /// Works whenever this replica leads, until `stop`.
+    pub(crate) async fn run(self, leads: watch::Receiver<bool>, stop: CancellationToken) {
+        leader::while_leading(leads, stop, || async {
+            self.metrics.leader.set(1);
+            let _no_more = NoMore(&self.metrics);
+            // Its watches end with it.
+            let watches = CancellationToken::new();
+            let _ended = watches.clone().drop_guard();
+            let (namespaces, changes) = &self.namespaces;
+            let services = Services::watch(&self.client, changes, &watches);
+            let credentials = credentials::Keeper {
+                client: self.client.clone(),
+                namespaces: Arc::clone(namespaces),
+                reviewer: Arc::clone(&self.reviewer),
+                metrics: Arc::clone(&self.metrics),
+                services: services.clone(),
+                grace: self.grace,
+                changed: changes.subscribe(),
+            };
+            let certificate = async {
+                if let Some(settings) = self.certificate.clone() {
+                    certificate::Keeper::watch(
+                        self.client.clone(),
+                        self.namespace.clone(),
+                        self.configuration.clone(),
+                        settings,
+                    )
+                    .keep()
+                    .await;
+                }
+            };
+            let sweep = Sweep {
+                client: self.client.clone(),
+                namespace: self.namespace.clone(),
+                configuration: self.configuration.clone(),
+                reviewer: Arc::clone(&self.reviewer),
+                services: services.clone(),
+                metrics: Arc::clone(&self.metrics),
+            };
+            let audit = Audit {
+                client: self.client.clone(),
+                reviewer: Arc::clone(&self.reviewer),
+                services,
+                metrics: Arc::clone(&self.metrics),
+                interval: self.audit_interval,
+            };
+            tokio::join!(certificate, credentials.keep(), sweep.keep(), audit.keep());
+        })
+        .await;
+    }
+}
+
+struct NoMore<'a>(&'a Metrics);
+
+impl Drop for NoMore<'_> {
+    fn drop(&mut self) {
+        self.0.leader.set(0);
+    }
+}

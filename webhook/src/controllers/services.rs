@@ -1,0 +1,213 @@
+//! What the leader keeps of each service: which of our objects it names, and when its spec was last written. Of ten thousand services that is a few megabytes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta};
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use tidewaiter_core::backend::MANAGED_NAME;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::watched::{Changes, Watched, reduce};
+
+/// The kinds whose models need credentials.
+const KINDS: [(&str, &str); 2] = [("v1beta1", "InferenceService"), ("v1alpha1", "LLMInferenceService")];
+const NAMED: &str = "named";
+const ACCOUNTS: &str = "accounts";
+const WRITTEN: &str = "written";
+
+/// All services of the cluster.
+#[derive(Clone)]
+pub(super) struct Services {
+    kinds: [Watched<DynamicObject>; 2],
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Service {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) kind: &'static str,
+    pub(super) uid: String,
+    /// When its spec was last written, by the API server's clock, in seconds since 1970.
+    pub(super) written: i64,
+    /// Names in it that are ours.
+    pub(super) named: BTreeSet<String>,
+    /// Those among them that it names as a ServiceAccount.
+    pub(super) accounts: BTreeSet<String>,
+}
+
+impl Service {
+    /// How the API server knows the kind.
+    pub(super) fn resource(&self) -> ApiResource {
+        resource(self.kind)
+    }
+}
+
+fn resource(kind: &str) -> ApiResource {
+    let version = KINDS.iter().find(|(_, known)| *known == kind);
+    ApiResource::from_gvk(&GroupVersionKind::gvk(
+        "serving.kserve.io",
+        version.map_or("v1beta1", |(version, _)| version),
+        kind,
+    ))
+}
+
+impl Services {
+    /// Begins to watch.
+    pub(super) fn watch(client: &Client, changes: &Changes, stop: &CancellationToken) -> Self {
+        let kinds = KINDS.map(|(_, kind)| {
+            let resource = resource(kind);
+            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+            let events = reduce(watcher(api, watcher::Config::default()), shrink);
+            Watched::follow(events, resource, kind, changes.clone(), stop.clone())
+        });
+        Self { kinds }
+    }
+
+    /// Waits until they are known.
+    pub(super) async fn settled(&self) {
+        for kind in &self.kinds {
+            kind.settled().await;
+        }
+    }
+
+    /// Whether all there are are known: what no service is known to use may be taken away only then.
+    pub(super) fn complete(&self) -> bool {
+        let [inference, llm] = &self.kinds;
+        // The second kind is one that a cluster may not have.
+        inference.live() && (llm.live() || llm.all().is_empty())
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Service> {
+        let kinds = KINDS.into_iter().zip(&self.kinds);
+        kinds
+            .flat_map(|((_, kind), watched)| watched.all().into_iter().map(move |object| service(kind, &object)))
+            .collect()
+    }
+}
+
+fn service(kind: &'static str, object: &Arc<DynamicObject>) -> Service {
+    let names = |which: &str| {
+        let names = object.data[which].as_array().into_iter().flatten();
+        names.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    Service {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        kind,
+        uid: object.uid().unwrap_or_default(),
+        written: object.data[WRITTEN].as_i64().unwrap_or_default(),
+        named: names(NAMED),
+        accounts: names(ACCOUNTS),
+    }
+}
+
+/// Leaves of a service what [`Service`] tells.
+fn shrink(object: &mut DynamicObject) {
+    let mut names = Names::default();
+    names.read(&object.data, "");
+    for value in object.annotations().values() {
+        names.take(value, "");
+    }
+    object.data = json!({NAMED: names.named, ACCOUNTS: names.accounts, WRITTEN: written(&object.metadata)});
+    object.metadata = ObjectMeta {
+        name: object.metadata.name.take(),
+        namespace: object.metadata.namespace.take(),
+        uid: object.metadata.uid.take(),
+        resource_version: object.metadata.resource_version.take(),
+        ..ObjectMeta::default()
+    };
+}
+
+#[derive(Default)]
+struct Names {
+    named: BTreeSet<String>,
+    accounts: BTreeSet<String>,
+}
+
+impl Names {
+    /// Wherever an object names one of ours: as a ServiceAccount, a Secret of an environment variable, or what KServe comes up with next.
+    fn read(&mut self, value: &Value, member: &str) {
+        match value {
+            Value::String(text) => self.take(text, member),
+            Value::Array(items) => items.iter().for_each(|item| self.read(item, member)),
+            Value::Object(members) => members.iter().for_each(|(name, value)| self.read(value, name)),
+            _ => {}
+        }
+    }
+
+    fn take(&mut self, text: &str, member: &str) {
+        if text.starts_with(MANAGED_NAME) {
+            self.named.insert(text.to_owned());
+            if member == "serviceAccountName" {
+                self.accounts.insert(text.to_owned());
+            }
+        }
+    }
+}
+
+/// The last time that somebody wrote into the spec. KServe's own writes, of status and finalizers, don't count.
+fn written(metadata: &ObjectMeta) -> i64 {
+    let fields = metadata.managed_fields.iter().flatten();
+    let times = fields
+        .filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty())
+        .filter(|entry| {
+            entry
+                .fields_v1
+                .as_ref()
+                .is_some_and(|fields| fields.0.get("f:spec").is_some())
+        })
+        .filter_map(|entry| Some(entry.time.as_ref()?.0.as_second()));
+    let created = metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|created| created.0.as_second());
+    times.chain(created).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_names_what_is_ours_wherever_it_stands_and_its_status_is_no_write() {
+        let mut object: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
+            "metadata": {
+                "name": "fraud", "namespace": "team-a", "uid": "u", "resourceVersion": "7",
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "annotations": {
+                    "serving.kserve.io/storageSecretName": "tidewaiter-minio",
+                    "tidewaiter.dev/filled": "{\"/metadata/annotations\":\"tidewaiter-other\"}",
+                },
+                "managedFields": [
+                    {"manager": "kubectl", "operation": "Update", "time": "2026-01-01T00:01:00Z",
+                     "fieldsV1": {"f:metadata": {}, "f:spec": {"f:predictor": {}}}},
+                    {"manager": "manager", "operation": "Update", "time": "2026-01-01T00:02:00Z",
+                     "fieldsV1": {"f:metadata": {"f:finalizers": {}}}},
+                    {"manager": "manager", "operation": "Update", "subresource": "status", "time": "2026-01-01T00:03:00Z",
+                     "fieldsV1": {"f:status": {}, "f:spec": {}}},
+                ],
+            },
+            "spec": {"predictor": {
+                "serviceAccountName": "tidewaiter-accounts",
+                "containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "tidewaiter-keys"}}}]}],
+            }},
+        }))
+        .unwrap();
+        shrink(&mut object);
+        let service = service("InferenceService", &Arc::new(object));
+        let named = ["tidewaiter-accounts", "tidewaiter-keys", "tidewaiter-minio"];
+        assert_eq!(service.named, named.map(str::to_owned).into());
+        assert_eq!(service.accounts, ["tidewaiter-accounts".to_owned()].into());
+        assert_eq!(service.written, 1_767_225_660);
+        assert_eq!(
+            (&*service.namespace, &*service.name, &*service.uid),
+            ("team-a", "fraud", "u")
+        );
+    }
+}
