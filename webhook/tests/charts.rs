@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use clap::CommandFactory as _;
 use serde_json::Value;
 
 const BEGIN: &str =
@@ -25,7 +26,7 @@ fn yaml(file: &str) -> Value {
 /// Compares a file with what it has to be, or writes it where `UPDATE_CHARTS` is set.
 fn must_be(file: &str, wanted: &str) {
     if std::env::var_os("UPDATE_CHARTS").is_some() {
-        fs::write(path(file), wanted).expect("the chart folder can be written");
+        fs::write(path(file), wanted).expect("the charts can be written");
     }
     assert!(
         read(file) == wanted,
@@ -192,4 +193,46 @@ fn every_alert_has_a_way_out() {
         .map(|rule| rule["alert"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(alerts, explained);
+}
+
+/// The names that begin so in a text, each with what may stand in it.
+fn names<'a>(text: &'a str, prefix: &str, fits: fn(char) -> bool) -> BTreeSet<&'a str> {
+    text.match_indices(prefix)
+        .map(|(start, _)| {
+            let rest = &text[start + prefix.len()..];
+            &rest[..rest.find(|c| !fits(c)).unwrap_or(rest.len())]
+        })
+        .collect()
+}
+
+#[test]
+fn the_program_knows_every_flag_that_the_chart_gives_it() {
+    // On its way; until then `deliveryNamespaces` can't be used.
+    const COMING: [&str; 1] = ["delivery-namespaces"];
+    let program = tidewaiter_webhook::cli::Arguments::command();
+    let known: Vec<_> = program.get_arguments().filter_map(clap::Arg::get_long).collect();
+    let deployment = read("charts/tidewaiter/templates/deployment.yaml");
+    let given = names(&deployment, "- --", |c| c.is_ascii_lowercase() || c == '-');
+    assert!(given.len() > 10, "{given:?}");
+    for flag in given {
+        assert!(known.contains(&flag) || COMING.contains(&flag), "--{flag}");
+    }
+}
+
+#[test]
+fn every_metric_that_is_asked_for_is_told() {
+    // Families are told only once they have a value, so a new server's metrics don't name them all; where they are made does.
+    let made = read("webhook/src/metrics.rs");
+    let queries = read("charts/tidewaiter/files/alerts.yaml") + &read("charts/tidewaiter/files/dashboard.json");
+    let asked = names(&queries, "tidewaiter_", |c| c.is_ascii_lowercase() || c == '_');
+    assert!(asked.len() > 10, "{asked:?}");
+    for name in asked {
+        // What the format adds by itself: the kind's suffix, then the unit's.
+        let name = ["_total", "_bucket"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix))
+            .unwrap_or(name);
+        let name = name.strip_suffix("_seconds").unwrap_or(name);
+        assert!(made.contains(&format!("\"{name}\",")), "tidewaiter_{name}");
+    }
 }

@@ -32,6 +32,10 @@ const TESTS: &[Test] = &[
         the_api_server_takes_every_documented_value,
     ),
     (
+        "policy_reports_are_defined_unless_someone_did",
+        policy_reports_are_defined_unless_someone_did,
+    ),
+    (
         "an_upgrade_keeps_what_the_leader_wrote",
         an_upgrade_keeps_what_the_leader_wrote,
     ),
@@ -104,6 +108,7 @@ impl World {
             "--ignore-not-found",
             "crd/storagebackends.tidewaiter.dev",
             "crd/wasmpolicies.tidewaiter.dev",
+            "crd/policyreports.wgpolicyk8s.io",
         ])?;
         let strict = json!({"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"});
         self.apply(&namespace(NAMESPACE, strict).to_string(), &[]).map(drop)
@@ -318,6 +323,53 @@ fn the_api_server_takes_every_documented_value(world: &World) -> Result<()> {
         ensure!(said.warnings().len() == wanted, "{name}: {}", said.stderr);
     }
     Ok(())
+}
+
+fn policy_reports_are_defined_unless_someone_did(world: &World) -> Result<()> {
+    world.install(&[])?;
+    let with_reports = |verb| {
+        let chart = [verb, "tidewaiter-crds", "tidewaiter-crds", "--namespace", NAMESPACE];
+        [&chart[..], &["--set", "policyReports.enabled=true"]].concat()
+    };
+    let audited = [
+        "install",
+        "tidewaiter",
+        "tidewaiter",
+        "--namespace",
+        NAMESPACE,
+        "--dry-run=server",
+    ];
+    let notes = world.helm(&audited)?;
+    ensure!(notes.contains("The audit has nowhere to write"), "{notes}");
+    world.helm(&with_reports("upgrade"))?;
+    let notes = world.helm(&audited)?;
+    ensure!(!notes.contains("The audit has nowhere to write"), "{notes}");
+    // What the audit writes, to the last field.
+    let report = json!({
+        "apiVersion": "wgpolicyk8s.io/v1alpha2",
+        "kind": "PolicyReport",
+        "metadata": {"name": "tidewaiter", "namespace": "default"},
+        "summary": {"pass": 1, "warn": 0, "fail": 1, "error": 0, "skip": 0},
+        "results": [{
+            "source": "tidewaiter", "policy": "storage-credentials", "rule": "refused", "result": "fail", "scored": true, "message": "not granted",
+            "resources": [{"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "namespace": "default", "name": "a", "uid": "b"}],
+        }],
+    });
+    world
+        .cluster
+        .until("PolicyReport is served", Duration::from_secs(30), || {
+            let strictly = ["--dry-run=server", "--validate=strict"];
+            world.apply(&report.to_string(), &strictly).map(Some)
+        })?;
+    world.helm(&with_reports("upgrade"))?;
+    // As if Kyverno had brought it.
+    world.cluster.kubectl(&[
+        "annotate",
+        "--overwrite",
+        "crd/policyreports.wgpolicyk8s.io",
+        "meta.helm.sh/release-name=kyverno",
+    ])?;
+    world.refused(&with_reports("upgrade"), &["from someone else"])
 }
 
 /// The caBundle is no value of the chart's, and neither Helm's way of writing nor a rollback may take it out.
