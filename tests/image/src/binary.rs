@@ -77,14 +77,18 @@ impl Workshop {
             .env("ZIG_GLOBAL_CACHE_DIR", self.cache.join("zig"))
             .env("ZIG_LOCAL_CACHE_DIR", self.cache.join("zig"))
             .args([
-                "zigbuild",
+                "rustc",
                 "--release",
                 "--locked",
                 "--package",
                 PACKAGE,
+                "--bin",
+                PACKAGE,
                 "--target",
                 target,
-            ]);
+            ])
+            // cargo-zigbuild leaves out rustc's own wish for a static program that is position independent.
+            .args(["--", "-Clink-arg=-pie"]);
         let status = cargo.status().context("cargo-zigbuild can't be started")?;
         ensure!(status.success(), "{PACKAGE} doesn't build for {target}");
         let file = places.target_dir.join(target).join("release").join(PACKAGE);

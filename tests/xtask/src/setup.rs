@@ -63,7 +63,9 @@ pub(crate) fn zig(cache: &Path) -> Result<PathBuf> {
         .args(["--require-hashes", "--only-binary", ":all:", "--target"])
         .arg(&tools)
         .arg("--requirement")
-        .arg(&wanted))?;
+        .arg(&wanted)
+        // That is about packages in the system's folders.
+        .env("PIP_ROOT_USER_ACTION", "ignore"))?;
     fs::write(&made_from, packages).with_context(|| format!("can't write {}", made_from.display()))?;
     Ok(tools)
 }
