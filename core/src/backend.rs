@@ -43,6 +43,8 @@ pub fn managed_name(backend: &str) -> String {
         shortname = "sbe",
         printcolumn = r#"{"name": "Type", "type": "string", "jsonPath": ".spec.type"}"#,
         printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
+        printcolumn = r#"{"name": "Reachable", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Reachable')].status"}"#,
+        printcolumn = r#"{"name": "Credentials", "type": "string", "jsonPath": ".status.conditions[?(@.type=='CredentialsValid')].status"}"#,
         printcolumn = r#"{"name": "Namespaces", "type": "integer", "jsonPath": ".status.namespaces"}"#,
         printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
     )
@@ -60,6 +62,9 @@ pub struct StorageBackendSpec {
     /// Which namespaces may use which part of the store. Absent: every namespace may use all that the backend serves. An empty list: none may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<Vec<GrantSpec>>,
+    /// Whose right to `use` this backend, by RBAC, is asked for when a service begins to use it. Absent: nobody's, the grants decide alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
     /// How credentials reach KServe.
     #[serde(default)]
     pub delivery: Delivery,
@@ -291,6 +296,17 @@ pub struct GrantSpec {
     pub prefixes: Option<Vec<String>>,
 }
 
+/// Who must have the verb `use` on `storagebackends.tidewaiter.dev`, in the service's namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum Authorization {
+    /// Whoever creates the service, or changes it to use this store.
+    Requester,
+    /// The ServiceAccount that the service's Pods run as: for clusters where one controller applies what everybody wrote.
+    ServiceAccount,
+}
+
 /// How credentials reach KServe's storage initializer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
@@ -310,7 +326,8 @@ pub enum Delivery {
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct StorageBackendStatus {
-    /// `Accepted`: whether this version of the backend is in use.
+    /// `Accepted`: whether this version of the backend is in use. `Reachable` and `CredentialsValid`: whether the store answered the last look at it, once a
+    /// minute, and took the credentials.
     #[serde(default)]
     pub conditions: Vec<Condition>,
     /// The generation that the conditions speak of.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Reviewer;
 use crate::cluster::{Cluster, Place};
 use crate::configuration::{self, Loader};
-use crate::controllers::{self, Controllers, SelfManaged};
+use crate::controllers::{self, Controllers, Health, SelfManaged};
 use crate::http::accept::Listener;
 use crate::http::certificate::{self, CertificateError, Certificates, TlsSource};
 use crate::http::routes::{self, App};
@@ -225,7 +225,8 @@ impl Configured {
             }
             Source::Cluster { client, place, leading } => {
                 let leads = controllers::elect(client.clone(), place.namespace.clone(), leading.identity, stop.clone());
-                let cluster = Cluster::watch(client.clone(), &place, leads.clone(), stop.clone());
+                let health = Arc::new(Health::default());
+                let cluster = Cluster::watch(client.clone(), &place, leads.clone(), Arc::clone(&health), stop.clone());
                 let (namespaces, changes) = cluster.namespaces();
                 let (namespaces, reader) = (Arc::new(namespaces), Arc::new(cluster.reader()));
                 let reviewer = Arc::new(Reviewer::new(
@@ -240,6 +241,7 @@ impl Configured {
                     configuration: leading.configuration,
                     certificate: leading.certificate,
                     namespaces: (namespaces, changes),
+                    health: (health, cluster.changes()),
                     reviewer: Arc::clone(&reviewer),
                     metrics: Arc::clone(metrics),
                     grace: leading.grace,

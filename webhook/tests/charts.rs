@@ -208,14 +208,13 @@ fn names<'a>(text: &'a str, prefix: &str, fits: fn(char) -> bool) -> BTreeSet<&'
 #[test]
 fn the_program_knows_every_flag_that_the_chart_gives_it() {
     // On its way; until then `deliveryNamespaces` can't be used.
-    const COMING: [&str; 1] = ["delivery-namespaces"];
     let program = tidewaiter_webhook::cli::Arguments::command();
     let known: Vec<_> = program.get_arguments().filter_map(clap::Arg::get_long).collect();
     let deployment = read("charts/tidewaiter/templates/deployment.yaml");
     let given = names(&deployment, "- --", |c| c.is_ascii_lowercase() || c == '-');
     assert!(given.len() > 10, "{given:?}");
     for flag in given {
-        assert!(known.contains(&flag) || COMING.contains(&flag), "--{flag}");
+        assert!(known.contains(&flag), "--{flag}");
     }
 }
 

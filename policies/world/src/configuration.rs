@@ -11,13 +11,15 @@ use tidewaiter_core::credentials::{SecretContents, kserve_secret};
 use tidewaiter_core::kserve_config::KserveConfig;
 use tidewaiter_core::kserve_runtimes;
 use tidewaiter_core::runtimes::{Runtimes, ServingRuntime};
+use tokio::time::{Instant, timeout_at};
 
+use crate::locate::{Asked, place};
 use crate::nearest::one_letter_off;
 use crate::objects::{CATALOGUE_KEY, CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem};
 use crate::opening::connection;
 use crate::policies::{Builtins, Policy, select};
 use crate::review::is_managed;
-use crate::stores::{Client, Stores};
+use crate::stores::{Client, Failure, Stores};
 use crate::words;
 
 /// What becomes of an object that can't be used, and was usable before.
@@ -204,9 +206,44 @@ impl Configuration {
             .map(|(name, client)| (name.as_str(), client.gate.is_shut()))
     }
 
+    /// Asks a backend's store for what its first prefix holds, as a review would. None where there is nothing to ask: a backend without usable credentials, or
+    /// one whose prefixes name no place, as `hf://` does.
+    pub async fn reach(&self, backend: &str, until: Instant) -> Option<Reach> {
+        let client = self.client(backend)?;
+        let backend = self.backends.get(backend)?;
+        let mut places = backend.serves().iter().filter_map(|serves| {
+            let literal = serves.literal();
+            // Of `s3://models-*` there is a part of a bucket's name.
+            let whole = literal.len() == serves.as_str().trim_end_matches('/').len();
+            let folder = if whole { literal } else { literal.rsplit_once('/')?.0 };
+            place(&Asked::parse(folder).ok()?, backend).ok()
+        });
+        let place = places.next()?;
+        let host = client.host(&place);
+        Some(match timeout_at(until, client.list(&place, 1)).await {
+            // An empty prefix is none to complain about; a bucket that isn't there is told by the models that aren't either.
+            Ok(Ok(_) | Err(Failure::NotFound)) => Reach::Open,
+            Ok(Err(Failure::Forbidden(reason))) => Reach::Refused(reason),
+            Ok(Err(Failure::Unserved(_))) => return None,
+            Ok(Err(Failure::Unreachable { reason, .. })) => Reach::Silent(reason),
+            Err(_) => Reach::Silent(format!("{host} didn't answer in time")),
+        })
+    }
+
     pub(crate) fn client(&self, backend: &str) -> Option<&Arc<Client>> {
         self.clients.get(backend)
     }
+}
+
+/// What a look at a backend's store came to. Reasons hold no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It answers, and takes the credentials.
+    Open,
+    /// It answers, and doesn't take the credentials.
+    Refused(String),
+    /// It doesn't answer.
+    Silent(String),
 }
 
 /// Takes the last good version of what is there and can't be read.

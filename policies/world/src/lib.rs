@@ -23,7 +23,7 @@ mod testing;
 mod tests;
 mod words;
 
-pub use configuration::{Configuration, CredentialsError};
+pub use configuration::{Configuration, CredentialsError, Reach};
 pub use folder::{Folder, FolderError};
 pub use objects::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem, References};
 pub use policies::{Builtins, Policy, digest_of};

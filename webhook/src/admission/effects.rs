@@ -131,7 +131,7 @@ impl Undelivered {
     }
 }
 
-fn is_stopped(review: &Review<'_>) -> bool {
+pub(super) fn is_stopped(review: &Review<'_>) -> bool {
     let stop = ["metadata", "annotations", "serving.kserve.io/stop"];
     review.object.get_in(&stop).is_some()
         && Service::parse(review.kind, review.object.as_str()).is_ok_and(|service| service.is_stopped())

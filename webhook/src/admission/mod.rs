@@ -5,6 +5,7 @@
 //! ```
 
 pub(crate) mod again;
+mod authorize;
 pub mod decode;
 mod effects;
 pub mod encode;
@@ -112,6 +113,9 @@ impl Reviewer {
         let operation = match &*request.operation {
             "CREATE" => Operation::Create,
             "UPDATE" => Operation::Update,
+            "DELETE" if request.kind.group == "tidewaiter.dev" && request.kind.kind == "StorageBackend" => {
+                return self.backend_leaves(request.name.as_deref()?);
+            }
             // Nobody is kept from leaving.
             _ => return None,
         };
@@ -157,6 +161,33 @@ impl Reviewer {
         Some(judged)
     }
 
+    /// Whoever deletes a backend is told who still has its credentials.
+    fn backend_leaves(&self, backend: &str) -> Option<Judged> {
+        const NAMED: usize = 3;
+        let namespaces = self.namespaces.copies(backend);
+        let (first, rest) = namespaces.split_at(namespaces.len().min(NAMED));
+        let more = if rest.is_empty() {
+            String::new()
+        } else {
+            format!(" and {} more", rest.len())
+        };
+        if first.is_empty() {
+            return None;
+        }
+        let warnings = [
+            format!(
+                "tidewaiter: services in {}{more} have the credentials of {backend}",
+                first.join(", ")
+            ),
+            "tidewaiter: these credentials stay as they are, and are renewed no more".to_owned(),
+        ];
+        let outcome = Outcome {
+            warnings: warnings.map(cut).into(),
+            ..Outcome::default()
+        };
+        Some(Judged { outcome, failure: None })
+    }
+
     /// What the policies come to, with their effects unless it is a dry run. None where no policy matches.
     async fn decide(
         &self,
@@ -186,12 +217,17 @@ impl Reviewer {
                 note_bypass(&mut outcome);
                 None
             }
-            Endpoint::mutate if outcome.denial.is_none() && !dry_run => {
-                effects::carry_out(&mut outcome, review, snapshot, &world, &*self.namespaces, &self.metrics)
-                    .await
-                    .err()
+            Endpoint::mutate if outcome.denial.is_some() => None,
+            Endpoint::mutate => {
+                let namespaces = &*self.namespaces;
+                match authorize::authorize(&outcome, review, snapshot, namespaces).await {
+                    Ok(()) if dry_run => None,
+                    Ok(()) => effects::carry_out(&mut outcome, review, snapshot, &world, namespaces, &self.metrics)
+                        .await
+                        .err(),
+                    Err(failure) => Some(failure),
+                }
             }
-            Endpoint::mutate => None,
         };
         if failure.is_some() {
             // Each change has its line, first of all; now nothing is changed.

@@ -10,6 +10,7 @@ pub mod reader;
 mod status;
 pub mod watched;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::configuration::Loader;
+use crate::controllers::Health;
 use crate::namespaces::cluster::InCluster;
 use events::Events;
 use gather::Sources;
@@ -51,12 +53,19 @@ pub struct Cluster {
     sources: Sources,
     changes: Changes,
     leads: watch::Receiver<bool>,
+    health: Arc<Health>,
     stop: CancellationToken,
 }
 
 impl Cluster {
     /// Begins to watch. What all replicas see alike is written by the one that `leads`.
-    pub fn watch(client: Client, place: &Place, leads: watch::Receiver<bool>, stop: CancellationToken) -> Self {
+    pub(crate) fn watch(
+        client: Client,
+        place: &Place,
+        leads: watch::Receiver<bool>,
+        health: Arc<Health>,
+        stop: CancellationToken,
+    ) -> Self {
         let changes = Changes::default();
         let sources = Sources::watch(&client, place, &changes, &stop);
         Self {
@@ -64,8 +73,14 @@ impl Cluster {
             sources,
             changes,
             leads,
+            health,
             stop,
         }
+    }
+
+    /// Has the statuses written again.
+    pub(crate) fn changes(&self) -> Changes {
+        self.changes.clone()
     }
 
     /// Writes credentials here, and tells when what is there changed.
@@ -85,13 +100,14 @@ impl Cluster {
             sources,
             changes,
             mut leads,
+            health,
             stop,
         } = self;
         let mut news = changes.subscribe();
         let (mut statuses, mut events) = (Statuses::new(client.clone()), Events::new(client.clone()));
         let follow = async {
             sources.settled().await;
-            let (mut before, mut problems) = (None, Vec::new());
+            let (mut before, mut problems, mut told) = (None, Vec::new(), None);
             let (mut reported, mut tried) = (Instant::now(), Instant::now());
             loop {
                 let mut pause = REFRESH;
@@ -109,10 +125,14 @@ impl Cluster {
                         let leading = *leads.borrow_and_update();
                         if let Some(snapshot) = loader.reviewer().snapshot().filter(|_| leading) {
                             // Without a change there is the number of namespaces, which each new one changes: not worth a write each time.
-                            if new || elected || reported.elapsed() >= REFRESH {
+                            let heard = health.all();
+                            if new || elected || told.as_ref() != Some(&heard) || reported.elapsed() >= REFRESH {
+                                told = Some(heard);
                                 reported = Instant::now();
                                 let (resources, delivered) = (&gathered.resources, sources.delivered());
-                                statuses.report(resources, &problems, &snapshot, &delivered).await;
+                                statuses
+                                    .report(resources, &problems, &snapshot, &health, &delivered)
+                                    .await;
                                 events.tell(&problems, |object| sources.reference(object)).await;
                             }
                         }

@@ -8,10 +8,11 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tidewaiter_core::backend::{BACKEND_LABEL, managed_name};
-use tidewaiter_world::Problem;
+use tidewaiter_world::{Problem, Reach};
 use tracing::warn;
 
 use crate::configuration::Snapshot;
+use crate::controllers::Health;
 use crate::namespaces::cluster::FIELD_MANAGER;
 
 /// Writes statuses, where the objects don't have them already.
@@ -35,6 +36,7 @@ impl Statuses {
         resources: &[Arc<DynamicObject>],
         problems: &[Problem],
         snapshot: &Snapshot,
+        health: &Health,
         delivered: &[Arc<Secret>],
     ) {
         let mut complaint = String::new();
@@ -50,12 +52,14 @@ impl Statuses {
                         .is_some_and(|object| object.kind == types.kind && object.name == name)
                 })
                 .collect();
+            let mut conditions = vec![usable(&types.kind, &said)];
             let fact = if types.kind == "WasmPolicy" {
                 ("digest", json!(snapshot.digest(&name)))
             } else {
+                conditions.extend(health.of(&name).iter().flat_map(store));
                 ("namespaces", json!(namespaces(&name, delivered)))
             };
-            let Some(status) = status(resource, &types.kind, &said, fact) else {
+            let Some(status) = status(resource, &conditions, fact) else {
                 continue;
             };
             let api_resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tidewaiter.dev", "v1alpha1", &types.kind));
@@ -95,8 +99,17 @@ fn namespaces(backend: &str, delivered: &[Arc<Secret>]) -> usize {
     namespaces.len()
 }
 
-/// The status to write; none where the object has it. `fact` is the status's field that is its kind's own; null for none.
-fn status(resource: &DynamicObject, kind: &str, problems: &[&Problem], (fact, value): (&str, Value)) -> Option<Value> {
+/// One condition, but for its times.
+#[derive(Debug)]
+struct Condition {
+    type_: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+/// Whether the object is in use.
+fn usable(kind: &str, problems: &[&Problem]) -> Condition {
     let (type_, good) = if kind == "WasmPolicy" {
         ("Loaded", "Compiled")
     } else {
@@ -107,37 +120,60 @@ fn status(resource: &DynamicObject, kind: &str, problems: &[&Problem], (fact, va
         some if some.iter().all(|problem| problem.in_use) => ("True", "InUseWithRemarks"),
         _ => ("False", "Invalid"),
     };
-    let message = problems
-        .iter()
-        .map(|problem| problem.message.as_str())
-        .collect::<Vec<_>>()
-        .join("; ");
+    let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    Condition {
+        type_,
+        status,
+        reason,
+        message: messages.join("; "),
+    }
+}
+
+/// Whether the store answers, and whether it takes the credentials.
+fn store(reach: &Reach) -> [Condition; 2] {
+    let (reachable, credentials) = match reach {
+        Reach::Open => (("True", "Answers", ""), ("True", "Taken", "")),
+        Reach::Refused(reason) => (("True", "Answers", ""), ("False", "Refused", reason.as_str())),
+        Reach::Silent(reason) => (
+            ("False", "NoAnswer", reason.as_str()),
+            ("Unknown", "NoAnswer", "the store doesn't answer"),
+        ),
+    };
+    [("Reachable", reachable), ("CredentialsValid", credentials)].map(|(type_, (status, reason, message))| Condition {
+        type_,
+        status,
+        reason,
+        message: message.to_owned(),
+    })
+}
+
+/// The status to write; none where the object has it. `fact` is the status's field that is its kind's own; null for none.
+fn status(resource: &DynamicObject, conditions: &[Condition], (fact, value): (&str, Value)) -> Option<Value> {
     let generation = resource.metadata.generation;
     let stored = &resource.data["status"];
-    let before = stored["conditions"]
-        .as_array()
-        .and_then(|all| all.iter().find(|condition| condition["type"] == type_));
-    let same = |field: &str, value: &Value| before.is_some_and(|before| before[field] == *value);
-    if stored[fact] == value
-        && same("status", &status.into())
-        && same("reason", &reason.into())
-        && same("message", &message.clone().into())
-        && same("observedGeneration", &generation.into())
-    {
+    let none = Vec::new();
+    let before = stored["conditions"].as_array().unwrap_or(&none);
+    let conditions: Vec<Value> = conditions
+        .iter()
+        .map(|condition| {
+            let before = before.iter().find(|before| before["type"] == condition.type_);
+            let since = before
+                .filter(|before| before["status"] == condition.status)
+                .and_then(|before| before["lastTransitionTime"].as_str());
+            json!({
+                "type": condition.type_,
+                "status": condition.status,
+                "reason": condition.reason,
+                "message": condition.message,
+                "lastTransitionTime": since.map_or_else(now, str::to_owned),
+                "observedGeneration": generation,
+            })
+        })
+        .collect();
+    if stored[fact] == value && *before == conditions {
         return None;
     }
-    let since = before
-        .filter(|before| before["status"] == status)
-        .and_then(|before| before["lastTransitionTime"].as_str());
-    let since = since.map_or_else(now, str::to_owned);
-    Some(json!({
-        "observedGeneration": generation,
-        "conditions": [{
-            "type": type_, "status": status, "reason": reason, "message": message,
-            "lastTransitionTime": since, "observedGeneration": generation,
-        }],
-        fact: value,
-    }))
+    Some(json!({"observedGeneration": generation, "conditions": conditions, fact: value}))
 }
 
 fn now() -> String {

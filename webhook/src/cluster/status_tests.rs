@@ -32,7 +32,11 @@ fn problem(message: &str, in_use: bool) -> Problem {
 }
 
 fn written(resource: &DynamicObject, problems: &[&Problem]) -> Option<Value> {
-    status(resource, "StorageBackend", problems, ("namespaces", json!(3)))
+    status(
+        resource,
+        &[usable("StorageBackend", problems)],
+        ("namespaces", json!(3)),
+    )
 }
 
 #[test]
@@ -42,7 +46,8 @@ fn a_status_is_written_once() {
     assert_eq!(first["conditions"][0]["status"], "True");
     assert_eq!(first["namespaces"], 3);
     assert_eq!(written(&backend(&first), &[]), None);
-    let more = status(&backend(&first), "StorageBackend", &[], ("namespaces", json!(4))).unwrap();
+    let more = [usable("StorageBackend", &[])];
+    let more = status(&backend(&first), &more, ("namespaces", json!(4))).unwrap();
     assert_eq!(more["conditions"], first["conditions"]);
 }
 
@@ -71,6 +76,16 @@ fn a_remark_leaves_a_backend_accepted_and_a_problem_does_not() {
     assert_eq!(condition["message"], "StorageBackend/other serves it too");
     let both = written(&backend(&Value::Null), &[&remark, &problem("no Secret", false)]).unwrap();
     assert_eq!(both["conditions"][0]["status"], "False");
+}
+
+#[test]
+fn a_store_that_is_silent_says_nothing_of_its_credentials() {
+    let told = |reach: Reach| store(&reach).map(|condition| (condition.type_, condition.status));
+    assert_eq!(told(Reach::Open), [("Reachable", "True"), ("CredentialsValid", "True")]);
+    let refused = told(Reach::Refused("minio answers 403".into()));
+    assert_eq!(refused, [("Reachable", "True"), ("CredentialsValid", "False")]);
+    let silent = told(Reach::Silent("minio didn't answer in time".into()));
+    assert_eq!(silent, [("Reachable", "False"), ("CredentialsValid", "Unknown")]);
 }
 
 #[test]
@@ -159,7 +174,9 @@ async fn both_of_two_overlapping_backends_say_so_and_a_policy_what_runs_and_noth
             Arc::new(object(kind, name, &status.unwrap_or_default()))
         })
     };
-    statuses.report(&resources(&[]), &problems, &snapshot, &[]).await;
+    statuses
+        .report(&resources(&[]), &problems, &snapshot, &Health::default(), &[])
+        .await;
     let first = kept.lock().unwrap().clone();
     let condition = |index: usize| {
         let condition = &first[index].1["conditions"][0];
@@ -186,6 +203,8 @@ async fn both_of_two_overlapping_backends_say_so_and_a_policy_what_runs_and_noth
         (&json!("False"), &Value::Null)
     );
 
-    statuses.report(&resources(&first), &problems, &snapshot, &[]).await;
+    statuses
+        .report(&resources(&first), &problems, &snapshot, &Health::default(), &[])
+        .await;
     assert_eq!(kept.lock().unwrap().len(), first.len());
 }

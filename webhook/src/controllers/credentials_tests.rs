@@ -54,6 +54,20 @@ impl crate::namespaces::Namespaces for Namespaces {
         Ok(Provided::Written)
     }
 
+    async fn may_use(
+        &self,
+        _who: &crate::namespaces::Subject,
+        _backend: &str,
+        _namespace: &str,
+        _until: Instant,
+    ) -> Result<bool, String> {
+        Ok(true)
+    }
+
+    fn copies(&self, _backend: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn has_secret(&self, _namespace: &str, _backend: &str, _until: Instant) -> bool {
         true
     }

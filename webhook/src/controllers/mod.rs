@@ -4,6 +4,7 @@ mod audit;
 mod authority;
 mod certificate;
 mod credentials;
+mod health;
 mod leader;
 mod services;
 mod sweep;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use authority::Lifetimes;
 pub use certificate::SelfManaged;
+pub(crate) use health::Health;
 pub use leader::LEASE;
 pub(crate) use leader::elect;
 
@@ -40,6 +42,8 @@ pub(crate) struct Controllers {
     pub(crate) certificate: Option<SelfManaged>,
     /// Where credentials are, and what tells that they changed.
     pub(crate) namespaces: (Arc<InCluster>, Changes),
+    /// What is known of the stores, and whom to tell of news.
+    pub(crate) health: (Arc<Health>, Changes),
     pub(crate) reviewer: Arc<Reviewer>,
     pub(crate) metrics: Arc<Metrics>,
     /// Before unused credentials are collected.
@@ -95,7 +99,13 @@ impl Controllers {
                 metrics: Arc::clone(&self.metrics),
                 interval: self.audit_interval,
             };
-            tokio::join!(certificate, credentials.keep(), sweep.keep(), audit.keep());
+            tokio::join!(
+                certificate,
+                credentials.keep(),
+                sweep.keep(),
+                audit.keep(),
+                health::keep(&self.reviewer, &self.health.0, &self.health.1)
+            );
         })
         .await;
     }

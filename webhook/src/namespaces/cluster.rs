@@ -3,12 +3,13 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL, managed_name};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Namespaces, ProvideError, Provided, UNUSED_SINCE, Wanted, within};
+use super::{Namespaces, ProvideError, Provided, Subject, UNUSED_SINCE, Wanted, within};
 use crate::cluster::watched::{Changes, Watched, follow_in};
 
 /// Owner of the fields that we write.
@@ -88,6 +89,43 @@ impl Namespaces for InCluster {
             );
         }
         Ok(provided)
+    }
+
+    async fn may_use(&self, who: &Subject, backend: &str, namespace: &str, until: Instant) -> Result<bool, String> {
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(who.user.clone()),
+                groups: Some(who.groups.clone()),
+                resource_attributes: Some(ResourceAttributes {
+                    group: Some("tidewaiter.dev".to_owned()),
+                    resource: Some("storagebackends".to_owned()),
+                    verb: Some("use".to_owned()),
+                    name: Some(backend.to_owned()),
+                    // Of no namespace itself: so that a RoleBinding in the service's namespace can give the right for there alone.
+                    namespace: Some(namespace.to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        match timeout_at(until, api.create(&PostParams::default(), &review)).await {
+            Ok(Ok(answer)) => Ok(answer.status.is_some_and(|status| status.allowed)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the API server didn't answer in time".to_owned()),
+        }
+    }
+
+    fn copies(&self, backend: &str) -> Vec<String> {
+        let name = managed_name(backend);
+        let copies = self.secrets.all();
+        let copies = copies.iter().filter(|secret| {
+            secret.name_any() == name && ours(&secret.metadata) && secret.metadata.deletion_timestamp.is_none()
+        });
+        let mut namespaces: Vec<String> = copies.filter_map(|secret| secret.namespace()).collect();
+        namespaces.sort_unstable();
+        namespaces
     }
 
     async fn has_secret(&self, namespace: &str, backend: &str, until: Instant) -> bool {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use tokio::time::Instant;
 
-use super::{Namespaces, ProvideError, Provided, Wanted, within};
+use super::{Namespaces, ProvideError, Provided, Subject, Wanted, within};
 
 /// What would be in the cluster.
 #[derive(Default)]
@@ -70,6 +70,17 @@ impl Namespaces for Recorded {
         };
         recorded.insert(key, objects);
         Ok(Provided::Written)
+    }
+
+    /// A folder has no users.
+    async fn may_use(&self, _who: &Subject, _backend: &str, _namespace: &str, _until: Instant) -> Result<bool, String> {
+        Ok(true)
+    }
+
+    fn copies(&self, backend: &str) -> Vec<String> {
+        let recorded = self.lock();
+        let of_backend = recorded.keys().filter(|(_, of)| of == backend);
+        of_backend.map(|(namespace, _)| namespace.clone()).collect()
     }
 
     async fn has_secret(&self, namespace: &str, backend: &str, _until: Instant) -> bool {

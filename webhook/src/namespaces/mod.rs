@@ -180,11 +180,40 @@ impl ProvideError {
     }
 }
 
+/// Who is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// As the API server authenticates them.
+    pub user: String,
+    /// Their groups.
+    pub groups: Vec<String>,
+}
+
+impl Subject {
+    /// A ServiceAccount, with the groups that every one has.
+    pub fn service_account(namespace: &str, name: &str) -> Self {
+        Self {
+            user: format!("system:serviceaccount:{namespace}:{name}"),
+            groups: vec![
+                "system:serviceaccounts".to_owned(),
+                format!("system:serviceaccounts:{namespace}"),
+                "system:authenticated".to_owned(),
+            ],
+        }
+    }
+}
+
 /// Where credentials are put: the cluster, or a record of what would be.
 #[async_trait]
 pub trait Namespaces: Send + Sync {
     /// Has `wanted` in the namespace when it returns. Gives up at `until`.
     async fn provide(&self, namespace: &str, wanted: &Wanted, until: Instant) -> Result<Provided, ProvideError>;
+
+    /// Whether somebody may use a backend in a namespace. The error is for the user: nobody answered by `until`.
+    async fn may_use(&self, who: &Subject, backend: &str, namespace: &str, until: Instant) -> Result<bool, String>;
+
+    /// The namespaces that have a backend's credentials, sorted.
+    fn copies(&self, backend: &str) -> Vec<String>;
 
     /// Whether a Secret of ours for this backend is in the namespace, as old as it may be. False where that can't be known by `until`.
     async fn has_secret(&self, namespace: &str, backend: &str, until: Instant) -> bool;

@@ -218,7 +218,7 @@ fn what_can_no_longer_be_read_is_remembered() {
                 (
                     objects.backends.len(),
                     problems.len(),
-                    Vec::from_iter(objects.unreadable.keys())
+                    objects.unreadable.keys().collect::<Vec<_>>()
                 ),
                 (0, 1, Vec::from_iter(&minio))
             );

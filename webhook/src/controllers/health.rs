@@ -1,0 +1,73 @@
+//! Whether the backends' stores answer and take their credentials, looked at by the leader before a user's model has to find out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tidewaiter_core::backend::Backend;
+use tidewaiter_world::Reach;
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use crate::admission::Reviewer;
+use crate::cluster::watched::Changes;
+
+/// Between two looks; a new configuration is looked at sooner.
+const PAUSE: Duration = Duration::from_mins(1);
+/// For one look at one store.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the last look came to, by backend.
+#[derive(Default)]
+pub(crate) struct Health(Mutex<BTreeMap<String, Reach>>);
+
+impl Health {
+    /// None where there was nothing to look at, or nobody has looked yet.
+    pub(crate) fn of(&self, backend: &str) -> Option<Reach> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(backend)
+            .cloned()
+    }
+
+    /// All that is known.
+    pub(crate) fn all(&self) -> BTreeMap<String, Reach> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Looks for as long as it is called, and tells `changes` what is news.
+pub(super) async fn keep(reviewer: &Reviewer, health: &Arc<Health>, changes: &Changes) {
+    let mut configured = reviewer.configured_anew();
+    loop {
+        configured.mark_unchanged();
+        if let Some(snapshot) = reviewer.snapshot() {
+            let configuration = &snapshot.configuration;
+            let looks = configuration
+                .backends()
+                .iter()
+                .map(Backend::name)
+                .map(|backend| async move {
+                    let reach = configuration.reach(backend, Instant::now() + PATIENCE).await?;
+                    Some((backend.to_owned(), reach))
+                });
+            let found: BTreeMap<String, Reach> = futures::future::join_all(looks).await.into_iter().flatten().collect();
+            let mut known = health.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if *known != found {
+                for (backend, reach) in &found {
+                    match (reach, known.get(backend)) {
+                        (new, Some(old)) if new == old => {}
+                        (Reach::Open, None) => {}
+                        (Reach::Open, Some(_)) => info!(backend, "the store answers again and takes its credentials"),
+                        (Reach::Refused(reason), _) => warn!(backend, "the store refuses the credentials: {reason}"),
+                        (Reach::Silent(reason), _) => warn!(backend, "the store can't be reached: {reason}"),
+                    }
+                }
+                *known = found;
+                changes.send_replace(());
+            }
+        }
+        let _ = timeout(PAUSE, configured.changed()).await;
+    }
+}
