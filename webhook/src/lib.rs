@@ -20,5 +20,7 @@ pub mod metrics;
 pub mod namespaces;
 pub mod run;
 pub mod server;
+#[cfg(test)]
+mod testing;
 
 pub use server::{Options, Running, Server, Source, StartError};

@@ -67,7 +67,9 @@ fn words(error: &serde_saphyr::Error, secret: bool) -> String {
         Message { msg, .. } => msg.clone(),
         ExpectedStringKeyForExternallyTaggedEnum { .. }
         | ExternallyTaggedEnumExpectedScalarOrMapping { .. }
-        | ExpectedMappingEndAfterEnumVariantValue { .. } => "exactly one of the fields that may stand here belongs here".to_owned(),
+        | ExpectedMappingEndAfterEnumVariantValue { .. } => {
+            "exactly one of the fields that may stand here belongs here".to_owned()
+        }
         other => {
             let words = other.to_string();
             // The first line; where it stands is said by us.
