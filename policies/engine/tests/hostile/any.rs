@@ -65,23 +65,28 @@ impl Does {
     }
 
     fn fate(&self) -> Fate {
-        match self {
-            Self::Loop | Self::Trap(_) => Fate::Fails,
-            Self::Grow(pages) if PAGES.0 + pages <= PAGES.1 => Fate::Passes,
-            Self::Grow(_) => Fate::Fails,
-            Self::Warn(0, _) => Fate::Passes,
-            Self::Warn(count, bytes) if *count > 64 || count * bytes > 2 << 20 => Fate::Fails,
-            Self::Warn(count, bytes) if count * bytes < 512 << 10 => Fate::Passes,
-            Self::Fill(0, ..) => Fate::Passes,
-            Self::Fill(count, path, value) => {
-                let malformed = !path.starts_with('/') || serde_json::from_slice::<Value>(value).is_err();
-                if *count > 64 || malformed || path.starts_with("/metadata/name") {
-                    Fate::Fails
-                } else {
-                    Fate::Either
-                }
-            }
-            Self::Warn(..) | Self::Point(_) => Fate::Either,
+        let malformed = |path: &str, value: &[u8]| {
+            !path.starts_with('/')
+                || path.starts_with("/metadata/name")
+                || serde_json::from_slice::<Value>(value).is_err()
+        };
+        let fails = match self {
+            Self::Loop | Self::Trap(_) => true,
+            Self::Grow(pages) => PAGES.0 + pages > PAGES.1,
+            Self::Warn(count, bytes) => *count > 64 || count * bytes > 2 << 20,
+            Self::Fill(count, path, value) => *count > 64 || (*count > 0 && malformed(path, value)),
+            Self::Point(_) => false,
+        };
+        let passes = match self {
+            Self::Grow(_) => true,
+            Self::Warn(count, bytes) => count * bytes < 512 << 10,
+            Self::Fill(count, ..) => *count == 0,
+            Self::Loop | Self::Trap(_) | Self::Point(_) => false,
+        };
+        match (fails, passes) {
+            (true, _) => Fate::Fails,
+            (false, true) => Fate::Passes,
+            (false, false) => Fate::Either,
         }
     }
 }
