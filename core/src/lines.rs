@@ -11,6 +11,9 @@ pub const MESSAGE: usize = 1000;
 /// Of that, for a value: the reason says more.
 const VALUE: usize = 40;
 
+/// What a line begins with that goes on with the one before.
+const CONTINUED: &str = "  ";
+
 /// One line of at most 120 characters: no control characters (they would end an HTTP header), cut with an ellipsis.
 pub fn line(text: &str) -> String {
     cut(text, LINE)
@@ -18,11 +21,33 @@ pub fn line(text: &str) -> String {
 
 /// A text of at most `limit` characters, without control characters, cut with an ellipsis.
 pub fn cut(text: &str, limit: usize) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
     if text.chars().count() <= limit {
         return text.chars().map(clean).collect();
     }
     text.chars().map(clean).take(limit - 1).chain(['…']).collect()
+}
+
+/// A longer text as several lines of at most 120 characters, so that nothing of it is lost; broken at blanks where there are some.
+pub fn wrapped(text: &str) -> Vec<String> {
+    let mut rest: Vec<char> = text.chars().map(clean).collect();
+    let mut lines = Vec::new();
+    loop {
+        let before = if lines.is_empty() { "" } else { CONTINUED };
+        let room = LINE - before.len();
+        if rest.len() <= room {
+            lines.push(before.chars().chain(rest).collect());
+            return lines;
+        }
+        let blank = rest[..=room].iter().rposition(|c| *c == ' ');
+        let end = blank.filter(|at| *at > room / 2).unwrap_or(room);
+        lines.push(before.chars().chain(rest.drain(..end)).collect());
+        let blanks = rest.iter().take_while(|c| **c == ' ').count();
+        rest.drain(..blanks);
+    }
+}
+
+fn clean(c: char) -> char {
+    if c.is_control() { ' ' } else { c }
 }
 
 /// What is said of a value that is filled in.
@@ -59,6 +84,26 @@ mod tests {
         let long = line(&"ü".repeat(200));
         assert_eq!((long.chars().count(), long.chars().last()), (120, Some('…')));
         assert_eq!(line(&"ü".repeat(120)), "ü".repeat(120));
+    }
+
+    #[test]
+    fn a_longer_text_is_broken_at_blanks_and_nothing_of_it_is_lost() {
+        assert_eq!(wrapped("short\ntext"), ["short text"]);
+        assert_eq!(wrapped(""), [""]);
+        let text = "ü23456789 ".repeat(30);
+        let lines = wrapped(text.trim_end());
+        assert_eq!(lines[0], "ü23456789 ".repeat(12).trim_end());
+        assert!(
+            lines[1].starts_with("  ü2") && lines.iter().all(|line| line.chars().count() <= LINE),
+            "{lines:?}"
+        );
+        let put_together: Vec<&str> = lines.iter().flat_map(|line| line.split_whitespace()).collect();
+        assert_eq!(put_together, text.split_whitespace().collect::<Vec<_>>());
+        let unbroken: String = wrapped(&"x".repeat(1000))
+            .iter()
+            .map(|line| line.trim_start())
+            .collect();
+        assert_eq!(unbroken, "x".repeat(1000));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -78,7 +79,7 @@ pub struct Arguments {
     #[arg(long, env = "TIDEWAITER_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
     /// What all calls to model stores in one review may take together, such as 2s or 500ms
-    #[arg(long, env = "TIDEWAITER_BUDGET", value_name = "TIME", default_value = "2s", value_parser = duration)]
+    #[arg(long, env = "TIDEWAITER_BUDGET", value_name = "TIME", default_value = "2s", value_parser = budget)]
     pub budget: Duration,
     /// The longest review that is read, such as 7MiB; a longer one is answered with 413
     #[arg(long, env = "TIDEWAITER_MAX_BODY", value_name = "SIZE", default_value = "7MiB", value_parser = size)]
@@ -153,6 +154,17 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// With less no store answers, and no policy ends; with more the API server, which waits 30 s at most, has given up before.
+const BUDGETS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(25);
+
+fn budget(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|budget| {
+        let fits = BUDGETS.contains(&budget);
+        fits.then_some(budget)
+            .ok_or_else(|| "must be between 100ms and 25s".into())
+    })
+}
+
 /// A review of a small object with its old twin; with less nothing is admitted.
 const SMALLEST_BODY: usize = 64 << 10;
 
@@ -194,6 +206,11 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         assert_eq!(duration("90d"), Ok(Duration::from_hours(90 * 24)));
         assert!(duration("2").is_err() && duration("").is_err() && duration("1.5s").is_err());
+        assert_eq!(budget("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(budget("25s"), Ok(Duration::from_secs(25)));
+        for wrong in ["0s", "99ms", "26s", "2"] {
+            assert!(budget(wrong).is_err(), "{wrong}");
+        }
         assert_eq!(size("7MiB"), Ok(7 << 20));
         assert_eq!(size("100000"), Ok(100_000));
         assert!(

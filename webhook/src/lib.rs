@@ -21,5 +21,7 @@ pub mod metrics;
 pub mod namespaces;
 pub mod run;
 pub mod server;
+#[cfg(test)]
+mod testing;
 
 pub use server::{Leading, Options, Running, Server, Source, StartError};

@@ -2,48 +2,13 @@
 
 use std::sync::LazyLock;
 
-use async_trait::async_trait;
 use serde_json::{Value, json};
 use tidewaiter_engine::Options;
-use tidewaiter_world::{AccountFacts, SecretFacts};
 
 use super::*;
 use crate::metrics::Endpoint;
 use crate::namespaces::folder::Recorded;
-
-/// An API server that has these labels for the namespace, live and in a watch, and nothing else.
-#[derive(Clone, Default)]
-struct Server {
-    live: Option<Labels>,
-    watched: Option<Labels>,
-    hung: bool,
-}
-
-#[async_trait]
-impl ClusterReader for Server {
-    async fn service_account(&self, _: &str, _: &str) -> Result<Option<AccountFacts>, String> {
-        Ok(None)
-    }
-
-    async fn secret(&self, _: &str, _: &str) -> Result<Option<SecretFacts>, String> {
-        Ok(None)
-    }
-
-    async fn namespace(&self, _: &str) -> Result<Option<Labels>, String> {
-        if self.hung {
-            std::future::pending::<()>().await;
-        }
-        self.live.clone().map(Some).ok_or_else(|| "refused".to_owned())
-    }
-
-    fn watched_namespace(&self, _: &str) -> Option<Labels> {
-        self.watched.clone()
-    }
-
-    async fn object(&self, _: &str, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
-        Ok(None)
-    }
-}
+use crate::testing::ApiServer;
 
 /// A namespace `old` that the configuration knows without labels, and `storage-credentials` for namespaces of the tier `prod`. Beside it runs
 /// `runtime-version`, which has nothing to say of these models.
@@ -74,7 +39,7 @@ spec:
 /// The policies are compiled once for all of these tests.
 static COMPILED: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
 
-async fn reviewer(failure_policy: &str, server: Server) -> Arc<Reviewer> {
+async fn reviewer(failure_policy: &str, server: ApiServer) -> Arc<Reviewer> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("all.yaml"), yaml(failure_policy)).unwrap();
     let metrics = Arc::new(Metrics::default());
@@ -131,9 +96,9 @@ fn prod() -> Labels {
 
 #[tokio::test]
 async fn a_namespace_made_a_second_ago_is_selected_by_its_labels() {
-    let live = |labels: Labels| Server {
+    let live = |labels: Labels| ApiServer {
         live: Some(labels),
-        ..Server::default()
+        ..ApiServer::default()
     };
     let selected = create(&*reviewer("ignore", live(prod())).await, "new").await;
     assert_eq!(selected["allowed"], false, "{selected}");
@@ -143,24 +108,24 @@ async fn a_namespace_made_a_second_ago_is_selected_by_its_labels() {
 
 #[tokio::test]
 async fn a_namespace_labelled_a_moment_ago_is_selected_as_the_watch_shows_it() {
-    let server = Server {
+    let server = ApiServer {
         watched: Some(prod()),
-        ..Server::default()
+        ..ApiServer::default()
     };
     let selected = create(&*reviewer("ignore", server).await, "old").await;
     assert_eq!(selected["allowed"], false, "{selected}");
     // Without a watch that works the configuration's own labels count.
-    let other = create(&*reviewer("ignore", Server::default()).await, "old").await;
+    let other = create(&*reviewer("ignore", ApiServer::default()).await, "old").await;
     assert_eq!((&other["allowed"], &other["warnings"]), (&json!(true), &Value::Null));
 }
 
 #[tokio::test]
 async fn a_policy_of_which_nobody_knows_whether_it_matches_fails_by_its_own_failure_policy() {
     for server in [
-        Server::default(),
-        Server {
+        ApiServer::default(),
+        ApiServer {
             hung: true,
-            ..Server::default()
+            ..ApiServer::default()
         },
     ] {
         let ignored = create(&*reviewer("ignore", server.clone()).await, "new").await;
@@ -179,9 +144,9 @@ async fn a_policy_of_which_nobody_knows_whether_it_matches_fails_by_its_own_fail
 
 #[tokio::test]
 async fn what_a_policy_filled_in_stays_while_nobody_knows_whether_it_matches() {
-    let server = |live| Server {
+    let server = |live| ApiServer {
         live,
-        ..Server::default()
+        ..ApiServer::default()
     };
     let mut object = service("new");
     object["spec"]["predictor"]["model"]["storageUri"] = json!("s3://mlflow/1");

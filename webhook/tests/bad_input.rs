@@ -3,9 +3,14 @@
 
 mod harness;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use harness::{Harness, MINIO, create, service};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -164,6 +169,48 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
     assert_eq!(response.status(), 413);
     insta::assert_snapshot!(String::from_utf8(response.bytes().await.unwrap().to_vec()).unwrap(), @"the body is larger than 65536 bytes, the most that is reviewed: make the object smaller, or raise --max-body");
     assert_eq!(server.review("/mutate", &create(&service())).await["allowed"], true);
+}
+
+/// A client of HTTP/2 such as curl loses an answer whose stream is reset while it still sends: all that it has is read before it is answered.
+#[tokio::test]
+async fn over_http2_a_refusal_arrives_at_a_client_that_still_sends() {
+    let server = Harness::start_with(MINIO, |options| options.max_body = 64 << 10).await;
+    let client = server.authority.client_of_any_http();
+    for (content_type, status) in [("application/yaml", 415), ("application/json", 413)] {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&sent);
+        let frames = (0..512).map(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(&[b' '; 16 << 10])))
+        });
+        let response = client
+            .post(server.url("/mutate"))
+            .header("content-type", content_type)
+            .body(reqwest::Body::wrap(StreamBody::new(futures::stream::iter(frames))))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(
+            (response.version(), response.status().as_u16()),
+            (reqwest::Version::HTTP_2, status)
+        );
+        assert!(!response.bytes().await.unwrap().is_empty());
+        assert_eq!(
+            sent.load(Ordering::SeqCst),
+            512,
+            "{content_type}: the answer came before the end of the body"
+        );
+    }
+    // A client that never ends is answered all the same.
+    let endless = futures::stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
+    let request = client
+        .post(server.url("/mutate"))
+        .header("content-type", "application/yaml")
+        .body(reqwest::Body::wrap(StreamBody::new(endless)));
+    let response = tokio::time::timeout(Duration::from_secs(5), request.send())
+        .await
+        .unwrap();
+    assert_eq!(response.unwrap().status(), 415);
 }
 
 #[tokio::test]

@@ -155,6 +155,27 @@ async fn validation_judges_what_came_by_another_way() {
     insta::assert_json_snapshot!(bypassed);
     assert!(secrets(&server).is_empty());
 
+    // What else there is to say is said beside it.
+    let mut odd = service();
+    odd["spec"]["transformer"] =
+        json!({"containers": [{"env": [{"name": "STORAGE_URI", "value": "gs://elsewhere/1"}]}]});
+    let bypassed = server.review("/validate", &create(&odd)).await;
+    let warnings: Vec<&str> = bypassed["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("tidewaiter: apply this again, it came without"),
+        "{warnings:?}"
+    );
+    assert_eq!(
+        warnings[1],
+        "transformer: no credentials; no StorageBackend serves gs://elsewhere/1"
+    );
+
     let whole = patched(&service(), &server.review("/mutate", &create(&service())).await);
     let response = server.review("/validate", &create(&whole)).await;
     assert_eq!(response, json!({"uid": response["uid"], "allowed": true}));

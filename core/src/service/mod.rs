@@ -8,6 +8,7 @@ mod read;
 
 use std::borrow::Cow;
 
+use crate::document::Document;
 use crate::pointer;
 
 /// The fields of a predictor that KServe's defaulter rewrites into `model` (v1beta1 `PredictorSpec`, v0.15 to v0.20).
@@ -47,6 +48,16 @@ impl ServiceKind {
             _ => None,
         }
     }
+}
+
+/// Whether its user stopped a service (`serving.kserve.io/stop: "true"`): no Pods of it run, and it is never refused. KServe, too, takes the value in any
+/// case (`GetForceStopRuntime`).
+pub fn is_stopped(object: &Document) -> bool {
+    let stop = ["metadata", "annotations", "serving.kserve.io/stop"];
+    object
+        .get_in(&stop)
+        .and_then(|value| serde_json::from_str::<String>(value).ok())
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// Why an object couldn't be read.
@@ -216,12 +227,6 @@ impl<'a> Service<'a> {
     /// Whether it is being deleted.
     pub fn is_being_deleted(&self) -> bool {
         self.deleting
-    }
-
-    /// Whether its user stopped it (`serving.kserve.io/stop: "true"`).
-    pub fn is_stopped(&self) -> bool {
-        self.annotation("serving.kserve.io/stop")
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     /// Whether KServe serves its model from a LocalModelCache, so that nothing is downloaded.

@@ -214,23 +214,20 @@ fn what_metadata_says_is_read() {
         "labels": {"internal.serving.kserve.io/localmodel": "cache"},
         "annotations": {"serving.kserve.io/stop": "true", "serving.kserve.io/deploymentMode": "ModelMesh", "quoted": "a\"b\n"},
     }});
+    let stops = |object: &Value| is_stopped(&Document::new(&object.to_string()).unwrap());
+    assert!(stops(&object) && stops(&json!({"metadata": {"annotations": {"serving.kserve.io/stop": "True"}}})));
+    for other in [json!("false"), json!("true "), json!(true), json!(null)] {
+        assert!(!stops(
+            &json!({"metadata": {"annotations": {"serving.kserve.io/stop": other}}})
+        ));
+    }
     read(&object, |service| {
-        assert!(
-            service.is_being_deleted()
-                && service.is_stopped()
-                && service.is_served_from_local_cache()
-                && service.is_model_mesh()
-        );
+        assert!(service.is_being_deleted() && service.is_served_from_local_cache() && service.is_model_mesh());
         assert_eq!(service.annotation("quoted").as_deref(), Some("a\"b\n"));
         assert_eq!(service.name(), Some("fraud"));
     });
     read(&json!({"metadata": {"deletionTimestamp": null}}), |service| {
-        assert!(
-            !service.is_being_deleted()
-                && !service.is_stopped()
-                && !service.is_served_from_local_cache()
-                && !service.is_model_mesh()
-        );
+        assert!(!service.is_being_deleted() && !service.is_served_from_local_cache() && !service.is_model_mesh());
     });
 }
 

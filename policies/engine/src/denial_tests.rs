@@ -61,6 +61,36 @@ fn a_denial_in_vain_takes_nothing_out_of_a_service_that_runs() {
     assert_eq!(patched(&stored, &outcome), bare());
 }
 
+#[test]
+fn a_denial_in_vain_keeps_its_way_out() {
+    let at_length = |_: &Value| {
+        Some(format!(
+            "{} Move the model to s3://granted",
+            "it lies in a store that is not granted. ".repeat(8)
+        ))
+    };
+    let mut audit = refusing("a", at_length);
+    audit.terms.mode = Mode::Audit;
+    for (policy, old) in [(audit, None), (refusing("a", at_length), Some(bare()))] {
+        let mut scaled = bare();
+        scaled["spec"]["predictor"]["minReplicas"] = json!(3);
+        let outcome = reviewed(&scaled, old.as_ref(), &[policy]);
+        assert_eq!(outcome.runs[0].ended, Ended::DeniedInVain);
+        assert!(
+            outcome.warnings.iter().all(|line| line.chars().count() <= 120),
+            "{:?}",
+            outcome.warnings
+        );
+        let told = outcome
+            .warnings
+            .iter()
+            .map(|line| line.trim_start())
+            .collect::<Vec<_>>()
+            .join(" ");
+        assert!(told.ends_with("Move the model to s3://granted"), "{told}");
+    }
+}
+
 /// What was admitted because it stood still, or was looked away from, is no excuse.
 #[test]
 fn a_denial_counts_where_a_service_is_started() {

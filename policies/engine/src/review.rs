@@ -9,6 +9,7 @@ use tidewaiter_core::document::{Document, Path};
 use tidewaiter_core::filled::{self, Filled, Record, Stripped};
 use tidewaiter_core::lines;
 use tidewaiter_core::policy_resource::{FailurePolicy, Mode};
+use tidewaiter_core::service::is_stopped;
 use tokio::time::Instant;
 
 use crate::bindings::tidewaiter::policy::types::{Effect as Wish, Entry, Request};
@@ -77,14 +78,15 @@ async fn review_by<P: Reviewer>(
         let Some(denial) = pass.ask(policy).await else { continue };
         // A failure under `fail` is not the object's fault, old or new: it is for the admin, who asked for it to be in the way.
         let counts = policy.terms().mode == Mode::Enforce
-            && !stopped(&pass.merge.object)
+            && !is_stopped(&pass.merge.object)
             && (pass.failed() || !pass.denied_before(&policies[..=index], review, &denial).await);
         if counts {
             pass.outcome.denial = Some((Arc::clone(&policy.terms().name), denial));
             pass.ended(Ended::Denied);
             return pass.refused();
         }
-        pass.outcome.warnings.push(lines::line(&format!(
+        // In full: the way out stands at a message's end.
+        pass.outcome.warnings.extend(lines::wrapped(&format!(
             "tidewaiter: would be refused by {}: {}",
             policy.terms().name,
             denial.message
@@ -93,15 +95,6 @@ async fn review_by<P: Reviewer>(
         pass.ended(Ended::DeniedInVain);
     }
     pass.finish()
-}
-
-/// A service that is being stopped is never refused. KServe, too, takes the value in any case (`GetForceStopRuntime`).
-fn stopped(object: &Document) -> bool {
-    let stop = ["metadata", "annotations", "serving.kserve.io/stop"];
-    object
-        .get_in(&stop)
-        .and_then(|value| serde_json::from_str::<String>(value).ok())
-        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// As it can stand in an answer, a log and a metric.
@@ -282,7 +275,7 @@ impl<'a> Pass<'a> {
                 Merged::Dropped(line) => self.outcome.warnings.push(lines::line(&line)),
                 Merged::Contradiction(denial) => {
                     let line = format!("tidewaiter: would be refused: {}", denial.message);
-                    self.outcome.warnings.push(lines::line(&line));
+                    self.outcome.warnings.extend(lines::wrapped(&line));
                 }
             }
             return None;
@@ -321,7 +314,7 @@ impl<'a> Pass<'a> {
             return false;
         };
         // It was admitted because it stood still, or looked away from. To start it, or to be looked at again, is to arrive.
-        if stopped(old) || ignored(old) {
+        if is_stopped(old) || ignored(old) {
             return false;
         }
         let review = Review { object: old, ..*review };

@@ -1,6 +1,9 @@
 //! Real components, most of them hostile: each ends as that policy's failure, and others are answered meanwhile.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "hostile/any.rs"]
+mod any;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,8 +67,8 @@ impl World for Silent {
 
 /// A component of the contract around the body of `review`, which gets the address of its parameters and returns that of its verdict. At 512
 /// there is an empty one; one with a single fill (path at 700, value at 800, their lengths given) is at 576.
-fn component(body: &str, fill: (&str, &str)) -> Bytes {
-    let escape = |text: &str| text.bytes().map(|byte| format!("\\{byte:02x}")).collect::<String>();
+fn component(body: &str, fill: (&str, &[u8])) -> Bytes {
+    let escape = |text: &[u8]| text.iter().map(|byte| format!("\\{byte:02x}")).collect::<String>();
     let word = |n: usize| {
         n.to_le_bytes()[..4]
             .iter()
@@ -125,7 +128,7 @@ fn component(body: &str, fill: (&str, &str)) -> Bytes {
     (canon lift (core func $policy "check-settings") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
   (func (export "review") (param "request" $request) (param "settings" string) (result $verdict)
     (canon lift (core func $policy "review") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc")))))"#,
-        path = escape(path),
+        path = escape(path.as_bytes()),
         value = escape(value),
     );
     wat::parse_str(text).unwrap().into()
@@ -150,14 +153,17 @@ fn spec(name: &str, component: Bytes) -> PolicySpec {
 
 async fn loaded(engine: &Engine, name: &str, body: &str) -> LoadedPolicy {
     engine
-        .load(spec(name, component(body, (PIN, r#""1.7.1""#))))
+        .load(spec(name, component(body, (PIN, br#""1.7.1""#))))
         .await
         .unwrap()
 }
 
+fn object() -> Value {
+    json!({"metadata": {"name": "fraud"}, "spec": {"predictor": {"model": {}}}})
+}
+
 async fn reviewed(policies: &[LoadedPolicy], budget: Duration) -> Outcome {
-    let object = json!({"metadata": {"name": "fraud"}, "spec": {"predictor": {"model": {}}}});
-    let object = Document::new(&object.to_string()).unwrap();
+    let object = Document::new(&object().to_string()).unwrap();
     let review = Review {
         operation: Operation::Create,
         api_version: "serving.kserve.io/v1beta1",
@@ -221,7 +227,7 @@ async fn a_hostile_policy_fails_alone() {
 async fn others_are_answered_while_one_loops_and_one_waits() {
     let engine = Engine::new(Options::default()).unwrap();
     let good = loaded(&engine, "good", "(i32.const 576)").await;
-    let mut forever = spec("loop", component("(loop $l (br $l)) (i32.const 512)", (PIN, "1")));
+    let mut forever = spec("loop", component("(loop $l (br $l)) (i32.const 512)", (PIN, b"1")));
     forever.limits.time_ms = 10_000;
     let forever = engine.load(forever).await.unwrap();
     let waiting = loaded(&engine, "waiting", "(call $nodes (i32.const 512)) (i32.const 512)").await;
@@ -256,7 +262,7 @@ async fn a_wrong_patch_is_the_policys_failure() {
         (PIN, "null"),
     ] {
         let bad = engine
-            .load(spec("bad", component("(i32.const 576)", (path, value))))
+            .load(spec("bad", component("(i32.const 576)", (path, value.as_bytes()))))
             .await
             .unwrap();
         let outcome = reviewed(&[bad], BUDGET).await;
@@ -279,7 +285,7 @@ async fn what_is_no_policy_is_not_loaded() {
     assert!(matches!(error(spec("a", Bytes::new())).await, LoadError::NotAComponent));
     let module = wat::parse_str("(module)").unwrap();
     assert!(matches!(error(spec("a", module.into())).await, LoadError::CoreModule));
-    let cut = component("(i32.const 512)", (PIN, "1")).slice(..100);
+    let cut = component("(i32.const 512)", (PIN, b"1")).slice(..100);
     assert!(matches!(error(spec("a", cut)).await, LoadError::Compile(_)));
     let empty = wat::parse_str("(component)").unwrap();
     assert!(matches!(error(spec("a", empty.into())).await, LoadError::Contract(_)));
@@ -287,7 +293,7 @@ async fn what_is_no_policy_is_not_loaded() {
     let message = error(spec("a", wasi.into())).await.to_string();
     assert!(message.contains("imports wasi:clocks/wall-clock@0.2.0"), "{message}");
 
-    let mut ungranted = spec("a", component("(i32.const 512)", (PIN, "1")));
+    let mut ungranted = spec("a", component("(i32.const 512)", (PIN, b"1")));
     ungranted.capabilities.clear();
     let message = error(ungranted).await.to_string();
     assert!(

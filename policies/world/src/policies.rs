@@ -110,8 +110,35 @@ pub(crate) fn select(
             });
         }
     }
+    tell_of_twins(&policies, objects, problems);
     policies.sort_by(|a, b| a.spec.order.cmp(&b.spec.order).then_with(|| a.name.cmp(&b.name)));
     policies
+}
+
+/// Two objects of one built-in policy both run, which is hardly what their admin means: a default in one of them contradicts what the other says.
+fn tell_of_twins(policies: &[Policy], objects: &Objects, problems: &mut Vec<Problem>) {
+    let builtin = |policy: &Policy| match &policy.spec.module {
+        Module::Builtin(name) if policy.component.is_some() => Some(name.clone()),
+        _ => None,
+    };
+    for policy in policies {
+        let Some(name) = builtin(policy) else { continue };
+        let twins: Vec<&str> = policies
+            .iter()
+            .filter(|other| other.name != policy.name && builtin(other).as_ref() == Some(&name))
+            .map(|other| other.name.as_str())
+            .collect();
+        if !twins.is_empty() {
+            let message = format!(
+                "WasmPolicy/{} loads the built-in policy {name} too, and both run on what both match; leave one of them",
+                twins.join(", WasmPolicy/")
+            );
+            problems.push(Problem {
+                in_use: true,
+                ..objects.problem(ObjectRef::cluster("WasmPolicy", &policy.name), message)
+            });
+        }
+    }
 }
 
 /// A built-in policy keeps tenants apart: one slip in its object must not turn it off.

@@ -461,7 +461,7 @@ async fn objects_are_for_those_who_declared_them_and_secrets_for_nobody() {
     let objects =
         "{module: {builtin: runtime-version}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ConfigMap}]}";
     let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: rules, namespace: a}\ndata: {x: y}\n";
-    let others = "{module: {builtin: runtime-version}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ServiceAccount}]}";
+    let others = "{module: {builtin: storage-credentials}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ServiceAccount}]}";
     let mut setting = Setting::new(&(policy("own", objects) + &policy("other", others) + map + &secret("a", "b")));
     assert_eq!(told(&setting.load()), "");
     let world = setting.world("a");
@@ -527,6 +527,16 @@ fn built_in_policies_run_unless_an_object_speaks_of_them() {
     assert_eq!(
         names(&policy("ours", "{module: {builtin: storage-credentials}, order: 7}")).0,
         "ours:7 runtime-version:100"
+    );
+    let builtin = "{module: {builtin: storage-credentials}}";
+    let (active, problems) = names(&(policy("ours", builtin) + &policy("storage-credentials", builtin)));
+    assert_eq!(active, "ours:100 runtime-version:100 storage-credentials:100");
+    assert_eq!(
+        problems,
+        "all.yaml:2: WasmPolicy/ours: WasmPolicy/storage-credentials loads the built-in policy storage-credentials too, and both run on what both match; \
+         leave one of them\n\
+         all.yaml:7: WasmPolicy/storage-credentials: WasmPolicy/ours loads the built-in policy storage-credentials too, and both run on what both match; \
+         leave one of them"
     );
     let (active, problems) = names(&policy(
         "storage-credentials",

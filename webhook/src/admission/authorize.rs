@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use tidewaiter_core::backend::{Authorization, managed_name};
 use tidewaiter_core::document::Document;
-use tidewaiter_core::service::Service;
+use tidewaiter_core::service::{Service, is_stopped};
 use tidewaiter_engine::outcome::{Denial, Outcome, Review};
 use tokio::time::Instant;
 
 use super::Failure;
-use super::effects::is_stopped;
 use crate::configuration::Snapshot;
 use crate::namespaces::{Namespaces, PATIENCE, Subject};
 
@@ -28,7 +27,7 @@ pub(super) async fn authorize(
         else {
             continue;
         };
-        if review.old_object.is_some_and(|old| uses(old, backend.name())) || is_stopped(review) {
+        if review.old_object.is_some_and(|old| uses(old, backend.name())) || is_stopped(review.object) {
             continue;
         }
         for who in subjects(authorization, review) {

@@ -77,6 +77,16 @@ struct AdmissionReview<'a> {
     request: Option<AdmissionRequest<'a>>,
 }
 
+/// What any object says of itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head<'a> {
+    #[serde(borrow, default)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
+}
+
 /// Why a body isn't an `AdmissionReview` that we can answer. The API server logs it and follows the webhook's failurePolicy.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -103,17 +113,33 @@ pub enum DecodeError {
 
 /// Reads a body.
 pub fn decode(body: &[u8]) -> Result<AdmissionRequest<'_>, DecodeError> {
-    let review: AdmissionReview<'_> = serde_json::from_slice(body).map_err(DecodeError::Json)?;
-    if review.kind != "AdmissionReview" || !review.api_version.starts_with("admission.k8s.io/") {
-        return Err(DecodeError::Kind {
-            api_version: shown(&review.api_version),
-            kind: shown(&review.kind),
-        });
+    match serde_json::from_slice::<AdmissionReview<'_>>(body) {
+        Ok(review) => {
+            is_ours(&review.api_version, &review.kind)?;
+            review.request.ok_or(DecodeError::NoRequest)
+        }
+        // What is another kind, or another version, has other fields: to name one that is missing would mislead.
+        Err(error) => {
+            if let Ok(head) = serde_json::from_slice::<Head<'_>>(body) {
+                is_ours(&head.api_version, &head.kind)?;
+            }
+            Err(DecodeError::Json(error))
+        }
     }
-    if review.api_version != "admission.k8s.io/v1" {
-        return Err(DecodeError::Version(shown(&review.api_version)));
+}
+
+fn is_ours(api_version: &str, kind: &str) -> Result<(), DecodeError> {
+    let version = api_version.strip_prefix("admission.k8s.io/");
+    match version {
+        Some("v1") if kind == "AdmissionReview" => Ok(()),
+        Some(version) if version != "v1" && (kind.is_empty() || kind == "AdmissionReview") => {
+            Err(DecodeError::Version(shown(api_version)))
+        }
+        _ => Err(DecodeError::Kind {
+            api_version: shown(api_version),
+            kind: shown(kind),
+        }),
     }
-    review.request.ok_or(DecodeError::NoRequest)
 }
 
 /// What a sender wrote, short enough for an error.
@@ -176,6 +202,24 @@ mod tests {
             decode(&serde_json::to_vec(&review).unwrap()).unwrap_err().to_string()
         };
         insta::assert_snapshot!(error(|review| review["apiVersion"] = "admission.k8s.io/v1beta1".into()), @"AdmissionReview of admission.k8s.io/v1beta1 is not supported: list v1 in the webhook configuration's admissionReviewVersions");
+        // With the fields of that version, or without: what is to be done is the same.
+        let changes: [fn(&mut serde_json::Value); 3] = [
+            |review| drop(review.as_object_mut().unwrap().remove("kind")),
+            |review| drop(review["request"].as_object_mut().unwrap().remove("kind")),
+            |review| review["request"] = "a text".into(),
+        ];
+        for change in changes {
+            let mut old = review();
+            old["apiVersion"] = "admission.k8s.io/v1beta1".into();
+            change(&mut old);
+            let error = decode(&serde_json::to_vec(&old).unwrap()).unwrap_err();
+            assert!(
+                matches!(&error, DecodeError::Version(version) if version == "admission.k8s.io/v1beta1"),
+                "{error}"
+            );
+        }
+        insta::assert_snapshot!(error(|review| drop(review["request"].as_object_mut().unwrap().remove("kind"))), @"the body is not an AdmissionReview in JSON: missing field `kind` at line 1 column 682");
+        insta::assert_snapshot!(error(|review| *review = json!({"apiVersion": "v1", "kind": "Pod", "request": 7})), @r#"the body is of kind "Pod" in "v1"; this is an admission webhook: send an AdmissionReview of admission.k8s.io/v1"#);
         insta::assert_snapshot!(error(|review| review["kind"] = "Pod".into()), @r#"the body is of kind "Pod" in "admission.k8s.io/v1"; this is an admission webhook: send an AdmissionReview of admission.k8s.io/v1"#);
         insta::assert_snapshot!(error(|review| *review = json!({})), @r#"the body is of kind "" in ""; this is an admission webhook: send an AdmissionReview of admission.k8s.io/v1"#);
         insta::assert_snapshot!(error(|review| review["request"] = serde_json::Value::Null), @"the AdmissionReview has no request");

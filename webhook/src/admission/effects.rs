@@ -1,6 +1,6 @@
 //! What has to be done before the object is admitted.
 
-use tidewaiter_core::service::Service;
+use tidewaiter_core::service::is_stopped;
 use tidewaiter_engine::outcome::{Denial, Effect, Operation, Outcome, Review};
 use tidewaiter_world::ReviewWorld;
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ pub(super) async fn carry_out(
     namespaces: &dyn Namespaces,
     metrics: &Metrics,
 ) -> Result<(), Failure> {
-    if outcome.effects.is_empty() || is_stopped(review) {
+    if outcome.effects.is_empty() || is_stopped(review.object) {
         return Ok(());
     }
     let until = Instant::now() + PATIENCE;
@@ -129,12 +129,6 @@ impl Undelivered {
             },
         }
     }
-}
-
-pub(super) fn is_stopped(review: &Review<'_>) -> bool {
-    let stop = ["metadata", "annotations", "serving.kserve.io/stop"];
-    review.object.get_in(&stop).is_some()
-        && Service::parse(review.kind, review.object.as_str()).is_ok_and(|service| service.is_stopped())
 }
 
 #[cfg(test)]

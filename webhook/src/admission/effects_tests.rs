@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::Delivery;
 use tidewaiter_engine::{Engine, Options};
-use tidewaiter_world::{AccountFacts, ClusterReader, Folder, Labels, SecretFacts};
+use tidewaiter_world::{Folder, Labels};
 
 use super::*;
 use crate::admission::Reviewer;
 use crate::configuration::Loader;
 use crate::namespaces::folder::Recorded;
+use crate::testing::ApiServer;
 
 /// Grants by name to `team-a`, and to whoever has the label.
 const BACKEND: &str = "
@@ -30,28 +30,6 @@ spec:
 ---
 {apiVersion: v1, kind: Secret, metadata: {name: root, namespace: minio}, stringData: {accessKey: a, secretKey: b}}
 ";
-
-/// Has labels for the namespace `labelled`, which was made a second ago.
-struct Server;
-
-#[async_trait]
-impl ClusterReader for Server {
-    async fn service_account(&self, _: &str, _: &str) -> Result<Option<AccountFacts>, String> {
-        Ok(None)
-    }
-
-    async fn secret(&self, _: &str, _: &str) -> Result<Option<SecretFacts>, String> {
-        Ok(None)
-    }
-
-    async fn namespace(&self, name: &str) -> Result<Option<Labels>, String> {
-        Ok((name == "labelled").then(|| Labels::from([("tier".to_owned(), "prod".to_owned())])))
-    }
-
-    async fn object(&self, _: &str, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
-        Ok(None)
-    }
-}
 
 #[tokio::test]
 async fn credentials_stay_within_the_grants() {
@@ -86,7 +64,15 @@ async fn credentials_stay_within_the_grants() {
             groups: &[],
         };
         let deadline = Instant::now() + Duration::from_secs(2);
-        let world = snapshot.world(&review, Some(Arc::new(Server)), deadline);
+        let mut labels = Labels::new();
+        if namespace == "labelled" {
+            labels.insert("tier".to_owned(), "prod".to_owned());
+        }
+        let server = ApiServer {
+            live: Some(labels),
+            ..ApiServer::default()
+        };
+        let world = snapshot.world(&review, Some(Arc::new(server)), deadline);
         let mut outcome = Outcome {
             effects: vec![Effect {
                 policy: "curious".into(),

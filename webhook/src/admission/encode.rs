@@ -124,7 +124,7 @@ pub fn encode(uid: &str, answer: &Answer<'_>) -> Vec<u8> {
                         causes: [Cause {
                             reason: &denial.code,
                             message: &denial.message,
-                            field: denial.path.as_deref().map(|pointer| dotted(pointer, "/")),
+                            field: denial.path.as_deref().map(field_path),
                         }],
                     },
                 }),
@@ -182,7 +182,7 @@ fn audit(changes: &[Change]) -> serde_json::Map<String, serde_json::Value> {
 /// A key that the API server takes: at most 63 of letters, digits, `-`, `_` and `.`, with a letter or digit at both ends. A long path keeps its end, which
 /// tells paths apart.
 fn audit_key(pointer: &str) -> String {
-    let safe: String = dotted(pointer, "_")
+    let safe: String = dotted(pointer)
         .chars()
         .map(|c| {
             if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
@@ -197,13 +197,31 @@ fn audit_key(pointer: &str) -> String {
     if key.is_empty() { "change".into() } else { key.into() }
 }
 
-/// `/spec/predictor/model` as `spec.predictor.model`; `slash` stands for an escaped `/` in a member's name.
-fn dotted(pointer: &str, slash: &str) -> String {
+/// `/spec/predictor/model` as `spec.predictor.model`.
+fn dotted(pointer: &str) -> String {
     pointer
         .trim_start_matches('/')
         .replace('/', ".")
-        .replace("~1", slash)
+        .replace("~1", "_")
         .replace("~0", "~")
+}
+
+/// A JSON Pointer as Kubernetes writes the path of a field: `spec.predictor.containers[0].env[1].value`, `metadata.annotations[a.b/c]`.
+fn field_path(pointer: &str) -> String {
+    let mut path = String::with_capacity(pointer.len());
+    for segment in pointer.split('/').skip(1) {
+        let name = segment.replace("~1", "/").replace("~0", "~");
+        let is_index = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+        if is_index || name.contains(['.', '/']) {
+            path.extend(["[", &name, "]"]);
+        } else {
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(&name);
+        }
+    }
+    path
 }
 
 #[cfg(test)]
@@ -233,6 +251,26 @@ mod tests {
             .map(|(key, _)| key)
             .collect();
         assert_eq!(keys, [format!("{}-2", "x".repeat(61)), "x".repeat(63)]);
+    }
+
+    #[test]
+    fn a_field_is_named_as_kubernetes_does() {
+        for (pointer, expected) in [
+            ("/spec/predictor/model/storageUri", "spec.predictor.model.storageUri"),
+            (
+                "/spec/predictor/containers/0/env/12/value",
+                "spec.predictor.containers[0].env[12].value",
+            ),
+            (
+                "/spec/canary/1/predictor/model/storageUri",
+                "spec.canary[1].predictor.model.storageUri",
+            ),
+            ("/metadata/annotations/a.b~1c", "metadata.annotations[a.b/c]"),
+            ("/metadata/labels/team~0a", "metadata.labels.team~a"),
+            ("", ""),
+        ] {
+            assert_eq!(field_path(pointer), expected);
+        }
     }
 
     proptest::proptest! {

@@ -356,8 +356,9 @@ fn note_bypass(outcome: &mut Outcome) {
     if outcome.denial.is_none() && !outcome.changes.is_empty() {
         let fields: Vec<String> = outcome.changes.iter().map(|change| member(&change.path)).collect();
         let line = format!("tidewaiter: apply this again, it came without {}", fields.join(", "));
-        // In place of the lines that speak of these fields as filled in.
-        outcome.warnings = vec![cut(line)];
+        // In place of the lines that speak of these fields as filled in: each change has one, first of all.
+        let told = outcome.changes.len().min(outcome.warnings.len());
+        outcome.warnings.splice(..told, [cut(line)]);
     }
     outcome.patch.clear();
     outcome.changes.clear();

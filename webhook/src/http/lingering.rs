@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 /// Long enough for a client to notice the answer, short enough that nobody can hold connections with it.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// A stream over TCP.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::certificate::Certificates;
+use super::lingering::LINGER;
 use crate::admission::Reviewer;
 use crate::metrics::{Ending, Endpoint, Metrics};
 
@@ -132,8 +133,9 @@ async fn validate(State(app): State<Arc<App>>, request: Request) -> Response<Bod
 
 async fn review(app: &App, endpoint: Endpoint, request: Request) -> Response<Body> {
     let started = Instant::now();
-    let http1 = request.version() <= Version::HTTP_11;
-    let mut response = match accept(app, request).await {
+    let (head, mut body) = request.into_parts();
+    let http1 = head.version <= Version::HTTP_11;
+    let mut response = match accept(app, &head.headers, &mut body).await {
         Ok((_turn, body)) => match app.reviewer.review_bytes(endpoint, &body).await {
             Ok(answer) => json(answer),
             Err(error) => reject(
@@ -146,7 +148,12 @@ async fn review(app: &App, endpoint: Endpoint, request: Request) -> Response<Bod
                 },
             ),
         },
-        Err(rejection) => reject(app, endpoint, started, rejection),
+        Err(rejection) => {
+            if !http1 {
+                read_off(body).await;
+            }
+            reject(app, endpoint, started, rejection)
+        }
     };
     // The client's next request then opens a connection to a server that stays, rather than racing with the end of this one.
     if http1 && app.draining.load(Ordering::Relaxed) {
@@ -178,10 +185,20 @@ fn reject(app: &App, endpoint: Endpoint, started: Instant, Rejection { status, m
     response
 }
 
+/// Reads what the client still sends, for a moment. An answer before that would end with a reset of the HTTP/2 stream, which curl takes for a failure: it
+/// would never show the answer. Of HTTP/1.1 the connection sees to that ([`Lingering`](super::lingering::Lingering)).
+async fn read_off(mut body: Body) {
+    let _ = timeout(LINGER, async { while let Some(Ok(_)) = body.frame().await {} }).await;
+}
+
 /// The body of a request that may be one.
-async fn accept(app: &App, request: Request) -> Result<(SemaphorePermit<'_>, Bytes), Rejection> {
+async fn accept<'a>(
+    app: &'a App,
+    headers: &HeaderMap,
+    body: &mut Body,
+) -> Result<(SemaphorePermit<'a>, Bytes), Rejection> {
     let reject = |status, message| Err(Rejection { status, message });
-    if !is_json(request.headers()) {
+    if !is_json(headers) {
         return reject(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "the Content-Type is not application/json: send an AdmissionReview as JSON".into(),
@@ -204,15 +221,13 @@ async fn accept(app: &App, request: Request) -> Result<(SemaphorePermit<'_>, Byt
         }
     };
     // Refused by its header alone where it has one, and otherwise as soon as the limit is passed.
-    let announced = request
-        .headers()
+    let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > app.max_body)) {
         return Err(too_large());
     }
     let mut turn = turn(app, 1).await?;
-    let mut body = request.into_body();
     let arrive = async {
         let (mut first, mut all) = (Bytes::new(), Vec::new());
         while let Some(frame) = body.frame().await {

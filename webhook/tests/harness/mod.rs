@@ -122,15 +122,21 @@ impl Authority {
     }
 
     pub fn client(&self) -> Client {
+        // As the API server.
+        self.building().http1_only().build().unwrap()
+    }
+
+    /// One that takes HTTP/2 where it is offered.
+    pub fn client_of_any_http(&self) -> Client {
+        self.building().build().unwrap()
+    }
+
+    fn building(&self) -> reqwest::ClientBuilder {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let authority = Certificate::from_pem(self.certificate().pem().as_bytes()).unwrap();
         Client::builder()
             .tls_certs_only([authority])
-            // As the API server.
-            .http1_only()
             .timeout(Duration::from_secs(20))
-            .build()
-            .unwrap()
     }
 }
 

@@ -214,14 +214,8 @@ fn what_can_no_longer_be_read_is_remembered() {
         files.write("a.yaml", &broken);
         for _ in 0..2 {
             let (objects, problems) = folder.load().unwrap();
-            assert_eq!(
-                (
-                    objects.backends.len(),
-                    problems.len(),
-                    objects.unreadable.keys().collect::<Vec<_>>()
-                ),
-                (0, 1, Vec::from_iter(&minio))
-            );
+            assert_eq!((objects.backends.len(), problems.len()), (0, 1));
+            assert!(objects.unreadable.keys().eq(&minio), "{:?}", objects.unreadable);
         }
     }
     files.write("a.yaml", MINIO);
