@@ -129,11 +129,13 @@ impl Release {
         ready.map_err(|error| anyhow::anyhow!("{error:#}\n{}", self.diagnosis()))
     }
 
-    /// The name of the Pod that leads.
-    pub fn leader(&self) -> Result<String> {
-        let lease = self.cluster.get(NAMESPACE, &format!("lease/{RELEASE}"))?;
-        let holder = lease["spec"]["holderIdentity"].as_str().filter(|name| !name.is_empty());
-        holder.map(str::to_owned).context("nobody holds the Lease")
+    /// The Pod that leads; waits where the last one that did is about to go.
+    pub fn leader(&self) -> Result<Value> {
+        self.cluster.until("a Pod leads", Duration::from_mins(1), || {
+            let lease = self.cluster.get(NAMESPACE, &format!("lease/{RELEASE}"))?;
+            let holder = &lease["spec"]["holderIdentity"];
+            Ok(self.pods()?.into_iter().find(|pod| pod["metadata"]["name"] == *holder))
+        })
     }
 
     /// What the Pods wrote since each of them was made.

@@ -29,11 +29,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether this process started the cluster's servers, and so may stop and start them.
-    pub fn is_ours(&self) -> bool {
-        self.processes().pid("kube-apiserver").is_some()
-    }
-
     /// Takes the API server away and brings it back with what is stored, after `meanwhile`.
     pub fn without_api_server<T>(&self, meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
         self.ours("kube-apiserver")?;

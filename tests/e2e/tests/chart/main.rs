@@ -10,20 +10,21 @@ mod life;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use tidewaiter_e2e::chart::{Release, install_chart};
-use tidewaiter_e2e::in_the_ground;
+use tidewaiter_e2e::{in_the_ground, manifests};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::Module;
-use tidewaiter_ground::{Cluster, Options, host};
+use tidewaiter_ground::{Cluster, Namespace, Options, host};
 
 /// What a test works with.
 struct World {
     cluster: Cluster,
     release: Mutex<Option<Release>>,
+    running: Mutex<Option<Arc<Namespace>>>,
 }
 
 impl World {
@@ -42,6 +43,25 @@ impl World {
     /// The release is gone: the next test installs it again.
     fn uninstalled(&self) {
         *self.release.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// A namespace with a service that came with a bare manifest, is ready, and runs through all that the tests do.
+    fn running(&self) -> Result<Arc<Namespace>> {
+        let release = self.release()?;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(namespace) = &*running {
+            return Ok(Arc::clone(namespace));
+        }
+        let (_, uri) = self.model()?;
+        let namespace = self.cluster.namespace("running")?;
+        let said = namespace.apply(&manifests::bare("fraud", "mlflow", &uri))?;
+        ensure!(
+            !said.warnings().is_empty(),
+            "nothing is said to the user: {}",
+            said.stderr
+        );
+        namespace.ready("fraud").with_context(|| release.diagnosis())?;
+        Ok(Arc::clone(running.insert(Arc::new(namespace))))
     }
 
     /// A model that all namespaces may use.
@@ -86,6 +106,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
         let world = World {
             cluster,
             release: Mutex::default(),
+            running: Mutex::default(),
         };
         Ok(libtest_mimic::run(arguments, trials(Some(&Arc::new(world)))).exit_code())
     })
