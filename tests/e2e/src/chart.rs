@@ -164,11 +164,13 @@ impl Release {
         let or_error = |said: Result<String>| said.unwrap_or_else(|error| format!("{error:#}"));
         let events =
             "custom-columns=KIND:.involvedObject.kind,NAME:.involvedObject.name,REASON:.reason,MESSAGE:.message";
+        // What it did to each service says nothing of what went wrong.
         let logs = or_error(self.logs());
+        let logs: Vec<_> = logs.lines().filter(|line| !line.contains("\"filled in\"")).collect();
         [
             or_error(self.kubectl(&["get", "deployments,pods", "-o", "wide"])),
             or_error(self.kubectl(&["get", "events", "--sort-by=.lastTimestamp", "-o", events])),
-            tidewaiter_ground::host::tail(&logs, 40),
+            logs[logs.len().saturating_sub(60)..].join("\n"),
         ]
         .join("\n")
     }

@@ -175,7 +175,8 @@ fn api_server(kubernetes: &Path, certificates: &Path) -> Command {
         .arg(certificates.join("service-accounts.key"))
         .args([
             "--service-account-issuer=https://kubernetes.default.svc",
-            "--service-cluster-ip-range=10.0.0.0/24",
+            // A load of services makes hundreds.
+            "--service-cluster-ip-range=10.0.0.0/16",
         ])
         // Without kube-proxy nothing routes a Service's address: the API server goes to the endpoints themselves.
         .args([
