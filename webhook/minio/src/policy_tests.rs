@@ -256,7 +256,10 @@ proptest! {
         probes in proptest::collection::vec((bucket(), text(6)), 40),
     ) {
         match Policy::new(&grants) {
-            Err(error) => prop_assert!(matches!(error, TooLarge::Bytes { length, .. } if length > LIMIT)),
+            Err(error) => {
+                let told = matches!(error, TooLarge::Bytes { length, .. } if length > LIMIT);
+                prop_assert!(told, "{error:?}");
+            }
             Ok(policy) => {
                 prop_assert!(policy.as_json().len() <= policy.length && policy.length <= LIMIT, "{} bytes", policy.length);
                 let document = document(&policy);
