@@ -62,7 +62,10 @@ fn the_reference_has_every_flag_and_every_metric() {
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         fs::write(&file, &wanted).expect("the docs folder can be written");
     }
-    assert!(wanted.matches("| `--").count() > 20 && wanted.matches("| `tidewaiter_").count() > 15, "{wanted}");
+    assert!(
+        wanted.matches("| `--").count() > 20 && wanted.matches("| `tidewaiter_").count() > 15,
+        "{wanted}"
+    );
     assert!(
         fs::read_to_string(&file).unwrap_or_default() == wanted,
         "docs/reference.md is out of date: UPDATE_REFERENCE=1 cargo test -p tidewaiter-webhook --test reference"

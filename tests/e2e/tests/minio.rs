@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 
 const ROOT: &str = "minioadmin";
 const BUCKET: &str = "models";
-const STARTS: Duration = Duration::from_secs(60);
+const STARTS: Duration = Duration::from_mins(1);
 
 /// What is in the store. `team-ab` and `iris-2` are named like something that is granted and wanted.
 const OBJECTS: &[&str] = &[

@@ -193,6 +193,7 @@ struct Credentials {
     secret_key: String,
 }
 
+#[allow(clippy::struct_field_names, reason = "MinIO's own names")]
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct UpdateRequest<'a> {

@@ -333,7 +333,7 @@ impl Document {
             {
                 list.condition = Some(Condition {
                     string_like: Prefixes {
-                        prefixes: parts.iter().map(|part| part.pattern()).collect(),
+                        prefixes: parts.iter().map(Part::pattern).collect(),
                     },
                 });
             }
