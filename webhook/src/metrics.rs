@@ -300,6 +300,14 @@ impl Metrics {
         self.swept.get_or_create(&ResultLabels { result }).inc();
     }
 
+    /// What only a leader knows is no longer known.
+    pub(crate) fn leads_no_more(&self) {
+        self.leader.set(0);
+        self.credentials_stale.clear();
+        self.credentials_age.clear();
+        self.audited.clear();
+    }
+
     pub(crate) fn audited(&self, totals: &BTreeMap<&'static str, i64>) {
         for (result, total) in totals {
             self.audited.get_or_create(&ResultLabels { result }).set(*total);

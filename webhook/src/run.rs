@@ -114,6 +114,14 @@ async fn in_cluster(arguments: &Arguments) -> Result<(Source, TlsSource)> {
         lifetimes.certificate >= Duration::from_secs(30) && lifetimes.authority >= 2 * lifetimes.certificate,
         "--certificate-lifetime must be 30s at least, and --authority-lifetime twice as long as that at least"
     );
+    ensure!(
+        lifetimes.authority <= Duration::from_hours(20 * 365 * 24),
+        "--authority-lifetime must be 7300d at most"
+    );
+    ensure!(
+        arguments.collect_after >= Duration::from_mins(1),
+        "--collect-after must be 1m at least: a service and its credentials are not written at the same moment"
+    );
     let certificate = arguments.tls_secret.clone().map(|secret| SelfManaged {
         secret,
         names: service_names(&arguments.service, &namespace),

@@ -145,6 +145,7 @@ impl Server {
             reviewer,
             recorded,
             keep,
+            election,
         } = Configured::from(options.source, engine, &metrics, options.budget, stop.clone());
         tokio::spawn(certificate::keep_current(
             options.tls,
@@ -190,6 +191,7 @@ impl Server {
             app,
             serving,
             keep,
+            election,
             stop_listening,
             stop,
             drain: options.drain,
@@ -202,6 +204,7 @@ struct Configured {
     reviewer: Arc<Reviewer>,
     recorded: Option<Arc<Recorded>>,
     keep: JoinHandle<()>,
+    election: Option<JoinHandle<()>>,
 }
 
 impl Configured {
@@ -221,10 +224,12 @@ impl Configured {
                     reviewer,
                     recorded: Some(recorded),
                     keep,
+                    election: None,
                 }
             }
             Source::Cluster { client, place, leading } => {
-                let leads = controllers::elect(client.clone(), place.namespace.clone(), leading.identity, stop.clone());
+                let (leads, election) =
+                    controllers::elect(client.clone(), place.namespace.clone(), leading.identity, stop.clone());
                 let health = Arc::new(Health::default());
                 let cluster = Cluster::watch(client.clone(), &place, leads.clone(), Arc::clone(&health), stop.clone());
                 let (namespaces, changes) = cluster.namespaces();
@@ -254,6 +259,7 @@ impl Configured {
                     reviewer,
                     recorded: None,
                     keep,
+                    election: Some(election),
                 }
             }
         }
@@ -275,6 +281,7 @@ pub struct Running {
     app: Arc<App>,
     serving: JoinHandle<usize>,
     keep: JoinHandle<()>,
+    election: Option<JoinHandle<()>>,
     stop_listening: CancellationToken,
     stop: CancellationToken,
     drain: Duration,
@@ -302,6 +309,10 @@ impl Running {
         self.stop_listening.cancel();
         let left = (&mut self.serving).await.unwrap_or(0);
         self.stop.cancel();
+        // The Lease is given back, so that the next leader needn't wait for its end.
+        if let Some(election) = self.election.take() {
+            let _ = election.await;
+        }
         left
     }
 }

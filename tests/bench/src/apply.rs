@@ -1,21 +1,20 @@
 //! `kubectl apply` through the real API server, in a namespace that Tidewaiter reviews and in one that it doesn't. KServe's own webhooks are in both.
 
-use std::ffi::OsString;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidewaiter_e2e::install::install_from;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
-use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::tools::Kserve;
-use tidewaiter_ground::{Cluster, Namespace, Options, sandbox};
+use tidewaiter_ground::{Namespace, Options};
 use tidewaiter_store::{ACCESS_KEY, FRAUD, SECRET_KEY, Store};
+
+use crate::on_ground;
 
 /// No Pod has to run for an object to be admitted.
 const GROUND: Options = Options {
@@ -34,35 +33,21 @@ pub(crate) struct Apply {
     pub(crate) with: Vec<Duration>,
 }
 
-/// Builds the ground's servers where the cache lacks them, brings a cluster up and measures in it.
+/// Brings a cluster up and measures in it.
 ///
 /// # Errors
 /// Why there is no cluster here, or what went wrong in it.
 pub(crate) fn measure() -> Result<Apply> {
-    let cache = Cache::open()?;
-    Cluster::prepare(&cache, GROUND)?;
-    let folder = tempfile::tempdir()?;
-    let figures = folder.path().join("figures.json");
-    let command = [
-        std::env::current_exe()?.into_os_string(),
-        "apply".into(),
-        OsString::from(&figures),
-    ];
-    let status = sandbox::enter(&cache, None, &command)?;
-    let said =
-        fs::read(&figures).with_context(|| format!("the part on the cluster ended with {status} and no figures"))?;
-    serde_json::from_slice::<Result<Apply, String>>(&said)?.map_err(|error| anyhow!(error))
+    on_ground::measure("apply", GROUND)
 }
 
 /// The part inside of the cluster's namespaces.
 pub(crate) fn inside(figures: &Path) -> Result<()> {
-    let said = on_a_cluster().map_err(|error| format!("{error:#}"));
-    Ok(fs::write(figures, serde_json::to_vec(&said)?)?)
+    on_ground::tell(figures, on_a_cluster())
 }
 
 fn on_a_cluster() -> Result<Apply> {
-    let folder = sandbox::inside().context("`apply` is for the ground's own namespaces")?;
-    let cluster = Cluster::start(&Cache::open()?, &folder, GROUND)?;
+    let cluster = on_ground::cluster(GROUND)?;
     let runtime = crate::runtime()?;
     let store = runtime.block_on(Store::start())?;
     store.put("bench/fraud", FRAUD)?;

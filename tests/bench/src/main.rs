@@ -7,8 +7,10 @@ mod apply;
 mod echo;
 mod fixture;
 mod load;
+mod on_ground;
 mod policies;
 mod report;
+mod scale;
 mod servers;
 mod whole;
 
@@ -32,6 +34,9 @@ struct Arguments {
     /// Print one JSON object in place of the table
     #[arg(long)]
     json: bool,
+    /// A thousand namespaces and ten thousand services, and replicas that roll
+    #[arg(long)]
+    scale: bool,
     /// Only say what the built-in policies import and weigh
     #[arg(long)]
     policies: bool,
@@ -51,12 +56,22 @@ enum Role {
     /// The part on the cluster, inside of it; its figures go into a file
     #[command(hide = true)]
     Apply { figures: PathBuf },
+    /// The part with many namespaces, inside of a cluster
+    #[command(hide = true)]
+    Rotation { figures: PathBuf },
+    /// The part with replicas that roll, inside of a cluster
+    #[command(hide = true)]
+    Rolling { figures: PathBuf },
     /// The webhook, with its own arguments
     #[command(hide = true)]
     Webhook(Box<tidewaiter_webhook::cli::Arguments>),
 }
 
 fn main() -> Result<()> {
+    // As the entry point of a container that was made of this program.
+    if std::env::args_os().next().is_some_and(|name| name == "/webhook") {
+        return tidewaiter_webhook::run::run(tidewaiter_webhook::cli::Arguments::parse());
+    }
     let arguments = Arguments::parse();
     match arguments.role {
         Some(Role::Webhook(arguments)) => return tidewaiter_webhook::run::run(*arguments),
@@ -69,7 +84,18 @@ fn main() -> Result<()> {
             provider();
             return apply::inside(&figures);
         }
+        Some(Role::Rotation { figures }) => {
+            provider();
+            return scale::rotation(&figures);
+        }
+        Some(Role::Rolling { figures }) => {
+            provider();
+            return scale::rolling(&figures);
+        }
         None => {}
+    }
+    if arguments.scale {
+        return scale::run(arguments.json);
     }
     if arguments.policies {
         return policies::list();

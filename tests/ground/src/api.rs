@@ -71,6 +71,14 @@ impl Api {
         self.send(Method::POST, &services(namespace), Some(service))
     }
 
+    /// Creates a Namespace.
+    ///
+    /// # Errors
+    /// Where there is no answer; a refusal is one.
+    pub fn create_namespace(&self, namespace: &Value) -> Result<Answer> {
+        self.send(Method::POST, "/api/v1/namespaces", Some(namespace))
+    }
+
     /// Every `InferenceService` of a namespace, as a list.
     ///
     /// # Errors

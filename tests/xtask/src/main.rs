@@ -16,7 +16,9 @@ Commands:
   demo [--cluster]       Show the main job: an InferenceService as its user wrote it, and what comes back
                          --cluster: the same through kubectl on a real control plane, ending in a model that answers
   test [--quick]         Everything CI runs; --quick leaves out what needs a control plane
-  bench [--json]         Speed beside a baseline, in the same run
+  bench [--scale] [--json]
+                         Speed beside a baseline, in the same run
+                         --scale: a rotated key in 1,000 namespaces with 10,000 services, and replicas that roll
   policies               Build the built-in policies and say what each imports and weighs
   image [OPTIONS]        The container image for amd64 and arm64, without a container engine (see `cargo xtask image --help`)
   ground COMMAND         The test cluster by hand: build, images, up, down (see `cargo xtask ground --help`)
@@ -75,7 +77,13 @@ fn run() -> Result<()> {
     match command.as_str() {
         "demo" => steps::demo(flag("cluster")?),
         "test" => steps::test(flag("quick")?),
-        "bench" => steps::bench(flag("json")?),
+        "bench" => {
+            if let Some(other) = flags.iter().find(|flag| !["json", "scale"].contains(&flag.as_str())) {
+                bail!("`bench` has no option `--{other}`\n\n{HELP}");
+            }
+            let flags: Vec<_> = flags.iter().map(|flag| format!("--{flag}").into()).collect();
+            steps::bench(&flags)
+        }
         "policies" => flag("").and_then(|_| steps::policies()),
         other => bail!("there is no command `{other}`\n\n{HELP}"),
     }

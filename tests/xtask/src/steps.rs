@@ -106,10 +106,9 @@ pub(crate) fn test(quick: bool) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn bench(json: bool) -> Result<()> {
+pub(crate) fn bench(flags: &[OsString]) -> Result<()> {
     let cargo = Cargo::new()?;
-    let json: &[OsString] = if json { &["--json".into()] } else { &[] };
-    cargo.start("tidewaiter-bench", &["--release"], json)
+    cargo.start("tidewaiter-bench", &["--release"], flags)
 }
 
 pub(crate) fn policies() -> Result<()> {

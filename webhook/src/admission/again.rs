@@ -26,6 +26,8 @@ pub(crate) struct Reviewed {
     pub(crate) changes: Vec<Change>,
     /// Who refuses, and with which words.
     pub(crate) refusal: Option<(String, String)>,
+    /// Why nothing can be said now, though it may be later.
+    pub(crate) failure: Option<String>,
 }
 
 impl Reviewer {
@@ -57,11 +59,16 @@ impl Reviewer {
             ..review
         };
         let judged = self.decide(Endpoint::mutate, &review, !effects, &snapshot).await?;
-        let refusal = judged
+        let denial = judged
             .denial()
             .map(|(policy, denial)| (policy.unwrap_or("tidewaiter").to_owned(), denial.message.clone()));
+        let (refusal, failure) = match denial {
+            Some((_, message)) if judged.code() >= 500 => (None, Some(message)),
+            refusal => (refusal, None),
+        };
         Some(Reviewed {
             refusal,
+            failure,
             patch: serde_json::to_value(&judged.outcome.patch).unwrap_or_default(),
             changes: judged.outcome.changes,
         })

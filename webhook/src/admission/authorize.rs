@@ -1,16 +1,18 @@
 //! Whether somebody may use a store, where the admin wants that asked of the API server's own rights.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use tidewaiter_core::backend::{Authorization, managed_name};
+use tidewaiter_core::backend::{Authorization, Backend, managed_name};
 use tidewaiter_core::document::Document;
 use tidewaiter_core::service::{Service, is_stopped};
+use tidewaiter_core::uri::StorageUri;
 use tidewaiter_engine::outcome::{Denial, Outcome, Review};
 use tokio::time::Instant;
 
 use super::Failure;
 use crate::configuration::Snapshot;
-use crate::namespaces::{Namespaces, PATIENCE, Subject};
+use crate::namespaces::{Namespaces, Subject};
 
 /// Whether those whom the admin wants to be asked about may use the stores that this object begins to use. An update that goes on with a store asks nobody:
 /// KServe's own are of that kind.
@@ -19,26 +21,38 @@ pub(super) async fn authorize(
     review: &Review<'_>,
     snapshot: &Snapshot,
     namespaces: &dyn Namespaces,
+    until: Instant,
 ) -> Result<(), Failure> {
-    let until = Instant::now() + PATIENCE;
     for effect in &outcome.effects {
         let backend = snapshot.configuration.backends().get(&effect.backend);
         let Some((backend, authorization)) = backend.and_then(|backend| Some((backend, backend.spec().authorization?)))
         else {
             continue;
         };
-        if review.old_object.is_some_and(|old| uses(old, backend.name())) || is_stopped(review.object) {
+        // A stored object that is looked at again, and uses the store already, was asked about when it began to.
+        let before = review
+            .old_object
+            .or(review.username.is_empty().then_some(review.object));
+        if before.is_some_and(|before| uses(before, review.kind, backend, snapshot)) || is_stopped(review.object) {
             continue;
         }
         for who in subjects(authorization, review) {
             let allowed = if who.user.is_empty() {
-                Err("nobody is known to have asked for it; apply it again".to_owned())
+                Ok(false)
             } else {
                 namespaces.may_use(&who, backend.name(), review.namespace, until).await
             };
             let ask = backend.spec().contact.as_deref().unwrap_or("an admin of the cluster");
             let (code, word, message) = match allowed {
                 Ok(true) => continue,
+                Ok(false) if who.user.is_empty() => (
+                    403,
+                    "backend-not-allowed",
+                    format!(
+                        "nobody is known to have asked for the StorageBackend {}, which is given to those alone who may use it: apply the object again",
+                        effect.backend
+                    ),
+                ),
                 Ok(false) => (
                     403,
                     "backend-not-allowed",
@@ -71,9 +85,28 @@ pub(super) async fn authorize(
     Ok(())
 }
 
-/// Whether an object names what we have in its namespace for a backend.
-fn uses(object: &Document, backend: &str) -> bool {
-    object.as_str().contains(&format!("\"{}\"", managed_name(backend)))
+/// Whether an object has its model from this store, with the credentials that we have in its namespace for it, and was not stopped: a name of ours at
+/// some other place gives nothing, and one that was stopped begins when it is started.
+fn uses(object: &Document, kind: &str, backend: &Backend, snapshot: &Snapshot) -> bool {
+    if is_stopped(object) {
+        return false;
+    }
+    let Ok(service) = Service::parse(kind, object.as_str()) else {
+        return false;
+    };
+    let ours = managed_name(backend.name());
+    let annotation = snapshot.configuration.kserve().secret_annotation.as_deref();
+    let by_annotation = |value: Option<Cow<'_, str>>| value.is_some_and(|value| value == ours);
+    let mut components = service.components().iter();
+    components.any(|component| {
+        let named = annotation
+            .is_some_and(|name| by_annotation(component.annotation(name)) || by_annotation(service.annotation(name)));
+        let account = component.service_account_name.as_deref() == Some(&*ours);
+        let served = component.models.iter().any(|model| {
+            StorageUri::parse(&model.uri).is_ok_and(|uri| backend.serves().iter().any(|serves| serves.holds(&uri)))
+        });
+        (named || account) && served
+    })
 }
 
 fn subjects(authorization: Authorization, review: &Review<'_>) -> Vec<Subject> {
@@ -269,8 +302,16 @@ mod tests {
             None
         );
         assert!(server.asked.lock().unwrap().is_empty());
-        let other = SERVICE.replace("s3://mlflow/fraud", "pvc://models/fraud");
-        assert!(refusal(&server, requester, "bob", Some(&other)).await.is_some());
+        // Neither another model, nor our name at a place where it opens nothing, nor one that never ran.
+        let elsewhere = used.replace("s3://mlflow/fraud", "pvc://models/fraud");
+        let somewhere = used.replace("serving.kserve.io/storageSecretName", "x");
+        let stopped = used.replace(
+            r#""annotations":{"#,
+            r#""annotations":{"serving.kserve.io/stop":"true","#,
+        );
+        for old in [elsewhere, somewhere, stopped] {
+            assert!(refusal(&server, requester, "bob", Some(&old)).await.is_some(), "{old}");
+        }
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use tracing::{error, info};
 use super::Failure;
 use crate::configuration::Snapshot;
 use crate::metrics::Metrics;
-use crate::namespaces::{Namespaces, PATIENCE, ProvideError, Provided};
+use crate::namespaces::{Namespaces, ProvideError, Provided};
 
 /// Has all credentials that the outcome asks for in the object's namespace. On an update of an object whose credentials are there already, what can't be
 /// made or written is a warning. For one that is being stopped nothing is done: no Pod will read them, and starting it is an update again.
@@ -20,11 +20,11 @@ pub(super) async fn carry_out(
     world: &ReviewWorld,
     namespaces: &dyn Namespaces,
     metrics: &Metrics,
+    until: Instant,
 ) -> Result<(), Failure> {
     if outcome.effects.is_empty() || is_stopped(review.object) {
         return Ok(());
     }
-    let until = Instant::now() + PATIENCE;
     let effects = std::mem::take(&mut outcome.effects);
     for effect in &effects {
         let (backend, namespace) = (&effect.backend, review.namespace);

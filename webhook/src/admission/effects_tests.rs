@@ -81,7 +81,16 @@ async fn credentials_stay_within_the_grants() {
             }],
             ..Outcome::default()
         };
-        let done = carry_out(&mut outcome, &review, &snapshot, &world, &*recorded, &metrics).await;
+        let done = carry_out(
+            &mut outcome,
+            &review,
+            &snapshot,
+            &world,
+            &*recorded,
+            &metrics,
+            Instant::now() + Duration::from_secs(2),
+        )
+        .await;
         let written = recorded.objects().len();
         match done {
             Ok(()) => assert!(granted, "{namespace} got them"),

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::configuration::Snapshot;
 use crate::metrics::{Ending, Endpoint, Metrics};
-use crate::namespaces::Namespaces;
+use crate::namespaces::{Namespaces, PATIENCE};
 use decode::{AdmissionRequest, DecodeError, decode, json_type};
 use encode::{Answer, encode};
 
@@ -219,12 +219,14 @@ impl Reviewer {
             }
             Endpoint::mutate if outcome.denial.is_some() => None,
             Endpoint::mutate => {
-                let namespaces = &*self.namespaces;
-                match authorize::authorize(&outcome, review, snapshot, namespaces).await {
+                let (namespaces, until) = (&*self.namespaces, tokio::time::Instant::now() + PATIENCE);
+                match authorize::authorize(&outcome, review, snapshot, namespaces, until).await {
                     Ok(()) if dry_run => None,
-                    Ok(()) => effects::carry_out(&mut outcome, review, snapshot, &world, namespaces, &self.metrics)
-                        .await
-                        .err(),
+                    Ok(()) => {
+                        effects::carry_out(&mut outcome, review, snapshot, &world, namespaces, &self.metrics, until)
+                            .await
+                            .err()
+                    }
                     Err(failure) => Some(failure),
                 }
             }

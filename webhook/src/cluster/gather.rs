@@ -60,7 +60,7 @@ impl Sources {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
             Watched::follow(
-                slim(watcher(api, watcher::Config::default())),
+                move || slim(watcher(api.clone(), watcher::Config::default())),
                 resource,
                 kind,
                 changed.clone(),

@@ -133,7 +133,9 @@ mod tests {
     /// A watch that shows these events, and then waits.
     fn watching(events: Vec<Event<PartialObjectMeta<Namespace>>>) -> Watched<PartialObjectMeta<Namespace>> {
         let events = futures::stream::iter(events.into_iter().map(Ok)).chain(futures::stream::pending());
-        Watched::follow(events, (), "Namespace", Changes::default(), CancellationToken::new())
+        let mut events = Some(events);
+        let watch = move || events.take().expect("it doesn't fail");
+        Watched::follow(watch, (), "Namespace", Changes::default(), CancellationToken::new())
     }
 
     #[tokio::test]

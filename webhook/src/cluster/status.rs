@@ -53,13 +53,16 @@ impl Statuses {
                 })
                 .collect();
             let mut conditions = vec![usable(&types.kind, &said)];
+            let mut looked = true;
             let fact = if types.kind == "WasmPolicy" {
                 ("digest", json!(snapshot.digest(&name)))
             } else {
                 conditions.extend(health.of(&name).iter().flat_map(store));
+                // Nobody has looked yet, as right after an election: what was found before stands.
+                looked = health.looked();
                 ("namespaces", json!(namespaces(&name, delivered)))
             };
-            let Some(status) = status(resource, &conditions, fact) else {
+            let Some(status) = status(resource, &conditions, looked, fact) else {
                 continue;
             };
             let api_resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tidewaiter.dev", "v1alpha1", &types.kind));
@@ -148,11 +151,20 @@ fn store(reach: &Reach) -> [Condition; 2] {
 }
 
 /// The status to write; none where the object has it. `fact` is the status's field that is its kind's own; null for none.
-fn status(resource: &DynamicObject, conditions: &[Condition], (fact, value): (&str, Value)) -> Option<Value> {
+/// `whole`: whether the conditions are all; else further ones that the object has stay.
+fn status(
+    resource: &DynamicObject,
+    conditions: &[Condition],
+    whole: bool,
+    (fact, value): (&str, Value),
+) -> Option<Value> {
     let generation = resource.metadata.generation;
     let stored = &resource.data["status"];
     let none = Vec::new();
     let before = stored["conditions"].as_array().unwrap_or(&none);
+    let others = before
+        .iter()
+        .filter(|before| !whole && conditions.iter().all(|condition| before["type"] != condition.type_));
     let conditions: Vec<Value> = conditions
         .iter()
         .map(|condition| {
@@ -169,6 +181,7 @@ fn status(resource: &DynamicObject, conditions: &[Condition], (fact, value): (&s
                 "observedGeneration": generation,
             })
         })
+        .chain(others.cloned())
         .collect();
     if stored[fact] == value && *before == conditions {
         return None;

@@ -35,6 +35,7 @@ fn written(resource: &DynamicObject, problems: &[&Problem]) -> Option<Value> {
     status(
         resource,
         &[usable("StorageBackend", problems)],
+        true,
         ("namespaces", json!(3)),
     )
 }
@@ -47,7 +48,7 @@ fn a_status_is_written_once() {
     assert_eq!(first["namespaces"], 3);
     assert_eq!(written(&backend(&first), &[]), None);
     let more = [usable("StorageBackend", &[])];
-    let more = status(&backend(&first), &more, ("namespaces", json!(4))).unwrap();
+    let more = status(&backend(&first), &more, true, ("namespaces", json!(4))).unwrap();
     assert_eq!(more["conditions"], first["conditions"]);
 }
 
@@ -86,6 +87,20 @@ fn a_store_that_is_silent_says_nothing_of_its_credentials() {
     assert_eq!(refused, [("Reachable", "True"), ("CredentialsValid", "False")]);
     let silent = told(Reach::Silent("minio didn't answer in time".into()));
     assert_eq!(silent, [("Reachable", "False"), ("CredentialsValid", "Unknown")]);
+}
+
+#[test]
+fn a_new_leader_that_has_not_looked_yet_lets_stand_what_was_found() {
+    let mut conditions = vec![usable("StorageBackend", &[])];
+    conditions.extend(store(&Reach::Open));
+    let first = status(&backend(&Value::Null), &conditions, true, ("namespaces", json!(3))).unwrap();
+    let unlooked = [usable("StorageBackend", &[])];
+    assert_eq!(
+        status(&backend(&first), &unlooked, false, ("namespaces", json!(3))),
+        None
+    );
+    let gone = status(&backend(&first), &unlooked, true, ("namespaces", json!(3))).unwrap();
+    assert_eq!(gone["conditions"].as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -5,18 +5,27 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// A watch that failed is begun again after this time, and each time that it fails again after twice as long,
+const FIRST_PAUSE: Duration = Duration::from_millis(800);
+/// but no longer than this.
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Of a namespace that was named, and can't be looked into.
+const NAMED: Duration = Duration::from_secs(10);
 
 /// Tells everybody who listens that something changed.
 pub(crate) type Changes = watch::Sender<()>;
@@ -41,7 +50,9 @@ where
     namespace: Option<String>,
     store: Store<K>,
     live: Arc<AtomicBool>,
-    settled: watch::Receiver<bool>,
+    /// The cluster doesn't have the kind.
+    absent: Arc<AtomicBool>,
+    settle: watch::Sender<bool>,
 }
 
 impl<K> Clone for Watched<K>
@@ -67,7 +78,8 @@ where
             namespace: self.namespace.clone(),
             store: self.store.clone(),
             live: Arc::clone(&self.live),
-            settled: self.settled.clone(),
+            absent: Arc::clone(&self.absent),
+            settle: self.settle.clone(),
         }
     }
 }
@@ -77,9 +89,12 @@ where
     K: Lookup + Clone + Debug + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
 {
-    /// Follows `events` until `stop`, and wakes `changed` at each change. `what` names the kind in the log.
+    /// Follows what `watch` shows until `stop`, and wakes `changed` at each change. `what` names the kind in the log.
+    ///
+    /// A watch that failed is begun anew, with a list: one that goes on by itself says nothing until the next change, and what it shows would count as
+    /// outdated for so long.
     pub fn follow<S>(
-        events: S,
+        mut watch: impl FnMut() -> S + Send + 'static,
         dyntype: K::DynamicType,
         what: &'static str,
         changed: Changes,
@@ -89,55 +104,61 @@ where
         S: Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
     {
         let mut writer = Writer::<K>::new(dyntype.clone());
-        let store = writer.as_reader();
-        let live = Arc::new(AtomicBool::new(false));
-        let (settle, settled) = watch::channel(false);
+        let part = Part::new(writer.as_reader());
+        let Part {
+            live, absent, settle, ..
+        } = part.clone();
         let watched = Self {
-            parts: vec![Part {
-                namespace: None,
-                store,
-                live: Arc::clone(&live),
-                settled,
-            }],
+            parts: vec![part],
             dyntype,
         };
         tokio::spawn(async move {
-            let mut events = pin!(events.default_backoff());
             let mut complaint = String::new();
+            let mut pause = FIRST_PAUSE;
             loop {
-                let event = tokio::select! {
-                    () = stop.cancelled() => return,
-                    event = events.next() => event,
-                };
-                match event {
-                    None => return,
-                    Some(Ok(event)) => {
-                        writer.apply_watcher_event(&event);
-                        // Only a complete list is a state of the cluster.
-                        if matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
-                            if !complaint.is_empty() {
-                                info!(kind = what, "the watch works again");
-                                complaint.clear();
+                let mut events = pin!(watch());
+                let error = loop {
+                    let event = tokio::select! {
+                        () = stop.cancelled() => return,
+                        event = events.next() => event,
+                    };
+                    match event {
+                        None => return,
+                        Some(Err(error)) => break error,
+                        Some(Ok(event)) => {
+                            writer.apply_watcher_event(&event);
+                            // Only a complete list is a state of the cluster.
+                            if matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
+                                if !complaint.is_empty() {
+                                    info!(kind = what, "the watch works again");
+                                    complaint.clear();
+                                }
+                                pause = FIRST_PAUSE;
+                                absent.store(false, Ordering::Release);
+                                live.store(true, Ordering::Release);
+                                settle.send_replace(true);
+                                changed.send_replace(());
                             }
-                            live.store(true, Ordering::Release);
-                            settle.send_replace(true);
-                            changed.send_replace(());
                         }
                     }
-                    Some(Err(error)) => {
-                        live.store(false, Ordering::Release);
-                        let (message, missing) = explain(&error);
-                        if complaint != message {
-                            warn!(kind = what, "{message}; trying again");
-                            complaint = message;
-                        }
-                        // A kind that doesn't exist has no objects; that is known, and not waited for. Any other error says nothing about what there is.
-                        if missing && !*settle.borrow() {
-                            settle.send_replace(true);
-                            changed.send_replace(());
-                        }
-                    }
+                };
+                live.store(false, Ordering::Release);
+                let (message, missing) = explain(&error);
+                absent.store(missing, Ordering::Release);
+                if complaint != message {
+                    warn!(kind = what, "{message}; trying again");
+                    complaint = message;
                 }
+                // A kind that doesn't exist has no objects; that is known, and not waited for. Any other error says nothing about what there is.
+                if missing && !*settle.borrow() {
+                    settle.send_replace(true);
+                    changed.send_replace(());
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(pause) => {}
+                }
+                pause = (pause * 2).min(LAST_PAUSE);
             }
         });
         watched
@@ -166,11 +187,16 @@ where
         self.parts.iter().all(|part| part.live.load(Ordering::Acquire))
     }
 
+    /// Whether the cluster doesn't have the kind.
+    pub(crate) fn absent(&self) -> bool {
+        self.parts.iter().all(|part| part.absent.load(Ordering::Acquire))
+    }
+
     /// Waits until the objects are known.
     pub async fn settled(&self) {
         for part in &self.parts {
             // An error means that the task ended, which it does at shutdown.
-            let _ = part.settled.clone().wait_for(|settled| *settled).await;
+            let _ = part.settle.subscribe().wait_for(|settled| *settled).await;
         }
     }
 }
@@ -180,6 +206,32 @@ where
     K: Lookup + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
+    fn new(store: Store<K>) -> Self {
+        Self {
+            namespace: None,
+            store,
+            live: Arc::default(),
+            absent: Arc::default(),
+            settle: watch::Sender::new(false),
+        }
+    }
+
+    /// Counts as known after this time, whatever is known by then.
+    fn settle_after(&self, limit: Duration, changed: &Changes, stop: &CancellationToken) {
+        let (settle, changed, stop) = (self.settle.clone(), changed.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut settled = settle.subscribe();
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = settled.wait_for(|settled| *settled) => {}
+                () = sleep(limit) => {
+                    settle.send_replace(true);
+                    changed.send_replace(());
+                }
+            }
+        });
+    }
+
     fn current(&self, object: &ObjectRef<K>) -> Option<Arc<K>> {
         self.live.load(Ordering::Acquire).then(|| self.store.get(object))?
     }
@@ -211,6 +263,8 @@ where
         let mut watched = follow(api, config.clone(), what, changed, stop);
         for part in &mut watched.parts {
             part.namespace = Some(namespace.clone());
+            // With the namespace went the right to look into it: nobody waits for what may never be there again.
+            part.settle_after(NAMED, changed, stop);
         }
         watched.parts
     });
@@ -232,7 +286,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     Watched::follow(
-        slim(watcher::watcher(api, config)),
+        move || slim(watcher::watcher(api.clone(), config.clone())),
         (),
         what,
         changed.clone(),
@@ -276,5 +330,42 @@ fn explain(error: &watcher::Error) -> (String, bool) {
         ),
         kube::Error::Api(status) => (status.message.clone(), false),
         other => (other.to_string(), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    fn map(name: &str) -> ConfigMap {
+        serde_json::from_value(serde_json::json!({"metadata": {"namespace": "a", "name": name}})).unwrap()
+    }
+
+    /// One watch after the other: each shows a list of one object, and then what follows it.
+    fn watched(then: Vec<Option<watcher::Error>>) -> Watched<ConfigMap> {
+        let mut watches = then.into_iter().enumerate();
+        let watch = move || {
+            let (number, error) = watches.next().expect("no more watches are begun");
+            let list = [
+                Event::Init,
+                Event::InitApply(map(&format!("map-{number}"))),
+                Event::InitDone,
+            ];
+            let events: Vec<_> = list.into_iter().map(Ok).chain(error.map(Err)).collect();
+            futures::stream::iter(events).chain(futures::stream::pending())
+        };
+        Watched::follow(watch, (), "test", Changes::default(), CancellationToken::new())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_error_what_a_watch_shows_counts_again_as_soon_as_it_is_listed() {
+        let watched = watched(vec![Some(watcher::Error::NoResourceVersion), None]);
+        watched.settled().await;
+        sleep(LAST_PAUSE).await;
+        assert!(watched.live());
+        assert!(watched.current("a", "map-1").is_some());
+        assert!(watched.current("a", "map-0").is_none());
     }
 }

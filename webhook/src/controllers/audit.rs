@@ -1,14 +1,16 @@
 //! What already runs, judged by today's policies: services that were admitted before Tidewaiter, or before a policy changed. Nothing is changed by it; what
 //! would be is told in a `PolicyReport` a namespace (`wgpolicyk8s.io/v1alpha2`), which policy dashboards and `tidewaiter audit` read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::jiff::Timestamp;
+use kube::api::ObjectMeta;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL};
 use tidewaiter_core::document::Document;
@@ -16,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use super::asked::Asked;
 use super::services::{Service, Services};
 use crate::admission::Reviewer;
 use crate::admission::again::{Reviewed, Stored};
@@ -37,6 +40,8 @@ pub(super) struct Audit {
     pub(super) reviewer: Arc<Reviewer>,
     pub(super) services: Services,
     pub(super) metrics: Arc<Metrics>,
+    /// Which services the webhook is asked about: the others are none of its business.
+    pub(super) configuration: String,
     /// Between two scans; zero for none.
     pub(super) interval: Duration,
 }
@@ -74,7 +79,9 @@ impl Audit {
                 }
                 Err(_) => {}
             }
-            let _ = timeout(self.interval, configured.changed()).await;
+            // A new configuration is reason for another scan, but in a busy cluster there is one every minute.
+            sleep(self.interval / 4).await;
+            let _ = timeout(self.interval * 3 / 4, configured.changed()).await;
         }
     }
 
@@ -91,10 +98,12 @@ impl Audit {
             }
             before => before.map_err(|error| error.to_string())?,
         };
+        let asked = Asked::read(&self.client, &self.configuration).await?;
         let services = self.services.all();
         let count = services.len();
+        let known: BTreeSet<String> = services.iter().map(|service| service.namespace.clone()).collect();
         let judged = futures::stream::iter(services).map(|service| async {
-            let finding = self.judge(&service).await;
+            let finding = self.judge(&service, &asked).await;
             (service, finding)
         });
         let judged: Vec<_> = judged.buffer_unordered(AT_ONCE).collect().await;
@@ -108,12 +117,16 @@ impl Audit {
             }
         }
         let mut totals: BTreeMap<&'static str, i64> = BTreeMap::new();
+        // One namespace that goes, or is full, is no reason to tell the others nothing.
+        let mut failed = None;
         for report in before.items {
             let namespace = report.namespace().unwrap_or_default();
-            if report.name_any() == REPORT && !namespaces.contains_key(&namespace) {
+            if report.name_any() == REPORT && !known.contains(&namespace) {
                 let reports: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &kind);
-                let deleted = reports.delete(REPORT, &DeleteParams::default()).await;
-                deleted.map(drop).map_err(|error| error.to_string())?;
+                match reports.delete(REPORT, &DeleteParams::default()).await {
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    deleted => failed = deleted.map(drop).err().or(failed),
+                }
             }
         }
         for (namespace, services) in &mut namespaces {
@@ -128,19 +141,25 @@ impl Audit {
                 // The namespace is going.
                 Err(kube::Error::Api(status))
                     if matches!(status.code, 403 | 404) && status.message.contains("terminated") => {}
-                written => written.map(drop).map_err(|error| error.to_string())?,
+                written => failed = written.map(drop).err().or(failed),
             }
         }
         self.metrics.audited(&totals);
-        Ok(count)
+        failed.map_or(Ok(count), |error| Err(error.to_string()))
     }
 
     /// None where there is nothing to judge.
-    async fn judge(&self, service: &Service) -> Option<Vec<Finding>> {
+    async fn judge(&self, service: &Service, asked: &Asked) -> Option<Vec<Finding>> {
         let resource = service.resource();
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &service.namespace, &resource);
         let request = axum::http::Request::get(format!("{}/{}", api.resource_url(), service.name));
         let text = self.client.request_text(request.body(Vec::new()).ok()?).await.ok()?;
+        let labels: Labelled = serde_json::from_str(&text).ok()?;
+        let snapshot = self.reviewer.snapshot()?;
+        let namespace = snapshot.configuration.namespace_labels(&service.namespace)?;
+        if !asked.about(namespace, &labels.metadata.labels.unwrap_or_default()) {
+            return None;
+        }
         let document = Document::new(&text).ok()?;
         let stored = Stored {
             api_version: &resource.api_version,
@@ -151,8 +170,14 @@ impl Audit {
             new: true,
         };
         let reviewed = self.reviewer.review_again(&stored, false).await?;
-        Some(findings(&reviewed))
+        // What can't be said now is left to the next scan.
+        reviewed.failure.is_none().then(|| findings(&reviewed))
     }
+}
+
+#[derive(Deserialize)]
+struct Labelled {
+    metadata: ObjectMeta,
 }
 
 /// Waits until the configuration has not changed for a while.
@@ -254,6 +279,7 @@ mod tests {
             patch: json!([]),
             changes: Vec::new(),
             refusal: None,
+            failure: None,
         }
     }
 
@@ -263,7 +289,10 @@ mod tests {
             name: name.into(),
             kind: "InferenceService",
             uid: name.into(),
+            generation: 1,
+            created: 0,
             written: 0,
+            adopted: false,
             named: std::collections::BTreeSet::new(),
             accounts: std::collections::BTreeSet::new(),
         }

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
@@ -66,6 +67,8 @@ enum KeepError {
     Kube(#[from] kube::Error),
     #[error("{0}")]
     Authority(#[from] AuthorityError),
+    #[error("the watch on {0} is interrupted")]
+    Unseen(&'static str),
 }
 
 impl Keeper {
@@ -137,7 +140,11 @@ impl Keeper {
     /// Does what is due, and says when to look again.
     async fn look(&self) -> Result<Duration, KeepError> {
         let SelfManaged { names, lifetimes, .. } = &self.settings;
-        let stored = self.secret.current(&self.namespace, &self.settings.secret);
+        // What a watch doesn't show may be there all the same, and to make another would mean another authority.
+        let stored = match self.secret.current(&self.namespace, &self.settings.secret) {
+            Some(stored) => Some(stored),
+            None => self.read().await?.map(Arc::new),
+        };
         if let Some(stored) = &stored
             && stored.labels().get(OURS.0).is_none_or(|value| value != OURS.1)
         {
@@ -194,6 +201,11 @@ impl Keeper {
         Ok(Duration::from_secs(pause.clamp(1, AT_MOST)))
     }
 
+    async fn read(&self) -> Result<Option<Secret>, KeepError> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        Ok(api.get_opt(&self.settings.secret).await?)
+    }
+
     /// The authorities that API servers trust now.
     fn in_configurations(&self) -> Vec<Certificate> {
         let bundles = bundles_of(&self.mutating, &self.configuration)
@@ -212,6 +224,9 @@ impl Keeper {
     async fn publish_in<K: Configuration>(&self, watched: &Watched<K>, bundle: &str) -> Result<(), KeepError> {
         let name = &self.configuration;
         let webhooks = bundles_of(watched, name);
+        if webhooks.is_empty() && !watched.live() {
+            return Err(KeepError::Unseen(K::KIND));
+        }
         if webhooks.is_empty() {
             warn!(
                 kind = K::KIND,

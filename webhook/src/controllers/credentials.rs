@@ -30,7 +30,7 @@ use crate::namespaces::{Namespaces, PATIENCE, ProvideError, Provided, UNUSED_SIN
 /// Namespaces that are written to at once.
 const AT_ONCE: usize = 16;
 /// Changes come in bursts: what follows within this time belongs to the same round.
-const QUIET: Duration = Duration::from_millis(250);
+const QUIET: Duration = Duration::from_secs(1);
 /// Without a change, what failed is tried again and what is due is collected after this time.
 const PAUSE: Duration = Duration::from_secs(10);
 /// A review writes a copy before the API server has stored the service that uses it: none is called unused sooner than this.
@@ -157,7 +157,7 @@ impl Keeper {
         let copy = copies.get(&(namespace.clone(), backend.clone()));
         match (step, copy) {
             (Step::Have(need), _) => {
-                let written = have(&*self.namespaces, namespace, backend, need, snapshot).await?;
+                let written = have(&*self.namespaces, namespace, backend, need, copy.is_some(), snapshot).await?;
                 if written {
                     self.metrics.credentials("renewed");
                     info!(namespace, backend, "credentials renewed");
@@ -206,8 +206,14 @@ async fn have(
     namespace: &str,
     backend: &str,
     need: Need,
+    there: bool,
     snapshot: &Snapshot,
 ) -> Result<bool, String> {
+    // Where a right is asked for, a review asks for it: to name what isn't there must not be a way around.
+    let configured = snapshot.configuration.backends().get(backend);
+    if !there && configured.is_some_and(|backend| backend.spec().authorization.is_some()) {
+        return Ok(false);
+    }
     // A namespace that lost its grant gets no new keys: it may be why they were rotated. What a backend that is gone had delivered stays.
     if !snapshot.grants(backend, namespace) {
         return Ok(false);

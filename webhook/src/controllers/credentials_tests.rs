@@ -106,7 +106,10 @@ fn service(namespace: &str, named: &[&str], accounts: &[&str]) -> Service {
         name: "fraud".to_owned(),
         kind: "InferenceService",
         uid: "u".to_owned(),
+        generation: 1,
+        created: 0,
         written: 0,
+        adopted: false,
         named: owned(named),
         accounts: owned(accounts),
     }
@@ -129,7 +132,7 @@ fn now() -> Timestamp {
 async fn a_namespace_that_lost_its_grant_gets_no_new_key() {
     let (namespaces, snapshot) = (Namespaces::default(), snapshot().await);
     for namespace in ["revoked", "team-a"] {
-        let written = have(&namespaces, namespace, "minio", Need::default(), &snapshot).await;
+        let written = have(&namespaces, namespace, "minio", Need::default(), true, &snapshot).await;
         assert_eq!(written, Ok(namespace == "team-a"));
     }
     assert_eq!(*namespaces.written.lock().unwrap(), ["team-a"]);
@@ -138,7 +141,7 @@ async fn a_namespace_that_lost_its_grant_gets_no_new_key() {
 #[tokio::test]
 async fn what_a_backend_that_is_gone_delivered_stays_as_it_is() {
     let (namespaces, snapshot) = (Namespaces::default(), snapshot().await);
-    let written = have(&namespaces, "team-a", "gone", Need::default(), &snapshot).await;
+    let written = have(&namespaces, "team-a", "gone", Need::default(), true, &snapshot).await;
     assert_eq!(written, Ok(false));
 }
 
@@ -148,7 +151,15 @@ async fn what_failed_is_told() {
         unreachable: Some("team-a"),
         ..Namespaces::default()
     };
-    let told = have(&namespaces, "team-a", "minio", Need::default(), &*snapshot().await).await;
+    let told = have(
+        &namespaces,
+        "team-a",
+        "minio",
+        Need::default(),
+        true,
+        &*snapshot().await,
+    )
+    .await;
     assert!(told.unwrap_err().contains("Secret team-a/tidewaiter-minio"));
 }
 

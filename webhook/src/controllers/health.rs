@@ -1,6 +1,7 @@
 //! Whether the backends' stores answer and take their credentials, looked at by the leader before a user's model has to find out.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the last look came to, by backend.
 #[derive(Default)]
-pub(crate) struct Health(Mutex<BTreeMap<String, Reach>>);
+pub(crate) struct Health(Mutex<BTreeMap<String, Reach>>, AtomicBool);
 
 impl Health {
     /// None where there was nothing to look at, or nobody has looked yet.
@@ -29,6 +30,11 @@ impl Health {
             .unwrap_or_else(PoisonError::into_inner)
             .get(backend)
             .cloned()
+    }
+
+    /// Whether anybody has looked.
+    pub(crate) fn looked(&self) -> bool {
+        self.1.load(Ordering::Acquire)
     }
 
     /// All that is known.
@@ -53,6 +59,7 @@ pub(super) async fn keep(reviewer: &Reviewer, health: &Arc<Health>, changes: &Ch
                     Some((backend.to_owned(), reach))
                 });
             let found: BTreeMap<String, Reach> = futures::future::join_all(looks).await.into_iter().flatten().collect();
+            health.1.store(true, Ordering::Release);
             let mut known = health.0.lock().unwrap_or_else(PoisonError::into_inner);
             if *known != found {
                 for (backend, reach) in &found {

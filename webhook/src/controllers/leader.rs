@@ -6,7 +6,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use kube::Client;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,20 +21,22 @@ pub const LEASE: &str = "tidewaiter";
 const DURATION: u64 = 15;
 /// the Lease is renewed when so many of them are left.
 const GRACE: u64 = 5;
+/// Whether somebody deleted the Lease is looked at this often.
+const LOOK: Duration = Duration::from_secs(20);
 /// After a failure, and for giving the Lease back at shutdown.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 type Election = JoinHandle<Result<LeaseManager, LeaseManagerError>>;
 
-/// Tells from now on whether this replica leads. `stop` gives the Lease back, so that the next replica needn't wait for its end.
+/// Tells from now on whether this replica leads. `stop` ends the task and gives the Lease back, so that the next replica needn't wait for its end.
 pub(crate) fn elect(
     client: Client,
     namespace: String,
     identity: String,
     stop: CancellationToken,
-) -> watch::Receiver<bool> {
+) -> (watch::Receiver<bool>, JoinHandle<()>) {
     let (tell, leads) = watch::channel(false);
-    tokio::spawn(async move {
+    let election = tokio::spawn(async move {
         while !stop.is_cancelled() {
             let (mut state, task) = tokio::select! {
                 campaign = campaign(&client, &namespace, &identity) => campaign,
@@ -43,6 +46,8 @@ pub(crate) fn elect(
                 tokio::select! {
                     changed = state.changed() => if changed.is_err() { break },
                     () = stop.cancelled() => break,
+                    // It is made at the beginning of a campaign alone.
+                    () = sleep(LOOK) => if is_gone(&client, &namespace).await { break } else { continue },
                 }
                 let leads = *state.borrow_and_update();
                 if tell.send_replace(leads) != leads {
@@ -55,7 +60,19 @@ pub(crate) fn elect(
             let _ = timeout(PATIENCE, task).await;
         }
     });
-    leads
+    (leads, election)
+}
+
+async fn is_gone(client: &Client, namespace: &str) -> bool {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let gone = matches!(leases.get_opt(LEASE).await, Ok(None));
+    if gone {
+        warn!(
+            namespace,
+            "somebody deleted the Lease {LEASE}: the election begins anew"
+        );
+    }
+    gone
 }
 
 /// Begins to stand for election, as soon as the API server lets it.

@@ -1,5 +1,6 @@
 //! What one replica, the leader, does for all: it keeps the certificate, the credentials and the services as they should be.
 
+mod asked;
 mod audit;
 mod authority;
 mod certificate;
@@ -97,6 +98,7 @@ impl Controllers {
                 reviewer: Arc::clone(&self.reviewer),
                 services,
                 metrics: Arc::clone(&self.metrics),
+                configuration: self.configuration.clone(),
                 interval: self.audit_interval,
             };
             tokio::join!(
@@ -115,6 +117,6 @@ struct NoMore<'a>(&'a Metrics);
 
 impl Drop for NoMore<'_> {
     fn drop(&mut self) {
-        self.0.leader.set(0);
+        self.0.leads_no_more();
     }
 }

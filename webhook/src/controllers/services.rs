@@ -8,6 +8,7 @@ use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tidewaiter_core::backend::MANAGED_NAME;
+use tidewaiter_core::filled;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::watched::{Changes, Watched, reduce};
@@ -17,6 +18,8 @@ const KINDS: [(&str, &str); 2] = [("v1beta1", "InferenceService"), ("v1alpha1", 
 const NAMED: &str = "named";
 const ACCOUNTS: &str = "accounts";
 const WRITTEN: &str = "written";
+const CREATED: &str = "created";
+const ADOPTED: &str = "adopted";
 
 /// All services of the cluster.
 #[derive(Clone)]
@@ -31,8 +34,14 @@ pub(super) struct Service {
     pub(super) name: String,
     pub(super) kind: &'static str,
     pub(super) uid: String,
-    /// When its spec was last written, by the API server's clock, in seconds since 1970.
+    /// Rises with each change of its spec.
+    pub(super) generation: i64,
+    /// When it was made, by the API server's clock, in seconds since 1970.
+    pub(super) created: i64,
+    /// When somebody last wrote who writes its spec, whatever they wrote.
     pub(super) written: i64,
+    /// Whether a review has filled something in.
+    pub(super) adopted: bool,
     /// Names in it that are ours.
     pub(super) named: BTreeSet<String>,
     /// Those among them that it names as a ServiceAccount.
@@ -61,24 +70,23 @@ impl Services {
         let kinds = KINDS.map(|(_, kind)| {
             let resource = resource(kind);
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-            let events = reduce(watcher(api, watcher::Config::default()), shrink);
-            Watched::follow(events, resource, kind, changes.clone(), stop.clone())
+            let watch = move || reduce(watcher(api.clone(), watcher::Config::default()), shrink);
+            Watched::follow(watch, resource, kind, changes.clone(), stop.clone())
         });
         Self { kinds }
     }
 
-    /// Waits until they are known.
+    /// Waits until the `InferenceServices` are known. The other kind's conversion webhook may be down, and must hold nothing up.
     pub(super) async fn settled(&self) {
-        for kind in &self.kinds {
-            kind.settled().await;
-        }
+        let [inference, _] = &self.kinds;
+        inference.settled().await;
     }
 
     /// Whether all there are are known: what no service is known to use may be taken away only then.
     pub(super) fn complete(&self) -> bool {
         let [inference, llm] = &self.kinds;
         // The second kind is one that a cluster may not have.
-        inference.live() && (llm.live() || llm.all().is_empty())
+        inference.live() && (llm.live() || llm.absent())
     }
 
     /// All of them.
@@ -100,7 +108,10 @@ fn service(kind: &'static str, object: &Arc<DynamicObject>) -> Service {
         name: object.name_any(),
         kind,
         uid: object.uid().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        created: object.data[CREATED].as_i64().unwrap_or_default(),
         written: object.data[WRITTEN].as_i64().unwrap_or_default(),
+        adopted: object.data[ADOPTED] == true,
         named: names(NAMED),
         accounts: names(ACCOUNTS),
     }
@@ -113,12 +124,20 @@ fn shrink(object: &mut DynamicObject) {
     for value in object.annotations().values() {
         names.take(value, "");
     }
-    object.data = json!({NAMED: names.named, ACCOUNTS: names.accounts, WRITTEN: written(&object.metadata)});
+    let created = object.metadata.creation_timestamp.as_ref();
+    object.data = json!({
+        NAMED: names.named,
+        ACCOUNTS: names.accounts,
+        CREATED: created.map(|created| created.0.as_second()),
+        WRITTEN: written(&object.metadata),
+        ADOPTED: object.annotations().contains_key(filled::ANNOTATION),
+    });
     object.metadata = ObjectMeta {
         name: object.metadata.name.take(),
         namespace: object.metadata.namespace.take(),
         uid: object.metadata.uid.take(),
         resource_version: object.metadata.resource_version.take(),
+        generation: object.metadata.generation,
         ..ObjectMeta::default()
     };
 }
@@ -150,7 +169,8 @@ impl Names {
     }
 }
 
-/// The last time that somebody wrote into the spec. KServe's own writes, of status and finalizers, don't count.
+/// The last time that somebody wrote who writes the spec: the API server keeps one time for all that one of them wrote. KServe's own writes, of status and
+/// finalizers, don't count.
 fn written(metadata: &ObjectMeta) -> i64 {
     let fields = metadata.managed_fields.iter().flatten();
     let times = fields
@@ -204,7 +224,8 @@ mod tests {
         let named = ["tidewaiter-accounts", "tidewaiter-keys", "tidewaiter-minio"];
         assert_eq!(service.named, named.map(str::to_owned).into());
         assert_eq!(service.accounts, ["tidewaiter-accounts".to_owned()].into());
-        assert_eq!(service.written, 1_767_225_660);
+        assert_eq!((service.created, service.written), (1_767_225_600, 1_767_225_660));
+        assert!(service.adopted);
         assert_eq!(
             (&*service.namespace, &*service.name, &*service.uid),
             ("team-a", "fraud", "u")

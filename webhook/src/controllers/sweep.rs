@@ -1,15 +1,14 @@
 //! Services that came past the webhook, as while no replica answered and the failure policy is `Ignore`: the leader finds them and sees to their papers.
 //!
-//! Each service is judged once after its spec was written. Up to which write that was done is kept on the Lease, so that the next leader goes on there; a
-//! service that ran before Tidewaiter was installed is not touched. What would have been filled in is written as a patch, which passes the webhook like
+//! Each service is judged once after it was made, and after each change of its spec. Up to when that was done is kept on the Lease, so that the next leader
+//! goes on there; a service that ran before Tidewaiter was installed is not touched, whoever edits its labels. What would have been filled in is written as a patch, which passes the webhook like
 //! everybody's; what would have been refused runs already, and is told in an event.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
@@ -17,10 +16,10 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tidewaiter_core::document::Document;
-use tidewaiter_core::selector::LabelSelector;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use super::asked::Asked;
 use super::leader::LEASE;
 use super::services::{Service, Services};
 use crate::admission::Reviewer;
@@ -35,6 +34,8 @@ const SWEPT_UNTIL: &str = "tidewaiter.dev/swept-until";
 const PAUSE: Duration = Duration::from_secs(5);
 /// How far has been swept is written down this often.
 const WRITTEN_DOWN: Duration = Duration::from_secs(30);
+/// A request may be on its way for so long before its object shows, stamped with the time at which it came; and clocks differ.
+const LAG: i64 = 300;
 /// What can't be mended is given up after this time.
 const PATIENCE: Duration = Duration::from_mins(30);
 /// Services that are judged at once.
@@ -52,8 +53,17 @@ pub(super) struct Sweep {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// One write of one service's spec.
-type Write = (String, i64);
+/// One state of one service's spec: its uid and generation.
+type State = (String, i64);
+
+/// What has been judged so far.
+#[derive(Default)]
+struct Judged {
+    /// Since when a state is tried; none where it is done with.
+    states: HashMap<State, Option<Instant>>,
+    /// The generation that each service had when this leader last looked.
+    generations: HashMap<String, i64>,
+}
 
 impl Sweep {
     /// Works for as long as it is called.
@@ -69,7 +79,7 @@ impl Sweep {
             }
         };
         let mut written_down = (Instant::now(), horizon);
-        let mut judged: HashMap<Write, Option<Instant>> = HashMap::new();
+        let mut judged = Judged::default();
         loop {
             if self.reviewer.configured() {
                 horizon = self.round(horizon, &mut judged).await;
@@ -107,34 +117,34 @@ impl Sweep {
         leases.patch(LEASE, &params, &Patch::Merge(&change)).await.map(drop)
     }
 
-    /// Judges what was written since, and returns up to when all is judged. `judged` has the writes at and after the horizon: none where done with, else since
-    /// when it is tried.
-    async fn round(&self, horizon: i64, judged: &mut HashMap<Write, Option<Instant>>) -> i64 {
+    /// Judges what came since, and returns up to when all is judged.
+    async fn round(&self, horizon: i64, judged: &mut Judged) -> i64 {
         let services = self.services.all();
-        let since = services.into_iter().filter(|service| service.written >= horizon);
-        let open: Vec<Service> = since
-            .filter(|service| judged.get(&write(service)).is_none_or(Option::is_some))
-            .collect();
+        let open = judged.open(&services, horizon);
         if !open.is_empty() {
-            let asked = match self.asked().await {
+            let asked = match Asked::read(&self.client, &self.configuration).await {
                 Ok(asked) => asked,
                 Err(error) => {
-                    warn!(
+                    info!(
                         configuration = self.configuration,
-                        %error,
-                        "can't read which services the webhook is asked about: those that came past it aren't looked for"
+                        "can't read which services the webhook is asked about, so those that came past it aren't looked for: {error}"
                     );
                     return horizon;
                 }
             };
             let looks = futures::stream::iter(open).map(|service| async {
-                let done = self.look(&service, &asked).await;
+                // The webhook was not there yet, or not any more and not again.
+                let done = if service.written < asked.since {
+                    Ok(())
+                } else {
+                    self.look(&service, &asked).await
+                };
                 (service, done)
             });
             let looked: Vec<_> = looks.buffer_unordered(AT_ONCE).collect().await;
             for (service, done) in looked {
                 let Service { namespace, name, .. } = &service;
-                let state = judged.entry(write(&service)).or_insert(Some(Instant::now()));
+                let state = judged.states.entry(state(&service)).or_insert(Some(Instant::now()));
                 match (done, *state) {
                     (Ok(()), _) => *state = None,
                     (Err(error), Some(since)) if since.elapsed() >= PATIENCE => {
@@ -145,15 +155,17 @@ impl Sweep {
                         self.metrics.swept("failed");
                         *state = None;
                     }
-                    (Err(error), _) => info!(namespace, name, "came past the webhook: {error}; trying again"),
+                    (Err(error), _) => info!(namespace, name, "can't be judged yet: {error}; trying again"),
                 }
             }
         }
-        let waiting = judged.iter().filter(|(_, state)| state.is_some());
-        let waiting = waiting.map(|((_, written), _)| *written).min();
-        let last = judged.keys().map(|(_, written)| *written).max();
-        let horizon = waiting.or(last).unwrap_or(horizon).max(horizon);
-        judged.retain(|(_, written), _| *written >= horizon);
+        let waiting = services
+            .iter()
+            .filter(|service| judged.states.get(&state(service)).is_some_and(Option::is_some));
+        let waiting = waiting.map(|service| service.written).min();
+        let now = Timestamp::now().as_second() - LAG;
+        let horizon = waiting.map_or(now, |waiting| waiting.min(now)).max(horizon);
+        judged.forget(&services, horizon);
         horizon
     }
 
@@ -172,8 +184,9 @@ impl Sweep {
         let Some(snapshot) = self.reviewer.snapshot() else {
             return Err("there is no configuration".to_owned());
         };
-        let nothing = BTreeMap::new();
-        let labels = snapshot.configuration.namespace_labels(namespace).unwrap_or(&nothing);
+        let Some(labels) = snapshot.configuration.namespace_labels(namespace) else {
+            return Err("its namespace is not known yet".to_owned());
+        };
         if object.uid().as_deref() != Some(&service.uid) || !asked.about(labels, object.labels()) {
             return Ok(());
         }
@@ -197,6 +210,9 @@ impl Sweep {
             uid: Some(service.uid.clone()),
             ..ObjectReference::default()
         };
+        if let Some(failure) = reviewed.failure {
+            return Err(failure);
+        }
         if let Some((policy, message)) = &reviewed.refusal {
             self.metrics.swept("refused");
             warn!(
@@ -245,35 +261,119 @@ impl Sweep {
         }
         Ok(())
     }
+}
 
-    /// As the configuration has it now.
-    async fn asked(&self) -> Result<Asked, String> {
-        let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
-        let configuration = api.get(&self.configuration).await.map_err(|error| error.to_string())?;
-        let selectors = configuration.webhooks.into_iter().flatten().map(|webhook| {
-            let selector = |selector: Option<_>| -> Result<LabelSelector, String> {
-                let selector = serde_json::to_value(selector.unwrap_or_default()).map_err(|error| error.to_string())?;
-                serde_json::from_value(selector).map_err(|error| error.to_string())
-            };
-            Ok((
-                selector(webhook.namespace_selector)?,
-                selector(webhook.object_selector)?,
-            ))
+impl Judged {
+    /// The services that are to be judged now: made since the horizon; of another generation than this leader saw; or, where a review has filled something in
+    /// before, written since the horizon, as while nobody led. To judge those once more changes nothing.
+    fn open(&mut self, services: &[Service], horizon: i64) -> Vec<Service> {
+        let mut open = Vec::new();
+        for service in services {
+            let seen = self.generations.insert(service.uid.clone(), service.generation);
+            let risen = seen.is_some_and(|seen| seen < service.generation);
+            let came = service.created >= horizon || (service.adopted && service.written >= horizon);
+            let tried = self.states.get(&state(service));
+            if tried.is_none() && (risen || came) {
+                self.states.insert(state(service), Some(Instant::now()));
+                open.push(service.clone());
+            } else if tried.is_some_and(Option::is_some) {
+                open.push(service.clone());
+            }
+        }
+        open
+    }
+
+    /// What is gone, and what is done with and can't come up again.
+    fn forget(&mut self, services: &[Service], horizon: i64) {
+        let there: HashMap<State, i64> = services
+            .iter()
+            .map(|service| (state(service), service.written))
+            .collect();
+        self.states.retain(|state, tried| {
+            there
+                .get(state)
+                .is_some_and(|written| tried.is_some() || *written >= horizon)
         });
-        Ok(Asked(selectors.collect::<Result<_, String>>()?))
+        let uids: HashSet<&str> = services.iter().map(|service| service.uid.as_str()).collect();
+        self.generations.retain(|uid, _| uids.contains(uid.as_str()));
     }
 }
 
-fn write(service: &Service) -> Write {
-    (service.uid.clone(), service.written)
+fn state(service: &Service) -> State {
+    (service.uid.clone(), service.generation)
 }
 
-/// Which services the API server asks about: each webhook's selectors of namespaces and objects.
-struct Asked(Vec<(LabelSelector, LabelSelector)>);
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
 
-impl Asked {
-    fn about(&self, namespace: &BTreeMap<String, String>, object: &BTreeMap<String, String>) -> bool {
-        let mut webhooks = self.0.iter();
-        webhooks.any(|(namespaces, objects)| namespaces.matches(namespace) && objects.matches(object))
+    use super::*;
+
+    const HORIZON: i64 = 1000;
+
+    fn service(uid: &str, generation: i64, created: i64, written: i64, adopted: bool) -> Service {
+        Service {
+            namespace: "a".into(),
+            name: uid.into(),
+            kind: "InferenceService",
+            uid: uid.into(),
+            generation,
+            created,
+            written,
+            adopted,
+            named: BTreeSet::new(),
+            accounts: BTreeSet::new(),
+        }
+    }
+
+    fn open(judged: &mut Judged, services: &[Service]) -> Vec<String> {
+        let open = judged.open(services, HORIZON);
+        for service in &open {
+            judged.states.insert(state(service), None);
+        }
+        judged.forget(services, HORIZON);
+        open.into_iter().map(|service| service.uid).collect()
+    }
+
+    #[test]
+    fn what_is_new_is_judged_once_and_again_when_its_spec_changes() {
+        let mut judged = Judged::default();
+        let new = service("new", 1, HORIZON, HORIZON, false);
+        assert_eq!(open(&mut judged, std::slice::from_ref(&new)), ["new"]);
+        assert!(open(&mut judged, std::slice::from_ref(&new)).is_empty());
+        let changed = service("new", 2, HORIZON, HORIZON + 1, false);
+        assert_eq!(open(&mut judged, std::slice::from_ref(&changed)), ["new"]);
+        assert!(open(&mut judged, &[changed]).is_empty());
+    }
+
+    #[test]
+    fn a_label_edit_of_a_service_that_ran_before_is_no_reason_to_look_at_it() {
+        let mut judged = Judged::default();
+        let labelled = |written| service("old", 3, 10, written, false);
+        assert!(open(&mut judged, &[labelled(20)]).is_empty());
+        assert!(open(&mut judged, &[labelled(HORIZON + 5)]).is_empty());
+        // A change of its spec is.
+        assert_eq!(open(&mut judged, &[service("old", 4, 10, HORIZON + 6, false)]), ["old"]);
+    }
+
+    #[test]
+    fn what_changed_while_nobody_led_is_judged_where_it_was_reviewed_before() {
+        let mut judged = Judged::default();
+        let services = [
+            service("reviewed", 2, 10, HORIZON, true),
+            service("never", 2, 10, HORIZON, false),
+        ];
+        assert_eq!(open(&mut judged, &services), ["reviewed"]);
+    }
+
+    #[test]
+    fn what_could_not_be_judged_stays_open_and_what_is_gone_is_forgotten() {
+        let mut judged = Judged::default();
+        let new = [service("new", 1, HORIZON, HORIZON, false)];
+        assert_eq!(judged.open(&new, HORIZON).len(), 1);
+        judged.forget(&new, HORIZON + 100);
+        assert_eq!(judged.open(&new, HORIZON + 100).len(), 1);
+        judged.forget(&[], HORIZON + 100);
+        assert!(judged.states.is_empty() && judged.generations.is_empty());
     }
 }

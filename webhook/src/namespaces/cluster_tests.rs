@@ -165,7 +165,9 @@ async fn namespaces(server: &ApiServer, secrets: Vec<Secret>) -> InCluster {
             .map(Ok)
             .collect();
         let events = futures::stream::iter(events).chain(futures::stream::pending());
-        Watched::follow(events, (), "test", Changes::default(), CancellationToken::new())
+        let mut events = Some(events);
+        let watch = move || events.take().expect("it doesn't fail");
+        Watched::follow(watch, (), "test", Changes::default(), CancellationToken::new())
     }
     let namespaces = InCluster {
         client: server.client(),

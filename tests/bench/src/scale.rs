@@ -1,0 +1,346 @@
+//! A large cluster: a thousand namespaces with ten services each, whose backend's keys are rotated; and replicas that roll while services come.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tidewaiter_e2e::chart::install_chart;
+use tidewaiter_e2e::install::{NAMESPACE, backend, install_from};
+use tidewaiter_ground::tools::Kserve;
+use tidewaiter_ground::{Cluster, Options};
+
+use crate::on_ground;
+
+/// No Pod has to run for keys to be rotated.
+const ROTATION: Options = Options {
+    node: false,
+    kserve: Kserve::V0_20,
+};
+/// Tidewaiter's own Pods roll.
+const ROLLING: Options = Options {
+    node: true,
+    kserve: Kserve::V0_20,
+};
+const NAMESPACES: usize = 1000;
+const SERVICES: usize = 10;
+/// Who creates services at once.
+const USERS: usize = 8;
+/// How long each side of the comparison takes, and how often a service is created meanwhile.
+const PHASE: Duration = Duration::from_mins(1);
+const EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Rotation {
+    /// From the new key to the last namespace that has it.
+    took: Duration,
+    /// Requests for Secrets by Tidewaiter meanwhile.
+    calls: u64,
+    rss_mib: f64,
+    services: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Rolling {
+    steady: Vec<Duration>,
+    meanwhile: Vec<Duration>,
+    rolls: usize,
+}
+
+/// Measures and prints.
+pub(crate) fn run(json: bool) -> Result<()> {
+    let rotation: Rotation = on_ground::measure("rotation", ROTATION)?;
+    let rolling: Rolling = on_ground::measure("rolling", ROLLING)?;
+    let (steady, while_rolling) = (p99(&rolling.steady), p99(&rolling.meanwhile));
+    let ratio = while_rolling.as_secs_f64() / steady.as_secs_f64();
+    let took = rotation.took.as_secs_f64();
+    if json {
+        let figures = json!({
+            "rotation_1000_s": round(took),
+            "api_calls": rotation.calls,
+            "rss_mib": round(rotation.rss_mib),
+            "apply_p99_rolling_vs_steady": round(ratio),
+        });
+        println!("{figures}");
+        return Ok(());
+    }
+    println!("{NAMESPACES} namespaces, {} services", rotation.services);
+    println!("{:<62}{took:>10.1} s", "a rotated key in all of them");
+    println!(
+        "{:<62}{:>10}",
+        "requests for Secrets meanwhile, source and copies", rotation.calls
+    );
+    println!(
+        "{:<62}{:>10.1} MiB",
+        "resident, in the replica that leads", rotation.rss_mib
+    );
+    println!("\ncreating a service through the API server, p99");
+    println!("{:<62}{:>10.1} ms", "steady", steady.as_secs_f64() * 1e3);
+    let label = format!("while replicas roll, {} times", rolling.rolls);
+    println!("{label:<62}{:>10.1} ms", while_rolling.as_secs_f64() * 1e3);
+    println!("{:<62}{ratio:>10.2}", "rolling / steady");
+    Ok(())
+}
+
+fn round(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
+}
+
+fn p99(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times
+        .get((times.len() * 99 / 100).min(times.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
+}
+
+/// The part with many namespaces, inside of the ground.
+pub(crate) fn rotation(figures: &Path) -> Result<()> {
+    on_ground::tell(figures, rotate())
+}
+
+/// The part with replicas that roll, inside of the ground.
+pub(crate) fn rolling(figures: &Path) -> Result<()> {
+    on_ground::tell(figures, roll())
+}
+
+fn rotate() -> Result<Rotation> {
+    let cluster = on_ground::cluster(ROTATION)?;
+    without_kserve(&cluster)?;
+    let own = std::env::current_exe()?;
+    let _tidewaiter = install_from(&cluster, || {
+        let mut command = Command::new(&own);
+        command.arg("webhook");
+        command
+    })?;
+    apply(&cluster, &backend("scale", "scale", &["s3://scale/"]))?;
+    until_filled_in(&cluster)?;
+    eprintln!("creating {NAMESPACES} namespaces with {SERVICES} services each");
+    let next = AtomicUsize::new(0);
+    scope(|users| -> Result<()> {
+        let users: Vec<_> = (0..USERS).map(|_| users.spawn(|| fill(&cluster, &next))).collect();
+        for user in users {
+            user.join().map_err(|_| anyhow::anyhow!("a user panicked"))??;
+        }
+        Ok(())
+    })?;
+    ensure!(
+        copies(&cluster, None)? == NAMESPACES,
+        "not every namespace has its credentials"
+    );
+    // What the leader's watches bring is taken in by now.
+    sleep(Duration::from_secs(20));
+    let rss_mib = rss_mib(&cluster)?;
+
+    let before = calls(&cluster)?;
+    let key = "rotated-by-the-benchmark";
+    let secret = json!({"stringData": {"rootPassword": key}});
+    cluster.kubectl(&[
+        "patch",
+        "secret",
+        "minio-root",
+        "-n",
+        NAMESPACE,
+        "-p",
+        &secret.to_string(),
+    ])?;
+    let start = Instant::now();
+    let mut seen = 0;
+    let took = loop {
+        let now = copies(&cluster, Some(key))?;
+        if now == NAMESPACES {
+            break start.elapsed();
+        }
+        if now / 200 > seen / 200 {
+            eprintln!("{now} of {NAMESPACES} namespaces have the new key");
+        }
+        seen = now;
+        if start.elapsed() > Duration::from_mins(5) {
+            bail!("after 5 minutes {now} of {NAMESPACES} namespaces have the new key");
+        }
+        sleep(Duration::from_millis(500));
+    };
+    Ok(Rotation {
+        took,
+        // The patch was ours.
+        calls: calls(&cluster)?.saturating_sub(before + 1),
+        rss_mib,
+        services: NAMESPACES * SERVICES,
+    })
+}
+
+fn roll() -> Result<Rolling> {
+    let cluster = on_ground::cluster(ROLLING)?;
+    without_kserve(&cluster)?;
+    let release = install_chart(&cluster, &json!({}))?;
+    release.until_ready(2)?;
+    apply(&cluster, &backend("scale", "scale", &["s3://scale/"]))?;
+    until_filled_in(&cluster)?;
+    let namespace = cluster.namespace("rolling")?;
+    let steady = create_for(&cluster, namespace.name(), "steady", || Ok(()))?.0;
+    let (meanwhile, rolls) = create_for(&cluster, namespace.name(), "rolling", || {
+        release.kubectl(&["rollout", "restart", "deployment/tidewaiter"])?;
+        release
+            .kubectl(&["rollout", "status", "deployment/tidewaiter", "--timeout=2m"])
+            .map(drop)
+    })?;
+    Ok(Rolling {
+        steady,
+        meanwhile,
+        rolls,
+    })
+}
+
+/// Creates services for [`PHASE`], while `meanwhile` is done again and again.
+fn create_for(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    meanwhile: impl Fn() -> Result<()> + Sync,
+) -> Result<(Vec<Duration>, usize)> {
+    let api = cluster.api()?;
+    let over = Instant::now() + PHASE;
+    scope(|threads| {
+        let other = threads.spawn(|| -> Result<usize> {
+            let mut count = 0;
+            while Instant::now() < over {
+                meanwhile()?;
+                count += 1;
+                sleep(Duration::from_millis(100));
+            }
+            Ok(count)
+        });
+        let mut times = Vec::new();
+        while Instant::now() < over {
+            let began = Instant::now();
+            let answer = api.create(namespace, &service(&format!("{name}-{}", times.len())))?;
+            times.push(began.elapsed());
+            ensure!(answer.admitted(), "{}", answer.message());
+            sleep(EVERY.saturating_sub(began.elapsed()));
+        }
+        let count = other
+            .join()
+            .map_err(|_| anyhow::anyhow!("the other thread panicked"))??;
+        Ok((times, count))
+    })
+}
+
+/// KServe would make Deployments for ten thousand services; what is measured here is Tidewaiter.
+fn without_kserve(cluster: &Cluster) -> Result<()> {
+    cluster.processes().stop("kserve-manager")?;
+    for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+        let names = cluster.kubectl(&["get", kind, "-o", "name"])?;
+        for name in names.lines().filter(|name| name.contains("kserve")) {
+            cluster.kubectl(&["delete", name])?;
+        }
+    }
+    Ok(())
+}
+
+fn until_filled_in(cluster: &Cluster) -> Result<()> {
+    let api = cluster.api()?;
+    cluster.until("the webhook knows the backend", Duration::from_mins(1), || {
+        let answer = api.would_create("default", &service("first"))?;
+        Ok(answer
+            .warnings
+            .iter()
+            .any(|line| line.contains("tidewaiter: "))
+            .then_some(()))
+    })
+}
+
+fn fill(cluster: &Cluster, next: &AtomicUsize) -> Result<()> {
+    let api = cluster.api()?;
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= NAMESPACES {
+            return Ok(());
+        }
+        let namespace = format!("scale-{number}");
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let made = api.create_namespace(&object)?;
+        ensure!(made.admitted(), "{}", made.message());
+        for service_number in 0..SERVICES {
+            let answer = api.create(&namespace, &service(&format!("model-{service_number}")))?;
+            ensure!(answer.admitted(), "{}", answer.message());
+        }
+        if number % 100 == 99 {
+            eprintln!("{} namespaces", number + 1);
+        }
+    }
+}
+
+fn service(name: &str) -> Value {
+    json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://scale/model"}}},
+    })
+}
+
+/// How many namespaces have the credentials, with this key if one is given.
+fn copies(cluster: &Cluster, key: Option<&str>) -> Result<usize> {
+    let list = cluster.kubectl(&[
+        "get",
+        "secrets",
+        "-A",
+        "-l",
+        "tidewaiter.dev/backend=scale",
+        "-o",
+        "json",
+    ])?;
+    let list: Value = serde_json::from_str(&list)?;
+    let wanted = key.map(|key| STANDARD.encode(key));
+    let secrets = list["items"].as_array().context("no list of Secrets")?;
+    let has = |secret: &&Value| {
+        wanted
+            .as_ref()
+            .is_none_or(|wanted| secret["data"]["AWS_SECRET_ACCESS_KEY"] == **wanted)
+    };
+    Ok(secrets.iter().filter(has).count())
+}
+
+/// Requests for single Secrets that the API server has answered: lists are the benchmark's own, watches begin once.
+fn calls(cluster: &Cluster) -> Result<u64> {
+    let metrics = cluster.kubectl(&["get", "--raw", "/metrics"])?;
+    let mut calls = 0.0;
+    for line in metrics
+        .lines()
+        .filter(|line| line.starts_with("apiserver_request_total{"))
+    {
+        let of_secrets = line.contains("resource=\"secrets\"")
+            && !line.contains("verb=\"LIST\"")
+            && !line.contains("verb=\"WATCH\"");
+        if of_secrets {
+            calls += line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?;
+        }
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    Ok(calls as u64)
+}
+
+fn rss_mib(cluster: &Cluster) -> Result<f64> {
+    let pid = cluster.processes().pid("tidewaiter").context("the webhook has ended")?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}
+
+fn apply(cluster: &Cluster, object: &Value) -> Result<()> {
+    let said = cluster.try_kubectl(&["apply", "--server-side", "-f", "-"], &object.to_string())?;
+    ensure!(said.ok, "{}", said.stderr);
+    Ok(())
+}
