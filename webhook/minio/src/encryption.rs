@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn message(length: usize) -> Vec<u8> {
-        (0..length).map(|at| (at % 251) as u8).collect()
+        (0..251).cycle().take(length).collect()
     }
 
     #[test]
