@@ -195,13 +195,13 @@ struct Credentials {
 
 #[allow(clippy::struct_field_names, reason = "MinIO's own names")]
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct UpdateRequest<'a> {
-    new_policy: &'a RawValue,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    new_expiration: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    new_status: Option<&'static str>,
+    #[serde(rename = "newPolicy")]
+    policy: &'a RawValue,
+    #[serde(rename = "newExpiration", skip_serializing_if = "Option::is_none")]
+    expiration: Option<String>,
+    #[serde(rename = "newStatus", skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
 }
 
 #[derive(Deserialize)]
@@ -306,9 +306,9 @@ impl Admin {
     /// Changes an access key. Takes effect at once.
     pub async fn update(&self, access_key: &str, change: &Change<'_>) -> Result<(), Error> {
         let request = UpdateRequest {
-            new_policy: raw(change.policy)?,
-            new_expiration: change.expires.map(expiration).transpose()?,
-            new_status: change.enabled.map(|enabled| if enabled { "on" } else { "off" }),
+            policy: raw(change.policy)?,
+            expiration: change.expires.map(expiration).transpose()?,
+            status: change.enabled.map(|enabled| if enabled { "on" } else { "off" }),
         };
         let asked = self.asked(Right::Update, access_key);
         self.call(asked, Method::POST, "update-service-account", Some(&request))

@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn message(length: usize) -> Vec<u8> {
-        (0..=250).cycle().take(length).collect()
+        (0..251).cycle().take(length).collect()
     }
 
     #[test]
@@ -199,6 +199,21 @@ mod tests {
             assert_eq!(encrypted[SALT], scheme as u8);
             assert_eq!(decrypt(SECRET, &encrypted), Ok(message(FRAGMENT + 1)), "{scheme:?}");
         }
+    }
+
+    /// What MinIO (github.com/minio/minio at 7aac2a2c5b7c) answered to `info-service-account`, its root password being `minioadmin`.
+    #[test]
+    fn an_answer_of_a_real_minio_is_read() {
+        let message = decrypt(SECRET, include_bytes!("../tests/info-service-account.bin")).expect("decrypted");
+        let info: serde_json::Value = serde_json::from_slice(&message).expect("JSON");
+        assert_eq!(info["parentUser"], "minioadmin");
+        assert_eq!(info["description"], "models of namespace team-a");
+        assert!(
+            info["policy"]
+                .as_str()
+                .expect("a policy")
+                .contains("arn:aws:s3:::models/team-a/iris*")
+        );
     }
 
     #[test]

@@ -40,4 +40,4 @@ mod policy;
 
 pub use client::{AccessKey, Account, Admin, Change, Info, LONGEST, NewAccount, SHORTEST, Trust};
 pub use error::{Error, Right};
-pub use policy::{Grant, LIMIT, NotGranted, Policy, TooLarge};
+pub use policy::{Grant, LIMIT, NoPolicy, NotGranted, Policy};

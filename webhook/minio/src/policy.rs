@@ -1,7 +1,6 @@
 //! What a minted key may read, as MinIO's policy language has it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -161,15 +160,15 @@ pub struct Policy {
     length: usize,
 }
 
-/// No policy can be made.
+/// Why no policy can be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TooLarge {
+pub enum NoPolicy {
     /// It would be longer than MinIO takes.
     #[error(
         "the key's policy would have {length} bytes, and MinIO takes {LIMIT}: {prefixes} prefixes below {roots} granted ones, even where the granted ones \
          stand for all below them; grant fewer or shorter prefixes, or give the backend static `credentials`"
     )]
-    Bytes {
+    TooLarge {
         /// How long the shortest is.
         length: usize,
         /// How many prefixes are wanted.
@@ -181,13 +180,13 @@ pub enum TooLarge {
     #[error(
         "nothing is wanted, and a key that may read nothing can't be said in MinIO's policies: delete the key instead"
     )]
-    Nothing,
+    NothingWanted,
 }
 
 impl Policy {
     /// The policy for all of these. Prefixes are said one by one as long as they fit into [`LIMIT`]; then those of a root become the root, first where
     /// that saves most.
-    pub fn new<'a>(grants: impl IntoIterator<Item = &'a Grant>) -> Result<Self, TooLarge> {
+    pub fn new<'a>(grants: impl IntoIterator<Item = &'a Grant>) -> Result<Self, NoPolicy> {
         let mut wanted: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
         for grant in grants {
             wanted
@@ -196,7 +195,7 @@ impl Policy {
                 .insert(&grant.prefix);
         }
         if wanted.is_empty() {
-            return Err(TooLarge::Nothing);
+            return Err(NoPolicy::NothingWanted);
         }
         let mut roots: Vec<_> = wanted
             .iter()
@@ -207,7 +206,7 @@ impl Policy {
         // First the shortest: where there are too many roots for any, they need not be tried one after another.
         let shortest = Self::of(&roots, worthwhile);
         if shortest.length > LIMIT {
-            return Err(TooLarge::Bytes {
+            return Err(NoPolicy::TooLarge {
                 length: shortest.length,
                 prefixes: wanted.values().map(BTreeSet::len).sum(),
                 roots: wanted.len(),
@@ -356,9 +355,7 @@ fn allow(action: &[&'static str], resource: Vec<String>) -> Statement {
 }
 
 fn resource(bucket: &str, rest: &str) -> String {
-    let mut resource = format!("arn:aws:s3:::{bucket}");
-    let _ = write!(resource, "{rest}");
-    resource
+    format!("arn:aws:s3:::{bucket}{rest}")
 }
 
 /// How long JSON is when Go writes it: it spells some characters as `\u003c` that others leave alone.

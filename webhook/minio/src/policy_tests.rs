@@ -149,7 +149,7 @@ fn what_is_not_granted_is_told() {
 
 #[test]
 fn nothing_is_no_policy() {
-    assert_eq!(Policy::new(&[]), Err(TooLarge::Nothing));
+    assert_eq!(Policy::new(&[]), Err(NoPolicy::NothingWanted));
 }
 
 #[test]
@@ -257,7 +257,7 @@ proptest! {
     ) {
         match Policy::new(&grants) {
             Err(error) => {
-                let told = matches!(error, TooLarge::Bytes { length, .. } if length > LIMIT);
+                let told = matches!(error, NoPolicy::TooLarge { length, .. } if length > LIMIT);
                 prop_assert!(told, "{error:?}");
             }
             Ok(policy) => {
