@@ -1,12 +1,15 @@
 //! `StorageBackend`: a model store, what it serves, and which namespaces may use it.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::duration;
 use crate::endpoint::Endpoint;
 use crate::selector::LabelSelector;
-use crate::uri::{Scheme, UriPattern};
+use crate::uri::{Scheme, StorageUri, UriPattern};
 use crate::wildcard;
 
 /// Every object that Tidewaiter writes has this label with the value [`MANAGED_BY`].
@@ -65,6 +68,10 @@ pub struct StorageBackendSpec {
     /// Whose right to `use` this backend, by RBAC, is asked for when a service begins to use it. Absent: nobody's, the grants decide alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
+    /// For MinIO: each namespace gets an access key of its own, that reads what its services need and nothing else, in place of a copy of the backend's.
+    /// The backend's own, which must be a user's or root's, then stays where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minting: Option<Minting>,
     /// How credentials reach KServe.
     #[serde(default)]
     pub delivery: Delivery,
@@ -296,6 +303,30 @@ pub struct GrantSpec {
     pub prefixes: Option<Vec<String>>,
 }
 
+/// How access keys are minted, by MinIO's admin API.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Minting {
+    /// How long a key lives, such as `12h` or `30d`, from `1h` to `365d`. Another takes its place when a third of that is left, and what Pods still hold of it
+    /// works for a day longer. Default: `30d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_lifetime: Option<String>,
+}
+
+/// MinIO takes a quarter of an hour at least, and a third of it would leave no time to try again.
+const KEY_LIFETIMES: RangeInclusive<Duration> = Duration::from_hours(1)..=Duration::from_hours(365 * 24);
+const KEY_LIFETIME: Duration = Duration::from_hours(30 * 24);
+
+impl Minting {
+    fn parsed(&self) -> Result<Duration, String> {
+        let lifetime = self.key_lifetime.as_deref().map_or(Ok(KEY_LIFETIME), duration::parse)?;
+        let fits = KEY_LIFETIMES.contains(&lifetime);
+        fits.then_some(lifetime)
+            .ok_or_else(|| "must be between 1h and 365d".to_owned())
+    }
+}
+
 /// Who must have the verb `use` on `storagebackends.tidewaiter.dev`, in the service's namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
@@ -327,7 +358,7 @@ pub enum Delivery {
 #[serde(rename_all = "camelCase")]
 pub struct StorageBackendStatus {
     /// `Accepted`: whether this version of the backend is in use. `Reachable` and `CredentialsValid`: whether the store answered the last look at it, once a
-    /// minute, and took the credentials.
+    /// minute, and took the credentials. `Minting`: whether it takes the access keys that are minted.
     #[serde(default)]
     pub conditions: Vec<Condition>,
     /// The generation that the conditions speak of.
@@ -429,6 +460,29 @@ impl Backend {
         }
     }
 
+    /// How long the access keys live that are minted for each namespace; none where the backend's own are copied.
+    pub fn key_lifetime(&self) -> Option<Duration> {
+        self.spec.minting.as_ref()?.parsed().ok()
+    }
+
+    /// The part of its bucket that a URI lies in and a namespace may use, as the beginning of keys: of several the widest. None where the namespace may not
+    /// use the URI, or the backend doesn't serve it.
+    pub fn granted_root<'u>(
+        &self,
+        uri: &'u StorageUri,
+        namespace: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Option<&'u str> {
+        if !self.serves.iter().any(|serves| serves.holds(uri)) {
+            return None;
+        }
+        let allowed = self.allowed(namespace, labels).into_iter();
+        let holding = allowed.filter(|pattern| pattern.holds_for(uri, namespace));
+        holding
+            .map(|pattern| pattern.root_of(uri))
+            .min_by_key(|root| root.len())
+    }
+
     /// Whether it depends on a namespace's labels what the namespace may use.
     pub fn asks_for_labels(&self) -> bool {
         self.grants.iter().flatten().any(|grant| grant.selector.is_some())
@@ -499,6 +553,18 @@ fn check_settings(spec: &StorageBackendSpec, problems: &mut Vec<String>) {
         problems.push(format!(
             "spec.delivery: storage keys are for s3 only, not for {kind}; use `annotation` or `serviceAccount`"
         ));
+    }
+    if let Some(minting) = &spec.minting {
+        let by_secret = matches!(spec.credentials, Credentials::SecretRef(_));
+        if spec.s3.as_ref().is_none_or(|s3| s3.endpoint.is_none()) || !by_secret {
+            problems.push(
+                "spec.minting: is for MinIO, so it takes `type: s3` with s3.endpoint, and credentials.secretRef with the key of a user of that MinIO"
+                    .to_owned(),
+            );
+        }
+        if let Err(reason) = minting.parsed() {
+            problems.push(format!("spec.minting.keyLifetime: {reason}"));
+        }
     }
     if let Credentials::SecretRef(secret) = &spec.credentials
         && (secret.name.is_empty() || secret.namespace.is_empty())

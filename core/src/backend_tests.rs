@@ -112,6 +112,15 @@ fn each_mistake_is_one_sentence_that_names_the_field() {
             r#""serves": ["s3://b/"], "grants": [{"prefixes": ["s3://c/"]}]"#,
             "outside of what the backend serves",
         ),
+        (r#""serves": ["s3://b/"], "minting": {}"#, "spec.minting: is for MinIO"),
+        (
+            r#""serves": ["s3://b/"], "s3": {"endpoint": "http://x"}, "minting": {"keyLifetime": "30"}"#,
+            "spec.minting.keyLifetime: the unit is",
+        ),
+        (
+            r#""serves": ["s3://b/"], "s3": {"endpoint": "http://x"}, "minting": {"keyLifetime": "59m"}"#,
+            "spec.minting.keyLifetime: must be between 1h and 365d",
+        ),
     ] {
         let found = problems(&s3(rest));
         assert!(found.contains(expected), "{rest}: {found}");
@@ -190,6 +199,34 @@ fn a_namespace_uses_what_it_is_granted_and_nothing_beside() {
         served_by(&backends, "s3://mlflow/x", "default"),
         "minio not granted, allowed [], ask #ml-platform"
     );
+}
+
+#[test]
+fn a_uri_lies_in_the_widest_part_that_is_granted() {
+    let backend = backend(
+        "minio",
+        &s3(
+            r#""serves": ["s3://b/", "s3://team-*/models/"], "grants": [{"namespaces": ["a"], "prefixes":
+            ["s3://b/{namespace}/", "s3://b/{namespace}/deep/er/", "s3://b/*/shared", "s3://team-*/models/", "s3://elsewhere"]}]"#,
+        ),
+    );
+    let root = |uri: &str| {
+        let uri = StorageUri::parse(uri).unwrap();
+        backend.granted_root(&uri, "a", None).map(str::to_owned)
+    };
+    for (uri, expected) in [
+        ("s3://b/a/fraud", Some("a/")),
+        ("s3://b/a/deep/er/fraud", Some("a/")),
+        ("s3://b/a/", Some("a/")),
+        ("s3://b/a", None),
+        ("s3://b/x/shared/fraud", Some("x/shared")),
+        ("s3://b/x/shared", Some("x/shared")),
+        ("s3://team-z/models/fraud/1", Some("models/")),
+        ("s3://elsewhere/fraud", None),
+        ("s3://b/ab/fraud", None),
+    ] {
+        assert_eq!(root(uri).as_deref(), expected, "{uri}");
+    }
 }
 
 #[test]

@@ -49,6 +49,16 @@ pub struct SecretContents {
     pub data: BTreeMap<String, SecretValue>,
 }
 
+impl SecretContents {
+    fn empty() -> Self {
+        Self {
+            type_: "Opaque",
+            annotations: BTreeMap::new(),
+            data: BTreeMap::new(),
+        }
+    }
+}
+
 /// Why no Secret for KServe can be made. Tells key names, never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
@@ -108,13 +118,13 @@ pub fn kserve_secret(
     config: &KserveConfig,
 ) -> Result<SecretContents, CredentialsError> {
     let source = Source::new(backend, source);
-    let mut contents = SecretContents {
-        type_: "Opaque",
-        annotations: BTreeMap::new(),
-        data: BTreeMap::new(),
-    };
+    let mut contents = SecretContents::empty();
     match backend.spec().kind {
-        BackendType::S3 => s3(backend, &source, config, &mut contents)?,
+        BackendType::S3 => {
+            let anonymous = !matches!(backend.spec().credentials, Credentials::SecretRef(_));
+            let key = (!anonymous).then(|| source.s3_pair(config)).transpose()?;
+            s3(backend, key, config, &mut contents);
+        }
         BackendType::Gcs => gcs(&source, config, &mut contents)?,
         BackendType::Azure => azure(&source, &mut contents)?,
         BackendType::HuggingFace => hugging_face(&source, &mut contents)?,
@@ -124,21 +134,20 @@ pub fn kserve_secret(
     Ok(contents)
 }
 
-fn s3(
-    backend: &Backend,
-    source: &Source<'_>,
-    config: &KserveConfig,
-    contents: &mut SecretContents,
-) -> Result<(), CredentialsError> {
+/// The same for a backend of type `s3`, with an access key that was minted for one namespace.
+pub fn kserve_secret_with_key(backend: &Backend, id: &str, secret: &str, config: &KserveConfig) -> SecretContents {
+    let mut contents = SecretContents::empty();
+    s3(backend, Some((id.to_owned(), secret.to_owned())), config, &mut contents);
+    contents
+}
+
+/// Without a key for one that is anonymous.
+fn s3(backend: &Backend, key: Option<(String, String)>, config: &KserveConfig, contents: &mut SecretContents) {
     let none = S3Settings::default();
     let settings = backend.spec().s3.as_ref().unwrap_or(&none);
-    let anonymous = !matches!(backend.spec().credentials, Credentials::SecretRef(_));
+    let anonymous = key.is_none();
     // KServe looks at the settings of a Secret only if it has a secret key.
-    let (id, secret) = if anonymous {
-        (String::new(), String::new())
-    } else {
-        source.s3_pair(config)?
-    };
+    let (id, secret) = key.unwrap_or_default();
     let mut json: BTreeMap<&str, String> = BTreeMap::from([("type", "s3".to_owned())]);
     if !anonymous {
         json.extend([("access_key_id", id.clone()), ("secret_access_key", secret.clone())]);
@@ -189,7 +198,6 @@ fn s3(
         storage_key(backend.name()).to_owned(),
         serde_json::json!(json).to_string().into(),
     );
-    Ok(())
 }
 
 fn gcs(source: &Source<'_>, config: &KserveConfig, contents: &mut SecretContents) -> Result<(), CredentialsError> {

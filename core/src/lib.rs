@@ -6,6 +6,7 @@ pub mod backends;
 pub mod catalogue;
 pub mod credentials;
 pub mod document;
+pub mod duration;
 pub mod endpoint;
 pub mod filled;
 pub mod fit;

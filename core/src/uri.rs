@@ -239,7 +239,7 @@ impl StorageUri {
     }
 
     /// The path with its slashes as they were written, but for those before it: `s3://bucket/a/` has `a/`.
-    fn key_as_written(&self) -> &str {
+    pub fn key_as_written(&self) -> &str {
         let end = self.key.end
             + self.text[self.key.end..]
                 .bytes()
@@ -510,6 +510,19 @@ impl UriPattern {
             found += 1;
         }
         found >= self.segments.len() + usize::from(self.below)
+    }
+
+    /// The beginning of a URI's key that this prefix stands for, where it [holds](Self::holds_for) the URI: with a slash at its end if only what is below
+    /// counts.
+    pub(crate) fn root_of<'u>(&self, uri: &'u StorageUri) -> &'u str {
+        let key = uri.key_as_written();
+        let Some(last) = self.segments.len().checked_sub(1) else {
+            return "";
+        };
+        match key.match_indices('/').nth(last) {
+            Some((slash, _)) => &key[..slash + usize::from(self.below)],
+            None => key,
+        }
     }
 
     /// The prefix as a namespace sees it.

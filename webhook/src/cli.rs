@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tidewaiter_core::duration;
 
 /// Adds what a KServe InferenceService needs while it is admitted: credentials of its model store, the runtime version of its model.
 ///
@@ -70,10 +71,10 @@ pub struct Arguments {
     )]
     pub webhook_configuration: String,
     /// How long that certificate is valid; it is renewed when a third of it is left
-    #[arg(long, env = "TIDEWAITER_CERTIFICATE_LIFETIME", value_name = "TIME", default_value = "90d", value_parser = duration)]
+    #[arg(long, env = "TIDEWAITER_CERTIFICATE_LIFETIME", value_name = "TIME", default_value = "90d", value_parser = duration::parse)]
     pub certificate_lifetime: Duration,
     /// How long its authority is valid, at least twice as long; the next one is trusted beside it before it ends
-    #[arg(long, env = "TIDEWAITER_AUTHORITY_LIFETIME", value_name = "TIME", default_value = "365d", value_parser = duration)]
+    #[arg(long, env = "TIDEWAITER_AUTHORITY_LIFETIME", value_name = "TIME", default_value = "365d", value_parser = duration::parse)]
     pub authority_lifetime: Duration,
     /// Where compiled policies are kept for the next start; without it they are compiled at each start
     #[arg(long, env = "TIDEWAITER_CACHE_DIR", value_name = "DIR")]
@@ -85,7 +86,7 @@ pub struct Arguments {
     #[arg(long, env = "TIDEWAITER_MAX_BODY", value_name = "SIZE", default_value = "7MiB", value_parser = size)]
     pub max_body: usize,
     /// How long to serve on after SIGTERM, not ready, until no API server sends anything more
-    #[arg(long, env = "TIDEWAITER_DRAIN", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "TIDEWAITER_DRAIN", value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     pub drain: Duration,
     /// The namespace that KServe runs in
     #[arg(
@@ -110,10 +111,10 @@ pub struct Arguments {
     )]
     pub delivery_namespaces: Vec<String>,
     /// How long credentials that no service of their namespace uses any more are kept, marked as unused
-    #[arg(long, env = "TIDEWAITER_COLLECT_AFTER", value_name = "TIME", default_value = "24h", value_parser = duration)]
+    #[arg(long, env = "TIDEWAITER_COLLECT_AFTER", value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
     pub collect_after: Duration,
     /// How often what already runs is judged by today's policies, for PolicyReports; 0s for never
-    #[arg(long, env = "TIDEWAITER_AUDIT_INTERVAL", value_name = "TIME", default_value = "1h", value_parser = duration)]
+    #[arg(long, env = "TIDEWAITER_AUDIT_INTERVAL", value_name = "TIME", default_value = "1h", value_parser = duration::parse)]
     pub audit_interval: Duration,
     /// The log's form, on stderr
     #[arg(long, env = "TIDEWAITER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
@@ -139,26 +140,11 @@ pub enum LogFormat {
     Text,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split(text);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "write a whole number and ms, s, m, h or d, such as 2s".to_owned())?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
-        "d" => Ok(Duration::from_secs(number.saturating_mul(24 * 3600))),
-        _ => Err("the unit is ms, s, m, h or d, such as 2s".into()),
-    }
-}
-
 /// With less no store answers, and no policy ends; with more the API server, which waits 30 s at most, has given up before.
 const BUDGETS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(25);
 
 fn budget(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|budget| {
+    duration::parse(text).and_then(|budget| {
         let fits = BUDGETS.contains(&budget);
         fits.then_some(budget)
             .ok_or_else(|| "must be between 100ms and 25s".into())
@@ -201,11 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn times_and_sizes_have_units() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
-        assert_eq!(duration("90d"), Ok(Duration::from_hours(90 * 24)));
-        assert!(duration("2").is_err() && duration("").is_err() && duration("1.5s").is_err());
+    fn budgets_and_sizes_have_units_and_bounds() {
         assert_eq!(budget("100ms"), Ok(Duration::from_millis(100)));
         assert_eq!(budget("25s"), Ok(Duration::from_secs(25)));
         for wrong in ["0s", "99ms", "26s", "2"] {

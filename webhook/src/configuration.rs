@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tidewaiter_core::backend::Backend;
 use tidewaiter_core::document::Document;
 use tidewaiter_core::policy_resource::{Match, Module, Operation, Subject};
-use tidewaiter_engine::outcome::{self, Delivery, Effect, Review};
+use tidewaiter_engine::outcome::{self, Review};
 use tidewaiter_engine::{Engine, Failure, LoadError, LoadedPolicy, PolicySpec};
 use tidewaiter_world::{
     ClusterReader, Configuration, CredentialsError, Folder, Labels, Limits, ObjectRef, Objects, Policy, Problem,
@@ -21,6 +21,7 @@ use tracing::{error, info};
 
 use crate::admission::Reviewer;
 use crate::metrics::Metrics;
+use crate::minting::Mint;
 use crate::namespaces::Wanted;
 
 /// A folder that can't be read is looked at again after this time.
@@ -127,22 +128,22 @@ impl Snapshot {
         backend.is_none_or(|backend| backend.granted_anything(namespace, labels))
     }
 
-    /// What a namespace needs for an effect. The error is for the user and the admin.
-    pub(crate) fn wanted(&self, effect: &Effect) -> Result<&Wanted, CredentialsError> {
-        let delivered = self.delivered(&effect.backend)?;
-        Ok(match effect.delivery {
-            Delivery::ServiceAccount => &delivered.with_service_account,
-            Delivery::Annotation | Delivery::StorageKey => &delivered.alone,
+    /// What a namespace needs of a backend, whether or not with a ServiceAccount. The error is for the user and the admin.
+    pub(crate) fn wanted(&self, backend: &str, service_account: bool) -> Result<ToDeliver<'_>, CredentialsError> {
+        Ok(match self.delivered(backend)? {
+            Delivered::Copied {
+                with_service_account, ..
+            } if service_account => ToDeliver::Copy(with_service_account),
+            Delivered::Copied { alone, .. } => ToDeliver::Copy(alone),
+            Delivered::Minted(mint) => ToDeliver::Minted(mint),
         })
     }
 
-    /// What a namespace that has a backend's credentials should have now.
-    pub(crate) fn kept(&self, backend: &str, service_account: bool) -> Result<&Wanted, CredentialsError> {
-        let delivered = self.delivered(backend)?;
-        Ok(if service_account {
-            &delivered.with_service_account
-        } else {
-            &delivered.alone
+    /// What mints keys, a backend each.
+    pub(crate) fn mints(&self) -> impl Iterator<Item = &Mint> {
+        self.delivered.values().filter_map(|delivered| match delivered {
+            Ok(Delivered::Minted(mint)) => Some(&**mint),
+            Ok(Delivered::Copied { .. }) | Err(_) => None,
         })
     }
 
@@ -163,23 +164,40 @@ impl Snapshot {
     }
 }
 
-/// One backend's credentials, made ready for every namespace when the configuration changes.
-struct Delivered {
-    alone: Wanted,
-    with_service_account: Wanted,
+/// What a namespace is given.
+pub(crate) enum ToDeliver<'a> {
+    /// The backend's own key.
+    Copy(&'a Wanted),
+    /// One of the namespace's own.
+    Minted(&'a Mint),
 }
 
-fn delivered(configuration: &Configuration) -> HashMap<String, Result<Delivered, CredentialsError>> {
-    let names = configuration.backends().iter().map(Backend::name);
-    let deliver = |name: &str| {
+/// One backend's credentials, made ready for every namespace when the configuration changes.
+enum Delivered {
+    Copied {
+        alone: Wanted,
+        with_service_account: Wanted,
+    },
+    Minted(Box<Mint>),
+}
+
+fn delivered(configuration: &Arc<Configuration>) -> HashMap<String, Result<Delivered, CredentialsError>> {
+    let deliver = |backend: &Backend| {
+        let name = backend.name();
         let contents = configuration.credentials(name)?;
+        if let Some(mint) = Mint::new(configuration, backend) {
+            return Ok(Delivered::Minted(Box::new(mint)));
+        }
         let alone = Wanted::new(name, contents, configuration.ca_bundle(name));
-        Ok(Delivered {
+        Ok(Delivered::Copied {
             with_service_account: alone.clone().with_service_account(),
             alone,
         })
     };
-    names.map(|name| (name.to_owned(), deliver(name))).collect()
+    let backends = configuration.backends().iter();
+    backends
+        .map(|backend| (backend.name().to_owned(), deliver(backend)))
+        .collect()
 }
 
 /// Labels of an object. What is no text is no label.

@@ -18,6 +18,7 @@ pub mod configuration;
 pub mod controllers;
 pub mod http;
 pub mod metrics;
+pub(crate) mod minting;
 pub mod namespaces;
 pub mod run;
 pub mod server;

@@ -1,7 +1,7 @@
 //! What is counted, in `OpenMetrics` text at `/metrics`. Every name begins with `tidewaiter_`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
@@ -105,6 +105,8 @@ pub struct Metrics {
     breakers: Family<BackendLabels, Gauge>,
     credentials_stale: Family<BackendLabels, Gauge>,
     credentials_age: Family<BackendLabels, Gauge>,
+    /// How many, and since when the oldest, by who keeps them and by backend.
+    behind: Mutex<BTreeMap<&'static str, Behind>>,
     /// 1 in the replica that leads.
     pub leader: Gauge,
     swept: Family<ResultLabels, Counter>,
@@ -118,6 +120,9 @@ pub struct Metrics {
     /// Connections that didn't get as far as HTTP.
     pub handshakes_failed: Counter,
 }
+
+/// How many copies of a backend's credentials are not equal to their source, and the age of the oldest in seconds.
+type Behind = BTreeMap<String, (i64, i64)>;
 
 /// From 50 µs, which a review takes that asks nobody, to some 3 s, beyond the budget of one that asks a store.
 fn latency() -> Histogram {
@@ -141,6 +146,7 @@ impl Default for Metrics {
             breakers: Family::default(),
             credentials_stale: Family::default(),
             credentials_age: Family::default(),
+            behind: Mutex::default(),
             leader: Gauge::default(),
             swept: Family::default(),
             audited: Family::default(),
@@ -331,18 +337,24 @@ impl Metrics {
             .inc();
     }
 
-    /// The copies that are behind, each with its backend and since how long.
-    pub(crate) fn credentials_stale<'a>(&self, copies: impl Iterator<Item = (&'a str, Duration)>) {
+    /// The credentials that are behind, each with its backend and since how long, by who keeps them: those that are copied, or those that are minted.
+    pub(crate) fn credentials_stale<'a>(&self, kept: &'static str, behind: impl Iterator<Item = (&'a str, Duration)>) {
+        let mut told = Behind::new();
+        for (backend, age) in behind {
+            let (count, oldest) = told.entry(backend.to_owned()).or_default();
+            *count += 1;
+            *oldest = (*oldest).max(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        }
+        let mut all = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(kept, told);
         self.credentials_stale.clear();
         self.credentials_age.clear();
-        for (backend, age) in copies {
+        for (backend, (count, oldest)) in all.values().flatten() {
             let labels = BackendLabels {
-                backend: backend.into(),
+                backend: backend.clone(),
             };
-            self.credentials_stale.get_or_create(&labels).inc();
-            let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-            let oldest = self.credentials_age.get_or_create(&labels);
-            oldest.set(oldest.get().max(age));
+            self.credentials_stale.get_or_create(&labels).set(*count);
+            self.credentials_age.get_or_create(&labels).set(*oldest);
         }
     }
 

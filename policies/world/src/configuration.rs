@@ -19,7 +19,7 @@ use crate::objects::{CATALOGUE_KEY, CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, 
 use crate::opening::connection;
 use crate::policies::{Builtins, Policy, select};
 use crate::review::is_managed;
-use crate::stores::{Client, Failure, Stores};
+use crate::stores::{Client, Failure, Issuer, Stores};
 use crate::words;
 
 /// What becomes of an object that can't be used, and was usable before.
@@ -228,6 +228,12 @@ impl Configuration {
             Ok(Err(Failure::Unreachable { reason, .. })) => Reach::Silent(reason),
             Err(_) => Reach::Silent(format!("{host} didn't answer in time")),
         })
+    }
+
+    /// Whose key makes access keys for a backend's namespaces; none where its own are copied.
+    pub fn issuer(&self, backend: &str) -> Option<Issuer<'_>> {
+        self.backends.get(backend)?.key_lifetime()?;
+        self.client(backend)?.issuer()
     }
 
     pub(crate) fn client(&self, backend: &str) -> Option<&Arc<Client>> {

@@ -29,4 +29,4 @@ pub use objects::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects
 pub use policies::{Builtins, Policy, digest_of};
 pub use reader::{AccountFacts, ClusterReader, SecretFacts};
 pub use review::ReviewWorld;
-pub use stores::{Limits, Patience, Stores};
+pub use stores::{Issuer, Limits, Patience, Stores, Trust};

@@ -160,13 +160,16 @@ impl World {
     }
 
     fn key(&self, policy: &Policy) -> Result<AccessKey> {
+        let key = AccessKey::random("TEAMA")?;
         let account = NewAccount {
+            key: &key,
             name: "team-a",
             description: "models of namespace team-a",
             policy,
             expires: in_an_hour(),
         };
-        Ok(self.runtime.block_on(self.admin.add(&account))?)
+        self.runtime.block_on(self.admin.add(&account))?;
+        Ok(key)
     }
 
     fn update(&self, key: &AccessKey, change: &Change<'_>) -> Result<()> {
@@ -446,13 +449,20 @@ fn a_disabled_key_is_refused_until_it_is_enabled(world: &World) -> Result<()> {
 fn keys_are_listed_and_looked_at_as_they_were_made(world: &World) -> Result<()> {
     let policy = policy(&["team-a/iris", "team-a/wine"])?;
     let expires = in_an_hour();
+    let key = AccessKey::random("LISTED")?;
     let account = NewAccount {
+        key: &key,
         name: "listed",
         description: "<namespace> \"é\" & others",
         policy: &policy,
         expires,
     };
-    let key = world.runtime.block_on(world.admin.add(&account))?;
+    world.runtime.block_on(world.admin.add(&account))?;
+    let again = world.runtime.block_on(world.admin.add(&account));
+    ensure!(
+        matches!(&again, Err(Error::Taken { access_key, .. }) if access_key == key.id()),
+        "{again:?}"
+    );
     let listed = world.runtime.block_on(world.admin.list())?;
     let found: Vec<_> = listed.iter().filter(|account| account.access_key == key.id()).collect();
     let [listed] = found[..] else {
@@ -539,7 +549,9 @@ fn a_missing_right_is_named(world: &World) -> Result<()> {
     let policy = policy(&["team-a"])?;
     let key = world.key(&policy)?;
     let poor = world.minio.admin(&key, &Trust::System)?;
+    let wider = AccessKey::random("WIDER")?;
     let account = NewAccount {
+        key: &wider,
         name: "wider",
         description: "",
         policy: &policy,

@@ -67,3 +67,9 @@ pub fn base64(bytes: &[u8]) -> String {
     use ::base64::Engine as _;
     ::base64::engine::general_purpose::STANDARD.encode(bytes)
 }
+
+/// What [`base64`] made.
+pub fn from_base64(text: &str) -> Result<Vec<u8>> {
+    use ::base64::Engine as _;
+    Ok(::base64::engine::general_purpose::STANDARD.decode(text)?)
+}

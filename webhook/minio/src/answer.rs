@@ -56,6 +56,11 @@ impl Asked<'_> {
             },
             // A MinIO that is a gateway to another store, or an old one.
             (_, "XMinioAdminVersionMismatch") => Error::NotMinio { host, answer },
+            // The second is another user's.
+            (400, "XMinioIAMServiceAccount" | "XMinioIAMServiceAccountUsed") => Error::Taken {
+                host,
+                access_key: self.access_key.to_owned(),
+            },
             (404, "XMinioInvalidIAMCredentials") => Error::NoAccount {
                 host,
                 access_key: self.access_key.to_owned(),

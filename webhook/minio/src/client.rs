@@ -11,6 +11,7 @@ use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::HttpRequest;
 use reqwest::redirect::Policy as Redirects;
 use reqwest::{Method, Response, StatusCode};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
@@ -29,6 +30,11 @@ pub const LONGEST: SignedDuration = SignedDuration::from_hours(365 * 24);
 const NAME: usize = 32;
 /// The longest description, in bytes.
 const DESCRIPTION: usize = 256;
+/// The longest ID and secret of an access key that MinIO takes, in characters (`accessKeyMaxLen` and `secretKeyMaxLen` in its `internal/auth`).
+const ID: usize = 20;
+const SECRET: usize = 40;
+/// Of the ID twelve characters stay to be random.
+const BEGINNING: usize = 8;
 
 /// MinIO derives two keys for one call, which takes a slow machine a while.
 const CALL: Duration = Duration::from_secs(20);
@@ -55,6 +61,22 @@ impl AccessKey {
             id: id.into(),
             secret: secret.into(),
         }
+    }
+
+    /// A new one that nobody can guess, whose ID begins with `beginning`: up to 8 letters and digits, by which to know it again.
+    ///
+    /// # Errors
+    /// [`Error::Request`], where the beginning doesn't fit, and [`Error::Settings`], where the machine has no randomness.
+    pub fn random(beginning: &str) -> Result<Self, Error> {
+        if beginning.len() > BEGINNING || !beginning.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(Error::Request(format!(
+                "`{beginning}` can't be how its ID begins: up to {BEGINNING} letters and digits can"
+            )));
+        }
+        Ok(Self {
+            id: format!("{beginning}{}", letters(ID - beginning.len())?),
+            secret: letters(SECRET)?,
+        })
     }
 
     /// What names it: `AWS_ACCESS_KEY_ID`.
@@ -90,6 +112,8 @@ pub enum Trust {
 /// An access key to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct NewAccount<'a> {
+    /// The key itself: see [`AccessKey::random`].
+    pub key: &'a AccessKey,
     /// At most 32 bytes; begins with a letter. Need not be the only one of its name.
     pub name: &'a str,
     /// At most 256 bytes.
@@ -175,22 +199,12 @@ impl fmt::Debug for Admin {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AddRequest<'a> {
+    access_key: &'a str,
+    secret_key: &'a str,
     policy: &'a RawValue,
     name: &'a str,
     description: &'a str,
     expiration: String,
-}
-
-#[derive(Deserialize)]
-struct AddAnswer {
-    credentials: Credentials,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Credentials {
-    access_key: String,
-    secret_key: String,
 }
 
 #[allow(clippy::struct_field_names, reason = "MinIO's own names")]
@@ -285,22 +299,23 @@ impl Admin {
         })
     }
 
-    /// Makes an access key. MinIO shows its secret this once.
-    pub async fn add(&self, account: &NewAccount<'_>) -> Result<AccessKey, Error> {
+    /// Makes an access key. One of its ID that is there already stays as it is, and is [`Error::Taken`].
+    pub async fn add(&self, account: &NewAccount<'_>) -> Result<(), Error> {
         check_name(account.name)?;
         check_description(account.description)?;
         let request = AddRequest {
+            access_key: &account.key.id,
+            secret_key: &account.key.secret,
             policy: raw(account.policy)?,
             name: account.name,
             description: account.description,
             expiration: expiration(account.expires)?,
         };
-        let asked = self.asked(Right::Create, "");
-        let answer = self
-            .call(asked, Method::PUT, "add-service-account", Some(&request))
+        // The answer holds the key once more.
+        let asked = self.asked(Right::Create, &account.key.id);
+        self.call(asked, Method::PUT, "add-service-account", Some(&request))
             .await?;
-        let AddAnswer { credentials } = self.read(&answer).await?;
-        Ok(AccessKey::new(credentials.access_key, credentials.secret_key))
+        Ok(())
     }
 
     /// Changes an access key. Takes effect at once.
@@ -494,6 +509,19 @@ impl Admin {
             format!("no answer of {host}: {words}")
         })
     }
+}
+
+/// Random letters and digits that are not taken for one another.
+fn letters(count: usize) -> Result<String, Error> {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    let mut bytes = vec![0; count];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Error::Settings("the machine has no random numbers".to_owned()))?;
+    Ok(bytes
+        .iter()
+        .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
+        .collect())
 }
 
 fn raw(policy: &Policy) -> Result<&RawValue, Error> {

@@ -63,6 +63,14 @@ pub enum Error {
         /// Which.
         access_key: String,
     },
+    /// There is an access key of this ID already.
+    #[error("MinIO at {host} has an access key {access_key} already")]
+    Taken {
+        /// Where.
+        host: String,
+        /// Which.
+        access_key: String,
+    },
     /// The answer is MinIO's, but can't be read.
     #[error(
         "the answer of {host} can't be decrypted or makes no sense: a proxy changed it, or its MinIO is of another kind than those we know"

@@ -9,15 +9,16 @@
 //!
 //! let admin = Admin::new("https://minio.example:9000".parse()?, None, AccessKey::new("root", "its password"), &Trust::System)?;
 //! let policy = Policy::new(&[Grant::new("mlflow", "team-a/", "team-a/models/iris")?])?;
-//! let key = admin
+//! let key = AccessKey::random("TEAMA")?;
+//! admin
 //!     .add(&NewAccount {
+//!         key: &key,
 //!         name: "team-a",
 //!         description: "models of namespace team-a",
 //!         policy: &policy,
 //!         expires: jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * 7),
 //!     })
 //!     .await?;
-//! # let _ = key.secret();
 //! # Ok(())
 //! # }
 //! ```

@@ -194,7 +194,9 @@ fn what_no_client_can_be_made_from_is_told() {
 async fn what_no_minio_would_take_is_not_sent() {
     let policy = Policy::new(&[Grant::new("mlflow", "", "").expect("granted")]).expect("a policy");
     let now = jiff::Timestamp::now();
+    let key = AccessKey::random("").expect("a key");
     let good = NewAccount {
+        key: &key,
         name: "team-a",
         description: "",
         policy: &policy,

@@ -147,13 +147,14 @@ mod tests {
     use async_trait::async_trait;
     use tidewaiter_engine::outcome::Operation;
     use tidewaiter_engine::{Engine, Options};
-    use tidewaiter_world::Folder;
+    use tidewaiter_world::{Folder, Labels};
 
     use super::*;
     use crate::admission::Reviewer;
     use crate::configuration::Loader;
     use crate::metrics::{Endpoint, Metrics};
-    use crate::namespaces::{ProvideError, Provided, Wanted};
+    use crate::minting::Mint;
+    use crate::namespaces::{Minting, ProvideError, Provided, Wanted};
 
     /// An API server in which the users of one list may use the backend, and which keeps whom it was asked about.
     #[derive(Default)]
@@ -167,6 +168,18 @@ mod tests {
     impl Namespaces for Server {
         async fn provide(&self, _: &str, _: &Wanted, _: Instant) -> Result<Provided, ProvideError> {
             Ok(Provided::Written)
+        }
+
+        async fn mint(
+            &self,
+            _: &str,
+            _: Option<&Labels>,
+            _: &Mint,
+            _: &BTreeSet<String>,
+            _: bool,
+            _: Instant,
+        ) -> Result<Minting, ProvideError> {
+            unreachable!("no backend of this test mints")
         }
 
         async fn may_use(&self, who: &Subject, backend: &str, namespace: &str, _: Instant) -> Result<bool, String> {

@@ -1,15 +1,15 @@
 //! What has to be done before the object is admitted.
 
-use tidewaiter_core::service::is_stopped;
-use tidewaiter_engine::outcome::{Denial, Effect, Operation, Outcome, Review};
+use tidewaiter_core::service::{Service, is_stopped};
+use tidewaiter_engine::outcome::{Delivery, Denial, Effect, Operation, Outcome, Review};
 use tidewaiter_world::ReviewWorld;
 use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::Failure;
-use crate::configuration::Snapshot;
+use crate::configuration::{Snapshot, ToDeliver};
 use crate::metrics::Metrics;
-use crate::namespaces::{Namespaces, ProvideError, Provided};
+use crate::namespaces::{Minting, Namespaces, ProvideError, Provided};
 
 /// Has all credentials that the outcome asks for in the object's namespace. On an update of an object whose credentials are there already, what can't be
 /// made or written is a warning. For one that is being stopped nothing is done: no Pod will read them, and starting it is an update again.
@@ -30,11 +30,25 @@ pub(super) async fn carry_out(
         let (backend, namespace) = (&effect.backend, review.namespace);
         let granted = snapshot.grants_any(backend, namespace, None)
             || snapshot.grants_any(backend, namespace, world.labels().await);
-        match deliver(effect, granted, review, snapshot, namespaces, until).await {
-            Ok(Provided::Unchanged) => metrics.credentials("unchanged"),
-            Ok(Provided::Written) => {
-                metrics.credentials("written");
-                info!(backend, namespace, "credentials written");
+        match deliver(effect, granted, review, snapshot, world, namespaces, until).await {
+            Ok(Minting { provided, untold }) => {
+                match provided {
+                    Provided::Unchanged => metrics.credentials("unchanged"),
+                    Provided::Written => {
+                        metrics.credentials("written");
+                        info!(backend, namespace, "credentials written");
+                    }
+                }
+                if let Some(error) = untold {
+                    metrics.credentials("untold");
+                    error!(
+                        backend,
+                        namespace, error, "the access key can't read all that it should yet; trying again"
+                    );
+                    outcome.warnings.push(super::cut(format!(
+                        "tidewaiter: the key of {backend} can't read this model yet, since its store doesn't take it; trying on"
+                    )));
+                }
             }
             Err(Undelivered { there: true, error, .. }) if review.operation == Operation::Update => {
                 metrics.credentials("stale");
@@ -71,9 +85,10 @@ async fn deliver(
     granted: bool,
     review: &Review<'_>,
     snapshot: &Snapshot,
+    world: &ReviewWorld,
     namespaces: &dyn Namespaces,
     until: Instant,
-) -> Result<Provided, Undelivered> {
+) -> Result<Minting, Undelivered> {
     if !granted {
         return Err(Undelivered {
             code: 403,
@@ -87,7 +102,8 @@ async fn deliver(
             there: namespaces.has_secret(review.namespace, &effect.backend, until).await,
         });
     }
-    let wanted = match snapshot.wanted(effect) {
+    let service_account = matches!(effect.delivery, Delivery::ServiceAccount);
+    let wanted = match snapshot.wanted(&effect.backend, service_account) {
         Ok(wanted) => wanted,
         Err(error) => {
             return Err(Undelivered {
@@ -99,22 +115,40 @@ async fn deliver(
             });
         }
     };
-    namespaces
-        .provide(review.namespace, wanted, until)
-        .await
-        .map_err(|error| {
-            let (code, result) = match error {
-                ProvideError::Unreachable { .. } => (500, "unreachable"),
-                ProvideError::Foreign { .. } | ProvideError::Refused { .. } => (403, "refused"),
+    let done = match wanted {
+        ToDeliver::Copy(wanted) => {
+            let provided = namespaces.provide(review.namespace, wanted, until).await;
+            provided.map(|provided| Minting { provided, untold: None })
+        }
+        ToDeliver::Minted(mint) => {
+            let labels = if mint.asks_for_labels() {
+                world.labels().await
+            } else {
+                None
             };
-            Undelivered {
-                code,
-                result,
-                word: error.code(),
-                error: error.to_string(),
-                there: error.there(),
-            }
-        })
+            let service = Service::parse(review.kind, review.object.as_str());
+            let components = service.iter().flat_map(Service::components);
+            let uris = components.flat_map(|component| component.models.iter().map(|model| &*model.uri));
+            let uses = mint.used(uris, review.namespace, labels);
+            namespaces
+                .mint(review.namespace, labels, mint, &uses, service_account, until)
+                .await
+        }
+    };
+    done.map_err(|error| {
+        let (code, result) = match error {
+            ProvideError::Unreachable { .. } => (500, "unreachable"),
+            ProvideError::Unmintable { .. } => (403, "unusable"),
+            ProvideError::Foreign { .. } | ProvideError::Refused { .. } => (403, "refused"),
+        };
+        Undelivered {
+            code,
+            result,
+            word: error.code(),
+            error: error.to_string(),
+            there: error.there(),
+        }
+    })
 }
 
 impl Undelivered {

@@ -12,7 +12,7 @@ use tidewaiter_world::{Problem, Reach};
 use tracing::warn;
 
 use crate::configuration::Snapshot;
-use crate::controllers::Health;
+use crate::controllers::{Health, Minting};
 use crate::namespaces::cluster::FIELD_MANAGER;
 
 /// Writes statuses, where the objects don't have them already.
@@ -58,6 +58,7 @@ impl Statuses {
                 ("digest", json!(snapshot.digest(&name)))
             } else {
                 conditions.extend(health.of(&name).iter().flat_map(store));
+                conditions.extend(health.minting(&name).map(minting));
                 // Nobody has looked yet, as right after an election: what was found before stands.
                 looked = health.looked();
                 ("namespaces", json!(namespaces(&name, delivered)))
@@ -148,6 +149,20 @@ fn store(reach: &Reach) -> [Condition; 2] {
         reason,
         message: message.to_owned(),
     })
+}
+
+/// Whether the store takes the access keys that are minted for namespaces.
+fn minting(minting: Minting) -> Condition {
+    let (status, reason, message) = match minting {
+        Ok(()) => ("True", "Taken", String::new()),
+        Err(reason) => ("False", "NotTaken", reason),
+    };
+    Condition {
+        type_: "Minting",
+        status,
+        reason,
+        message,
+    }
 }
 
 /// The status to write; none where the object has it. `fact` is the status's field that is its kind's own; null for none.

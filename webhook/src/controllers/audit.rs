@@ -293,8 +293,10 @@ mod tests {
             created: 0,
             written: 0,
             adopted: false,
-            named: std::collections::BTreeSet::new(),
-            accounts: std::collections::BTreeSet::new(),
+            named: BTreeSet::new(),
+            accounts: BTreeSet::new(),
+            uris: BTreeSet::new(),
+            settled: true,
         }
     }
 

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::services::{Service, Services};
 use crate::admission::Reviewer;
-use crate::configuration::Snapshot;
+use crate::configuration::{Snapshot, ToDeliver};
 use crate::metrics::Metrics;
 use crate::namespaces::cluster::{FIELD_MANAGER, InCluster};
 use crate::namespaces::{Namespaces, PATIENCE, ProvideError, Provided, UNUSED_SINCE};
@@ -141,6 +141,7 @@ impl Keeper {
             );
         }
         self.metrics.credentials_stale(
+            "copied",
             stale
                 .iter()
                 .map(|((_, backend), since)| (backend.as_str(), since.elapsed())),
@@ -179,13 +180,13 @@ impl Keeper {
                 info!(namespace, backend, "credentials are marked as unused");
                 Ok(())
             }
-            (Step::Collect, Some(copy)) => self.collect(namespace, backend, copy).await,
+            (Step::Collect, Some(copy)) => self.collect(namespace, backend, copy, snapshot).await,
             (Step::Mark | Step::Collect, None) => Ok(()),
         }
     }
 
     /// The Secret last: it carries the mark.
-    async fn collect(&self, namespace: &str, backend: &str, copy: &Secret) -> Result<(), String> {
+    async fn collect(&self, namespace: &str, backend: &str, copy: &Secret, snapshot: &Snapshot) -> Result<(), String> {
         let name = managed_name(backend);
         if let Some(account) = self.namespaces.service_accounts.current(namespace, &name) {
             delete::<ServiceAccount>(&self.client, namespace, &*account).await?;
@@ -193,6 +194,9 @@ impl Keeper {
         delete::<Secret>(&self.client, namespace, copy).await?;
         if let Some(map) = self.namespaces.config_maps.current(namespace, &name) {
             delete::<ConfigMap>(&self.client, namespace, &*map).await?;
+        }
+        if let Ok(ToDeliver::Minted(mint)) = snapshot.wanted(backend, false) {
+            self.namespaces.revoke(mint, namespace, copy).await;
         }
         self.metrics.credentials("collected");
         info!(namespace, backend, "unused credentials are collected");
@@ -218,7 +222,8 @@ async fn have(
     if !snapshot.grants(backend, namespace) {
         return Ok(false);
     }
-    let Ok(wanted) = snapshot.kept(backend, need.service_account) else {
+    // Minted keys are kept by `super::minting`.
+    let Ok(ToDeliver::Copy(wanted)) = snapshot.wanted(backend, need.service_account) else {
         return Ok(false);
     };
     match namespaces.provide(namespace, wanted, Instant::now() + PATIENCE).await {

@@ -1,17 +1,18 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tidewaiter_core::backend::managed_name;
 use tidewaiter_engine::{Engine, Options};
-use tidewaiter_world::Folder;
+use tidewaiter_world::{Folder, Labels};
 
 use super::*;
 use crate::admission::Reviewer;
 use crate::configuration::Loader;
 use crate::metrics::Metrics;
-use crate::namespaces::{ProvideError, Wanted};
+use crate::minting::Mint;
+use crate::namespaces::{Minting, ProvideError, Wanted};
 
 const BACKEND: &str = "
 apiVersion: tidewaiter.dev/v1alpha1
@@ -52,6 +53,18 @@ impl crate::namespaces::Namespaces for Namespaces {
         }
         self.written.lock().unwrap().push(namespace.into());
         Ok(Provided::Written)
+    }
+
+    async fn mint(
+        &self,
+        _: &str,
+        _: Option<&Labels>,
+        _: &Mint,
+        _: &BTreeSet<String>,
+        _: bool,
+        _: Instant,
+    ) -> Result<Minting, ProvideError> {
+        unreachable!("no backend of this test mints")
     }
 
     async fn may_use(
@@ -112,6 +125,8 @@ fn service(namespace: &str, named: &[&str], accounts: &[&str]) -> Service {
         adopted: false,
         named: owned(named),
         accounts: owned(accounts),
+        uris: BTreeSet::new(),
+        settled: true,
     }
 }
 

@@ -20,7 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the last look came to, by backend.
 #[derive(Default)]
-pub(crate) struct Health(Mutex<BTreeMap<String, Reach>>, AtomicBool);
+pub(crate) struct Health(
+    Mutex<BTreeMap<String, Reach>>,
+    AtomicBool,
+    Mutex<BTreeMap<String, Minting>>,
+);
+
+/// Whether a backend's store takes the keys that are minted; else why not.
+pub(crate) type Minting = Result<(), String>;
 
 impl Health {
     /// None where there was nothing to look at, or nobody has looked yet.
@@ -30,6 +37,20 @@ impl Health {
             .unwrap_or_else(PoisonError::into_inner)
             .get(backend)
             .cloned()
+    }
+
+    /// None for a backend that mints no keys, or where nobody has tried yet.
+    pub(crate) fn minting(&self, backend: &str) -> Option<Minting> {
+        let known = self.2.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(backend).cloned()
+    }
+
+    /// What came of minting for each backend that does. Whether that is news.
+    pub(crate) fn minted(&self, found: BTreeMap<String, Minting>) -> bool {
+        let mut known = self.2.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *known != found;
+        *known = found;
+        news
     }
 
     /// Whether anybody has looked.

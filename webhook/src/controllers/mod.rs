@@ -7,6 +7,7 @@ mod certificate;
 mod credentials;
 mod health;
 mod leader;
+mod minting;
 mod services;
 mod sweep;
 
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use authority::Lifetimes;
 pub use certificate::SelfManaged;
-pub(crate) use health::Health;
+pub(crate) use health::{Health, Minting};
 pub use leader::LEASE;
 pub(crate) use leader::elect;
 
@@ -56,58 +57,69 @@ pub(crate) struct Controllers {
 impl Controllers {
     /// Works whenever this replica leads, until `stop`.
     pub(crate) async fn run(self, leads: watch::Receiver<bool>, stop: CancellationToken) {
-        leader::while_leading(leads, stop, || async {
-            self.metrics.leader.set(1);
-            let _no_more = NoMore(&self.metrics);
-            // Its watches end with it.
-            let watches = CancellationToken::new();
-            let _ended = watches.clone().drop_guard();
-            let (namespaces, changes) = &self.namespaces;
-            let services = Services::watch(&self.client, changes, &watches);
-            let credentials = credentials::Keeper {
-                client: self.client.clone(),
-                namespaces: Arc::clone(namespaces),
-                reviewer: Arc::clone(&self.reviewer),
-                metrics: Arc::clone(&self.metrics),
-                services: services.clone(),
-                grace: self.grace,
-                changed: changes.subscribe(),
-            };
-            let certificate = async {
-                if let Some(settings) = self.certificate.clone() {
-                    certificate::Keeper::watch(
-                        self.client.clone(),
-                        self.namespace.clone(),
-                        self.configuration.clone(),
-                        settings,
-                    )
-                    .keep()
-                    .await;
-                }
-            };
-            let sweep = Sweep {
-                client: self.client.clone(),
-                namespace: self.namespace.clone(),
-                configuration: self.configuration.clone(),
-                reviewer: Arc::clone(&self.reviewer),
-                services: services.clone(),
-                metrics: Arc::clone(&self.metrics),
-            };
-            let audit = Audit {
-                client: self.client.clone(),
-                reviewer: Arc::clone(&self.reviewer),
-                services,
-                metrics: Arc::clone(&self.metrics),
-                configuration: self.configuration.clone(),
-                interval: self.audit_interval,
-            };
-            tokio::join!(
-                certificate,
-                credentials.keep(),
-                sweep.keep(),
-                audit.keep(),
-                health::keep(&self.reviewer, &self.health.0, &self.health.1)
-            );
+        leader::while_leading(leads, stop, || {
+            Box::pin(async {
+                self.metrics.leader.set(1);
+                let _no_more = NoMore(&self.metrics);
+                // Its watches end with it.
+                let watches = CancellationToken::new();
+                let _ended = watches.clone().drop_guard();
+                let (namespaces, changes) = &self.namespaces;
+                let services = Services::watch(&self.client, changes, &watches);
+                let credentials = credentials::Keeper {
+                    client: self.client.clone(),
+                    namespaces: Arc::clone(namespaces),
+                    reviewer: Arc::clone(&self.reviewer),
+                    metrics: Arc::clone(&self.metrics),
+                    services: services.clone(),
+                    grace: self.grace,
+                    changed: changes.subscribe(),
+                };
+                let minting = minting::Keeper {
+                    namespaces: Arc::clone(namespaces),
+                    reviewer: Arc::clone(&self.reviewer),
+                    metrics: Arc::clone(&self.metrics),
+                    services: services.clone(),
+                    health: (Arc::clone(&self.health.0), self.health.1.clone()),
+                    changed: changes.subscribe(),
+                };
+                let certificate = async {
+                    if let Some(settings) = self.certificate.clone() {
+                        certificate::Keeper::watch(
+                            self.client.clone(),
+                            self.namespace.clone(),
+                            self.configuration.clone(),
+                            settings,
+                        )
+                        .keep()
+                        .await;
+                    }
+                };
+                let sweep = Sweep {
+                    client: self.client.clone(),
+                    namespace: self.namespace.clone(),
+                    configuration: self.configuration.clone(),
+                    reviewer: Arc::clone(&self.reviewer),
+                    services: services.clone(),
+                    metrics: Arc::clone(&self.metrics),
+                };
+                let audit = Audit {
+                    client: self.client.clone(),
+                    reviewer: Arc::clone(&self.reviewer),
+                    services,
+                    metrics: Arc::clone(&self.metrics),
+                    configuration: self.configuration.clone(),
+                    interval: self.audit_interval,
+                };
+                tokio::join!(
+                    certificate,
+                    credentials.keep(),
+                    minting.keep(),
+                    sweep.keep(),
+                    audit.keep(),
+                    health::keep(&self.reviewer, &self.health.0, &self.health.1)
+                );
+            })
         })
         .await;
     }

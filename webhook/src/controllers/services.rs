@@ -20,6 +20,8 @@ const ACCOUNTS: &str = "accounts";
 const WRITTEN: &str = "written";
 const CREATED: &str = "created";
 const ADOPTED: &str = "adopted";
+const URIS: &str = "uris";
+const SETTLED: &str = "settled";
 
 /// All services of the cluster.
 #[derive(Clone)]
@@ -46,6 +48,10 @@ pub(super) struct Service {
     pub(super) named: BTreeSet<String>,
     /// Those among them that it names as a ServiceAccount.
     pub(super) accounts: BTreeSet<String>,
+    /// Models in S3 that it names, wherever; kept only where something of ours is named too.
+    pub(super) uris: BTreeSet<String>,
+    /// Whether what runs is what its spec says, as far as KServe tells: no older revision, no model that is still being loaded.
+    pub(super) settled: bool,
 }
 
 impl Service {
@@ -114,6 +120,8 @@ fn service(kind: &'static str, object: &Arc<DynamicObject>) -> Service {
         adopted: object.data[ADOPTED] == true,
         named: names(NAMED),
         accounts: names(ACCOUNTS),
+        uris: names(URIS),
+        settled: object.data[SETTLED] == true,
     }
 }
 
@@ -125,7 +133,10 @@ fn shrink(object: &mut DynamicObject) {
         names.take(value, "");
     }
     let created = object.metadata.creation_timestamp.as_ref();
+    let ours = !names.named.is_empty();
     object.data = json!({
+        URIS: if ours { names.uris } else { BTreeSet::new() },
+        SETTLED: settled(&object.data["status"]),
         NAMED: names.named,
         ACCOUNTS: names.accounts,
         CREATED: created.map(|created| created.0.as_second()),
@@ -146,6 +157,7 @@ fn shrink(object: &mut DynamicObject) {
 struct Names {
     named: BTreeSet<String>,
     accounts: BTreeSet<String>,
+    uris: BTreeSet<String>,
 }
 
 impl Names {
@@ -165,8 +177,22 @@ impl Names {
             if member == "serviceAccountName" {
                 self.accounts.insert(text.to_owned());
             }
+        } else if text.starts_with("s3://") {
+            self.uris.insert(text.to_owned());
         }
     }
+}
+
+/// Whether a status speaks of nothing that is still on its way: `modelStatus.transitionStatus` of each mode, and of Knative's the revisions with traffic.
+fn settled(status: &Value) -> bool {
+    let transition = &status["modelStatus"]["transitionStatus"];
+    let components = status["components"].as_object();
+    let mut traffic = components
+        .into_iter()
+        .flat_map(|components| components.values())
+        .flat_map(|component| component["traffic"].as_array().into_iter().flatten());
+    (transition.is_null() || transition == "UpToDate")
+        && traffic.all(|target| target["latestRevision"] == true || target["percent"].as_i64().unwrap_or_default() == 0)
 }
 
 /// The last time that somebody wrote who writes the spec: the API server keeps one time for all that one of them wrote. KServe's own writes, of status and
@@ -194,6 +220,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_older_revision_with_traffic_and_a_model_on_its_way_are_not_settled() {
+        let traffic = |old: i64| {
+            json!({"components": {"predictor": {"traffic": [
+                {"latestRevision": false, "percent": old}, {"latestRevision": true, "percent": 100 - old},
+            ]}}})
+        };
+        assert!(settled(&Value::Null) && settled(&traffic(0)) && !settled(&traffic(10)));
+        let model = |word: &str| json!({"modelStatus": {"transitionStatus": word}});
+        assert!(settled(&model("UpToDate")) && !settled(&model("BlockedByFailedLoad")));
+    }
+
+    #[test]
     fn a_service_names_what_is_ours_wherever_it_stands_and_its_status_is_no_write() {
         let mut object: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
@@ -215,8 +253,12 @@ mod tests {
             },
             "spec": {"predictor": {
                 "serviceAccountName": "tidewaiter-accounts",
-                "containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "tidewaiter-keys"}}}]}],
+                "containers": [{"env": [
+                    {"valueFrom": {"secretKeyRef": {"name": "tidewaiter-keys"}}},
+                    {"name": "STORAGE_URI", "value": "s3://mlflow/fraud"},
+                ]}],
             }},
+            "status": {"modelStatus": {"transitionStatus": "InProgress"}},
         }))
         .unwrap();
         shrink(&mut object);
@@ -225,7 +267,8 @@ mod tests {
         assert_eq!(service.named, named.map(str::to_owned).into());
         assert_eq!(service.accounts, ["tidewaiter-accounts".to_owned()].into());
         assert_eq!((service.created, service.written), (1_767_225_600, 1_767_225_660));
-        assert!(service.adopted);
+        assert!(service.adopted && !service.settled);
+        assert_eq!(service.uris, ["s3://mlflow/fraud".to_owned()].into());
         assert_eq!(
             (&*service.namespace, &*service.name, &*service.uid),
             ("team-a", "fraud", "u")

@@ -323,6 +323,8 @@ mod tests {
             adopted,
             named: BTreeSet::new(),
             accounts: BTreeSet::new(),
+            uris: BTreeSet::new(),
+            settled: true,
         }
     }
 

@@ -1,6 +1,8 @@
 //! In a cluster: created or changed, and only where something differs from what a watch shows.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -14,11 +16,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL, managed_name};
+use tidewaiter_world::Labels;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Namespaces, ProvideError, Provided, Subject, UNUSED_SINCE, Wanted, within};
+use super::minted::Wish;
+use super::{Minting, Namespaces, ProvideError, Provided, Subject, UNUSED_SINCE, Wanted, account, config_map, within};
 use crate::cluster::watched::{Changes, Watched, follow_in};
+use crate::minting::{self, Mint};
 
 /// Owner of the fields that we write.
 pub const FIELD_MANAGER: &str = "tidewaiter";
@@ -38,6 +44,8 @@ pub struct InCluster {
     pub service_accounts: Watched<ServiceAccount>,
     /// The namespaces that may be written to; none for all.
     pub only: Vec<String>,
+    /// The UID of `kube-system`, once it was read.
+    pub(super) cluster_id: Arc<OnceCell<String>>,
 }
 
 impl InCluster {
@@ -49,6 +57,7 @@ impl InCluster {
             config_maps: follow_in(&client, namespaces, config, "ConfigMap (ours)", changes, stop),
             service_accounts: follow_in(&client, namespaces, config, "ServiceAccount (ours)", changes, stop),
             only: namespaces.to_vec(),
+            cluster_id: Arc::default(),
             client,
         }
     }
@@ -67,28 +76,40 @@ impl InCluster {
 impl Namespaces for InCluster {
     async fn provide(&self, namespace: &str, wanted: &Wanted, until: Instant) -> Result<Provided, ProvideError> {
         // What the Secret names comes before it, and what names the Secret after it.
-        let mut provided = Provided::Unchanged;
-        if let Some(config_map) = &wanted.config_map {
-            let same = |there: &ConfigMap, wanted: &ConfigMap| there.data == wanted.data;
-            provided = provided.max(self.have(&self.config_maps, namespace, config_map, same, until).await?);
-        }
+        let config_map = self
+            .have_config_map(namespace, wanted.config_map.as_deref(), until)
+            .await?;
         let same = |there: &Secret, wanted: &Secret| there.data == wanted.data && there.type_ == wanted.type_;
-        provided = provided.max(self.have(&self.secrets, namespace, &wanted.secret, same, until).await?);
-        if let Some(service_account) = &wanted.service_account {
-            let same = |there: &ServiceAccount, wanted: &ServiceAccount| {
-                let listed = there.secrets.as_deref().unwrap_or_default();
-                wanted
-                    .secrets
-                    .iter()
-                    .flatten()
-                    .all(|secret| listed.iter().any(|other| other.name == secret.name))
-            };
-            provided = provided.max(
-                self.have(&self.service_accounts, namespace, service_account, same, until)
-                    .await?,
-            );
-        }
-        Ok(provided)
+        let secret = self.have(&self.secrets, namespace, &wanted.secret, same, until).await?;
+        let account = self
+            .have_account(namespace, wanted.service_account.as_deref(), until)
+            .await?;
+        Ok(config_map.max(secret).max(account))
+    }
+
+    async fn mint(
+        &self,
+        namespace: &str,
+        labels: Option<&Labels>,
+        mint: &Mint,
+        uses: &BTreeSet<String>,
+        service_account: bool,
+        until: Instant,
+    ) -> Result<Minting, ProvideError> {
+        let config_map = config_map(mint.backend(), mint.ca_bundle());
+        let config_map = self.have_config_map(namespace, config_map.as_ref(), until).await?;
+        let wish = Wish {
+            namespace,
+            labels,
+            mint,
+            uses,
+            until,
+        };
+        let mut minting = self.key(&wish).await?;
+        let account = service_account.then(|| account(mint.backend()));
+        let account = self.have_account(namespace, account.as_ref(), until).await?;
+        minting.provided = minting.provided.max(config_map).max(account);
+        Ok(minting)
     }
 
     async fn may_use(&self, who: &Subject, backend: &str, namespace: &str, until: Instant) -> Result<bool, String> {
@@ -140,6 +161,56 @@ impl Namespaces for InCluster {
 }
 
 impl InCluster {
+    async fn have_config_map(
+        &self,
+        namespace: &str,
+        wanted: Option<&ConfigMap>,
+        until: Instant,
+    ) -> Result<Provided, ProvideError> {
+        let same = |there: &ConfigMap, wanted: &ConfigMap| there.data == wanted.data;
+        match wanted {
+            Some(wanted) => self.have(&self.config_maps, namespace, wanted, same, until).await,
+            None => Ok(Provided::Unchanged),
+        }
+    }
+
+    async fn have_account(
+        &self,
+        namespace: &str,
+        wanted: Option<&ServiceAccount>,
+        until: Instant,
+    ) -> Result<Provided, ProvideError> {
+        let same = |there: &ServiceAccount, wanted: &ServiceAccount| {
+            let listed = there.secrets.as_deref().unwrap_or_default();
+            wanted
+                .secrets
+                .iter()
+                .flatten()
+                .all(|secret| listed.iter().any(|other| other.name == secret.name))
+        };
+        match wanted {
+            Some(wanted) => self.have(&self.service_accounts, namespace, wanted, same, until).await,
+            None => Ok(Provided::Unchanged),
+        }
+    }
+
+    /// Whether the admin lets us write there.
+    pub(super) fn writable(&self, namespace: &str, kind: &'static str, name: &str) -> Result<(), ProvideError> {
+        if self.only.is_empty() || self.only.iter().any(|only| only == namespace) {
+            return Ok(());
+        }
+        Err(ProvideError::Refused {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            message: format!(
+                "Tidewaiter may write in the namespaces {} alone; an admin can add this one to the chart's deliveryNamespaces",
+                self.only.join(", ")
+            ),
+            there: false,
+        })
+    }
+
     async fn have<K>(
         &self,
         watched: &Watched<K>,
@@ -167,18 +238,7 @@ impl InCluster {
         if known.as_deref().is_some_and(as_wanted) {
             return Ok(Provided::Unchanged);
         }
-        if !self.only.is_empty() && self.only.iter().all(|only| only != namespace) {
-            return Err(ProvideError::Refused {
-                kind: K::KIND,
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                message: format!(
-                    "Tidewaiter may write in the namespaces {} alone; an admin can add this one to the chart's deliveryNamespaces",
-                    self.only.join(", ")
-                ),
-                there: false,
-            });
-        }
+        self.writable(namespace, K::KIND, name)?;
         let wanted = &within(namespace, wanted);
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
@@ -278,7 +338,7 @@ where
 /// The merge patch that makes `found` as wanted. It takes out what we no longer want among what is ours, and leaves what others added.
 ///
 /// Not a server-side apply: an apply takes out only what an earlier apply put there, and what was created wasn't applied.
-fn change<K: Serialize>(found: &K, wanted: &K) -> Result<Value, serde_json::Error> {
+pub(super) fn change<K: Serialize>(found: &K, wanted: &K) -> Result<Value, serde_json::Error> {
     let found = serde_json::to_value(found)?;
     let mut change = serde_json::to_value(wanted)?;
     let members = |object: &Value, pointer: &str| -> Vec<String> {
@@ -313,10 +373,10 @@ fn change<K: Serialize>(found: &K, wanted: &K) -> Result<Value, serde_json::Erro
 
 /// Whether an annotation on one of our objects is for us to set and to take away.
 fn is_ours(annotation: &str) -> bool {
-    annotation == UNUSED_SINCE || annotation.starts_with("serving.kserve.io/")
+    annotation == UNUSED_SINCE || annotation == minting::ANNOTATION || annotation.starts_with("serving.kserve.io/")
 }
 
-fn ours(metadata: &ObjectMeta) -> bool {
+pub(super) fn ours(metadata: &ObjectMeta) -> bool {
     metadata
         .labels
         .as_ref()
@@ -329,7 +389,7 @@ fn our_annotations(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &Str
 }
 
 /// Our labels are there, and of the annotations that are ours those wanted and no others: no mark that the object is about to be collected either.
-fn marked_as(there: &ObjectMeta, wanted: &ObjectMeta) -> bool {
+pub(super) fn marked_as(there: &ObjectMeta, wanted: &ObjectMeta) -> bool {
     let labelled = wanted
         .labels
         .iter()

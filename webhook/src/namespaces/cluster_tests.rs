@@ -175,6 +175,7 @@ async fn namespaces(server: &ApiServer, secrets: Vec<Secret>) -> InCluster {
         config_maps: follow::<ConfigMap>(Vec::new()),
         service_accounts: follow::<ServiceAccount>(Vec::new()),
         only: Vec::new(),
+        cluster_id: Arc::default(),
     };
     namespaces.secrets.settled().await;
     namespaces.service_accounts.settled().await;

@@ -1,13 +1,16 @@
 //! Without a cluster: what would be written is kept in memory, to be looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use tidewaiter_world::Labels;
 use tokio::time::Instant;
 
-use super::{Namespaces, ProvideError, Provided, Subject, Wanted, within};
+use super::{Minting, Namespaces, ProvideError, Provided, Subject, Wanted, within};
+use crate::minting::{Mint, Place};
 
 /// What would be in the cluster.
 #[derive(Default)]
@@ -50,6 +53,41 @@ impl Recorded {
 
 #[async_trait]
 impl Namespaces for Recorded {
+    /// MinIO isn't told: nobody would revoke the key.
+    async fn mint(
+        &self,
+        namespace: &str,
+        labels: Option<&Labels>,
+        mint: &Mint,
+        uses: &BTreeSet<String>,
+        service_account: bool,
+        until: Instant,
+    ) -> Result<Minting, ProvideError> {
+        let place = Place {
+            cluster: "",
+            namespace,
+            labels,
+        };
+        let there = {
+            let recorded = self.lock();
+            let objects = recorded.get(&(namespace.to_owned(), mint.backend().to_owned()));
+            objects.map(|objects| objects.secret.clone())
+        };
+        let minted = mint.next(place, there.as_ref(), uses, Timestamp::now());
+        let minted = minted.map_err(|error| ProvideError::Unmintable {
+            backend: mint.backend().to_owned(),
+            namespace: namespace.to_owned(),
+            message: error.to_string(),
+            there: there.is_some(),
+        })?;
+        let mut wanted = mint.wanted(&minted);
+        if service_account {
+            wanted = wanted.with_service_account();
+        }
+        let provided = self.provide(namespace, &wanted, until).await?;
+        Ok(Minting { provided, untold: None })
+    }
+
     async fn provide(&self, namespace: &str, wanted: &Wanted, _until: Instant) -> Result<Provided, ProvideError> {
         let mut recorded = self.lock();
         let key = (namespace.to_owned(), wanted.backend().to_owned());

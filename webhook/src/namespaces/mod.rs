@@ -5,8 +5,9 @@
 
 pub mod cluster;
 pub mod folder;
+mod minted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ByteString, Metadata};
 use tidewaiter_core::backend::{BACKEND_LABEL, CA_BUNDLE_KEY, MANAGED_BY, MANAGED_BY_LABEL, managed_name};
 use tidewaiter_core::credentials::SecretContents;
+use tidewaiter_world::Labels;
 use tokio::time::Instant;
+
+use crate::minting::Mint;
 
 /// Put on what a namespace no longer uses, before it is deleted. A review that needs the object takes the mark off by writing it.
 pub const UNUSED_SINCE: &str = "tidewaiter.dev/unused-since";
@@ -29,7 +33,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Wanted {
     backend: Arc<str>,
-    secret: Arc<Secret>,
+    pub(crate) secret: Arc<Secret>,
     config_map: Option<Arc<ConfigMap>>,
     service_account: Option<Arc<ServiceAccount>>,
 }
@@ -50,15 +54,10 @@ impl Wanted {
             },
             ..Secret::default()
         };
-        let config_map = ca_bundle.map(|ca_bundle| ConfigMap {
-            metadata: metadata(backend),
-            data: Some(BTreeMap::from([(CA_BUNDLE_KEY.into(), ca_bundle)])),
-            ..ConfigMap::default()
-        });
         Self {
             backend: backend.into(),
             secret: Arc::new(secret),
-            config_map: config_map.map(Arc::new),
+            config_map: config_map(backend, ca_bundle).map(Arc::new),
             service_account: None,
         }
     }
@@ -66,16 +65,19 @@ impl Wanted {
     /// With a ServiceAccount that lists the Secret.
     #[must_use]
     pub fn with_service_account(self) -> Self {
-        let service_account = ServiceAccount {
-            metadata: metadata(&self.backend),
-            secrets: Some(vec![ObjectReference {
-                name: Some(managed_name(&self.backend)),
-                ..ObjectReference::default()
-            }]),
-            ..ServiceAccount::default()
-        };
         Self {
-            service_account: Some(Arc::new(service_account)),
+            service_account: Some(Arc::new(account(&self.backend))),
+            ..self
+        }
+    }
+
+    /// With a further annotation on the Secret.
+    pub(crate) fn with_annotation(self, key: &str, value: String) -> Self {
+        let mut secret = (*self.secret).clone();
+        let annotations = secret.metadata.annotations.get_or_insert_default();
+        annotations.insert(key.to_owned(), value);
+        Self {
+            secret: Arc::new(secret),
             ..self
         }
     }
@@ -83,6 +85,27 @@ impl Wanted {
     /// The `StorageBackend`.
     pub fn backend(&self) -> &str {
         &self.backend
+    }
+}
+
+/// By which KServe trusts a store's certificate.
+fn config_map(backend: &str, ca_bundle: Option<String>) -> Option<ConfigMap> {
+    Some(ConfigMap {
+        metadata: metadata(backend),
+        data: Some(BTreeMap::from([(CA_BUNDLE_KEY.into(), ca_bundle?)])),
+        ..ConfigMap::default()
+    })
+}
+
+/// One that lists the Secret.
+fn account(backend: &str) -> ServiceAccount {
+    ServiceAccount {
+        metadata: metadata(backend),
+        secrets: Some(vec![ObjectReference {
+            name: Some(managed_name(backend)),
+            ..ObjectReference::default()
+        }]),
+        ..ServiceAccount::default()
     }
 }
 
@@ -143,6 +166,18 @@ pub enum ProvideError {
         /// An earlier version of ours is there and can be used.
         there: bool,
     },
+    /// A key can't be had for what the namespace uses.
+    #[error("no access key of the StorageBackend {backend} can be made for the namespace {namespace}: {message}")]
+    Unmintable {
+        /// The `StorageBackend`.
+        backend: String,
+        /// Where.
+        namespace: String,
+        /// What stands in the way.
+        message: String,
+        /// An earlier one is there and can be used.
+        there: bool,
+    },
     /// The API server didn't answer.
     #[error(
         "can't write {kind} {namespace}/{name}, which holds the model store's credentials, since the API server doesn't answer ({message}): try again"
@@ -166,7 +201,7 @@ impl ProvideError {
     pub fn there(&self) -> bool {
         match self {
             Self::Foreign { .. } => false,
-            Self::Refused { there, .. } | Self::Unreachable { there, .. } => *there,
+            Self::Refused { there, .. } | Self::Unmintable { there, .. } | Self::Unreachable { there, .. } => *there,
         }
     }
 
@@ -175,9 +210,19 @@ impl ProvideError {
         match self {
             Self::Foreign { .. } => "credentials-name-taken",
             Self::Refused { .. } => "credentials-refused",
+            Self::Unmintable { .. } => "credentials-unmintable",
             Self::Unreachable { .. } => "credentials-unreachable",
         }
     }
+}
+
+/// What came of a minted key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Minting {
+    /// Of the objects in the namespace.
+    pub provided: Provided,
+    /// Why MinIO doesn't let the key read all that it should yet; the leader tells it until it does.
+    pub untold: Option<String>,
 }
 
 /// Who is asked about.
@@ -208,6 +253,17 @@ impl Subject {
 pub trait Namespaces: Send + Sync {
     /// Has `wanted` in the namespace when it returns. Gives up at `until`.
     async fn provide(&self, namespace: &str, wanted: &Wanted, until: Instant) -> Result<Provided, ProvideError>;
+
+    /// Has an access key in the namespace, with labels as far as they are known, that may read these URIs: one of its own, minted by `mint`. Gives up at `until`.
+    async fn mint(
+        &self,
+        namespace: &str,
+        labels: Option<&Labels>,
+        mint: &Mint,
+        uses: &BTreeSet<String>,
+        service_account: bool,
+        until: Instant,
+    ) -> Result<Minting, ProvideError>;
 
     /// Whether somebody may use a backend in a namespace. The error is for the user: nobody answered by `until`.
     async fn may_use(&self, who: &Subject, backend: &str, namespace: &str, until: Instant) -> Result<bool, String>;

@@ -15,7 +15,7 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfi
 use tidewaiter_engine::world::{Listing, ObjectInfo};
 use url::Url;
 
-use super::connection::{AzureKeys, Connection, Identity, Trust};
+use super::connection::{AzureKeys, Connection, Identity, Issuer, Trust};
 use super::failure::{Failure, Refused, classify};
 use super::gate::{Gate, Patience};
 use super::http::{Connector, Transport, client};
@@ -53,6 +53,26 @@ impl Client {
 
     pub(crate) fn connects(&self, connection: &Connection) -> bool {
         self.connection == *connection
+    }
+
+    /// The store and its key, where it is S3 with an endpoint of its own and a key.
+    pub(crate) fn issuer(&self) -> Option<Issuer<'_>> {
+        match &self.connection {
+            Connection::S3 {
+                endpoint: Some(endpoint),
+                region,
+                trust,
+                identity: Identity::Keys(key),
+                ..
+            } => Some(Issuer {
+                endpoint,
+                region: region.as_deref(),
+                trust,
+                id: &key.id,
+                secret: &key.secret,
+            }),
+            _ => None,
+        }
     }
 
     /// The host that errors name.

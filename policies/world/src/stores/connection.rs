@@ -4,7 +4,7 @@ use url::Url;
 
 /// Whose certificates are good.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Trust {
+pub enum Trust {
     /// The machine's own CAs.
     System,
     /// Nobody's: the store speaks plain HTTP.
@@ -48,6 +48,21 @@ pub(crate) enum Connection {
     },
     /// Known to KServe, but not readable from here.
     Opaque(&'static str),
+}
+
+/// A store of S3's kind with an endpoint of its own, and the key by which others may be made there. Holds a secret, so it can't be printed.
+#[derive(Clone, Copy)]
+pub struct Issuer<'a> {
+    /// Where S3 is spoken.
+    pub endpoint: &'a Url,
+    /// The store's region, where it has one.
+    pub region: Option<&'a str>,
+    /// Whose certificates are good.
+    pub trust: &'a Trust,
+    /// The key's ID.
+    pub id: &'a str,
+    /// The key itself.
+    pub secret: &'a str,
 }
 
 /// As whom a store is asked.

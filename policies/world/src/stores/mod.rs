@@ -24,7 +24,8 @@ use tidewaiter_engine::world::{Listing, ObjectInfo};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use client::Client;
-pub(crate) use connection::{AzureKeys, Connection, Identity, Keys, Trust};
+pub(crate) use connection::{AzureKeys, Connection, Identity, Keys};
+pub use connection::{Issuer, Trust};
 pub use failure::Failure;
 pub use gate::Patience;
 pub(crate) use place::Place;

@@ -12,6 +12,7 @@ mod ground;
 mod hammer;
 mod hostile;
 mod kinds;
+mod minted;
 mod reload;
 mod serving;
 
@@ -116,6 +117,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         reload::TESTS,
         hostile::TESTS,
         kinds::TESTS,
+        minted::TESTS,
         serving::TESTS,
     ]
     .concat();

@@ -1,0 +1,382 @@
+//! Minted keys, kept: what a review could not tell MinIO is told again, a key is replaced before it ends and its predecessor revoked a day later, what somebody
+//! changed in MinIO is put right, and what no namespace has any more is revoked.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use tidewaiter_core::backend::managed_name;
+use tidewaiter_minio::{Account, Error};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::health::Health;
+use super::services::{Service, Services};
+use crate::admission::Reviewer;
+use crate::cluster::watched::Changes;
+use crate::configuration::Snapshot;
+use crate::metrics::Metrics;
+use crate::minting::{Known, Mint, Place, Record, beginning, descriptions};
+use crate::namespaces::cluster::InCluster;
+use crate::namespaces::{Namespaces, Provided};
+
+/// As for copied credentials.
+const QUIET: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(10);
+/// For one namespace: a call of MinIO's has 20 s.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// Between two comparisons with what MinIO has.
+const COMPARE: Duration = Duration::from_mins(10);
+/// Policies that are read in one comparison: each takes a fifth of a second of work, so a thousand keys take a few hours.
+const LOOKED_AT: usize = 32;
+
+/// Keeps the keys.
+pub(super) struct Keeper {
+    pub(super) namespaces: Arc<InCluster>,
+    pub(super) reviewer: Arc<Reviewer>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) services: Services,
+    /// What is known of the stores, and whom to tell of news.
+    pub(super) health: (Arc<Health>, Changes),
+    /// Of Secrets and services.
+    pub(super) changed: watch::Receiver<()>,
+}
+
+/// What one namespace's services need of a backend.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Need {
+    uris: BTreeSet<String>,
+    service_account: bool,
+    /// No older version of a service may still be running.
+    settled: bool,
+}
+
+/// What is remembered from one round to the next.
+#[derive(Default)]
+struct Memory {
+    /// Since when a namespace's key of a backend is not as it should be.
+    behind: HashMap<(String, String), Instant>,
+    /// When each backend's keys were last compared with MinIO's.
+    compared: HashMap<String, Instant>,
+    /// Keys of ours in MinIO that no Secret has, since when.
+    strays: HashMap<String, Instant>,
+    /// Up to which namespace each backend's policies were looked at.
+    looked: HashMap<String, String>,
+}
+
+impl Keeper {
+    /// Works for as long as it is called.
+    pub(super) async fn keep(mut self) {
+        self.namespaces.settled().await;
+        self.services.settled().await;
+        let mut configured = self.reviewer.configured_anew();
+        let mut memory = Memory::default();
+        loop {
+            self.changed.mark_unchanged();
+            configured.mark_unchanged();
+            if let Some(snapshot) = self.reviewer.snapshot() {
+                self.round(&snapshot, &mut memory).await;
+            }
+            let something = async {
+                tokio::select! {
+                    _ = self.changed.changed() => {}
+                    _ = configured.changed() => {}
+                }
+            };
+            if timeout(PAUSE, something).await.is_ok() {
+                sleep(QUIET).await;
+            }
+        }
+    }
+
+    async fn round(&self, snapshot: &Snapshot, memory: &mut Memory) {
+        let (mut behind, mut stores) = (HashMap::new(), BTreeMap::new());
+        let mut mints = snapshot.mints().peekable();
+        let cluster = match mints.peek() {
+            Some(_) => match self.namespaces.cluster().await {
+                Ok(cluster) => cluster,
+                Err(_) => return,
+            },
+            None => String::new(),
+        };
+        let services = self.services.all();
+        for mint in mints {
+            let mut taken = Ok(());
+            for (namespace, failed) in self.backend(snapshot, mint, &cluster, &services).await {
+                let place = (namespace, mint.backend().to_owned());
+                let since = memory.behind.get(&place).copied();
+                if since.is_none() {
+                    let (namespace, backend) = &place;
+                    warn!(
+                        namespace,
+                        backend, "its access key is not as it should be: {}; trying again", failed.words
+                    );
+                }
+                behind.insert(place, since.unwrap_or_else(Instant::now));
+                if failed.store {
+                    taken = Err(failed.words);
+                }
+            }
+            stores.insert(mint.backend().to_owned(), taken);
+            let due = memory.compared.get(mint.backend());
+            if due.is_none_or(|last| last.elapsed() >= COMPARE) {
+                memory.compared.insert(mint.backend().to_owned(), Instant::now());
+                if let Err(error) = self.compare(snapshot, mint, &cluster, memory).await {
+                    warn!(
+                        backend = mint.backend(),
+                        "can't compare its access keys with MinIO's: {error}"
+                    );
+                }
+            }
+        }
+        if self.health.0.minted(stores) {
+            self.health.1.send_replace(());
+        }
+        memory.behind = behind;
+        let stale = memory.behind.iter();
+        self.metrics.credentials_stale(
+            "minted",
+            stale.map(|((_, backend), since)| (backend.as_str(), since.elapsed())),
+        );
+    }
+
+    /// One after another: MinIO's bodies take 64 MiB and a tenth of a second to encrypt, and reviews wait for their turn. Returns what went wrong where.
+    async fn backend(
+        &self,
+        snapshot: &Snapshot,
+        mint: &Mint,
+        cluster: &str,
+        services: &[Service],
+    ) -> Vec<(String, Failed)> {
+        let mut failed = Vec::new();
+        let name = managed_name(mint.backend());
+        let configured = snapshot.configuration.backends().get(mint.backend());
+        let asks = configured.is_some_and(|backend| backend.spec().authorization.is_some());
+        for (namespace, need) in needs(&name, services) {
+            let labels = snapshot.configuration.namespace_labels(&namespace);
+            let copy = self.namespaces.secrets.current(&namespace, &name);
+            // Without a copy, nobody has looked yet whether who named it may use it.
+            if mint.asks_for_labels() && labels.is_none() || asks && copy.is_none() {
+                continue;
+            }
+            let place = Place {
+                cluster,
+                namespace: &namespace,
+                labels,
+            };
+            let need = Need {
+                uris: mint.used(need.uris.iter().map(String::as_str), &namespace, labels),
+                ..need
+            };
+            if need.uris.is_empty() && copy.is_none() {
+                continue;
+            }
+            if let Err(error) = self.namespace(mint, place, &need, copy.as_deref()).await {
+                // It won't answer for the others either.
+                let last = error.store;
+                failed.push((namespace, error));
+                if last {
+                    break;
+                }
+            }
+        }
+        failed
+    }
+
+    async fn namespace(&self, mint: &Mint, place: Place<'_>, need: &Need, copy: Option<&Secret>) -> Result<(), Failed> {
+        let (namespace, backend) = (place.namespace, mint.backend());
+        let until = Instant::now() + PATIENCE;
+        let now = Timestamp::now();
+        let record = copy.and_then(|copy| record(mint, place, copy));
+        if let Some(record) = record.filter(|record| mint.is_due(record, now) && record.expires > now) {
+            let uris = if need.settled {
+                need.uris.clone()
+            } else {
+                record.uris.union(&need.uris).cloned().collect()
+            };
+            let rotated = self.namespaces.rotate(mint, place, uris, until).await;
+            if rotated.map_err(Failed::store)? {
+                self.metrics.credentials("rotated");
+                info!(namespace, backend, "the next access key is in its place");
+            }
+            return Ok(());
+        }
+        let minting = self
+            .namespaces
+            .mint(namespace, place.labels, mint, &need.uris, need.service_account, until)
+            .await
+            .map_err(|error| Failed::place(&error))?;
+        if minting.provided == Provided::Written {
+            self.metrics.credentials("renewed");
+            info!(namespace, backend, "access key renewed");
+        }
+        if let Some(error) = minting.untold {
+            return Err(Failed::store(error));
+        }
+        let revoked = self.namespaces.revoke_retired(mint, place, now, until).await;
+        if revoked.map_err(Failed::store)? > 0 {
+            self.metrics.credentials("revoked");
+            info!(namespace, backend, "the access keys before are revoked");
+        }
+        Ok(())
+    }
+
+    /// Puts right what was changed in MinIO, and revokes what no Secret holds.
+    async fn compare(
+        &self,
+        snapshot: &Snapshot,
+        mint: &Mint,
+        cluster: &str,
+        memory: &mut Memory,
+    ) -> Result<(), String> {
+        let admin = mint.admin().map_err(|error| error.to_string())?;
+        let accounts = admin.list().await.map_err(|error| error.to_string())?;
+        let name = managed_name(mint.backend());
+        let copies: BTreeMap<String, (String, Record)> = self
+            .namespaces
+            .secrets
+            .all()
+            .iter()
+            .filter(|secret| secret.name_any() == name)
+            .filter_map(|secret| {
+                let namespace = secret.namespace()?;
+                let beginning = beginning(cluster, &namespace, mint.backend());
+                let (key, record) = Record::of(secret, mint.backend(), &beginning)?;
+                Some((namespace, (key.id().to_owned(), record)))
+            })
+            .collect();
+
+        let listed: HashMap<&str, &Account> = accounts
+            .iter()
+            .map(|account| (account.access_key.as_str(), account))
+            .collect();
+        let mut wrong: BTreeSet<&str> = copies
+            .iter()
+            .filter(|(_, (key, record))| record.known == Known::Yes && !as_told(record, listed.get(key.as_str())))
+            .map(|(namespace, _)| namespace.as_str())
+            .collect();
+        let last = memory.looked.remove(mint.backend()).unwrap_or_default();
+        let looked_at: Vec<_> = copies
+            .range(last.clone()..)
+            .filter(|(namespace, _)| **namespace != last)
+            .take(LOOKED_AT)
+            .collect();
+        for (namespace, (key, record)) in &looked_at {
+            let place = Place {
+                cluster,
+                namespace,
+                labels: snapshot.configuration.namespace_labels(namespace),
+            };
+            if record.known != Known::Yes || mint.asks_for_labels() && place.labels.is_none() {
+                continue;
+            }
+            let Ok(Some(policy)) = mint.policy(place, record) else {
+                continue;
+            };
+            match admin.info(key).await {
+                Ok(info) if policy.is(&info.policy) => {}
+                Ok(_) | Err(Error::NoAccount { .. }) => {
+                    wrong.insert(namespace);
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        // From the beginning again, after the last.
+        if let Some((namespace, _)) = looked_at.last().filter(|_| looked_at.len() == LOOKED_AT) {
+            memory.looked.insert(mint.backend().to_owned(), (*namespace).clone());
+        }
+        for namespace in wrong {
+            warn!(
+                namespace,
+                backend = mint.backend(),
+                "its access key was changed or revoked in MinIO; it is told again"
+            );
+            self.namespaces.doubt(mint, cluster, namespace).await?;
+        }
+
+        let held: BTreeSet<&str> = copies
+            .values()
+            .flat_map(|(key, record)| record.retired.keys().chain([key]).map(String::as_str))
+            .collect();
+        let (beginning, end) = (descriptions(cluster), format!("/{}", mint.backend()));
+        let stray: BTreeSet<&str> = accounts
+            .iter()
+            .filter(|account| account.description.starts_with(&beginning) && account.description.ends_with(&end))
+            .map(|account| account.access_key.as_str())
+            .filter(|key| !held.contains(key))
+            .collect();
+        // One that is only just made isn't in any Secret that we see; and nothing is known of Secrets that can't be seen.
+        if !self.namespaces.secrets.live() {
+            return Ok(());
+        }
+        let known: BTreeSet<&str> = accounts.iter().map(|account| account.access_key.as_str()).collect();
+        memory
+            .strays
+            .retain(|key, _| !known.contains(key.as_str()) || stray.contains(key.as_str()));
+        for key in stray {
+            let since = memory.strays.entry(key.to_owned()).or_insert_with(Instant::now);
+            if since.elapsed() >= COMPARE / 2 {
+                admin.delete(key).await.map_err(|error| error.to_string())?;
+                memory.strays.remove(key);
+                self.metrics.credentials("revoked");
+                info!(
+                    backend = mint.backend(),
+                    key, "an access key that no namespace has is revoked"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a namespace's key is not as it should be.
+struct Failed {
+    words: String,
+    /// It is the store that doesn't answer, or the API server, so that others fail alike.
+    store: bool,
+}
+
+impl Failed {
+    fn store(words: String) -> Self {
+        Self { words, store: true }
+    }
+
+    fn place(error: &crate::namespaces::ProvideError) -> Self {
+        Self {
+            words: error.to_string(),
+            store: false,
+        }
+    }
+}
+
+fn record(mint: &Mint, place: Place<'_>, copy: &Secret) -> Option<Record> {
+    let beginning = beginning(place.cluster, place.namespace, mint.backend());
+    Record::of(copy, mint.backend(), &beginning).map(|(_, record)| record)
+}
+
+/// Whether MinIO lists a key as it was told of it.
+fn as_told(record: &Record, listed: Option<&&Account>) -> bool {
+    listed.is_some_and(|account| {
+        let expires = account.expires.map(jiff::Timestamp::as_second);
+        account.enabled && !account.unrestricted && expires == Some(record.expires.as_second())
+    })
+}
+
+/// What the services need that name this Secret or ServiceAccount, by namespace.
+fn needs(name: &str, services: &[Service]) -> BTreeMap<String, Need> {
+    let mut needs: BTreeMap<String, Need> = BTreeMap::new();
+    for service in services.iter().filter(|service| service.named.contains(name)) {
+        let need = needs.entry(service.namespace.clone()).or_insert_with(|| Need {
+            settled: true,
+            ..Need::default()
+        });
+        need.uris.extend(service.uris.iter().cloned());
+        need.service_account |= service.accounts.contains(name);
+        need.settled &= service.settled;
+    }
+    needs
+}

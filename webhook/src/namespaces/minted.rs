@@ -1,0 +1,355 @@
+//! A minted key in a namespace: written into its Secret first, so that two writers meet there, and then told to MinIO. See [`crate::minting`].
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use tidewaiter_core::backend::managed_name;
+use tidewaiter_minio::AccessKey;
+use tidewaiter_world::Labels;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+use super::cluster::{FIELD_MANAGER, InCluster, change, marked_as, ours};
+use super::{Minting, ProvideError, Provided, within};
+use crate::minting::{Known, Mint, Minted, OVERLAP, Place, Record, Unmintable, beginning};
+
+/// Each replica may widen the key at once, and tells MinIO anew what the others wrote.
+const ATTEMPTS: usize = 6;
+
+/// A namespace's key, wanted.
+pub(super) struct Wish<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) labels: Option<&'a Labels>,
+    pub(super) mint: &'a Mint,
+    pub(super) uses: &'a BTreeSet<String>,
+    pub(super) until: Instant,
+}
+
+/// Why it can't go on.
+enum Stop {
+    Foreign,
+    Unmintable(Unmintable),
+    Api(kube::Error),
+    Late,
+}
+
+impl From<kube::Error> for Stop {
+    fn from(error: kube::Error) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<Unmintable> for Stop {
+    fn from(error: Unmintable) -> Self {
+        Self::Unmintable(error)
+    }
+}
+
+impl InCluster {
+    /// Has the Secret there. Where MinIO can't be told in time, it says why, and the leader goes on.
+    pub(super) async fn key(&self, wish: &Wish<'_>) -> Result<Minting, ProvideError> {
+        let name = managed_name(wish.mint.backend());
+        self.writable(wish.namespace, "Secret", &name)?;
+        let mut there = false;
+        let stop = match self.try_key(wish, &name, &mut there).await {
+            Ok(minting) => return Ok(minting),
+            Err(stop) => stop,
+        };
+        let namespace = wish.namespace.to_owned();
+        Err(match stop {
+            Stop::Foreign => ProvideError::Foreign {
+                kind: "Secret",
+                namespace,
+                name,
+            },
+            Stop::Unmintable(error) => ProvideError::Unmintable {
+                backend: wish.mint.backend().to_owned(),
+                namespace,
+                message: error.to_string(),
+                there,
+            },
+            Stop::Api(kube::Error::Api(status)) => ProvideError::Refused {
+                kind: "Secret",
+                namespace,
+                name,
+                message: status.message.clone(),
+                there,
+            },
+            Stop::Api(error) => ProvideError::Unreachable {
+                kind: "Secret",
+                namespace,
+                name,
+                message: error.to_string(),
+                there,
+            },
+            Stop::Late => ProvideError::Unreachable {
+                kind: "Secret",
+                namespace,
+                name,
+                message: "in time".to_owned(),
+                there,
+            },
+        })
+    }
+
+    async fn try_key(&self, wish: &Wish<'_>, name: &str, there: &mut bool) -> Result<Minting, Stop> {
+        let &Wish { namespace, mint, .. } = wish;
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let place = Place {
+            cluster: &in_time(wish, self.cluster()).await?,
+            namespace,
+            labels: wish.labels,
+        };
+        let mut provided = Provided::Unchanged;
+        let mut known = self.secrets.current(namespace, name).map(|known| (*known).clone());
+        // Somebody else changed the Secret between our writing of it and our telling: then MinIO may have been told the older last.
+        let mut overtaken = false;
+        for _ in 0..ATTEMPTS {
+            let found = match known.take() {
+                Some(known) => Some(known),
+                None => in_time(wish, api.get_opt(name)).await?,
+            };
+            *there = found.as_ref().is_some_and(|found| ours(&found.metadata));
+            if found.is_some() && !*there {
+                return Err(Stop::Foreign);
+            }
+            let minted = mint.next(place, found.as_ref(), wish.uses, Timestamp::now())?;
+            let policy = mint.policy(place, &minted.record)?;
+            let stored = match &found {
+                Some(found) if has(found, mint, &minted) => found.clone(),
+                _ => match in_time(wish, write_key(&api, &minted, found.as_ref(), wish)).await? {
+                    Some(written) => {
+                        provided = Provided::Written;
+                        written
+                    }
+                    None => continue,
+                },
+            };
+            let nothing = policy.is_none() && minted.record.known == Known::No;
+            if (minted.record.known == Known::Yes || nothing) && !overtaken {
+                return Ok(Minting { provided, untold: None });
+            }
+            let untold = match timeout_at(wish.until, mint.tell(place, &minted, policy.as_ref())).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("MinIO doesn't answer in time".to_owned()),
+            };
+            if untold.is_some() {
+                return Ok(Minting { provided, untold });
+            }
+            provided = Provided::Written;
+            let mut told = minted;
+            told.record.known = if policy.is_some() { Known::Yes } else { Known::No };
+            let change =
+                change(&stored, &within(namespace, &*mint.wanted(&told).secret)).map_err(kube::Error::SerdeError)?;
+            match in_time(wish, api.patch(name, &writes(), &Patch::Merge(&change))).await {
+                Ok(_) => return Ok(Minting { provided, untold: None }),
+                Err(Stop::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => overtaken = true,
+                Err(stop) => return Err(stop),
+            }
+        }
+        Ok(Minting {
+            provided,
+            untold: Some("others change its Secret all the time".to_owned()),
+        })
+    }
+
+    /// Puts the next key in the place of the one there, which works on for a while. False where the Secret changed meanwhile.
+    pub(crate) async fn rotate(
+        &self,
+        mint: &Mint,
+        place: Place<'_>,
+        uris: BTreeSet<String>,
+        until: Instant,
+    ) -> Result<bool, String> {
+        let Some((secret, last, before)) = self.stored(mint, place, until).await? else {
+            return Ok(false);
+        };
+        let now = Timestamp::now();
+        let mut minted = mint.fresh(place, uris, now).map_err(|error| error.to_string())?;
+        let policy = mint.policy(place, &minted.record).map_err(|error| error.to_string())?;
+        let Some(policy) = policy else {
+            return Ok(false);
+        };
+        // MinIO first: a Pod that starts in between finds a key that works, this one or the last.
+        let told = mint.tell(place, &minted, Some(&policy));
+        said(timeout_at(until, told).await)?;
+        minted.record.known = Known::Yes;
+        minted.record.retired = before.retired;
+        let end = before.expires.min(now + OVERLAP);
+        minted.record.retired.insert(last.id().to_owned(), end);
+        let wanted = within(place.namespace, &*mint.wanted(&minted).secret);
+        if self.replace(&secret, &wanted, until).await? {
+            return Ok(true);
+        }
+        let unused = async { mint.admin()?.delete(minted.key.id()).await };
+        said(timeout_at(until, unused).await)?;
+        Ok(false)
+    }
+
+    /// Revokes the keys of before whose time is over, and says how many.
+    pub(crate) async fn revoke_retired(
+        &self,
+        mint: &Mint,
+        place: Place<'_>,
+        now: Timestamp,
+        until: Instant,
+    ) -> Result<usize, String> {
+        let beginning = beginning(place.cluster, place.namespace, mint.backend());
+        let over = |secret: &Secret| {
+            let record = Record::of(secret, mint.backend(), &beginning);
+            record.is_some_and(|(_, record)| record.retired.values().any(|end| *end <= now))
+        };
+        let known = self.secrets.current(place.namespace, &managed_name(mint.backend()));
+        if !known.is_some_and(|known| over(&known)) {
+            return Ok(0);
+        }
+        let Some((secret, key, mut record)) = self.stored(mint, place, until).await? else {
+            return Ok(0);
+        };
+        let ended: Vec<String> = record
+            .retired
+            .iter()
+            .filter(|(_, end)| **end <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &ended {
+            let revoked = async { mint.admin()?.delete(id).await };
+            said(timeout_at(until, revoked).await)?;
+            record.retired.remove(id);
+        }
+        let minted = Minted { key, record };
+        let wanted = within(place.namespace, &*mint.wanted(&minted).secret);
+        self.replace(&secret, &wanted, until).await?;
+        Ok(ended.len())
+    }
+
+    /// Revokes the keys of a Secret that is gone. What fails is found again when the keys are compared.
+    pub(crate) async fn revoke(&self, mint: &Mint, namespace: &str, gone: &Secret) {
+        let Ok(cluster) = self.cluster().await else {
+            return;
+        };
+        let beginning = beginning(&cluster, namespace, mint.backend());
+        let (Some((key, record)), Ok(admin)) = (Record::of(gone, mint.backend(), &beginning), mint.admin()) else {
+            return;
+        };
+        for id in record.retired.keys().map(String::as_str).chain([key.id()]) {
+            if let Err(error) = admin.delete(id).await {
+                warn!(
+                    namespace,
+                    backend = mint.backend(),
+                    "an access key isn't revoked yet: {error}"
+                );
+            }
+        }
+    }
+
+    /// Has MinIO told anew of a namespace's key, since it has forgotten.
+    pub(crate) async fn doubt(&self, mint: &Mint, cluster: &str, namespace: &str) -> Result<(), String> {
+        let place = Place {
+            cluster,
+            namespace,
+            labels: None,
+        };
+        let until = Instant::now() + super::PATIENCE;
+        let Some((secret, key, mut record)) = self.stored(mint, place, until).await? else {
+            return Ok(());
+        };
+        record.known = Known::Partly;
+        let wanted = within(namespace, &*mint.wanted(&Minted { key, record }).secret);
+        self.replace(&secret, &wanted, until).await.map(drop)
+    }
+
+    /// The Secret as the API server has it, with the key in it.
+    async fn stored(
+        &self,
+        mint: &Mint,
+        place: Place<'_>,
+        until: Instant,
+    ) -> Result<Option<(Secret, AccessKey, Record)>, String> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), place.namespace);
+        let name = managed_name(mint.backend());
+        let found = said(timeout_at(until, api.get_opt(&name)).await)?;
+        let beginning = beginning(place.cluster, place.namespace, mint.backend());
+        Ok(found.filter(|found| ours(&found.metadata)).and_then(|found| {
+            let (key, record) = Record::of(&found, mint.backend(), &beginning)?;
+            Some((found, key, record))
+        }))
+    }
+
+    /// False where it isn't any more as it was `found`.
+    async fn replace(&self, found: &Secret, wanted: &Secret, until: Instant) -> Result<bool, String> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &found.namespace().unwrap_or_default());
+        let change = change(found, wanted).map_err(|error| error.to_string())?;
+        match timeout_at(until, api.patch(&found.name_any(), &writes(), &Patch::Merge(&change))).await {
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(false),
+            done => said(done).map(|_| true),
+        }
+    }
+
+    /// What tells this cluster from others that share a MinIO.
+    pub(crate) async fn cluster(&self) -> Result<String, kube::Error> {
+        let known = self.cluster_id.get_or_try_init(|| async {
+            let api: Api<Namespace> = Api::all(self.client.clone());
+            let system = api.get("kube-system").await?;
+            Ok::<_, kube::Error>(system.uid().unwrap_or_default())
+        });
+        known.await.cloned()
+    }
+}
+
+/// Writes the Secret as it was `found`; none where it changed meanwhile.
+async fn write_key(
+    api: &Api<Secret>,
+    minted: &Minted,
+    found: Option<&Secret>,
+    wish: &Wish<'_>,
+) -> Result<Option<Secret>, kube::Error> {
+    let wanted = within(wish.namespace, &*wish.mint.wanted(minted).secret);
+    let written = if let Some(found) = found {
+        let change = change(found, &wanted).map_err(kube::Error::SerdeError)?;
+        api.patch(&managed_name(wish.mint.backend()), &writes(), &Patch::Merge(&change))
+            .await
+    } else {
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        api.create(&params, &wanted).await
+    };
+    match written {
+        Ok(written) => Ok(Some(written)),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn writes() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    }
+}
+
+fn said<T, E: std::fmt::Display>(done: Result<Result<T, E>, tokio::time::error::Elapsed>) -> Result<T, String> {
+    match done {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+/// Whether a Secret is as it should be.
+fn has(found: &Secret, mint: &Mint, minted: &Minted) -> bool {
+    let wanted = mint.wanted(minted).secret;
+    found.data == wanted.data && found.type_ == wanted.type_ && marked_as(&found.metadata, &wanted.metadata)
+}
+
+async fn in_time<T, E: Into<Stop>>(wish: &Wish<'_>, call: impl Future<Output = Result<T, E>>) -> Result<T, Stop> {
+    match timeout_at(wish.until, call).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(Stop::Late),
+    }
+}
