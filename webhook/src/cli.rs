@@ -116,6 +116,9 @@ pub struct Arguments {
     /// How often what already runs is judged by today's policies, for PolicyReports; 0s for never
     #[arg(long, env = "TIDEWAITER_AUDIT_INTERVAL", value_name = "TIME", default_value = "1h", value_parser = duration::parse)]
     pub audit_interval: Duration,
+    /// A collector that each review is told of as a trace, by OTLP over HTTP, such as http://collector.monitoring:4318
+    #[arg(long, env = "TIDEWAITER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// The log's form, on stderr
     #[arg(long, env = "TIDEWAITER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,

@@ -24,5 +24,6 @@ pub mod run;
 pub mod server;
 #[cfg(test)]
 mod testing;
+pub mod traces;
 
 pub use server::{Leading, Options, Running, Server, Source, StartError};

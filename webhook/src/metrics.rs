@@ -121,6 +121,17 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
 }
 
+/// The word for how a policy's run ended, in metrics and traces.
+pub(crate) fn ended(ended: &Ended) -> &'static str {
+    match ended {
+        Ended::Passed => "passed",
+        Ended::Acted => "acted",
+        Ended::Denied => "denied",
+        Ended::DeniedInVain => "denied_in_vain",
+        Ended::Failed(_) => "failed",
+    }
+}
+
 /// How many copies of a backend's credentials are not equal to their source, and the age of the oldest in seconds.
 type Behind = BTreeMap<String, (i64, i64)>;
 
@@ -264,13 +275,7 @@ impl Metrics {
                 policy: Arc::clone(&policy),
             })
             .observe(run.took.as_secs_f64());
-        let ending = match run.ended {
-            Ended::Passed => "passed",
-            Ended::Acted => "acted",
-            Ended::Denied => "denied",
-            Ended::DeniedInVain => "denied_in_vain",
-            Ended::Failed(_) => "failed",
-        };
+        let ending = ended(&run.ended);
         self.policy_runs.get_or_create(&RunLabels { policy, ending }).inc();
     }
 

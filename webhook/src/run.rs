@@ -1,6 +1,7 @@
 //! The process: log, signals, exit.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +17,7 @@ use crate::cluster::Place;
 use crate::controllers::{Lifetimes, SelfManaged};
 use crate::http::certificate::TlsSource;
 use crate::server::{Leading, Options, Server, Source};
+use crate::traces::Traces;
 
 /// Does what the command line says. Serving returns after SIGTERM or SIGINT, when all that was accepted is answered.
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -24,11 +26,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
         return Ok(());
     }
     log(&arguments)?;
+    let traces = arguments.otlp_endpoint.as_deref().map(Traces::to).transpose();
+    let traces = traces.context("--otlp-endpoint")?.map(Arc::new);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("can't start threads")?;
-    let served = runtime.block_on(serve(arguments));
+    let served = runtime.block_on(serve(arguments, traces.clone()));
+    if let Some(traces) = traces {
+        traces.end();
+    }
     // Whatever still runs by now was given up.
     runtime.shutdown_background();
     served
@@ -54,11 +61,14 @@ fn log(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-async fn serve(arguments: Arguments) -> Result<()> {
+async fn serve(arguments: Arguments, traces: Option<Arc<Traces>>) -> Result<()> {
     // Before anything else, so that a stop during the start is a stop too; as PID 1 there is no default for these.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let options = options(arguments).await?;
+    let options = Options {
+        traces,
+        ..options(arguments).await?
+    };
     let running = Server::start(options).await?;
     info!(address = %running.address, "listening");
     tokio::select! {
@@ -89,6 +99,7 @@ async fn options(arguments: Arguments) -> Result<Options> {
         budget: arguments.budget,
         max_body: arguments.max_body,
         drain: arguments.drain,
+        traces: None,
     })
 }
 

@@ -20,6 +20,7 @@ use crate::http::certificate::{self, CertificateError, Certificates, TlsSource};
 use crate::http::routes::{self, App};
 use crate::metrics::Metrics;
 use crate::namespaces::folder::Recorded;
+use crate::traces::Traces;
 
 /// What is still at work this long after the listeners closed is given up. Longer than any review may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,6 +73,8 @@ pub struct Options {
     pub max_body: usize,
     /// How long to serve on at shutdown, not ready, before closing. Default: 5 s.
     pub drain: Duration,
+    /// Where each review is told of, if anywhere. Whoever made it ends it.
+    pub traces: Option<Arc<Traces>>,
 }
 
 impl Options {
@@ -86,6 +89,7 @@ impl Options {
             budget: Duration::from_secs(2),
             max_body: 7 << 20,
             drain: Duration::from_secs(5),
+            traces: None,
         }
     }
 }
@@ -146,7 +150,13 @@ impl Server {
             recorded,
             keep,
             election,
-        } = Configured::from(options.source, engine, &metrics, options.budget, stop.clone());
+        } = Configured::from(
+            options.source,
+            engine,
+            &metrics,
+            (options.budget, options.traces),
+            stop.clone(),
+        );
         tokio::spawn(certificate::keep_current(
             options.tls,
             Arc::clone(&certificates),
@@ -208,16 +218,18 @@ struct Configured {
 }
 
 impl Configured {
-    fn from(source: Source, engine: Engine, metrics: &Arc<Metrics>, budget: Duration, stop: CancellationToken) -> Self {
+    fn from(
+        source: Source,
+        engine: Engine,
+        metrics: &Arc<Metrics>,
+        (budget, traces): (Duration, Option<Arc<Traces>>),
+        stop: CancellationToken,
+    ) -> Self {
         match source {
             Source::Folder(folder) => {
                 let recorded = Arc::new(Recorded::default());
-                let reviewer = Arc::new(Reviewer::new(
-                    Arc::clone(&recorded) as _,
-                    None,
-                    Arc::clone(metrics),
-                    budget,
-                ));
+                let reviewer = Reviewer::new(Arc::clone(&recorded) as _, None, Arc::clone(metrics), budget);
+                let reviewer = Arc::new(reviewer.with_traces(traces));
                 let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(metrics));
                 let keep = tokio::spawn(configuration::keep_folder(folder, loader, stop));
                 Self {
@@ -234,12 +246,8 @@ impl Configured {
                 let cluster = Cluster::watch(client.clone(), &place, leads.clone(), Arc::clone(&health), stop.clone());
                 let (namespaces, changes) = cluster.namespaces();
                 let (namespaces, reader) = (Arc::new(namespaces), Arc::new(cluster.reader()));
-                let reviewer = Arc::new(Reviewer::new(
-                    Arc::clone(&namespaces) as _,
-                    Some(reader),
-                    Arc::clone(metrics),
-                    budget,
-                ));
+                let reviewer = Reviewer::new(Arc::clone(&namespaces) as _, Some(reader), Arc::clone(metrics), budget);
+                let reviewer = Arc::new(reviewer.with_traces(traces));
                 let controllers = Controllers {
                     client,
                     namespace: place.namespace,

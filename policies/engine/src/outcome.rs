@@ -1,7 +1,7 @@
 //! What one review takes in and gives out.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use json_patch::PatchOperation;
 use serde_json::Value;
@@ -78,6 +78,8 @@ pub struct Effect {
 pub struct Run {
     /// The policy.
     pub policy: Arc<str>,
+    /// When it began.
+    pub began: Instant,
     /// Instantiation and call, host calls included.
     pub took: Duration,
     /// Of which spent waiting for host calls.

@@ -181,13 +181,14 @@ impl<'a> Pass<'a> {
         if std::mem::take(&mut self.filled_in) {
             self.merge.object.as_str().clone_into(&mut self.request.object);
         }
+        let began = std::time::Instant::now();
         let ran = policy
             .review(&self.request, &self.world, &self.object, self.deadline)
             .await;
-        self.take(policy.terms(), ran)
+        self.take(policy.terms(), began, ran)
     }
 
-    fn take(&mut self, policy: &Terms, ran: Ran) -> Option<Denial> {
+    fn take(&mut self, policy: &Terms, began: std::time::Instant, ran: Ran) -> Option<Denial> {
         let (took, host, name) = (ran.took, ran.host, &policy.name);
         let verdict = ran.result.and_then(|verdict| {
             if !policy.delivers && !verdict.effects.is_empty() {
@@ -247,6 +248,7 @@ impl<'a> Pass<'a> {
         }
         self.outcome.runs.push(Run {
             policy: Arc::clone(name),
+            began,
             took,
             host,
             ended,

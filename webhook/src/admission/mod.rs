@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use axum::http::HeaderMap;
 use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Denial, Operation, Outcome, Review};
 use tidewaiter_world::ClusterReader;
@@ -23,6 +24,7 @@ use tracing::{info, warn};
 use crate::configuration::Snapshot;
 use crate::metrics::{Ending, Endpoint, Metrics};
 use crate::namespaces::{Namespaces, PATIENCE};
+use crate::traces::{Told, Traces};
 use decode::{AdmissionRequest, DecodeError, decode, json_type};
 use encode::{Answer, encode};
 
@@ -37,6 +39,7 @@ pub struct Reviewer {
     reader: Option<Arc<dyn ClusterReader>>,
     metrics: Arc<Metrics>,
     budget: Duration,
+    traces: Option<Arc<Traces>>,
     swapped: watch::Sender<()>,
 }
 
@@ -54,8 +57,15 @@ impl Reviewer {
             reader,
             metrics,
             budget,
+            traces: None,
             swapped: watch::Sender::default(),
         }
+    }
+
+    /// Tells of each review.
+    #[must_use]
+    pub fn with_traces(self, traces: Option<Arc<Traces>>) -> Self {
+        Self { traces, ..self }
     }
 
     /// Whether there is a configuration to answer with.
@@ -88,9 +98,20 @@ impl Reviewer {
 
     /// Answers one `AdmissionReview`. Everything that can be said to the user is an answer; an error is a body that is none of our questions.
     pub async fn review_bytes(&self, endpoint: Endpoint, body: &[u8]) -> Result<Vec<u8>, DecodeError> {
+        self.review_request(endpoint, &HeaderMap::new(), body).await
+    }
+
+    /// The same, for a request with these headers: they may name a trace that it belongs to.
+    pub(crate) async fn review_request(
+        &self,
+        endpoint: Endpoint,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Vec<u8>, DecodeError> {
         let started = Instant::now();
         let request = decode(body)?;
-        let (answer, ending) = match self.judge(endpoint, &request).await {
+        let judged = self.judge(endpoint, &request).await;
+        let (answer, ending) = match &judged {
             None => (
                 encode(
                     &request.uid,
@@ -105,6 +126,22 @@ impl Reviewer {
             Some(judged) => (judged.encode(&request.uid), judged.ending()),
         };
         self.metrics.reviewed(endpoint, ending, started.elapsed());
+        if let Some(traces) = &self.traces {
+            let told = Told {
+                endpoint,
+                uid: &request.uid,
+                operation: &request.operation,
+                kind: &request.kind.kind,
+                namespace: request.namespace.as_deref().unwrap_or_default(),
+                name: request.name.as_deref().unwrap_or_default(),
+                ending,
+                refusal: judged
+                    .as_ref()
+                    .and_then(|judged| Some(judged.denial()?.1.code.as_str())),
+                runs: judged.as_ref().map_or(&[], |judged| &judged.outcome.runs),
+            };
+            traces.review(headers, started, &told);
+        }
         Ok(answer)
     }
 

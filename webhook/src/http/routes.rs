@@ -136,7 +136,7 @@ async fn review(app: &App, endpoint: Endpoint, request: Request) -> Response<Bod
     let (head, mut body) = request.into_parts();
     let http1 = head.version <= Version::HTTP_11;
     let mut response = match accept(app, &head.headers, &mut body).await {
-        Ok((_turn, body)) => match app.reviewer.review_bytes(endpoint, &body).await {
+        Ok((_turn, body)) => match app.reviewer.review_request(endpoint, &head.headers, &body).await {
             Ok(answer) => json(answer),
             Err(error) => reject(
                 app,
