@@ -19,6 +19,9 @@ use crate::http::certificate::TlsSource;
 use crate::server::{Leading, Options, Server, Source};
 use crate::traces::Traces;
 
+/// An API server that says nothing for so long is gone, network and all: a watch ends by itself after 290 s.
+const SILENCE: Duration = Duration::from_secs(295);
+
 /// Does what the command line says. Serving returns after SIGTERM or SIGINT, when all that was accepted is answered.
 pub fn run(arguments: Arguments) -> Result<()> {
     if let Some(Command::Crds) = arguments.command {
@@ -111,10 +114,13 @@ fn tls_files(arguments: &Arguments) -> TlsSource {
 }
 
 async fn in_cluster(arguments: &Arguments) -> Result<(Source, TlsSource)> {
-    let client = kube::Client::try_default().await.map_err(|error| {
+    let no_cluster = |error: &dyn std::fmt::Display| {
         // Its message holds its whole chain already.
         anyhow::anyhow!("no cluster to serve: {error}\n\nhint: for a folder of YAML files give --config DIR")
-    })?;
+    };
+    let mut config = kube::Config::infer().await.map_err(|error| no_cluster(&error))?;
+    config.read_timeout = Some(SILENCE);
+    let client = kube::Client::try_from(config).map_err(|error| no_cluster(&error))?;
     let namespace = arguments.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let lifetimes = Lifetimes {

@@ -288,6 +288,7 @@ mod tests {
             namespace: "team-a".into(),
             name: name.into(),
             kind: "InferenceService",
+            version: "v1beta1",
             uid: name.into(),
             generation: 1,
             created: 0,

@@ -118,6 +118,7 @@ fn service(namespace: &str, named: &[&str], accounts: &[&str]) -> Service {
         namespace: namespace.to_owned(),
         name: "fraud".to_owned(),
         kind: "InferenceService",
+        version: "v1beta1",
         uid: "u".to_owned(),
         generation: 1,
         created: 0,

@@ -1,6 +1,6 @@
 //! What the leader keeps of each service: which of our objects it names, and when its spec was last written. Of ten thousand services that is a few megabytes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta};
@@ -13,8 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::watched::{Changes, Watched, reduce};
 
-/// The kinds whose models need credentials.
-const KINDS: [(&str, &str); 2] = [("v1beta1", "InferenceService"), ("v1alpha1", "LLMInferenceService")];
+/// The kinds whose models need credentials, in each version that some release of KServe serves: an upgrade may take one away, and a conversion webhook that
+/// is down hides those that aren't stored.
+const KINDS: [(&str, &str); 3] = [
+    ("v1beta1", "InferenceService"),
+    ("v1alpha2", "LLMInferenceService"),
+    ("v1alpha1", "LLMInferenceService"),
+];
 const NAMED: &str = "named";
 const ACCOUNTS: &str = "accounts";
 const WRITTEN: &str = "written";
@@ -26,7 +31,7 @@ const SETTLED: &str = "settled";
 /// All services of the cluster.
 #[derive(Clone)]
 pub(super) struct Services {
-    kinds: [Watched<DynamicObject>; 2],
+    kinds: [Watched<DynamicObject>; 3],
 }
 
 /// One of them.
@@ -35,6 +40,8 @@ pub(super) struct Service {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) kind: &'static str,
+    /// The version that it was seen in.
+    pub(super) version: &'static str,
     pub(super) uid: String,
     /// Rises with each change of its spec.
     pub(super) generation: i64,
@@ -57,24 +64,19 @@ pub(super) struct Service {
 impl Service {
     /// How the API server knows the kind.
     pub(super) fn resource(&self) -> ApiResource {
-        resource(self.kind)
+        resource(self.version, self.kind)
     }
 }
 
-fn resource(kind: &str) -> ApiResource {
-    let version = KINDS.iter().find(|(_, known)| *known == kind);
-    ApiResource::from_gvk(&GroupVersionKind::gvk(
-        "serving.kserve.io",
-        version.map_or("v1beta1", |(version, _)| version),
-        kind,
-    ))
+fn resource(version: &str, kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("serving.kserve.io", version, kind))
 }
 
 impl Services {
     /// Begins to watch.
     pub(super) fn watch(client: &Client, changes: &Changes, stop: &CancellationToken) -> Self {
-        let kinds = KINDS.map(|(_, kind)| {
-            let resource = resource(kind);
+        let kinds = KINDS.map(|(version, kind)| {
+            let resource = resource(version, kind);
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
             let watch = move || reduce(watcher(api.clone(), watcher::Config::default()), shrink);
             Watched::follow(watch, resource, kind, changes.clone(), stop.clone())
@@ -84,27 +86,36 @@ impl Services {
 
     /// Waits until the `InferenceServices` are known. The other kind's conversion webhook may be down, and must hold nothing up.
     pub(super) async fn settled(&self) {
-        let [inference, _] = &self.kinds;
+        let [inference, ..] = &self.kinds;
         inference.settled().await;
     }
 
     /// Whether all there are are known: what no service is known to use may be taken away only then.
     pub(super) fn complete(&self) -> bool {
-        let [inference, llm] = &self.kinds;
+        let [inference, llm @ ..] = &self.kinds;
         // The second kind is one that a cluster may not have.
-        inference.live() && (llm.live() || llm.absent())
+        inference.live() && (llm.iter().any(Watched::live) || llm.iter().all(Watched::absent))
     }
 
     /// All of them.
     pub(super) fn all(&self) -> Vec<Service> {
         let kinds = KINDS.into_iter().zip(&self.kinds);
-        kinds
-            .flat_map(|((_, kind), watched)| watched.all().into_iter().map(move |object| service(kind, &object)))
-            .collect()
+        let all = kinds.flat_map(|(kind, watched)| {
+            // What a watch that failed still shows may be gone by now.
+            let shown = if watched.absent() { Vec::new() } else { watched.all() };
+            shown.into_iter().map(move |object| service(kind, &object))
+        });
+        once_each(all)
     }
 }
 
-fn service(kind: &'static str, object: &Arc<DynamicObject>) -> Service {
+/// A service that is seen in two versions is one.
+fn once_each(services: impl Iterator<Item = Service>) -> Vec<Service> {
+    let mut seen: HashSet<String> = HashSet::new();
+    services.filter(|service| seen.insert(service.uid.clone())).collect()
+}
+
+fn service((version, kind): (&'static str, &'static str), object: &Arc<DynamicObject>) -> Service {
     let names = |which: &str| {
         let names = object.data[which].as_array().into_iter().flatten();
         names.filter_map(Value::as_str).map(str::to_owned).collect()
@@ -113,6 +124,7 @@ fn service(kind: &'static str, object: &Arc<DynamicObject>) -> Service {
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
         kind,
+        version,
         uid: object.uid().unwrap_or_default(),
         generation: object.metadata.generation.unwrap_or_default(),
         created: object.data[CREATED].as_i64().unwrap_or_default(),
@@ -262,7 +274,10 @@ mod tests {
         }))
         .unwrap();
         shrink(&mut object);
-        let service = service("InferenceService", &Arc::new(object));
+        let object = Arc::new(object);
+        let (new, old) = (service(KINDS[1], &object), service(KINDS[2], &object));
+        assert_eq!(once_each([new.clone(), old].into_iter()), [new]);
+        let service = service(KINDS[0], &object);
         let named = ["tidewaiter-accounts", "tidewaiter-keys", "tidewaiter-minio"];
         assert_eq!(service.named, named.map(str::to_owned).into());
         assert_eq!(service.accounts, ["tidewaiter-accounts".to_owned()].into());

@@ -316,6 +316,7 @@ mod tests {
             namespace: "a".into(),
             name: uid.into(),
             kind: "InferenceService",
+            version: "v1beta1",
             uid: uid.into(),
             generation,
             created,
