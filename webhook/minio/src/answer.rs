@@ -56,11 +56,15 @@ impl Asked<'_> {
             },
             // A MinIO that is a gateway to another store, or an old one.
             (_, "XMinioAdminVersionMismatch") => Error::NotMinio { host, answer },
-            // The second is another user's.
-            (400, "XMinioIAMServiceAccount" | "XMinioIAMServiceAccountUsed") => Error::Taken {
-                host,
-                access_key: self.access_key.to_owned(),
-            },
+            // The first is today's; releases before had one for the user's own and one for another's.
+            (400, "XMinioIAMServiceAccountNotAllowed" | "XMinioIAMServiceAccount" | "XMinioIAMServiceAccountUsed")
+                if self.right == Right::Create =>
+            {
+                Error::Taken {
+                    host,
+                    access_key: self.access_key.to_owned(),
+                }
+            }
             (404, "XMinioInvalidIAMCredentials") => Error::NoAccount {
                 host,
                 access_key: self.access_key.to_owned(),

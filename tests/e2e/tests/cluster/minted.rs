@@ -8,7 +8,7 @@ use futures::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{ObjectStore as _, RetryConfig};
+use object_store::{ObjectStore as _, ObjectStoreExt as _, RetryConfig};
 use serde_json::{Value, json};
 use tidewaiter_e2e::install::backend;
 use tidewaiter_e2e::manifests;
@@ -83,8 +83,11 @@ impl<'a> Store<'a> {
             namespace,
             model,
         };
-        for prefix in [&store.own("fraud"), &store.own("churn"), "shared/fraud", "other/fraud"] {
-            store.model.put(world.cluster.cache(), store.name(), prefix)?;
+        store
+            .model
+            .put(world.cluster.cache(), store.name(), &store.own("fraud"))?;
+        for prefix in [&store.own("churn"), "shared/fraud", "other/fraud"] {
+            store.fill(prefix)?;
         }
         store.custom.until("Accepted", "True")?;
         Ok(store)
@@ -92,6 +95,18 @@ impl<'a> Store<'a> {
 
     fn name(&self) -> &str {
         self.namespace.name()
+    }
+
+    /// Puts something there that may be read or not.
+    fn fill(&self, prefix: &str) -> Result<()> {
+        let root = Key {
+            id: MINIO_USER.to_owned(),
+            secret: MINIO_USER.to_owned(),
+        };
+        let path = Path::from(format!("{prefix}/model.bst"));
+        let put = self.store(&root)?;
+        Runtime::new()?.block_on(put.put(&path, b"a model".to_vec().into()))?;
+        Ok(())
     }
 
     /// A key in the namespace's own folder.
@@ -147,7 +162,7 @@ impl<'a> Store<'a> {
             Err(error) => return Err(error.into()),
         };
         let first = listed.first().context("nothing is there")?;
-        match runtime.block_on(store.get_opts(&first.location, object_store::GetOptions::default())) {
+        match runtime.block_on(store.get(&first.location)) {
             Ok(_) => Ok(true),
             Err(error) if is_refusal(&error) => Ok(false),
             Err(error) => Err(error.into()),
@@ -155,6 +170,8 @@ impl<'a> Store<'a> {
     }
 
     fn store(&self, key: &Key) -> Result<Arc<AmazonS3>> {
+        // The S3 client's TLS takes the process' own provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let store = AmazonS3Builder::new()
             .with_endpoint(format!("http://{HOST}:{MINIO_PORT}"))
             .with_allow_http(true)
@@ -235,7 +252,7 @@ fn a_key_is_wider_before_the_service_that_needs_it_is_admitted(world: &World) ->
     // Two at once: neither takes from the key what the other gave.
     let models: Vec<_> = (0..6).map(|n| store.own(&format!("at-once-{n}"))).collect();
     for model in &models {
-        store.model.put(world.cluster.cache(), store.name(), model)?;
+        store.fill(model)?;
     }
     std::thread::scope(|scope| {
         let applied: Vec<_> = models
@@ -257,25 +274,34 @@ fn a_key_is_wider_before_the_service_that_needs_it_is_admitted(world: &World) ->
 }
 
 fn a_store_that_is_away_delays_what_a_key_may_read_and_refuses_nobody(world: &World) -> Result<()> {
-    let way = SlowWay::open(&format!("{HOST}:{LATE}"), &format!("{HOST}:{MINIO_PORT}"))?;
-    let store = Store::new(world, "away", LATE)?;
-    way.delay(Duration::from_mins(1));
-    let warnings = store.apply("fraud", &store.own("fraud"))?;
-    ensure!(
+    let late = |warnings: &[String]| {
         warnings
             .iter()
-            .any(|warning| warning.contains("can't read this model yet")),
-        "{warnings:?}"
-    );
+            .any(|warning| warning.contains("can't read this model yet"))
+    };
+    let store = Store::new(world, "away", LATE)?;
+    let warnings = store.apply("fraud", &store.own("fraud"))?;
+    ensure!(late(&warnings), "{warnings:?}");
     // What KServe freezes in the Pod is there, and what it names comes to work.
     let key = store.key()?;
     ensure!(store.record()?["known"] == "no", "{}", store.record()?);
     ensure!(!store.reads(&key, &store.own("fraud"))?, "MinIO knows the key");
-    way.delay(Duration::ZERO);
+    let way = SlowWay::open(&format!("{HOST}:{LATE}"), &format!("{HOST}:{MINIO_PORT}"))?;
     store.until_reads(&key, &store.own("fraud"), true)?;
-    world.cluster.until("the Secret says so", SOON, || {
-        Ok((store.record()?["known"] == "yes").then_some(()))
-    })?;
+    let known = |expected: &str| {
+        world.cluster.until("the Secret says so", SOON, || {
+            Ok((store.record()?["known"] == expected).then_some(()))
+        })
+    };
+    known("yes")?;
+    // It hears what it is told, and answers too late.
+    way.delay(Duration::from_mins(1));
+    let warnings = store.apply("churn", &store.own("churn"))?;
+    ensure!(late(&warnings), "{warnings:?}");
+    known("partly")?;
+    way.delay(Duration::ZERO);
+    known("yes")?;
+    store.until_reads(&key, &store.own("churn"), true)?;
     ensure!(store.key()? == key, "another key was made");
     Ok(())
 }
