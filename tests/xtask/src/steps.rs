@@ -96,8 +96,8 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         cargo.run(&["test", "--workspace", "--exclude", "tidewaiter-e2e", "--locked"])?;
         left_out.push("by --quick: the end-to-end tests on the real control plane (cargo xtask test)");
     } else {
-        // All packages in each call: another selection would mean other features of shared dependencies, and building them once more.
-        cargo.run(&["build", "--workspace", "--bins", "--locked"])?;
+        // All packages and all targets in each call: another selection would mean other features of shared dependencies, and building them once more.
+        cargo.run(&["build", "--workspace", "--all-targets", "--locked"])?;
         cargo.run(&["test", "--workspace", "--locked"])?;
     }
     for what in left_out {
