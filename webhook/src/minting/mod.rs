@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use tidewaiter_core::backend::Backend;
+use tidewaiter_core::backends::Resolved;
 use tidewaiter_core::credentials::kserve_secret_with_key;
 use tidewaiter_core::uri::StorageUri;
 use tidewaiter_minio::{
@@ -106,8 +107,8 @@ impl Mint {
         labels: Option<&Labels>,
     ) -> BTreeSet<String> {
         let here = |text: &&str| {
-            let uri = StorageUri::parse(text);
-            uri.is_ok_and(|uri| self.backend.granted_root(&uri, namespace, labels).is_some())
+            let served = self.configuration.backends().resolve_text(text, namespace, labels);
+            matches!(served, Resolved::Served(backend) if backend.name() == self.backend())
         };
         uris.filter(here).map(str::to_owned).collect()
     }
@@ -153,7 +154,7 @@ impl Mint {
         if uris.len() > URIS {
             let root = |uri: &String| {
                 let parsed = StorageUri::parse(uri).ok()?;
-                let root = self.backend.granted_root(&parsed, place.namespace, place.labels)?;
+                let root = self.root(&parsed, place)?;
                 let slash = if root.is_empty() || root.ends_with('/') {
                     ""
                 } else {
@@ -163,6 +164,18 @@ impl Mint {
             };
             *uris = uris.iter().filter_map(root).collect();
         }
+    }
+
+    /// The granted part of its bucket that a URI lies in. Where another backend serves some of that, and its grants count there, it is no more than the URI.
+    fn root<'u>(&self, uri: &'u StorageUri, place: Place<'_>) -> Option<&'u str> {
+        let root = self.backend.granted_root(uri, place.namespace, place.labels)?;
+        let whole = format!("s3://{}/{root}", uri.authority());
+        let others = self.configuration.backends().iter();
+        let mut served = others
+            .filter(|other| other.name() != self.backend())
+            .flat_map(Backend::serves);
+        let shared = served.any(|serves| serves.literal().starts_with(whole.trim_end_matches('/')));
+        Some(if shared { uri.key_as_written() } else { root })
     }
 
     /// Another key, that MinIO doesn't know yet.
@@ -193,7 +206,7 @@ impl Mint {
             .filter_map(|uri| StorageUri::parse(uri).ok())
             .collect();
         let granted = parsed.iter().filter_map(|uri| {
-            let root = self.backend.granted_root(uri, place.namespace, place.labels)?;
+            let root = self.root(uri, place)?;
             Some(Grant::new(uri.authority(), root, uri.key_as_written()))
         });
         let grants = granted.collect::<Result<Vec<_>, _>>()?;

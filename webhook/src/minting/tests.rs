@@ -186,6 +186,32 @@ fn many_models_become_the_roots_they_lie_in_and_stay_so() {
 }
 
 #[test]
+fn what_another_backend_serves_inside_of_a_granted_part_stays_its_own() {
+    let other = YAML.replace("name: minio }\nspec", "name: inner }\nspec");
+    let other = other.replace("'s3://mlflow/'", "'s3://mlflow/team-a/private/'");
+    let other = other.replace(
+        "'s3://mlflow/{namespace}/', 's3://mlflow/*/shared/'",
+        "'s3://mlflow/team-a/private/x/'",
+    );
+    let (inner, _) = other.split_once("---").unwrap();
+    let mint = mint_of(&format!("{inner}---{YAML}"));
+    let used = ["s3://mlflow/team-a/private/fraud", "s3://mlflow/team-a/fraud"];
+    assert_eq!(mint.used(used.into_iter(), "team-a", None), uris(&used[1..]));
+    let many: Vec<String> = (0..=URIS).map(|n| format!("s3://mlflow/team-a/model-{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let policy = mint
+        .policy(PLACE, &next(&mint, None, &many[..2]).record)
+        .unwrap()
+        .unwrap();
+    assert!(
+        policy.as_json().contains("mlflow/team-a/model-1/*"),
+        "{}",
+        policy.as_json()
+    );
+    assert!(!policy.as_json().contains("team-a/*"), "{}", policy.as_json());
+}
+
+#[test]
 fn only_what_this_backend_serves_and_grants_is_used() {
     let all = [
         "s3://mlflow/team-a/fraud",
