@@ -23,6 +23,7 @@ use crate::wildcard;
         category = "tidewaiter",
         printcolumn = r#"{"name": "Mode", "type": "string", "jsonPath": ".spec.mode"}"#,
         printcolumn = r#"{"name": "Order", "type": "integer", "jsonPath": ".spec.order"}"#,
+        printcolumn = r#"{"name": "Asks", "type": "string", "jsonPath": ".status.capabilities"}"#,
         printcolumn = r#"{"name": "Loaded", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Loaded')].status"}"#,
         printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
     )
@@ -254,6 +255,9 @@ pub struct WasmPolicyStatus {
     /// The digest of the component that is in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The interfaces that this component imports, of those that it is granted: what it can ask about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<Capability>>,
 }
 
 /// What match rules may name: the kinds that KServe has users and admins write.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidewaiter_core::backend::Backend;
 use tidewaiter_core::document::Document;
-use tidewaiter_core::policy_resource::{Match, Module, Operation, Subject};
+use tidewaiter_core::policy_resource::{Capability, Match, Module, Operation, Subject};
 use tidewaiter_engine::outcome::{self, Review};
 use tidewaiter_engine::{Engine, Failure, LoadError, LoadedPolicy, PolicySpec};
 use tidewaiter_world::{
@@ -126,6 +126,13 @@ impl Snapshot {
     pub(crate) fn grants_any(&self, backend: &str, namespace: &str, labels: Option<&Labels>) -> bool {
         let backend = self.configuration.backends().get(backend);
         backend.is_none_or(|backend| backend.granted_anything(namespace, labels))
+    }
+
+    /// What the component imports that is in use for a policy.
+    pub(crate) fn imports(&self, policy: &str) -> Option<&[Capability]> {
+        let mut policies = self.policies.iter();
+        let active = policies.find(|active| active.policy.name == policy && active.digest.is_some())?;
+        Some(active.loaded.imports())
     }
 
     /// What a namespace needs of a backend, whether or not with a ServiceAccount. The error is for the user and the admin.

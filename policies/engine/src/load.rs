@@ -99,6 +99,7 @@ pub(crate) struct Loaded {
     /// JSON text.
     pub(crate) settings: String,
     pub(crate) limits: Limits,
+    imports: Vec<Capability>,
     description: Option<Description>,
 }
 
@@ -133,6 +134,11 @@ impl LoadedPolicy {
         }
     }
 
+    /// What the policy imports of what it is granted, in the order of the contract; nothing where it can't be loaded.
+    pub fn imports(&self) -> &[Capability] {
+        self.loaded.as_ref().map_or(&[], |loaded| &loaded.imports)
+    }
+
     /// What the policy says of itself.
     pub fn description(&self) -> Option<&Description> {
         self.loaded.as_ref().ok()?.description.as_ref()
@@ -163,7 +169,7 @@ impl Engine {
         let component = tokio::task::spawn_blocking(move || engine.compile(&bytes))
             .await
             .map_err(|error| LoadError::Compile(error.to_string()))??;
-        check_imports(&self.0.engine, &component, &spec.capabilities)?;
+        let imports = check_imports(&self.0.engine, &component, &spec.capabilities)?;
         let contract = |error: wasmtime::Error| LoadError::Contract(format!("{error:#}"));
         let pre = self
             .0
@@ -186,6 +192,7 @@ impl Engine {
                 spec.settings.to_string()
             },
             limits: spec.limits,
+            imports,
             description: None,
         };
         loaded.description = Some(at_load(&loaded, async |policy, store| policy.call_describe(store).await).await?);
@@ -223,8 +230,13 @@ async fn at_load<T>(
         .map_err(LoadError::Failed)
 }
 
-/// Before anything of the policy runs.
-fn check_imports(engine: &wasmtime::Engine, component: &Component, granted: &[Capability]) -> Result<(), LoadError> {
+/// Before anything of the policy runs. What it imports, sorted.
+fn check_imports(
+    engine: &wasmtime::Engine,
+    component: &Component,
+    granted: &[Capability],
+) -> Result<Vec<Capability>, LoadError> {
+    let mut imports = Vec::new();
     for (name, _) in component.component_type().imports(engine) {
         let interface = name
             .strip_prefix(PACKAGE)
@@ -244,6 +256,8 @@ fn check_imports(engine: &wasmtime::Engine, component: &Component, granted: &[Ca
                 capability: capability.as_str(),
             });
         }
+        imports.push(capability);
     }
-    Ok(())
+    imports.sort_unstable();
+    Ok(imports)
 }

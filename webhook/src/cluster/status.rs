@@ -54,16 +54,20 @@ impl Statuses {
                 .collect();
             let mut conditions = vec![usable(&types.kind, &said)];
             let mut looked = true;
-            let fact = if types.kind == "WasmPolicy" {
-                ("digest", json!(snapshot.digest(&name)))
+            let facts = if types.kind == "WasmPolicy" {
+                let imports = snapshot.imports(&name);
+                vec![
+                    ("digest", json!(snapshot.digest(&name))),
+                    ("capabilities", json!(imports)),
+                ]
             } else {
                 conditions.extend(health.of(&name).iter().flat_map(store));
                 conditions.extend(health.minting(&name).map(minting));
                 // Nobody has looked yet, as right after an election: what was found before stands.
                 looked = health.looked();
-                ("namespaces", json!(namespaces(&name, delivered)))
+                vec![("namespaces", json!(namespaces(&name, delivered)))]
             };
-            let Some(status) = status(resource, &conditions, looked, fact) else {
+            let Some(status) = status(resource, &conditions, looked, &facts) else {
                 continue;
             };
             let api_resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tidewaiter.dev", "v1alpha1", &types.kind));
@@ -165,14 +169,9 @@ fn minting(minting: Minting) -> Condition {
     }
 }
 
-/// The status to write; none where the object has it. `fact` is the status's field that is its kind's own; null for none.
+/// The status to write; none where the object has it. `facts` are the status's fields that are its kind's own; null for none.
 /// `whole`: whether the conditions are all; else further ones that the object has stay.
-fn status(
-    resource: &DynamicObject,
-    conditions: &[Condition],
-    whole: bool,
-    (fact, value): (&str, Value),
-) -> Option<Value> {
+fn status(resource: &DynamicObject, conditions: &[Condition], whole: bool, facts: &[(&str, Value)]) -> Option<Value> {
     let generation = resource.metadata.generation;
     let stored = &resource.data["status"];
     let none = Vec::new();
@@ -198,10 +197,14 @@ fn status(
         })
         .chain(others.cloned())
         .collect();
-    if stored[fact] == value && *before == conditions {
+    if facts.iter().all(|(fact, value)| stored[*fact] == *value) && *before == conditions {
         return None;
     }
-    Some(json!({"observedGeneration": generation, "conditions": conditions, fact: value}))
+    let mut status = json!({"observedGeneration": generation, "conditions": conditions});
+    for (fact, value) in facts {
+        status[*fact] = value.clone();
+    }
+    Some(status)
 }
 
 fn now() -> String {

@@ -36,7 +36,7 @@ fn written(resource: &DynamicObject, problems: &[&Problem]) -> Option<Value> {
         resource,
         &[usable("StorageBackend", problems)],
         true,
-        ("namespaces", json!(3)),
+        &[("namespaces", json!(3))],
     )
 }
 
@@ -48,7 +48,7 @@ fn a_status_is_written_once() {
     assert_eq!(first["namespaces"], 3);
     assert_eq!(written(&backend(&first), &[]), None);
     let more = [usable("StorageBackend", &[])];
-    let more = status(&backend(&first), &more, true, ("namespaces", json!(4))).unwrap();
+    let more = status(&backend(&first), &more, true, &[("namespaces", json!(4))]).unwrap();
     assert_eq!(more["conditions"], first["conditions"]);
 }
 
@@ -93,13 +93,13 @@ fn a_store_that_is_silent_says_nothing_of_its_credentials() {
 fn a_new_leader_that_has_not_looked_yet_lets_stand_what_was_found() {
     let mut conditions = vec![usable("StorageBackend", &[])];
     conditions.extend(store(&Reach::Open));
-    let first = status(&backend(&Value::Null), &conditions, true, ("namespaces", json!(3))).unwrap();
+    let first = status(&backend(&Value::Null), &conditions, true, &[("namespaces", json!(3))]).unwrap();
     let unlooked = [usable("StorageBackend", &[])];
     assert_eq!(
-        status(&backend(&first), &unlooked, false, ("namespaces", json!(3))),
+        status(&backend(&first), &unlooked, false, &[("namespaces", json!(3))]),
         None
     );
-    let gone = status(&backend(&first), &unlooked, true, ("namespaces", json!(3))).unwrap();
+    let gone = status(&backend(&first), &unlooked, true, &[("namespaces", json!(3))]).unwrap();
     assert_eq!(gone["conditions"].as_array().unwrap().len(), 1);
 }
 
@@ -213,6 +213,7 @@ async fn both_of_two_overlapping_backends_say_so_and_a_policy_what_runs_and_noth
     assert_eq!(first[0].1["namespaces"], 0);
     assert_eq!(first[2].1["digest"], snapshot.digest("ours").unwrap());
     assert!(first[2].1["digest"].as_str().unwrap().starts_with("sha256:"));
+    assert_eq!(first[2].1["capabilities"], json!(snapshot.imports("ours")));
     assert_eq!(
         (&first[3].1["conditions"][0]["status"], &first[3].1["digest"]),
         (&json!("False"), &Value::Null)
