@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidewaiter_ground::cache::Cache;
@@ -19,11 +19,17 @@ pub(crate) fn measure<T: DeserializeOwned>(role: &str, options: Options) -> Resu
     Cluster::prepare(&cache, options)?;
     let folder = tempfile::tempdir()?;
     let figures = folder.path().join("figures.json");
-    let own = std::env::current_exe()?.into_os_string();
-    // This program is the webhook too, built for speed as the rest of it.
+    let own = std::env::current_exe()?;
+    // What Pods run; built beside this program.
+    let program = own.with_file_name("tidewaiter-webhook");
+    ensure!(
+        program.is_file(),
+        "{} is missing: start this by `cargo xtask bench`, which builds it",
+        program.display()
+    );
     let mut webhook = OsString::from("TIDEWAITER_WEBHOOK=");
-    webhook.push(&own);
-    let command = ["env".into(), webhook, own, role.into(), OsString::from(&figures)];
+    webhook.push(program);
+    let command = ["env".into(), webhook, own.into(), role.into(), OsString::from(&figures)];
     let status = sandbox::enter(&cache, None, &command)?;
     let said =
         fs::read(&figures).with_context(|| format!("the part on the cluster ended with {status} and no figures"))?;

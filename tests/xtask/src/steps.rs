@@ -108,6 +108,16 @@ pub(crate) fn test(quick: bool) -> Result<()> {
 
 pub(crate) fn bench(flags: &[OsString]) -> Result<()> {
     let cargo = Cargo::new()?;
+    // On a cluster the webhook runs as Pods, from a program of its own.
+    let both = [
+        "build",
+        "--release",
+        "--package",
+        "tidewaiter-bench",
+        "--package",
+        "tidewaiter-webhook",
+    ];
+    cargo.run(&both)?;
     cargo.start("tidewaiter-bench", &["--release"], flags)
 }
 

@@ -302,13 +302,7 @@ impl Keeper {
             .values()
             .flat_map(|(key, record)| record.retired.keys().chain([key]).map(String::as_str))
             .collect();
-        let (beginning, end) = (descriptions(cluster), format!("/{}", mint.backend()));
-        let stray: BTreeSet<&str> = accounts
-            .iter()
-            .filter(|account| account.description.starts_with(&beginning) && account.description.ends_with(&end))
-            .map(|account| account.access_key.as_str())
-            .filter(|key| !held.contains(key))
-            .collect();
+        let stray = strays(&accounts, &held, cluster, mint.backend());
         // One that is only just made isn't in any Secret that we see; and nothing is known of Secrets that can't be seen.
         if !self.namespaces.secrets.live() {
             return Ok(());
@@ -358,6 +352,20 @@ fn record(mint: &Mint, place: Place<'_>, copy: &Secret) -> Option<Record> {
     Record::of(copy, mint.backend(), &beginning).map(|(_, record)| record)
 }
 
+/// The keys that were made for this backend in this cluster, and that no Secret holds. Everybody else's are none of ours, whatever they are called.
+fn strays<'a>(accounts: &'a [Account], held: &BTreeSet<&str>, cluster: &str, backend: &str) -> BTreeSet<&'a str> {
+    let ours = |account: &&Account| {
+        let place = account.description.strip_prefix(&descriptions(cluster));
+        let place = place.and_then(|place| place.split_once('/'));
+        // The ID as well: anybody may write a description.
+        place.is_some_and(|(namespace, of)| {
+            of == backend && account.access_key.starts_with(&beginning(cluster, namespace, backend))
+        })
+    };
+    let keys = accounts.iter().filter(ours).map(|account| account.access_key.as_str());
+    keys.filter(|key| !held.contains(key)).collect()
+}
+
 /// Whether MinIO lists a key as it was told of it.
 fn as_told(record: &Record, listed: Option<&&Account>) -> bool {
     listed.is_some_and(|account| {
@@ -379,4 +387,100 @@ fn needs(name: &str, services: &[Service]) -> BTreeMap<String, Need> {
         need.settled &= service.settled;
     }
     needs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(key: &str, description: &str) -> Account {
+        Account {
+            access_key: key.to_owned(),
+            user: "tidewaiter".to_owned(),
+            name: "tidewaiter".to_owned(),
+            description: description.to_owned(),
+            enabled: true,
+            unrestricted: false,
+            expires: None,
+        }
+    }
+
+    #[test]
+    fn a_key_is_a_stray_only_where_it_was_made_here_and_nobody_has_it() {
+        let key = |cluster, namespace, backend| format!("{}123456789012", beginning(cluster, namespace, backend));
+        let (ours, held) = (key("c", "team-a", "minio"), key("c", "team-b", "minio"));
+        let accounts = [
+            account(&ours, "tidewaiter c team-a/minio"),
+            account(&held, "tidewaiter c team-b/minio"),
+            account(&key("c", "team-a", "other"), "tidewaiter c team-a/other"),
+            account(&key("d", "team-a", "minio"), "tidewaiter d team-a/minio"),
+            account("SOMEBODYS1234567890A", "tidewaiter c team-a/minio"),
+            account(&key("c", "team-c", "minio"), "an admin's own"),
+        ];
+        let strays = strays(&accounts, &[held.as_str()].into(), "c", "minio");
+        assert_eq!(strays, [ours.as_str()].into());
+    }
+
+    #[test]
+    fn a_key_that_ends_at_another_time_or_may_do_all_or_nothing_is_told_anew() {
+        let expires = Timestamp::from_second(1_800_000_000).unwrap();
+        let record = Record::new(
+            &tidewaiter_minio::AccessKey::new("id", "secret"),
+            expires,
+            BTreeSet::new(),
+        );
+        let as_it_is = Account {
+            expires: Some(expires),
+            ..account("id", "")
+        };
+        assert!(as_told(&record, Some(&&as_it_is)));
+        assert!(!as_told(&record, None));
+        for wrong in [
+            Account {
+                enabled: false,
+                ..as_it_is.clone()
+            },
+            Account {
+                unrestricted: true,
+                ..as_it_is.clone()
+            },
+            Account {
+                expires: None,
+                ..as_it_is.clone()
+            },
+        ] {
+            assert!(!as_told(&record, Some(&&wrong)), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_needs_what_its_services_that_name_the_backend_use() {
+        let service = |namespace: &str, uri: &str, named: &str, settled| Service {
+            namespace: namespace.to_owned(),
+            name: "fraud".to_owned(),
+            kind: "InferenceService",
+            version: "v1beta1",
+            uid: uri.to_owned(),
+            generation: 1,
+            created: 0,
+            written: 0,
+            adopted: true,
+            named: [named.to_owned()].into(),
+            accounts: BTreeSet::new(),
+            uris: [uri.to_owned()].into(),
+            settled,
+        };
+        let needs = needs(
+            "tidewaiter-minio",
+            &[
+                service("a", "s3://b/1", "tidewaiter-minio", true),
+                service("a", "s3://b/2", "tidewaiter-minio", false),
+                service("a", "s3://b/3", "tidewaiter-other", true),
+                service("b", "s3://b/4", "tidewaiter-minio", true),
+            ],
+        );
+        let a = &needs["a"];
+        assert_eq!(a.uris, ["s3://b/1".to_owned(), "s3://b/2".to_owned()].into());
+        assert!(!a.settled && needs["b"].settled && needs.len() == 2);
+    }
 }
