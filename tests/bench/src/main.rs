@@ -68,10 +68,6 @@ enum Role {
 }
 
 fn main() -> Result<()> {
-    // As the entry point of a container that was made of this program.
-    if std::env::args_os().next().is_some_and(|name| name == "/webhook") {
-        return tidewaiter_webhook::run::run(tidewaiter_webhook::cli::Arguments::parse());
-    }
     let arguments = Arguments::parse();
     match arguments.role {
         Some(Role::Webhook(arguments)) => return tidewaiter_webhook::run::run(*arguments),
