@@ -188,11 +188,7 @@ impl Address {
         if let Some(version) = version {
             change["metadata"]["resourceVersion"] = json!(version);
         }
-        let params = PatchParams {
-            dry_run,
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
+        let params = PatchParams { dry_run, ..params() };
         let failed = |error: kube::Error| cluster.failed(self.attempt("patch"), &error);
         let api = self.api(cluster);
         let request = Request::new(api.resource_url()).patch(&self.name, &params, &Patch::Merge(&change));
@@ -219,17 +215,10 @@ impl Address {
     /// Puts the record back as it was, where nobody looked at the service.
     async fn take_back(&self, cluster: &Cluster, before: &DynamicObject) -> Result<(), Error> {
         let change = json!({"metadata": {"annotations": {filled::ANNOTATION: record(before)}}});
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let taken = self
-            .api(cluster)
-            .patch(&self.name, &params, &Patch::Merge(&change))
-            .await;
-        taken
-            .map(drop)
-            .map_err(|error| cluster.failed(self.attempt("patch"), &error))
+        let api = self.api(cluster);
+        let taken = api.patch(&self.name, &params(), &Patch::Merge(&change)).await;
+        let failed = |error| cluster.failed(self.attempt("patch"), &error);
+        taken.map(drop).map_err(failed)
     }
 
     /// Nobody owns what was filled in: whoever applies their manifest with a value of their own must not find it in conflict with ours. Where somebody
@@ -238,14 +227,17 @@ impl Address {
         let mut owners = object.metadata.managed_fields.clone().unwrap_or_default();
         owners.retain(|owner| owner.manager.as_deref() != Some(FIELD_MANAGER));
         let change = json!({"metadata": {"resourceVersion": object.resource_version(), "managedFields": owners}});
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
         let _ = self
             .api(cluster)
-            .patch(&self.name, &params, &Patch::Merge(&change))
+            .patch(&self.name, &params(), &Patch::Merge(&change))
             .await;
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
     }
 }
 

@@ -8,7 +8,7 @@ use tidewaiter_deployer::audit::{self, Adopted, Finding, Pending, Preview, Scan,
 use tidewaiter_deployer::cluster::{Cluster, Error, kinds};
 
 use super::arguments::AuditArguments;
-use super::confirm::{self, Answer};
+use super::confirm;
 use super::output::{difference, dim, document, yaml};
 use super::table::{clean, table};
 use super::{BAD, BOLD, Ending, Failure, GOOD, HINT};
@@ -213,16 +213,8 @@ async fn fix(cluster: &Cluster, findings: &[&Finding], yes: bool, more: bool) ->
         "\n{BOLD}{} will change.{BOLD:#} KServe replaces the Pods of a service whose Pod template changes: the new ones load its model again.",
         counted(pending.len() as u64, "service")
     );
-    match confirm::ask("Fill this in?", yes)? {
-        Answer::Yes => {}
-        Answer::No => {
-            eprintln!("Nothing was done.");
-            return Ok(Ending::Something);
-        }
-        Answer::Nobody => {
-            eprintln!("\nNothing was done.\n\n{HINT}hint{HINT:#}: --yes does it");
-            return Ok(Ending::Something);
-        }
+    if !confirm::agreed("Fill this in?", yes)? {
+        return Ok(Ending::Something);
     }
     for change in &pending {
         let name = format!("{}/{}", change.namespace, change.name);

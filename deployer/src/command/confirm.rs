@@ -2,33 +2,26 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
-use anstream::eprint;
+use anstream::{eprint, eprintln};
 
-use super::BOLD;
+use super::{BOLD, HINT};
 
-/// What a person, or the command line, says to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// Do it.
-    Yes,
-    /// Leave it.
-    No,
-    /// There is nobody to ask.
-    Nobody,
-}
-
-/// Yes where the command line says so; else asks, where there is a terminal on both sides.
-pub(super) fn ask(question: &str, yes: bool) -> io::Result<Answer> {
+/// Whether to go on: where the command line says so, or a person on a terminal does. Says so where not.
+pub(super) fn agreed(question: &str, yes: bool) -> io::Result<bool> {
     if yes {
-        return Ok(Answer::Yes);
+        return Ok(true);
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Ok(Answer::Nobody);
+        eprintln!("\nNothing was done.\n\n{HINT}hint{HINT:#}: --yes does it");
+        return Ok(false);
     }
     eprint!("\n{BOLD}{question}{BOLD:#} [y/N] ");
     io::stderr().flush()?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     let is_yes = matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes");
-    Ok(if is_yes { Answer::Yes } else { Answer::No })
+    if !is_yes {
+        eprintln!("Nothing was done.");
+    }
+    Ok(is_yes)
 }

@@ -8,7 +8,7 @@ use tidewaiter_deployer::cluster::Cluster;
 use tidewaiter_deployer::import::{self, Change, Done, NewSecret, Options, Plan, Scope};
 
 use super::arguments::{Format, ImportArguments};
-use super::confirm::{self, Answer};
+use super::confirm;
 use super::output::{difference, dim, document, indented, yaml};
 use super::table::{clean, table};
 use super::{BAD, BOLD, Ending, Failure, GOOD, HINT};
@@ -54,16 +54,8 @@ pub(super) async fn run(arguments: ImportArguments) -> Result<Ending, Failure> {
     } else {
         "Do this?"
     };
-    match confirm::ask(question, arguments.yes || dry_run)? {
-        Answer::Yes => {}
-        Answer::No => {
-            eprintln!("Nothing was done.");
-            return Ok(Ending::Something);
-        }
-        Answer::Nobody => {
-            eprintln!("\nNothing was done.\n\n{HINT}hint{HINT:#}: --yes does it");
-            return Ok(Ending::Something);
-        }
+    if !confirm::agreed(question, arguments.yes || dry_run)? {
+        return Ok(Ending::Something);
     }
     for change in &plan.changes {
         for done in import::apply(&cluster, change, dry_run).await? {

@@ -11,8 +11,10 @@
 
 mod apply;
 mod found;
+mod groups;
 mod names;
 mod plan;
+mod planner;
 mod prefix;
 mod s3;
 mod stores;

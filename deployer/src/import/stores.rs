@@ -7,39 +7,16 @@ use tidewaiter_core::backend::{
     BackendType, Credentials, Delivery, Empty, MANAGED_BY, MANAGED_BY_LABEL, OWN_STORAGE_LABEL, S3Settings,
     SecretReference, StorageBackendSpec,
 };
-use tidewaiter_core::credentials::{SecretValue, kserve_secret, recognise, storage_key};
+use tidewaiter_core::credentials::{CredentialsError, SecretValue, kserve_secret, recognise, storage_key};
+use tidewaiter_core::kserve_config::KserveConfig;
 
 use super::found::{Found, FoundSecret};
 use super::s3::{self, S3Store};
 use super::{Data, Source};
 
-/// Keys of Azure, as KServe calls them now; with `AZ_` before them they mean the same.
-const AZURE: [&str; 9] = [
-    "CLIENT_ID",
-    "CLIENT_SECRET",
-    "TENANT_ID",
-    "SUBSCRIPTION_ID",
-    "STORAGE_ACCESS_KEY",
-    "ACCESS_TOKEN",
-    "ACCESS_EXPIRES_ON_SECONDS",
-    "ACCOUNT_NAME",
-    "SERVICE_URL",
-];
-const HDFS: [&str; 11] = [
-    "HDFS_NAMENODE",
-    "HDFS_ROOTPATH",
-    "KERBEROS_PRINCIPAL",
-    "KERBEROS_KEYTAB",
-    "TLS_CERT",
-    "TLS_KEY",
-    "TLS_CA",
-    "TLS_SKIP_VERIFY",
-    "USER_PROXY",
-    "HEADERS",
-    "N_THREADS",
-];
 const S3_ID: &str = "AWS_ACCESS_KEY_ID";
 const S3_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+const GCS_FILE: &str = "gcloud-application-credentials.json";
 
 /// A store, as one Secret of KServe's opens it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,33 +75,15 @@ impl Store {
             Credentials::SecretRef(secret) => {
                 let secret = found.secret(&secret.namespace, &secret.name)?;
                 let config = &found.kserve.config;
-                let theirs = kserve_secret(backend, &exposed(&secret.data), config).ok()?;
-                let ours = kserve_secret(&self.probe()?, &exposed(&self.keys), config).ok()?;
-                let keys = |backend: &str, data: Data| -> Data {
-                    let json = storage_key(backend).to_owned();
-                    data.into_iter().filter(|(key, _)| *key != json).collect()
-                };
-                Some(keys(backend.name(), theirs.data) == keys(PROBE, ours.data))
+                let theirs = keys(backend, &secret.data, config).ok()?;
+                let ours = keys(&self.probe(BTreeMap::new())?, &self.keys, config).ok()?;
+                Some(theirs == ours)
             }
         }
     }
 
-    /// Why KServe could not be given these keys.
-    fn problem(&self, source: &Source, found: &Found) -> Option<String> {
-        let probe = self.probe()?;
-        if self.keys.is_empty() {
-            return None;
-        }
-        let made = kserve_secret(&probe, &exposed(&self.keys), &found.kserve.config);
-        made.err().map(|error| {
-            error
-                .to_string()
-                .replace(&format!("{PROBE}/{PROBE}"), &source.to_string())
-        })
-    }
-
-    /// A backend of this kind with these settings, which serves everything.
-    fn probe(&self) -> Option<Backend> {
+    /// A backend of this kind with these settings, which serves everything; `named` says where in its Secret keys with names of their own are.
+    fn probe(&self, named: BTreeMap<String, String>) -> Option<Backend> {
         let everything = match self.kind {
             BackendType::S3 => "s3://",
             BackendType::Gcs => "gs://",
@@ -135,10 +94,19 @@ impl Store {
         let secret = SecretReference {
             namespace: PROBE.to_owned(),
             name: PROBE.to_owned(),
-            keys: BTreeMap::new(),
+            keys: named,
         };
-        Backend::new(PROBE, self.spec(vec![everything.to_owned()], secret)).ok()
+        let mut spec = self.spec(vec![everything.to_owned()], secret.clone());
+        spec.credentials = Credentials::SecretRef(secret);
+        Backend::new(PROBE, spec).ok()
     }
+}
+
+/// What KServe is given of a Secret, but for what it reads by storage key.
+fn keys(backend: &Backend, data: &Data, config: &KserveConfig) -> Result<Data, CredentialsError> {
+    let json = storage_key(backend.name());
+    let made = kserve_secret(backend, &exposed(data), config)?;
+    Ok(made.data.into_iter().filter(|(key, _)| key != json).collect())
 }
 
 const PROBE: &str = "probe";
@@ -186,63 +154,46 @@ fn whole(secret: &FoundSecret, kind: BackendType, found: &Found) -> Candidate {
     let store = if secret.labels.contains_key(OWN_STORAGE_LABEL) {
         Err("it is its namespace's own: Tidewaiter uses it as it is".to_owned())
     } else {
-        store(secret, kind, found).and_then(|store| match store.problem(&source, found) {
-            None => Ok(store),
-            Some(problem) => Err(problem),
-        })
+        store(secret, kind, found)
     };
     Candidate { source, store }
 }
 
 fn store(secret: &FoundSecret, kind: BackendType, found: &Found) -> Result<Store, String> {
     let config = &found.kserve.config;
-    let (mut s3_settings, mut notes, mut keys) = (None, Vec::new(), Data::new());
-    let mut take = |role: &str, key: &str| {
-        if let Some(value) = secret.data.get(key).map(trimmed)
-            && !value.expose().is_empty()
-        {
-            keys.entry(role.to_owned()).or_insert(value);
-        }
-    };
-    match kind {
-        BackendType::S3 => {
-            let bundles = |name: &str| found.bundle(&secret.namespace, name);
-            let described = s3::of_secret(&secret.annotations, &secret.data, &found.kserve.s3, &bundles)?;
-            if !described.anonymous {
-                take(S3_ID, &config.s3_access_key_id);
-                take(S3_KEY, &config.s3_secret_access_key);
-                if keys.len() < 2 {
-                    return Err(format!(
-                        "{} or {} is empty",
-                        config.s3_access_key_id, config.s3_secret_access_key
-                    ));
-                }
-            }
-            s3_settings = Some(described.settings);
-            notes = described.notes;
-        }
-        BackendType::Gcs => take("gcloud-application-credentials.json", &config.gcs_credentials_file),
-        BackendType::Azure => {
-            for key in AZURE {
-                for prefix in ["AZURE_", "AZ_"] {
-                    take(&format!("AZURE_{key}"), &format!("{prefix}{key}"));
-                }
-            }
-        }
-        BackendType::HuggingFace => take("HF_TOKEN", "HF_TOKEN"),
-        BackendType::Https => ["https-host", "headers"].into_iter().for_each(|key| take(key, key)),
-        BackendType::Hdfs => HDFS.into_iter().for_each(|key| take(key, key)),
-    }
-    if keys.is_empty() && kind != BackendType::S3 {
-        return Err("its keys are empty".to_owned());
-    }
-    Ok(Store {
+    let mut store = Store {
         kind,
-        s3: s3_settings,
-        keys,
-        notes,
+        s3: None,
+        keys: Data::new(),
+        notes: Vec::new(),
         bucket: None,
-    })
+    };
+    let named: &[(&str, &String)] = match kind {
+        BackendType::S3 => &[
+            (S3_ID, &config.s3_access_key_id),
+            (S3_KEY, &config.s3_secret_access_key),
+        ],
+        BackendType::Gcs => &[(GCS_FILE, &config.gcs_credentials_file)],
+        _ => &[],
+    };
+    if kind == BackendType::S3 {
+        let bundles = |name: &str| found.bundle(&secret.namespace, name);
+        let described = s3::of_secret(&secret.annotations, &secret.data, &found.kserve.s3, &bundles)?;
+        store.s3 = Some(described.settings);
+        store.notes = described.notes;
+        if described.anonymous {
+            return Ok(store);
+        }
+    }
+    let named = named.iter().map(|(role, key)| ((*role).to_owned(), (*key).clone()));
+    let probe = store.probe(named.collect()).ok_or("its settings make no sense")?;
+    // Under the names that KServe ships with: they may be told otherwise one day, and the copy is to be read even then.
+    store.keys = keys(&probe, &secret.data, &KserveConfig::default()).map_err(|error| match error {
+        CredentialsError::NamedKeyMissing { key, .. } => format!("its key {key} is empty"),
+        CredentialsError::Malformed { key, expected, .. } => format!("its key {key} is not {expected}"),
+        CredentialsError::Missing { wanted, .. } => format!("it has no {wanted}"),
+    })?;
+    Ok(store)
 }
 
 fn one_key(secret: &FoundSecret, key: &str, value: &SecretValue, found: &Found) -> Candidate {
@@ -292,13 +243,8 @@ fn of_json(value: &SecretValue, bundles: s3::Bundles<'_>) -> Result<Store, Strin
     })
 }
 
-/// A newline at the end is the most common mistake with Secrets, and no other key.
-fn trimmed(value: &SecretValue) -> SecretValue {
-    SecretValue::from(value.expose().trim_ascii())
-}
-
 /// For whoever makes a Secret of it.
-pub(super) fn exposed(data: &Data) -> BTreeMap<String, Vec<u8>> {
+fn exposed(data: &Data) -> BTreeMap<String, Vec<u8>> {
     data.iter()
         .map(|(key, value)| (key.clone(), value.expose().to_vec()))
         .collect()
