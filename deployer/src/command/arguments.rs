@@ -29,14 +29,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Backend,
     },
-    /// Show what Tidewaiter would change or refuse of what already runs
     Audit(AuditArguments),
 }
 
 /// What to do about model stores.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Backend {
-    /// Make StorageBackends of the Secrets that KServe's users have
     Import(ImportArguments),
 }
 

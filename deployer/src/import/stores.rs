@@ -188,11 +188,14 @@ fn store(secret: &FoundSecret, kind: BackendType, found: &Found) -> Result<Store
     let named = named.iter().map(|(role, key)| ((*role).to_owned(), (*key).clone()));
     let probe = store.probe(named.collect()).ok_or("its settings make no sense")?;
     // Under the names that KServe ships with: they may be told otherwise one day, and the copy is to be read even then.
-    store.keys = keys(&probe, &secret.data, &KserveConfig::default()).map_err(|error| match error {
+    let mut taken = keys(&probe, &secret.data, &KserveConfig::default()).map_err(|error| match error {
         CredentialsError::NamedKeyMissing { key, .. } => format!("its key {key} is empty"),
         CredentialsError::Malformed { key, expected, .. } => format!("its key {key} is not {expected}"),
         CredentialsError::Missing { wanted, .. } => format!("it has no {wanted}"),
     })?;
+    // KServe 0.15 refers to each of Azure's keys, so that what isn't there is empty: for the copy that is made of this copy.
+    taken.retain(|_, value| !value.expose().is_empty());
+    store.keys = taken;
     Ok(store)
 }
 
