@@ -191,6 +191,20 @@ fn fills_are_put_in_with_their_record_and_a_line_each() {
     );
 }
 
+/// How `tidewaiter audit --fix` has a service adopted that ran before us.
+#[test]
+fn an_empty_record_gets_a_service_its_fills_and_leaves_no_trace_where_nothing_is_missing() {
+    let mut handed_over = bare();
+    handed_over["metadata"]["annotations"] = json!({ANNOTATION: "{}"});
+    let record = |policy: Said| {
+        let outcome = reviewed(&handed_over, Some(&bare()), &[policy]);
+        patched(&handed_over, &outcome)["metadata"]["annotations"][ANNOTATION].clone()
+    };
+    let filled = record(said("a", &[(PIN, json!("1.7.1"))]));
+    assert_eq!(filled, json!(format!(r#"{{"{PIN}":"1.7.1"}}"#)));
+    assert_eq!(record(said("a", &[])), Value::Null);
+}
+
 #[test]
 fn a_fill_over_the_users_word_is_dropped_with_a_line() {
     let mut object = bare();

@@ -87,6 +87,7 @@ fn annotations_of_others_adopt_nobody() {
         "KServe opens the store with what it names"
     );
     let ours = service(json!({"a": "b", "tidewaiter.dev/filled": "{}"}));
+    assert_eq!(asked(&ours, Some(&old)), None, "it is handed over");
     assert_eq!(
         asked(&service(json!({"a": "c", "tidewaiter.dev/filled": "{}"})), Some(&ours)),
         None

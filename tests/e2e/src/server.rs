@@ -41,23 +41,35 @@ pub struct Server {
 
 /// The server's binary: `$TIDEWAITER_WEBHOOK`, else built by cargo.
 pub fn webhook_binary() -> Result<PathBuf> {
-    if let Some(binary) = std::env::var_os("TIDEWAITER_WEBHOOK") {
+    binary("TIDEWAITER_WEBHOOK", "tidewaiter-webhook", "tidewaiter-webhook")
+}
+
+/// Tells a process inside of the ground where the command is.
+pub const COMMAND: &str = "TIDEWAITER_COMMAND";
+
+/// The command's binary: `$TIDEWAITER_COMMAND`, else built by cargo.
+pub fn command_binary() -> Result<PathBuf> {
+    binary(COMMAND, "tidewaiter-deployer", "tidewaiter")
+}
+
+fn binary(variable: &str, package: &str, name: &str) -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os(variable) {
         return Ok(binary.into());
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let said = host::output(Command::new(cargo).args([
         "build",
         "--package",
-        "tidewaiter-webhook",
+        package,
         "--bin",
-        "tidewaiter-webhook",
+        name,
         "--message-format",
         "json",
     ]))?;
     said.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo built tidewaiter-webhook and names no binary")
+        .with_context(|| format!("cargo built {name} and names no binary"))
 }
 
 /// A certificate for the address that the servers listen on.

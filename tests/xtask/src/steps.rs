@@ -30,8 +30,9 @@ impl Cargo {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(arguments);
-        // For the end-to-end tests, which start it: built with everything else, not once more by itself.
+        // For the end-to-end tests, which start them: built with everything else, not once more by themselves.
         command.env("TIDEWAITER_WEBHOOK", target_dir().join("debug/tidewaiter-webhook"));
+        command.env("TIDEWAITER_COMMAND", target_dir().join("debug/tidewaiter"));
         if let Some(dir) = &self.build_dir {
             command.env("CARGO_BUILD_BUILD_DIR", &dir.path);
         }

@@ -6,6 +6,7 @@
 //! need Pods are left out, and counted as ignored.
 
 mod admission;
+mod command;
 mod custom;
 mod denied;
 mod ground;
@@ -23,7 +24,7 @@ use anyhow::{Context as _, Result, bail};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
-use tidewaiter_e2e::{KSERVE, Server, in_the_ground, install, policy};
+use tidewaiter_e2e::{KSERVE, Server, in_the_ground, install, policy, server};
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::Kserve;
 use tidewaiter_ground::{Cluster, Namespace, Options, host, python};
@@ -118,6 +119,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         hostile::TESTS,
         kinds::TESTS,
         minted::TESTS,
+        command::TESTS,
         serving::TESTS,
     ]
     .concat();
@@ -156,7 +158,12 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
         }
         let done = in_the_ground(
             Options { node, kserve },
-            || Ok(vec![(policy::UNRULY, policy::unruly()?.into_os_string())]),
+            || {
+                Ok(vec![
+                    (policy::UNRULY, policy::unruly()?.into_os_string()),
+                    (server::COMMAND, server::command_binary()?.into_os_string()),
+                ])
+            },
             |cluster| Ok(run(arguments, cluster)),
         )?;
         if done != ExitCode::SUCCESS {

@@ -1,0 +1,256 @@
+//! What can go wrong between here and an API server, each with what to do about it.
+
+use super::Kind;
+
+/// What was asked of an API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// As roles have it: `list`, `get`, `create`, `patch`.
+    pub verb: &'static str,
+    /// Of what.
+    pub kind: &'static Kind,
+    /// Where; none for all namespaces, and for what is in none.
+    pub namespace: Option<String>,
+    /// Which one; none for all.
+    pub name: Option<String>,
+}
+
+impl Attempt {
+    /// Listing a kind.
+    pub fn list(kind: &'static Kind, namespace: Option<&str>) -> Self {
+        Self {
+            verb: "list",
+            kind,
+            namespace: namespace.map(str::to_owned),
+            name: None,
+        }
+    }
+
+    /// Reading one object.
+    pub fn get(kind: &'static Kind, namespace: Option<&str>, name: &str) -> Self {
+        Self::named("get", kind, namespace, name)
+    }
+
+    /// Doing something to one object.
+    pub fn named(verb: &'static str, kind: &'static Kind, namespace: Option<&str>, name: &str) -> Self {
+        Self {
+            verb,
+            kind,
+            namespace: namespace.map(str::to_owned),
+            name: Some(name.to_owned()),
+        }
+    }
+
+    /// `patch inferenceservices.serving.kserve.io fraud in namespace team-a`
+    fn told(&self) -> String {
+        let mut told = format!("{} {}", self.verb, self.kind.in_roles());
+        if let Some(name) = &self.name {
+            told = format!("{told} {name}");
+        }
+        match &self.namespace {
+            Some(namespace) => format!("{told} in namespace {namespace}"),
+            None if self.name.is_none() => format!("{told} in all namespaces"),
+            None => told,
+        }
+    }
+}
+
+/// Why a cluster could not be asked, or did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is no kubeconfig, or it can't be used.
+    #[error("no cluster to work on: {reason}")]
+    NoCluster {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The kubeconfig has no such context.
+    #[error("the kubeconfig has no context `{name}`")]
+    NoContext {
+        /// The one that was asked for.
+        name: String,
+        /// Those that are there.
+        known: Vec<String>,
+    },
+    /// Nobody answers, or not in a way that can be understood.
+    #[error("no answer from the API server {server}: {reason}")]
+    Unreachable {
+        /// Its address.
+        server: String,
+        /// The innermost cause.
+        reason: String,
+    },
+    /// The API server doesn't know who asks.
+    #[error("the API server {server} doesn't accept these credentials")]
+    Unauthorized {
+        /// Its address.
+        server: String,
+    },
+    /// The API server says no.
+    #[error("not allowed to {}", attempt.told())]
+    Forbidden {
+        /// What was asked.
+        attempt: Attempt,
+    },
+    /// The API server doesn't know the kind.
+    #[error("this cluster doesn't know the kind {}", kind.kind)]
+    UnknownKind {
+        /// The kind.
+        kind: &'static Kind,
+    },
+    /// A namespace, or an object, isn't there.
+    #[error("can't {}: {message}", attempt.told())]
+    NotFound {
+        /// What was asked.
+        attempt: Attempt,
+        /// The API server's words.
+        message: String,
+    },
+    /// Somebody else wrote in between.
+    #[error("can't {}: it was changed meanwhile", attempt.told())]
+    Changed {
+        /// What was asked.
+        attempt: Attempt,
+    },
+    /// The API server, or a webhook that it asked, refuses the object.
+    #[error("can't {}: {message}", attempt.told())]
+    Refused {
+        /// What was asked.
+        attempt: Attempt,
+        /// Their words.
+        message: String,
+    },
+}
+
+impl Error {
+    pub(super) fn of(attempt: Attempt, server: &str, error: &kube::Error) -> Self {
+        let server = server.to_owned();
+        let kube::Error::Api(status) = error else {
+            return Self::Unreachable {
+                server,
+                reason: innermost(error),
+            };
+        };
+        let message = status.message.clone();
+        match status.code {
+            401 => Self::Unauthorized { server },
+            // A webhook that refuses answers with the same code; only the API server's own refusal has a reason.
+            403 if status.reason == "Forbidden" && message.contains(" cannot ") => Self::Forbidden { attempt },
+            // For a kind that it doesn't know the API server has a page, not an object that is missing.
+            404 if attempt.name.is_none() || status.details.as_ref().is_none_or(|details| details.name.is_empty()) => {
+                Self::UnknownKind { kind: attempt.kind }
+            }
+            404 => Self::NotFound { attempt, message },
+            409 => Self::Changed { attempt },
+            _ => Self::Refused { attempt, message },
+        }
+    }
+
+    /// What to do about it.
+    pub fn next(&self) -> String {
+        match self {
+            Self::NoCluster { .. } => {
+                "name a kubeconfig by --kubeconfig or KUBECONFIG, and a context of it by --context".to_owned()
+            }
+            Self::NoContext { known, .. } if known.is_empty() => {
+                "it has none at all; name another one by --kubeconfig".to_owned()
+            }
+            Self::NoContext { known, .. } => format!("it has {}", known.join(", ")),
+            Self::Unreachable { server, .. } => {
+                format!("is {server} the right cluster (--context), and does `kubectl version` reach it?")
+            }
+            Self::Unauthorized { .. } => {
+                "log in again, or choose another user of the kubeconfig with --context".to_owned()
+            }
+            Self::Forbidden { attempt } => {
+                let resource = attempt.kind.in_roles();
+                let place = match &attempt.namespace {
+                    Some(namespace) => format!("in namespace {namespace}"),
+                    None => "in the whole cluster (by a ClusterRole)".to_owned(),
+                };
+                format!("ask for a role with the verb {} on {resource} {place}", attempt.verb)
+            }
+            Self::UnknownKind { kind } => kind.install.to_owned(),
+            Self::NotFound { attempt, .. } => match &attempt.namespace {
+                Some(namespace) => format!("look whether namespace {namespace} is the right one, and there"),
+                None => "look whether it is there".to_owned(),
+            },
+            Self::Changed { .. } => "run the command again, and look at what it shows".to_owned(),
+            Self::Refused { .. } => "do what the message says, and run the command again".to_owned(),
+        }
+    }
+}
+
+/// The cause that says something: those around it say "client error (Connect)".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::kinds;
+    use super::*;
+
+    fn api(code: u16, reason: &str, message: &str, name: &str) -> kube::Error {
+        let status = json!({"code": code, "reason": reason, "message": message, "details": {"name": name}});
+        kube::Error::Api(serde_json::from_value(status).unwrap())
+    }
+
+    fn told(attempt: Attempt, error: &kube::Error) -> String {
+        let error = Error::of(attempt, "https://k8s", error);
+        format!("{error}; {}", error.next())
+    }
+
+    #[test]
+    fn a_refusal_names_verb_resource_and_place() {
+        let no = api(
+            403,
+            "Forbidden",
+            "secrets is forbidden: User \"eve\" cannot list resource \"secrets\"",
+            "",
+        );
+        assert_eq!(
+            told(Attempt::list(&kinds::SECRET, None), &no),
+            "not allowed to list secrets in all namespaces; ask for a role with the verb list on secrets in the whole cluster (by a ClusterRole)"
+        );
+        assert_eq!(
+            told(
+                Attempt::named("patch", &kinds::INFERENCE_SERVICE, Some("team-a"), "fraud"),
+                &no
+            ),
+            "not allowed to patch inferenceservices.serving.kserve.io fraud in namespace team-a; ask for a role with the verb patch on \
+             inferenceservices.serving.kserve.io in namespace team-a"
+        );
+    }
+
+    #[test]
+    fn a_webhook_that_refuses_is_not_taken_for_a_missing_right() {
+        let no = api(
+            403,
+            "Forbidden",
+            "admission webhook \"mutate.tidewaiter.dev\" denied the request: no",
+            "",
+        );
+        let attempt = Attempt::named("patch", &kinds::INFERENCE_SERVICE, Some("a"), "fraud");
+        assert!(matches!(Error::of(attempt, "", &no), Error::Refused { .. }));
+    }
+
+    #[test]
+    fn a_missing_definition_is_told_from_a_missing_object() {
+        let page = api(404, "NotFound", "the server could not find the requested resource", "");
+        let told = told(Attempt::list(&kinds::POLICY_REPORT, None), &page);
+        assert!(
+            told.starts_with("this cluster doesn't know the kind PolicyReport; install its definition"),
+            "{told}"
+        );
+        let gone = api(404, "NotFound", "namespaces \"x\" not found", "x");
+        let attempt = Attempt::named("create", &kinds::SECRET, Some("x"), "minio");
+        assert!(matches!(Error::of(attempt, "", &gone), Error::NotFound { .. }));
+    }
+}

@@ -1,0 +1,79 @@
+//! The kinds of objects that are asked for, and what to do where a cluster doesn't know one.
+
+/// A kind of object.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Empty for Kubernetes' own.
+    pub group: &'static str,
+    /// Such as `v1`.
+    pub version: &'static str,
+    /// Such as `Secret`.
+    pub kind: &'static str,
+    /// Such as `secrets`.
+    pub plural: &'static str,
+    /// What to do in a cluster that doesn't know it.
+    pub install: &'static str,
+}
+
+impl Kind {
+    /// As roles have it: `storagebackends.tidewaiter.dev`.
+    pub fn in_roles(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.to_owned()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+}
+
+/// Ours, for a store.
+pub static STORAGE_BACKEND: Kind = Kind {
+    group: "tidewaiter.dev",
+    version: "v1alpha1",
+    kind: "StorageBackend",
+    plural: "storagebackends",
+    install: "install Tidewaiter's definitions: helm install tidewaiter-crds charts/tidewaiter-crds --namespace tidewaiter-system",
+};
+/// KServe's, for a service.
+pub static INFERENCE_SERVICE: Kind = Kind {
+    group: "serving.kserve.io",
+    version: "v1beta1",
+    kind: "InferenceService",
+    plural: "inferenceservices",
+    install: "install KServe, or choose the cluster that has it with --context",
+};
+/// KServe's, for a language model.
+pub static LLM_INFERENCE_SERVICE: Kind = Kind {
+    group: "serving.kserve.io",
+    version: "v1alpha1",
+    kind: "LLMInferenceService",
+    plural: "llminferenceservices",
+    install: "install KServe's definition of it",
+};
+/// The Kubernetes Policy Working Group's, for what an audit found.
+pub static POLICY_REPORT: Kind = Kind {
+    group: "wgpolicyk8s.io",
+    version: "v1alpha2",
+    kind: "PolicyReport",
+    plural: "policyreports",
+    install: "install its definition: helm upgrade tidewaiter-crds charts/tidewaiter-crds --namespace tidewaiter-system \
+              --set policyReports.enabled=true; the next audit writes the reports",
+};
+/// Kubernetes' own.
+pub static SECRET: Kind = core("Secret", "secrets");
+/// Kubernetes' own.
+pub static SERVICE_ACCOUNT: Kind = core("ServiceAccount", "serviceaccounts");
+/// Kubernetes' own.
+pub static CONFIG_MAP: Kind = core("ConfigMap", "configmaps");
+/// Kubernetes' own.
+pub static NAMESPACE: Kind = core("Namespace", "namespaces");
+
+const fn core(kind: &'static str, plural: &'static str) -> Kind {
+    Kind {
+        group: "",
+        version: "v1",
+        kind,
+        plural,
+        install: "every Kubernetes has it: look at what --context leads to",
+    }
+}

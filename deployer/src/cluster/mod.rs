@@ -1,0 +1,206 @@
+//! The way to an API server.
+
+mod error;
+pub mod kinds;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Api, Client, Config};
+use serde::de::DeserializeOwned;
+
+pub use error::{Attempt, Error};
+pub use kinds::Kind;
+
+/// How long an API server may take to be reached, and then to answer.
+const CONNECT: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_mins(1);
+/// Objects in one answer: a Secret may weigh a megabyte.
+const PAGE: u32 = 250;
+
+/// Which cluster is meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The kubeconfig; by default `$KUBECONFIG`, then `~/.kube/config`, then the Pod's own account.
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of it; by default the current one.
+    pub context: Option<String>,
+}
+
+/// A cluster that can be asked.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    namespace: String,
+    server: String,
+}
+
+impl Cluster {
+    /// Reads the kubeconfig. The API server is not asked yet.
+    ///
+    /// # Errors
+    /// [`Error::NoCluster`] and [`Error::NoContext`].
+    pub async fn connect(access: &Access) -> Result<Self, Error> {
+        // Programs that are built together share the features of rustls, and then it asks for the process's provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut config = config(access).await?;
+        config.connect_timeout = Some(CONNECT);
+        config.read_timeout = Some(ANSWER);
+        config.reset_reader_on_write = true;
+        let (namespace, server) = (config.default_namespace.clone(), config.cluster_url.to_string());
+        let client = Client::try_from(config).map_err(|error| Error::NoCluster {
+            reason: error.to_string(),
+        })?;
+        Ok(Self::new(client, namespace, server.trim_end_matches('/').to_owned()))
+    }
+
+    /// With a client that is there already; `server` is how errors call it.
+    pub fn new(client: Client, namespace: String, server: String) -> Self {
+        Self {
+            client,
+            namespace,
+            server,
+        }
+    }
+
+    /// The client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The context's namespace; `default` where it names none.
+    pub fn default_namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// All objects of a kind, in a namespace or in all of them.
+    ///
+    /// # Errors
+    /// Where the API server doesn't know the kind, says no, or says nothing.
+    pub async fn list(&self, kind: &'static Kind, namespace: Option<&str>) -> Result<Vec<DynamicObject>, Error> {
+        let attempt = Attempt::list(kind, namespace);
+        self.pages(&self.api(kind, namespace), attempt, ListParams::default())
+            .await
+    }
+
+    /// The same of a kind that a cluster needn't have: none there, none listed.
+    ///
+    /// # Errors
+    /// As [`Self::list`], but for a kind that isn't known.
+    pub async fn list_if_known(
+        &self,
+        kind: &'static Kind,
+        namespace: Option<&str>,
+    ) -> Result<Vec<DynamicObject>, Error> {
+        match self.list(kind, namespace).await {
+            Err(Error::UnknownKind { .. }) => Ok(Vec::new()),
+            listed => listed,
+        }
+    }
+
+    /// Whether there is any object of a kind.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn any(&self, kind: &'static Kind, namespace: Option<&str>) -> Result<bool, Error> {
+        let listed = self
+            .api(kind, namespace)
+            .list(&ListParams::default().limit(1))
+            .await
+            .map_err(|error| self.failed(Attempt::list(kind, namespace), &error))?;
+        Ok(!listed.items.is_empty())
+    }
+
+    /// Whether a namespace is there.
+    ///
+    /// # Errors
+    /// Where the API server says no, or says nothing.
+    pub async fn has_namespace(&self, name: &str) -> Result<bool, Error> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = api.get_metadata_opt(name).await;
+        let found = found.map_err(|error| self.failed(Attempt::get(&kinds::NAMESPACE, None, name), &error))?;
+        Ok(found.is_some())
+    }
+
+    /// Asks for objects of a kind.
+    pub(crate) fn api(&self, kind: &Kind, namespace: Option<&str>) -> Api<DynamicObject> {
+        let resource = kind.resource();
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+
+    /// Every page of a list.
+    pub(crate) async fn pages<K>(&self, api: &Api<K>, attempt: Attempt, params: ListParams) -> Result<Vec<K>, Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let mut params = params.limit(PAGE);
+        let mut all = Vec::new();
+        loop {
+            let page = api.list(&params).await;
+            let page = page.map_err(|error| self.failed(attempt.clone(), &error))?;
+            all.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params.continue_token = Some(token),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// What became of an attempt.
+    pub(crate) fn failed(&self, attempt: Attempt, error: &kube::Error) -> Error {
+        Error::of(attempt, &self.server, error)
+    }
+}
+
+async fn config(access: &Access) -> Result<Config, Error> {
+    let read = match &access.kubeconfig {
+        Some(file) => Kubeconfig::read_from(file),
+        None => Kubeconfig::read(),
+    };
+    let kubeconfig = match read {
+        Ok(kubeconfig) => kubeconfig,
+        Err(error) => {
+            // In a Pod there is none, and the ServiceAccount is what was meant.
+            let missing = matches!(error, KubeconfigError::ReadConfig(..) | KubeconfigError::FindPath);
+            if missing
+                && access == &Access::default()
+                && let Ok(config) = Config::incluster()
+            {
+                return Ok(config);
+            }
+            return Err(Error::NoCluster {
+                reason: error.to_string(),
+            });
+        }
+    };
+    let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+    if let Some(name) = &access.context
+        && !known.contains(name)
+    {
+        return Err(Error::NoContext {
+            name: name.clone(),
+            known,
+        });
+    }
+    let options = KubeConfigOptions {
+        context: access.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    config.map_err(|error| Error::NoCluster {
+        reason: error.to_string(),
+    })
+}
+
+impl Kind {
+    fn resource(&self) -> ApiResource {
+        let kind = GroupVersionKind::gvk(self.group, self.version, self.kind);
+        ApiResource::from_gvk_with_plural(&kind, self.plural)
+    }
+}

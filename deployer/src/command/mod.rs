@@ -1,0 +1,113 @@
+//! The command line: what is asked for, what is shown, how it ends.
+
+mod arguments;
+mod audit;
+mod confirm;
+mod import;
+mod output;
+mod table;
+
+#[cfg(test)]
+mod reference;
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use anstream::eprintln;
+use anstyle::{AnsiColor, Style};
+use clap::Parser;
+use tidewaiter_deployer::cluster;
+use tidewaiter_deployer::import::OptionsError;
+
+use arguments::{Arguments, Backend, Command};
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// How a command ends, where it could do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Exit code 0.
+    Nothing,
+    /// Exit code 1.
+    Something,
+}
+
+/// Why it could not: exit code 2, as for arguments that make no sense.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    next: Option<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<cluster::Error> for Failure {
+    fn from(error: cluster::Error) -> Self {
+        Self {
+            next: Some(error.next()),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<OptionsError> for Failure {
+    fn from(error: OptionsError) -> Self {
+        let next = match &error {
+            OptionsError::NotFound(_) => "`tidewaiter backend import` without a Secret shows those that are there",
+            OptionsError::SeveralStores { .. } => "name one Secret, or Secrets with the same keys",
+            OptionsError::Serves { .. } => "write it as in s3://bucket/path/",
+        };
+        Self {
+            message: error.to_string(),
+            next: Some(next.to_owned()),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self {
+            message: error.to_string(),
+            next: None,
+        }
+    }
+}
+
+/// Does what the command line says.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(run(arguments)),
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(Ending::Nothing) => ExitCode::SUCCESS,
+        Ok(Ending::Something) => ExitCode::from(1),
+        Err(failure) => {
+            eprintln!("{BAD}error{BAD:#}: {failure}");
+            if let Some(next) = failure.next {
+                eprintln!("\n{HINT}hint{HINT:#}: {next}");
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<Ending, Failure> {
+    match arguments.command {
+        Command::Backend {
+            command: Backend::Import(arguments),
+        } => import::run(arguments).await,
+        Command::Audit(arguments) => audit::run(arguments).await,
+    }
+}

@@ -1,0 +1,14 @@
+//! What an admin does from outside of the cluster: the library under the command `tidewaiter`.
+//!
+//! ```text
+//!   cluster     a client by kubeconfig and context; errors that say what was asked, and what to do
+//!     ▲
+//!   import      Secrets that are there ─▶ Found ─▶ Plan (pure) ─▶ StorageBackends and the Secrets they name
+//!   audit       PolicyReports ─▶ findings; a service is handed to the webhook, and adopted by it
+//! ```
+//!
+//! Nothing here prints, asks or ends the process: that is the command's. What holds a secret can't be shown: its `Debug` tells a length.
+
+pub mod audit;
+pub mod cluster;
+pub mod import;
