@@ -221,16 +221,28 @@ impl Address {
         taken.map(drop).map_err(failed)
     }
 
-    /// Nobody owns what was filled in: whoever applies their manifest with a value of their own must not find it in conflict with ours. Where somebody
-    /// wrote in between, it stays in our name, which a forced apply overcomes.
+    /// Nobody owns what was filled in: whoever applies their manifest with a value of their own must not find it in conflict with ours. Where others write
+    /// all the time, it stays in our name, which a forced apply overcomes.
     async fn disown(&self, cluster: &Cluster, object: &DynamicObject) {
-        let mut owners = object.metadata.managed_fields.clone().unwrap_or_default();
-        owners.retain(|owner| owner.manager.as_deref() != Some(FIELD_MANAGER));
-        let change = json!({"metadata": {"resourceVersion": object.resource_version(), "managedFields": owners}});
-        let _ = self
-            .api(cluster)
-            .patch(&self.name, &params(), &Patch::Merge(&change))
-            .await;
+        let mut object = object.clone();
+        for _ in 0..TRIES {
+            let mut owners = object.metadata.managed_fields.clone().unwrap_or_default();
+            owners.retain(|owner| owner.manager.as_deref() != Some(FIELD_MANAGER));
+            let change = json!({"metadata": {"resourceVersion": object.resource_version(), "managedFields": owners}});
+            let disowned = self
+                .api(cluster)
+                .patch(&self.name, &params(), &Patch::Merge(&change))
+                .await;
+            match disowned {
+                // KServe writes the status of what was just changed.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                _ => return,
+            }
+            match self.get(cluster).await {
+                Ok(Some(now)) => object = now,
+                _ => return,
+            }
+        }
     }
 }
 
