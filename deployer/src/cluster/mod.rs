@@ -174,9 +174,11 @@ async fn config(access: &Access) -> Result<Config, Error> {
             {
                 return Ok(config);
             }
-            return Err(Error::NoCluster {
-                reason: error.to_string(),
-            });
+            let reason = match error {
+                KubeconfigError::ReadConfig(error, file) => format!("can't read {}: {error}", file.display()),
+                error => error.to_string(),
+            };
+            return Err(Error::NoCluster { reason });
         }
     };
     let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();

@@ -273,8 +273,13 @@ impl Planner<'_> {
     }
 
     fn served_elsewhere(&mut self, group: Group, uri: &str, other: &str) {
+        // Where the admin says what it is for, nobody loads this URI: it only stands for the prefix.
+        let uri = match self.options.serves.as_slice() {
+            [] => uri.to_owned(),
+            serves => serves.join(", "),
+        };
         let message = format!(
-            "{} open {uri}, which StorageBackend {other} serves with other credentials",
+            "{}: StorageBackend {other} serves {uri}, with other credentials",
             group.told()
         );
         let backend = self.existing.backends.get(other);
@@ -339,7 +344,11 @@ impl Planner<'_> {
                 "give it another name, or other prefixes: tidewaiter backend import {} --serves PREFIX --name NAME",
                 group.one()
             );
-            let message = format!("{} make no StorageBackend: {}", group.told(), problems.join("; "));
+            let message = format!(
+                "{}: no StorageBackend can be made: {}",
+                group.told(),
+                problems.join("; ")
+            );
             self.conflict(group.sources, message, next);
             return;
         }
@@ -357,7 +366,7 @@ impl Planner<'_> {
                 .map(|backend| (backend.spec().clone(), there.resource_version.clone())),
             Some(_) => {
                 let message = format!(
-                    "{} would become StorageBackend {name}, which is there and opens another store",
+                    "{}: StorageBackend {name} is there, and opens another store",
                     group.told()
                 );
                 self.conflict(group.sources, message, rename);

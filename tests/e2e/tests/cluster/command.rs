@@ -255,7 +255,7 @@ fn command_tells_of_what_it_can_not_decide(world: &World) -> Result<()> {
     let idle = format!("{name}/idle");
     let served = run(&[&idle, "--serves", "s3://mlflow/", "--yes"])?.ended(1)?;
     ensure!(
-        served.stderr.contains("which StorageBackend minio serves"),
+        served.stderr.contains("StorageBackend minio serves s3://mlflow/"),
         "{}",
         served.stderr
     );
@@ -294,17 +294,23 @@ fn report(namespace: &Namespace, service: &Value, audited: &str) -> Value {
     })
 }
 
-/// Has the kind served that audits write.
+/// Has the kind served that audits write. Until then the command says what is missing.
 fn define_reports(cluster: &Cluster) -> Result<()> {
+    let crd = "crd/policyreports.wgpolicyk8s.io";
+    // It may be of an earlier run, where the cluster stays up.
+    if !cluster.try_kubectl(&["get", crd], "")?.ok {
+        let said = tidewaiter(cluster.kubeconfig(), &["audit", "-A"])?.ended(2)?;
+        ensure!(
+            said.stderr.contains("doesn't know the kind PolicyReport")
+                && said.stderr.contains("policyReports.enabled=true"),
+            "{said:#?}"
+        );
+    }
     let definition = include_str!("../../../../charts/tidewaiter-crds/files/policyreports.yaml");
     let said = cluster.try_kubectl(&["apply", "--server-side", "-f", "-"], definition)?;
     ensure!(said.ok, "{}", said.stderr);
     cluster.until("PolicyReport is served", Duration::from_secs(30), || {
-        let wait = [
-            "wait",
-            "--for=condition=Established",
-            "crd/policyreports.wgpolicyk8s.io",
-        ];
+        let wait = ["wait", "--for=condition=Established", crd];
         cluster.kubectl(&wait).map(Some)
     })?;
     Ok(())
@@ -317,11 +323,13 @@ fn command_has_a_service_that_ran_before_adopted(world: &World) -> Result<()> {
     let uri = format!("s3://mlflow/{}/model", team.name());
     team.apply(&service("old", None, &uri).to_string())?;
     let old = team.get("isvc/old")?;
-    team.apply(&report(&team, &old, "2026-06-01T12:00:00Z").to_string())?;
     let audit = |more: &[&str]| {
         let arguments = [&["audit", "-n", team.name()], more].concat();
         tidewaiter(cluster.kubeconfig(), &arguments)
     };
+    let never = audit(&[])?.ended(2)?;
+    ensure!(never.stderr.contains("no report of Tidewaiter's"), "{never:#?}");
+    team.apply(&report(&team, &old, "2026-06-01T12:00:00Z").to_string())?;
     let found = audit(&[])?.ended(1)?;
     ensure!(
         found.stdout.contains("storage-credentials")
