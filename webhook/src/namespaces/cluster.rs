@@ -168,15 +168,11 @@ impl InCluster {
             return Ok(Provided::Unchanged);
         }
         if !self.only.is_empty() && self.only.iter().all(|only| only != namespace) {
-            return Err(ProvideError::Refused {
+            return Err(ProvideError::Elsewhere {
                 kind: K::KIND,
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
-                message: format!(
-                    "Tidewaiter may write in the namespaces {} alone; an admin can add this one to the chart's deliveryNamespaces",
-                    self.only.join(", ")
-                ),
-                there: false,
+                only: self.only.join(", "),
             });
         }
         let wanted = &within(namespace, wanted);
