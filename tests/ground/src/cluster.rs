@@ -152,6 +152,11 @@ impl Cluster {
         Ok(file)
     }
 
+    /// What was asked of the API server by `ServiceAccount`s, a JSON object a line (`audit.k8s.io/v1`, without bodies).
+    pub fn audit_log(&self) -> PathBuf {
+        control_plane::audit_log(&self.folder)
+    }
+
     /// A client for many requests.
     pub fn api(&self) -> Result<Api> {
         let authority = control_plane::authority(&self.folder)?;

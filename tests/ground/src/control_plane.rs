@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cache::Cache;
 use crate::processes::Processes;
@@ -27,6 +27,7 @@ const IN_CLUSTER: &str = "10.0.0.1";
 pub(crate) const ADMIN: &str = "admin";
 const ETCD: &str = "http://127.0.0.1:2379";
 const AUTHORITY: &str = "ca.crt";
+const AUDIT_POLICY: &str = "audit-policy.json";
 const STARTS: Duration = Duration::from_mins(2);
 
 /// Brings the loopback up, and the bridge that Pods are attached to: MinIO has the same address for both sides from the start.
@@ -51,6 +52,7 @@ pub(crate) fn start(cache: &Cache, folder: &Path, processes: &Processes, node: b
     write_certificates(folder)?;
     let kubeconfig = folder.join("kubeconfig");
     fs::write(&kubeconfig, kubeconfig_text(folder, ADMIN)?)?;
+    fs::write(folder.join(AUDIT_POLICY), audit_policy().to_string())?;
 
     start_etcd(cache, folder, processes)?;
     start_api_server(cache, folder, processes)?;
@@ -140,7 +142,7 @@ pub(crate) fn start_etcd(cache: &Cache, folder: &Path, processes: &Processes) ->
 /// Starts the API server; returns when it is ready.
 pub(crate) fn start_api_server(cache: &Cache, folder: &Path, processes: &Processes) -> Result<()> {
     let kubernetes = Module::Kubernetes.build(cache)?;
-    processes.start("kube-apiserver", &mut api_server(&kubernetes, &certificates(folder)))?;
+    processes.start("kube-apiserver", &mut api_server(&kubernetes, folder))?;
     wait_for_api_server(cache, folder, processes)
 }
 
@@ -158,7 +160,8 @@ pub(crate) fn wait_for_api_server(cache: &Cache, folder: &Path, processes: &Proc
     })
 }
 
-fn api_server(kubernetes: &Path, certificates: &Path) -> Command {
+fn api_server(kubernetes: &Path, folder: &Path) -> Command {
+    let certificates = certificates(folder);
     let mut command = Command::new(kubernetes.join("kube-apiserver"));
     command
         .args(["--etcd-servers", ETCD, "--bind-address=0.0.0.0", "--secure-port=443"])
@@ -178,6 +181,12 @@ fn api_server(kubernetes: &Path, certificates: &Path) -> Command {
             // A load of services makes hundreds.
             "--service-cluster-ip-range=10.0.0.0/16",
         ])
+        .arg("--audit-policy-file")
+        .arg(folder.join(AUDIT_POLICY))
+        .arg("--audit-log-path")
+        .arg(audit_log(folder))
+        // In one file, which is gone with the run.
+        .arg("--audit-log-maxsize=100000")
         // Without kube-proxy nothing routes a Service's address: the API server goes to the endpoints themselves.
         .args([
             "--authorization-mode=RBAC",
@@ -186,6 +195,24 @@ fn api_server(kubernetes: &Path, certificates: &Path) -> Command {
             "--enable-aggregator-routing=true",
         ]);
     command
+}
+
+/// Where the API server writes what was asked of it by `ServiceAccount`s.
+pub(crate) fn audit_log(folder: &Path) -> PathBuf {
+    folder.join("logs/audit.log")
+}
+
+/// Each request of a `ServiceAccount`, with the rule that allowed it, and without its body. Everybody else here is an administrator, who may do anything.
+fn audit_policy() -> Value {
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts"], "omitManagedFields": true},
+            {"level": "None"},
+        ],
+    })
 }
 
 /// A kubeconfig of whoever has this token.

@@ -97,7 +97,7 @@ fn install_folder(release: Kserve) -> Result<PathBuf> {
         .join(release.version()))
 }
 
-/// One definition of a custom kind of KServe's, as text: those of LLMs are megabytes.
+/// One definition of a custom kind of KServe's, as text: those of LLMs are megabytes. Its versions differ in little, and who would convert them doesn't run.
 pub(crate) fn definition(release: Kserve, name: &str) -> Result<String> {
     let file = install_folder(release)?.join("kserve.yaml");
     let text = fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
@@ -105,8 +105,20 @@ pub(crate) fn definition(release: Kserve, name: &str) -> Result<String> {
         .split("\n---\n")
         .find(|document| top(document) == (Some("CustomResourceDefinition"), name));
     found
-        .map(str::to_owned)
+        .map(without_conversion)
         .with_context(|| format!("KServe {} has no {name}", release.version()))
+}
+
+/// A definition without its member `spec.conversion`: the API server then gives an object of one version out as one of the other.
+fn without_conversion(definition: &str) -> String {
+    let mut inside = false;
+    let lines = definition.lines().filter(|line| {
+        if !line.starts_with("   ") {
+            inside = *line == "  conversion:";
+        }
+        !inside
+    });
+    lines.fold(String::new(), |text, line| text + line + "\n")
 }
 
 fn manifests(release: Kserve, bundle: &str) -> Result<(Vec<Value>, Vec<Value>)> {
@@ -192,4 +204,18 @@ fn edit(text: &mut Value, change: impl FnOnce(&mut Value)) -> Result<()> {
     change(&mut value);
     *text = json!(serde_json::to_string_pretty(&value)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_loses_its_conversion_and_nothing_else() {
+        let definition = "kind: A\nspec:\n  conversion:\n    strategy: Webhook\n    webhook:\n      a: 1\n  group: b\n  versions:\n  - name: v1\n";
+        assert_eq!(
+            without_conversion(definition),
+            "kind: A\nspec:\n  group: b\n  versions:\n  - name: v1\n"
+        );
+    }
 }

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod cache;
+mod cert_manager;
 pub mod cluster;
 mod control_plane;
 mod faults;

@@ -24,6 +24,9 @@ pub enum Kserve {
 }
 
 impl Kserve {
+    /// The releases that tests run with, the newest first.
+    pub const ALL: [Self; 2] = [Self::V0_20, Self::V0_15];
+
     /// As the Go module and KServe's `install` folder have it: `v0.20.0`.
     pub fn version(self) -> &'static str {
         match self {
@@ -58,6 +61,8 @@ pub enum Module {
     Grpcurl,
     /// Helm.
     Helm,
+    /// cert-manager's controller, and its cainjector.
+    CertManager,
 }
 
 /// A program's name and the Go package that it is built from.
@@ -74,6 +79,7 @@ impl Module {
             Self::Kserve(Kserve::V0_15) => "kserve-v0.15.2",
             Self::Grpcurl => "grpcurl",
             Self::Helm => "helm",
+            Self::CertManager => "cert-manager",
         }
     }
 
@@ -102,6 +108,16 @@ impl Module {
             Self::Kserve(_) => &[("kserve-manager", "github.com/kserve/kserve/cmd/manager")],
             Self::Grpcurl => &[("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl")],
             Self::Helm => &[("helm", "helm.sh/helm/v4/cmd/helm")],
+            Self::CertManager => &[
+                (
+                    "cert-manager-controller",
+                    "github.com/cert-manager/cert-manager/cmd/controller",
+                ),
+                (
+                    "cert-manager-cainjector",
+                    "github.com/cert-manager/cert-manager/cmd/cainjector",
+                ),
+            ],
         }
     }
 
@@ -222,6 +238,7 @@ mod tests {
             Module::Containerd,
             Module::Grpcurl,
             Module::Helm,
+            Module::CertManager,
             Module::Kserve(Kserve::V0_20),
             Module::Kserve(Kserve::V0_15),
         ] {

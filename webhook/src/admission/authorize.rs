@@ -87,7 +87,7 @@ pub(super) async fn authorize(
 
 /// Whether an object has its model from this store, with the credentials that we have in its namespace for it, and was not stopped: a name of ours at
 /// some other place gives nothing, and one that was stopped begins when it is started.
-fn uses(object: &Document, kind: &str, backend: &Backend, snapshot: &Snapshot) -> bool {
+pub(super) fn uses(object: &Document, kind: &str, backend: &Backend, snapshot: &Snapshot) -> bool {
     if is_stopped(object) {
         return false;
     }

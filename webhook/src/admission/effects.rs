@@ -1,5 +1,6 @@
 //! What has to be done before the object is admitted.
 
+use tidewaiter_core::document::Document;
 use tidewaiter_core::service::{Service, is_stopped};
 use tidewaiter_engine::outcome::{Delivery, Denial, Effect, Operation, Outcome, Review};
 use tidewaiter_world::ReviewWorld;
@@ -7,6 +8,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::Failure;
+use super::authorize::uses;
 use crate::configuration::{Snapshot, ToDeliver};
 use crate::metrics::Metrics;
 use crate::namespaces::{Minting, Namespaces, ProvideError, Provided};
@@ -139,16 +141,30 @@ async fn deliver(
         let (code, result) = match error {
             ProvideError::Unreachable { .. } => (500, "unreachable"),
             ProvideError::Unmintable { .. } => (403, "unusable"),
-            ProvideError::Foreign { .. } | ProvideError::Refused { .. } => (403, "refused"),
+            ProvideError::Foreign { .. } | ProvideError::Refused { .. } | ProvideError::Elsewhere { .. } => {
+                (403, "refused")
+            }
         };
+        // Where nothing can be read, a service that uses them already is taken at its word: an admin who names fewer namespaces stops no one from
+        // changing what runs in the others.
+        let there = error.there()
+            || matches!(error, ProvideError::Elsewhere { .. })
+                && review
+                    .old_object
+                    .is_some_and(|old| uses_backend(old, review, effect, snapshot));
         Undelivered {
             code,
             result,
             word: error.code(),
             error: error.to_string(),
-            there: error.there(),
+            there,
         }
     })
+}
+
+fn uses_backend(old: &Document, review: &Review<'_>, effect: &Effect, snapshot: &Snapshot) -> bool {
+    let backend = snapshot.configuration.backends().get(&effect.backend);
+    backend.is_some_and(|backend| uses(old, review.kind, backend, snapshot))
 }
 
 impl Undelivered {

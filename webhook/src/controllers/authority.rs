@@ -225,10 +225,16 @@ impl Issued {
             self.authority.not_after - seconds(lifetimes.certificate),
             self.certificate.not_after - seconds(lifetimes.certificate / 3),
         );
-        // One that isn't valid yet was issued by a replica whose clock was ahead.
-        if now >= last_of_authority || self.authority.not_before > now {
+        // One that isn't valid yet was issued by a replica whose clock was ahead. One that is valid for longer than is asked for was issued before that was.
+        let odd = |certificate: &Certificate, lifetime| {
+            certificate.not_before > now || certificate.not_after > now + seconds(lifetime) + seconds(SKEW)
+        };
+        if now >= last_of_authority || odd(&self.authority, lifetimes.authority) {
             Due::Authority
-        } else if now >= last_of_certificate || self.certificate.not_before > now || self.certificate.names != names {
+        } else if now >= last_of_certificate
+            || odd(&self.certificate, lifetimes.certificate)
+            || self.certificate.names != names
+        {
             Due::Certificate
         } else {
             let next = last_of_authority.min(last_of_certificate) - now;

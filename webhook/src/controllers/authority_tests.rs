@@ -105,6 +105,20 @@ fn what_a_replica_with_a_clock_ahead_issued_is_issued_again() {
 }
 
 #[test]
+fn a_shorter_lifetime_counts_at_once() {
+    let issued = issued();
+    let days = |authority: u64, certificate: u64| Lifetimes {
+        authority: Duration::from_hours(authority * 24),
+        certificate: Duration::from_hours(certificate * 24),
+    };
+    assert_eq!(issued.due(&names(), NOW, days(365, 7)), Due::Certificate);
+    assert_eq!(issued.due(&names(), NOW, days(180, 90)), Due::Authority);
+    assert!(matches!(issued.due(&names(), NOW, days(730, 180)), Due::Nothing(_)));
+    let renewed = issued.renewed(&names(), NOW, days(365, 7)).unwrap();
+    assert!(matches!(renewed.due(&names(), NOW, days(365, 7)), Due::Nothing(_)));
+}
+
+#[test]
 fn a_secret_edited_by_hand_is_told_apart() {
     let good = issued().data();
     let other = issued().data();

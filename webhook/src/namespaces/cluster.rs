@@ -199,15 +199,11 @@ impl InCluster {
         if self.only.is_empty() || self.only.iter().any(|only| only == namespace) {
             return Ok(());
         }
-        Err(ProvideError::Refused {
+        Err(ProvideError::Elsewhere {
             kind,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            message: format!(
-                "Tidewaiter may write in the namespaces {} alone; an admin can add this one to the chart's deliveryNamespaces",
-                self.only.join(", ")
-            ),
-            there: false,
+            only: self.only.join(", "),
         })
     }
 

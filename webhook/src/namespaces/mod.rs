@@ -178,6 +178,21 @@ pub enum ProvideError {
         /// An earlier one is there and can be used.
         there: bool,
     },
+    /// Not one of the namespaces that Tidewaiter has rights in: what is there isn't known.
+    #[error(
+        "can't write {kind} {namespace}/{name}, which holds the model store's credentials: Tidewaiter may write in the namespaces {only} alone; an admin can \
+         add this one to the chart's deliveryNamespaces"
+    )]
+    Elsewhere {
+        /// Secret, ConfigMap or ServiceAccount.
+        kind: &'static str,
+        /// Where.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Those that it has rights in.
+        only: String,
+    },
     /// The API server didn't answer.
     #[error(
         "can't write {kind} {namespace}/{name}, which holds the model store's credentials, since the API server doesn't answer ({message}): try again"
@@ -200,7 +215,7 @@ impl ProvideError {
     /// Whether what an object that is running already needs is there, if not as new as wanted.
     pub fn there(&self) -> bool {
         match self {
-            Self::Foreign { .. } => false,
+            Self::Foreign { .. } | Self::Elsewhere { .. } => false,
             Self::Refused { there, .. } | Self::Unmintable { there, .. } | Self::Unreachable { there, .. } => *there,
         }
     }
@@ -209,7 +224,7 @@ impl ProvideError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Foreign { .. } => "credentials-name-taken",
-            Self::Refused { .. } => "credentials-refused",
+            Self::Refused { .. } | Self::Elsewhere { .. } => "credentials-refused",
             Self::Unmintable { .. } => "credentials-unmintable",
             Self::Unreachable { .. } => "credentials-unreachable",
         }
