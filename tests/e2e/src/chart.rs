@@ -19,7 +19,7 @@ pub const CRDS: &str = "tidewaiter-crds";
 /// Where the test's own build is on the node.
 const REPOSITORY: &str = "docker.io/tidewaiter/webhook";
 /// How long helm waits for Pods.
-const TIMEOUT: &str = "3m";
+const TIMEOUT: &str = "5m";
 
 /// An installed release.
 #[derive(Debug, Clone)]
@@ -44,8 +44,7 @@ pub fn install_chart(cluster: &Cluster, values: &Value) -> Result<Release> {
         "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
     });
     release.apply(&namespace.to_string())?;
-    let crds = chart(CRDS);
-    cluster.helm(&["upgrade", "--install", CRDS, &crds, "--namespace", NAMESPACE, "--wait"])?;
+    release.definitions(&[])?;
     release.apply(&backends())?;
     release.upgrade(values)?;
     Ok(release)
@@ -58,6 +57,13 @@ pub fn chart(name: &str) -> String {
 }
 
 impl Release {
+    /// `helm upgrade` of the chart with the definitions, with these arguments alone.
+    pub fn definitions(&self, arguments: &[&str]) -> Result<()> {
+        let chart = chart(CRDS);
+        let upgrade = ["upgrade", "--install", CRDS, &chart, "--namespace", NAMESPACE, "--wait"];
+        self.cluster.helm(&[&upgrade[..], arguments].concat()).map(drop)
+    }
+
     /// `helm upgrade` with these values alone, and waits until the Pods are ready.
     ///
     /// # Errors

@@ -1,11 +1,15 @@
 //! What the end-to-end tests, the demo and the benchmark share: Tidewaiter installed on the test ground, and the manifests that users write.
 
 pub mod chart;
+pub mod custom;
 pub mod install;
 pub mod load;
 pub mod manifests;
+pub mod path;
 pub mod policy;
 mod reenter;
+pub mod rights;
+pub mod runner;
 pub mod server;
 pub mod volume;
 

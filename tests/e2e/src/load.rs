@@ -15,7 +15,7 @@ pub const SOON: Duration = Duration::from_mins(1);
 
 /// Creates services at a steady rate until it is finished.
 pub struct Load {
-    namespace: Namespace,
+    namespace: Arc<Namespace>,
     running: Arc<Running>,
     thread: Option<JoinHandle<Outcome>>,
 }
@@ -49,7 +49,11 @@ impl Load {
     /// Begins, in a namespace of its own, with a service each `every`. No Pod of theirs runs. `{}` in the URI is another number for each: a model that no
     /// cache knows.
     pub fn begin(cluster: &Cluster, name: &str, uri: &str, every: Duration) -> Result<Self> {
-        let namespace = cluster.namespace(name)?;
+        Self::begin_in(Arc::new(cluster.namespace(name)?), uri, every, has_credentials)
+    }
+
+    /// The same in this namespace, where nothing else runs. `filled` says whether a service was seen to.
+    pub fn begin_in(namespace: Arc<Namespace>, uri: &str, every: Duration, filled: fn(&Value) -> bool) -> Result<Self> {
         // Admission is what is tried here, and two cores are not enough for a model server each.
         let quota = json!({
             "apiVersion": "v1",
@@ -60,8 +64,9 @@ impl Load {
         namespace.apply(&quota.to_string())?;
         let running = Arc::new(Running::default());
         let worker = Worker {
-            api: cluster.api()?,
+            api: namespace.cluster().api()?,
             namespace: namespace.name().to_owned(),
+            filled,
             uri: uri.to_owned(),
             every,
             running: Arc::clone(&running),
@@ -162,6 +167,7 @@ impl Display for Outcome {
 struct Worker {
     api: Api,
     namespace: String,
+    filled: fn(&Value) -> bool,
     uri: String,
     every: Duration,
     running: Arc<Running>,
@@ -206,7 +212,7 @@ impl Worker {
                     if tries == 1 {
                         self.outcome.slowest = self.outcome.slowest.max(asked.elapsed());
                     }
-                    return self.created(name, has_credentials(&answer.body));
+                    return self.created(name, (self.filled)(&answer.body));
                 }
                 // An earlier try was stored, and its answer lost.
                 Ok(answer) if answer.status == 409 && tries > 1 => return self.created(name, false),
@@ -237,9 +243,10 @@ impl Worker {
         let found = self.api.services(&self.namespace);
         let services = found.ok().filter(Answer::admitted).map(|answer| answer.body);
         let services = services.as_ref().and_then(|list| list["items"].as_array());
+        let seen_to = self.filled;
         let filled = |name: &str| {
             let mut services = services.into_iter().flatten();
-            services.any(|service| service["metadata"]["name"] == name && has_credentials(service))
+            services.any(|service| service["metadata"]["name"] == name && seen_to(service))
         };
         let outcome = &mut self.outcome;
         self.waiting.retain(|(name, since)| {

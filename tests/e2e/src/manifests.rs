@@ -19,6 +19,17 @@ spec:
     )
 }
 
+/// The per-framework field, as manifests of years ago have it.
+pub fn old_shape(name: &str, framework: &str, uri: &str) -> String {
+    json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name},
+        "spec": {"predictor": {framework: {"storageUri": uri}}},
+    })
+    .to_string()
+}
+
 /// A server of the user's own, told of its model by `STORAGE_URI` alone.
 pub fn own_container(name: &str, image: &str, arguments: &[&str], uri: &str) -> String {
     json!({

@@ -1,17 +1,21 @@
 //! Services are created all the time, and something breaks. What their users saw of it is printed: docs/faults.md is made of that.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::{NAMESPACE, backend};
-use tidewaiter_e2e::load::{Load, Outcome};
+use tidewaiter_e2e::load::{Load, Outcome, SOON, has_credentials, service};
+use tidewaiter_e2e::policy::{install_unruly, unruly_in};
 use tidewaiter_ground::slow::SlowWay;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, tls};
 
 use crate::life::{state, unchanged};
-use crate::{REPLICAS, Test, World};
+use crate::shared::key;
+use crate::{REPLICAS, Test, World, locked};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_killed_leader_loses_no_service", a_killed_leader_loses_no_service),
@@ -23,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
         "a_deleted_certificate_comes_back_and_no_service_is_lost",
         a_deleted_certificate_comes_back_and_no_service_is_lost,
     ),
+    ("a_replaced_policy_loses_no_service", a_replaced_policy_loses_no_service),
     (
         "rotated_credentials_reach_every_namespace_and_lose_no_service",
         rotated_credentials_reach_every_namespace_and_lose_no_service,
@@ -47,8 +52,16 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Runs `fault` under load, prints what the users saw of it, and checks that nothing was lost.
 fn under_load(world: &World, fault: &str, uri: &str, work: impl FnOnce(&Load) -> Result<()>) -> Result<Outcome> {
-    let release = world.release()?;
-    let load = Load::begin(&world.cluster, "fault", uri, Duration::from_millis(300))?;
+    world.release()?;
+    under(Load::begin(&world.cluster, "fault", uri, EVERY)?, world, fault, work)
+}
+
+/// How often a service comes.
+pub(crate) const EVERY: Duration = Duration::from_millis(300);
+
+/// The same under this load.
+pub(crate) fn under(load: Load, world: &World, fault: &str, work: impl FnOnce(&Load) -> Result<()>) -> Result<Outcome> {
+    let release = world.release_as_it_is()?;
     load.go_on(4)?;
     let done = work(&load).and_then(|()| load.go_on(4));
     let outcome = load.finish()?;
@@ -81,18 +94,31 @@ fn a_killed_leader_loses_no_service(world: &World) -> Result<()> {
 fn what_came_while_no_replica_was_there_is_filled_in_soon(world: &World) -> Result<()> {
     let release = world.release()?;
     let uri = world.model()?.1;
+    let namespace = world.cluster.namespace("llm")?;
     let outcome = under_load(world, "all replicas are killed with -9", &uri, |load| {
         for pod in release.pods()? {
             world.cluster.kill_containers(&pod)?;
         }
+        // One of the other kind, which another watch of the leader's shows.
+        let llm = json!({
+            "apiVersion": "serving.kserve.io/v1alpha1",
+            "kind": "LLMInferenceService",
+            "metadata": {"name": "chat"},
+            "spec": {"model": {"uri": format!("s3://mlflow/{}/chat", namespace.name()), "name": "chat"}},
+        });
+        namespace.apply(&llm.to_string())?;
         load.go_on(5)?;
-        release.until_ready(REPLICAS).map(drop)
+        release.until_ready(REPLICAS)?;
+        world.cluster.until("the LLM has its credentials", SOON, || {
+            Ok(has_credentials(&namespace.get("llminferenceservice/chat")?).then_some(()))
+        })
     })?;
     ensure!(outcome.slipped > 0, "a replica was there all the time: {outcome:#?}");
     Ok(())
 }
 
-fn restarts(pod: &Value) -> u64 {
+/// How often the Pod's container was started again.
+pub(crate) fn restarts(pod: &Value) -> u64 {
     pod["status"]["containerStatuses"][0]["restartCount"]
         .as_u64()
         .unwrap_or(0)
@@ -127,21 +153,60 @@ fn a_deleted_certificate_comes_back_and_no_service_is_lost(world: &World) -> Res
     outcome.all_at_once().map(drop)
 }
 
+/// While the next version is compiled, the one before answers: no service comes out without the policy's label, which one that fails would have refused.
+fn a_replaced_policy_loses_no_service(world: &World) -> Result<()> {
+    let release = world.release()?;
+    let uri = world.model()?.1;
+    install_unruly(&world.cluster)?;
+    let namespace = Arc::new(world.cluster.namespace("fault")?);
+    let name = namespace.name().to_owned();
+    let labels = |label: &str| unruly_in(&name, &name, &json!({"label": label}), "fail");
+    let pods = release.until_ready(REPLICAS)?;
+    let running = |pod: &Value| release.metric(pod, "tidewaiter_policies");
+    let before = pods.iter().map(running).collect::<Result<Vec<_>>>()?;
+    let policy = Custom::apply(&world.cluster, &labels("first"))?;
+    policy.until("Loaded", "True")?;
+    for (pod, before) in pods.iter().zip(before) {
+        world
+            .cluster
+            .until("the replica has compiled it", Duration::from_mins(1), || {
+                Ok((running(pod)? > before).then_some(()))
+            })?;
+    }
+    let api = world.cluster.api()?;
+    // One replica speaks for all, in the status. Which of them is asked is the API server's to say.
+    let until_used = |label: &str| -> Result<()> {
+        let mut in_a_row = 0;
+        world.cluster.until("the policy is used", Duration::from_mins(1), || {
+            let answer = api.would_create(&name, &service("fraud", &uri))?;
+            let used = answer.body["metadata"]["labels"]["unruly"] == label;
+            in_a_row = if used { in_a_row + 1 } else { 0 };
+            Ok((in_a_row == 10).then_some(()))
+        })
+    };
+    until_used("first")?;
+    let seen_to: fn(&Value) -> bool =
+        |service| has_credentials(service) && service["metadata"]["labels"]["unruly"].is_string();
+    let load = Load::begin_in(namespace, &uri, EVERY, seen_to)?;
+    let outcome = under(load, world, "a policy is replaced twice", |_| {
+        for label in ["second", "third"] {
+            policy.change(&labels(label))?;
+            policy.until("Loaded", "True")?;
+            until_used(label)?;
+        }
+        Ok(())
+    });
+    let outcome = outcome.with_context(|| release.diagnosis())?;
+    outcome.all_at_once().map(drop)
+}
+
 /// Nothing that runs is touched, and the next Pod finds the new key.
 fn rotated_credentials_reach_every_namespace_and_lose_no_service(world: &World) -> Result<()> {
     let release = world.release()?;
     let uri = world.model()?.1;
     let running = world.running()?;
     let before = state(&running)?;
-    let set = |password: &str| {
-        let secret = json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"namespace": NAMESPACE, "name": "minio-root"},
-            "stringData": {"rootUser": MINIO_USER, "rootPassword": password},
-        });
-        release.apply(&secret.to_string())
-    };
+    let set = |password: &str| key(&release, "minio-root", password);
     let outcome = under_load(world, "the store's credentials rotate", &uri, |load| {
         let reached = |password: &str| -> Result<()> {
             let password = tls::base64(password.as_bytes());
@@ -165,15 +230,24 @@ fn rotated_credentials_reach_every_namespace_and_lose_no_service(world: &World) 
     unchanged(&running, &before)
 }
 
+/// The watches have to begin anew, and who may use this backend depends on labels that they show.
 fn an_api_server_that_restarts_loses_no_service(world: &World) -> Result<()> {
     let release = world.release()?;
-    let uri = world.model()?.1;
-    let outcome = under_load(world, "the API server is away for 5 s", &uri, |load| {
-        world.cluster.without_api_server(|| {
-            std::thread::sleep(Duration::from_secs(5));
-            Ok(())
-        })?;
-        load.go_on(10)
+    let mut labelled = backend("minio-labelled", "labelled", &["s3://labelled/"]);
+    let any_name = json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "Exists"}]});
+    labelled["spec"]["grants"][0]["namespaceSelector"] = any_name;
+    let labelled = Custom::apply(&world.cluster, &labelled)?;
+    labelled.until("Accepted", "True")?;
+    let uri = "s3://labelled/fraud";
+    let outcome = under_load(world, "the API server is away for 5 s", uri, |load| {
+        // Before an API server has read its roles, it refuses whatever it is asked.
+        locked(&world.rights).excuse(&world.cluster, || {
+            world.cluster.without_api_server(|| {
+                std::thread::sleep(Duration::from_secs(5));
+                Ok(())
+            })?;
+            load.go_on(10)
+        })
     })?;
     ensure!(outcome.unanswered > 0, "the API server was never away: {outcome:#?}");
     release.until_ready(REPLICAS).map(drop)
@@ -203,25 +277,19 @@ fn a_store_that_hangs_loses_no_service(world: &World) -> Result<()> {
 }
 
 fn a_store_that_answers_late_loses_no_service(world: &World) -> Result<()> {
-    let release = world.release()?;
+    world.release()?;
     fs::create_dir_all(world.cluster.folder().join("minio/late"))?;
     let way = SlowWay::open(&format!("{HOST}:{LATE}"), &format!("{HOST}:{MINIO_PORT}"))?;
     let mut late = backend("minio-late", "late", &["s3://late/shared/"]);
     late["spec"]["s3"]["endpoint"] = json!(format!("http://{HOST}:{LATE}"));
-    release.apply(&late.to_string())?;
-    world
-        .cluster
-        .until("the backend is in use", Duration::from_mins(1), || {
-            let backend = world.cluster.get("", "storagebackend/minio-late")?;
-            Ok((tidewaiter_ground::condition(&backend, "Accepted") == Some("True")).then_some(()))
-        })?;
+    let late = Custom::apply(&world.cluster, &late)?;
+    late.until("Accepted", "True")?;
     let outcome = under_load(world, "MinIO answers after 5 s", "s3://late/shared/fraud-{}", |load| {
         way.delay(Duration::from_secs(5));
         load.go_on(10)?;
         way.delay(Duration::ZERO);
         Ok(())
     });
-    release.kubectl(&["delete", "storagebackend", "minio-late"])?;
     outcome?.all_at_once().map(drop)
 }
 

@@ -9,7 +9,7 @@ use tidewaiter_e2e::load::{Load, has_credentials};
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::Namespace;
 
-use crate::{REPLICAS, Test, World};
+use crate::{REPLICAS, Test, World, locked};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -23,10 +23,16 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// What takes the release away.
-pub(crate) const LAST: &[Test] = &[(
-    "after_helm_uninstall_services_run_on_with_their_credentials",
-    after_helm_uninstall_services_run_on_with_their_credentials,
-)];
+pub(crate) const LAST: &[Test] = &[
+    (
+        "every_right_was_needed_and_none_was_missing",
+        every_right_was_needed_and_none_was_missing,
+    ),
+    (
+        "after_helm_uninstall_services_run_on_with_their_credentials",
+        after_helm_uninstall_services_run_on_with_their_credentials,
+    ),
+];
 
 fn after_helm_install_the_first_bare_manifest_answers(world: &World) -> Result<()> {
     let (model, _) = world.model()?;
@@ -38,7 +44,8 @@ fn after_helm_install_the_first_bare_manifest_answers(world: &World) -> Result<(
         secret["data"]["AWS_SECRET_ACCESS_KEY"].is_string(),
         "the delivered Secret has no key"
     );
-    model.check(&namespace.infer("fraud", &model.request)?)
+    model.check(&namespace.infer("fraud", &model.request)?)?;
+    model.check(&namespace.infer_grpc("fraud", &model.request)?)
 }
 
 fn an_upgrade_and_a_rollback_roll_the_pods_and_lose_no_service(world: &World) -> Result<()> {
@@ -62,10 +69,33 @@ fn an_upgrade_and_a_rollback_roll_the_pods_and_lose_no_service(world: &World) ->
     unchanged(&running, &before)
 }
 
+/// All tests before this one went by the rules of the chart's roles. What the API server wrote down of that tells which of them were of use.
+fn every_right_was_needed_and_none_was_missing(world: &World) -> Result<()> {
+    world.release_as_it_is()?;
+    let ledger = locked(&world.rights).ledger(&world.cluster)?;
+    println!(
+        "rights: {} granted, in {} requests; never used: {:?}",
+        ledger.granted, ledger.requests, ledger.unused
+    );
+    ensure!(
+        ledger.refused.is_empty(),
+        "refused, though no test wanted it: {:#?}",
+        ledger.refused
+    );
+    if world.all_ran {
+        ensure!(
+            ledger.unused.is_empty(),
+            "no test needs them: {:#?} (take them out of the chart's roles, or test what they are for)",
+            ledger.unused
+        );
+    }
+    Ok(())
+}
+
 fn after_helm_uninstall_services_run_on_with_their_credentials(world: &World) -> Result<()> {
-    let release = world.release()?;
     let (model, uri) = world.model()?;
     let running = world.running()?;
+    let release = world.release_as_it_is()?;
     let before = state(&running)?;
     world.uninstalled();
     release.uninstall()?;

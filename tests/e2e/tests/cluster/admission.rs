@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::install::{BEFORE_KSERVE, start_another};
 use tidewaiter_e2e::manifests;
+use tidewaiter_e2e::path::{self, SECRET, annotation, has_credentials};
 use tidewaiter_e2e::server::Identity;
-use tidewaiter_ground::Namespace;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 
 use crate::hammer::filled;
@@ -90,62 +90,29 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-/// KServe's annotation for the Secret with the store's credentials.
-const SECRET: &str = "serving.kserve.io/storageSecretName";
-
-fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
-    object["metadata"]["annotations"][name].as_str()
-}
-
-/// The service names our Secret, and the Secret is there with keys that open the store.
-fn has_credentials(namespace: &Namespace, service: &str) -> Result<()> {
-    let object = namespace.get(&format!("isvc/{service}"))?;
-    ensure!(
-        annotation(&object, SECRET) == Some("tidewaiter-minio"),
-        "metadata {}",
-        object["metadata"]
-    );
-    let secret = namespace.get("secret/tidewaiter-minio")?;
-    ensure!(
-        secret["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tidewaiter",
-        "labels {}",
-        secret["metadata"]["labels"]
-    );
-    ensure!(
-        secret["data"]["AWS_ACCESS_KEY_ID"].is_string() && secret["data"]["AWS_SECRET_ACCESS_KEY"].is_string(),
-        "no keys"
-    );
-    Ok(())
-}
-
 fn fills_a_bare_manifest_and_says_so(world: &World) -> Result<()> {
-    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
-    let namespace = world.namespace("fills")?;
-    let said = namespace.apply(&manifests::bare("fraud", "mlflow", &uri))?;
-    has_credentials(&namespace, "fraud")?;
-    let service = namespace.get("isvc/fraud")?;
-    ensure!(
-        service["spec"]["predictor"]["model"]["protocolVersion"] == "v2",
-        "spec {}",
-        service["spec"]
-    );
-    let record: Value = serde_json::from_str(annotation(&service, "tidewaiter.dev/filled").context("no record")?)?;
-    ensure!(
-        record["/spec/predictor/model/protocolVersion"] == "v2",
-        "record {record}"
-    );
-    // One line for each thing that was filled in, and none too long to read.
-    let lines: Vec<_> = said
-        .warnings()
-        .into_iter()
-        .filter(|line| line.starts_with("tidewaiter: "))
-        .collect();
-    ensure!(
-        lines.len() >= record.as_object().map_or(0, serde_json::Map::len),
-        "record {record}, lines {lines:?}"
-    );
-    ensure!(lines.iter().all(|line| line.chars().count() <= 120), "{lines:?}");
-    Ok(())
+    path::fills_a_bare_manifest_and_says_so(world.cluster()?)
+}
+
+fn applying_the_bare_manifest_again_changes_nothing(world: &World) -> Result<()> {
+    path::applying_the_bare_manifest_again_changes_nothing(world.cluster()?)
+}
+
+fn refuses_a_prefix_that_is_not_granted(world: &World) -> Result<()> {
+    path::refuses_a_prefix_that_is_not_granted(world.cluster()?)
+}
+
+fn fills_a_custom_container(world: &World) -> Result<()> {
+    path::fills_a_custom_container(world.cluster()?)
+}
+
+fn delivers_by_service_account_and_by_storage_key(world: &World) -> Result<()> {
+    path::delivers_by_service_account_and_by_storage_key(world.cluster()?)
+}
+
+fn fills_old_shapes_before_and_after_kserve(world: &World) -> Result<()> {
+    let before = world.namespace_of(BEFORE_KSERVE, "old-before")?;
+    path::fills_old_shapes_alike(world.cluster()?, &before, &world.namespace("old-after")?)
 }
 
 fn fills_alike_by_client_side_and_server_side_apply(world: &World) -> Result<()> {
@@ -183,68 +150,6 @@ fn a_dry_run_writes_nothing(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// What Argo CD does every few minutes.
-fn applying_the_bare_manifest_again_changes_nothing(world: &World) -> Result<()> {
-    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
-    let namespace = world.namespace("gitops")?;
-    let manifest = manifests::bare("fraud", "mlflow", &uri);
-    for flags in [
-        &["--server-side", "--field-manager=argocd-controller"][..],
-        &["--field-manager=argocd"],
-    ] {
-        namespace.try_apply(flags, &manifest)?;
-        let settled = |what: &str| {
-            world.cluster.until(what, Duration::from_mins(1), || {
-                let sets = namespace.get("replicasets")?;
-                Ok((sets["items"].as_array().is_some_and(|sets| !sets.is_empty())).then_some(sets))
-            })
-        };
-        let sets = settled("KServe makes a ReplicaSet")?;
-        let before = namespace.get("isvc/fraud")?;
-        for _ in 0..3 {
-            let said = namespace.try_apply(flags, &manifest)?;
-            ensure!(said.ok, "{}", said.stderr);
-        }
-        let after = namespace.get("isvc/fraud")?;
-        ensure!(
-            before["metadata"]["generation"] == after["metadata"]["generation"],
-            "before {before}\nafter {after}"
-        );
-        ensure!(
-            before["metadata"]["annotations"] == after["metadata"]["annotations"],
-            "before {before}\nafter {after}"
-        );
-        let names = |sets: &Value| {
-            sets["items"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|set| set["metadata"]["uid"].clone())
-                .collect::<Vec<_>>()
-        };
-        ensure!(names(&sets) == names(&settled("a ReplicaSet")?), "a new ReplicaSet");
-    }
-    let difference = world.cluster.try_kubectl(
-        &[
-            "diff",
-            "--server-side",
-            "--field-manager=argocd-controller",
-            "-n",
-            namespace.name(),
-            "-f",
-            "-",
-        ],
-        &manifest,
-    )?;
-    ensure!(
-        difference.ok,
-        "kubectl diff shows {}{}",
-        difference.stdout,
-        difference.stderr
-    );
-    Ok(())
-}
-
 fn leaves_a_users_own_secret_alone(world: &World) -> Result<()> {
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("own")?;
@@ -257,29 +162,6 @@ fn leaves_a_users_own_secret_alone(world: &World) -> Result<()> {
     );
     let secrets = namespace.kubectl(&["get", "secrets", "-o", "name"])?;
     ensure!(secrets.trim() == "secret/minio", "there are {secrets}");
-    Ok(())
-}
-
-fn refuses_a_prefix_that_is_not_granted(world: &World) -> Result<()> {
-    let namespace = world.namespace("grants")?;
-    let said = namespace.try_apply(
-        &["--server-side"],
-        &manifests::bare("fraud", "mlflow", "s3://mlflow/another-team/fraud"),
-    )?;
-    ensure!(!said.ok, "admitted: {}", said.stdout);
-    for part in [
-        format!("s3://mlflow/{}/", namespace.name()),
-        "s3://mlflow/shared/".to_owned(),
-        "#ml-platform".to_owned(),
-    ] {
-        ensure!(
-            said.stderr.contains(&part),
-            "the refusal doesn't name {part}: {}",
-            said.stderr
-        );
-    }
-    let there = namespace.kubectl(&["get", "secrets,isvc", "-o", "name"])?;
-    ensure!(there.is_empty(), "there is {there}");
     Ok(())
 }
 
@@ -309,43 +191,6 @@ fn fills_what_zenml_sends_and_replaces(world: &World) -> Result<()> {
         before["spec"],
         after["spec"]
     );
-    Ok(())
-}
-
-fn fills_old_shapes_before_and_after_kserve(world: &World) -> Result<()> {
-    for (framework, kind) in [("sklearn", "plain_sklearn"), ("xgboost", "plain_xgboost")] {
-        let (_, uri) = world.model(kind, Mlserver1_7_1, "mlflow")?;
-        let manifest = json!({
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "metadata": {"name": framework},
-            "spec": {"predictor": {framework: {"storageUri": uri}}},
-        })
-        .to_string();
-        let (before, after) = (
-            world.namespace_of(BEFORE_KSERVE, "old-before")?,
-            world.namespace("old-after")?,
-        );
-        for namespace in [&before, &after] {
-            namespace.apply(&manifest)?;
-            has_credentials(namespace, framework).with_context(|| format!("{framework} in {}", namespace.name()))?;
-        }
-        let (before, after) = (
-            before.get(&format!("isvc/{framework}"))?,
-            after.get(&format!("isvc/{framework}"))?,
-        );
-        ensure!(
-            before["spec"] == after["spec"],
-            "before {}\nafter {}",
-            before["spec"],
-            after["spec"]
-        );
-        ensure!(
-            after["spec"]["predictor"]["model"]["modelFormat"]["name"] == framework,
-            "spec {}",
-            after["spec"]
-        );
-    }
     Ok(())
 }
 
@@ -421,40 +266,6 @@ fn is_asked_again_after_kserve_and_adds_only_what_it_could_not_before(world: &Wo
         specs.push(answer.body["spec"].clone());
     }
     ensure!(specs[0] == specs[1], "today's {}, the old one's {}", specs[0], specs[1]);
-    Ok(())
-}
-
-fn fills_a_custom_container(world: &World) -> Result<()> {
-    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
-    let namespace = world.namespace("custom")?;
-    namespace.apply(&manifests::own_container("own", "example.com/own/server:1", &[], &uri))?;
-    has_credentials(&namespace, "own")
-}
-
-fn delivers_by_service_account_and_by_storage_key(world: &World) -> Result<()> {
-    let namespace = world.namespace("deliveries")?;
-    namespace.apply(&manifests::bare("accounts", "mlflow", "s3://accounts/shared/fraud"))?;
-    let predictor = namespace.get("isvc/accounts")?["spec"]["predictor"].clone();
-    ensure!(
-        predictor["serviceAccountName"] == "tidewaiter-minio-accounts",
-        "predictor {predictor}"
-    );
-    let account = namespace.get("serviceaccount/tidewaiter-minio-accounts")?;
-    ensure!(
-        account["secrets"][0]["name"] == "tidewaiter-minio-accounts",
-        "account {account}"
-    );
-    namespace.get("secret/tidewaiter-minio-accounts")?;
-
-    namespace.apply(&manifests::bare("keys", "mlflow", "s3://keys/shared/fraud"))?;
-    let service = namespace.get("isvc/keys")?;
-    let secret = annotation(&service, SECRET).context("no Secret is named")?.to_owned();
-    let key = service["spec"]["predictor"]["model"]["storage"]["key"]
-        .as_str()
-        .context("no storage key")?
-        .to_owned();
-    let data = namespace.get(&format!("secret/{secret}"))?["data"].clone();
-    ensure!(data[&key].is_string(), "the Secret {secret} has no key {key}");
     Ok(())
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::{NAMESPACE, WRITES, backend, start_another};
 use tidewaiter_e2e::server::Identity;
 use tidewaiter_ground::{Namespace, Said};
 
-use crate::custom::Custom;
 use crate::hammer::service;
 use crate::{Test, World};
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::backend;
 use tidewaiter_e2e::policy::unruly_in;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::{Answer, Namespace};
 
-use crate::custom::Custom;
 use crate::hammer::{filled, hammer, median, service};
 use crate::{Test, World};
 

@@ -2,10 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::BEFORE_KSERVE;
 use tidewaiter_ground::Namespace;
 
-use crate::custom::Custom;
 use crate::hammer::service;
 use crate::{Test, World};
 

@@ -1,13 +1,12 @@
 //! Tidewaiter on a real cluster. All tests share one, and each has a namespace of its own.
 //!
-//! `cargo test -p tidewaiter-e2e` brings a cluster up and takes it down: one with the newest KServe for all tests, then one with the oldest that is
-//! supported for those that go from a manifest to an answer. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release alone. With
+//! `cargo test -p tidewaiter-e2e` brings a cluster up and takes it down, with the newest KServe. The oldest that is supported has its turn among the tests of
+//! the chart; without root, where those are left out, here. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release alone. With
 //! `TIDEWAITER_GROUND=NAME` the tests use the cluster that `tidewaiter-ground up --name NAME` brought up. Without root there is no node: tests that
 //! need Pods are left out, and counted as ignored.
 
 mod admission;
 mod command;
-mod custom;
 mod denied;
 mod ground;
 mod hammer;
@@ -20,11 +19,11 @@ mod serving;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
-use tidewaiter_e2e::{KSERVE, Server, in_the_ground, install, policy, server};
+use tidewaiter_e2e::{Server, in_the_ground, install, path, policy, runner, server};
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::Kserve;
 use tidewaiter_ground::{Cluster, Namespace, Options, host, python};
@@ -87,27 +86,25 @@ impl World {
 
     /// A model that all namespaces may use, in the bucket of this name.
     fn model(&self, kind: &str, with: SavedWith, bucket: &str) -> Result<(Model, String)> {
-        let model = Model::make(self.cluster.cache(), kind, with)?;
-        let uri = model.put(
-            self.cluster.cache(),
-            bucket,
-            &format!("shared/{kind}-{with:?}").to_lowercase(),
-        )?;
-        Ok((model, uri))
+        path::model(&self.cluster, kind, with, bucket)
+    }
+
+    /// The cluster, with Tidewaiter in it.
+    fn cluster(&self) -> Result<&Cluster> {
+        self.tidewaiter().map(|_| &self.cluster)
     }
 }
 
 /// A test's name, whether it needs Pods, and the test.
 type Test = (&'static str, bool, fn(&World) -> Result<()>);
 
-/// What runs with the oldest release too: the way from a manifest to an answer, and what of it depends on KServe.
-const OLDEST: [&str; 6] = [
+/// What runs with the oldest release too, where there is no node.
+const OLDEST: [&str; 5] = [
     "a_bare_manifest_finds_no_runtime_without_tidewaiter",
     "fills_a_bare_manifest_and_says_so",
     "fills_old_shapes_before_and_after_kserve",
     "fills_a_custom_container",
     "delivers_by_service_account_and_by_storage_key",
-    "a_bare_manifest_answers",
 ];
 
 fn tests_with(kserve: Kserve) -> Vec<Test> {
@@ -142,18 +139,20 @@ fn main() -> ExitCode {
 
 fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     let node = host::is_root();
-    let releases = match std::env::var(KSERVE) {
-        Ok(version) => vec![release(&version)?],
-        // A cluster that is up has one already.
-        Err(_) if std::env::var_os("TIDEWAITER_GROUND").is_some() => vec![Kserve::V0_20],
-        Err(_) => vec![Kserve::V0_20, Kserve::V0_15],
+    let releases = match runner::asked_for()? {
+        Some(kserve) => vec![kserve],
+        None if node => vec![Kserve::V0_20],
+        None => Kserve::ALL.to_vec(),
     };
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials(releases[0], node, None)).exit_code());
     }
     let mut code = ExitCode::SUCCESS;
     for kserve in releases {
-        if !tests_with(kserve).iter().any(|(name, ..)| selected(arguments, name)) {
+        if !tests_with(kserve)
+            .iter()
+            .any(|(name, ..)| runner::selected(arguments, name))
+        {
             continue;
         }
         let done = in_the_ground(
@@ -171,29 +170,6 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     Ok(code)
-}
-
-fn release(version: &str) -> Result<Kserve> {
-    let known = [Kserve::V0_20, Kserve::V0_15];
-    match known.into_iter().find(|known| known.version() == version) {
-        Some(known) => Ok(known),
-        None => bail!(
-            "{KSERVE}={version}: the tests know {}",
-            known.map(Kserve::version).join(" and ")
-        ),
-    }
-}
-
-/// As the runner itself selects.
-fn selected(arguments: &Arguments, name: &str) -> bool {
-    let fits = |filter: &String| {
-        if arguments.exact {
-            name == filter
-        } else {
-            name.contains(filter.as_str())
-        }
-    };
-    arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)
 }
 
 fn run(arguments: &Arguments, cluster: Cluster) -> ExitCode {

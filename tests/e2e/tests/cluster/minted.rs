@@ -18,9 +18,9 @@ use tidewaiter_ground::slow::SlowWay;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 use tokio::runtime::Runtime;
 
-use crate::custom::Custom;
 use crate::serving::answers;
 use crate::{Test, World};
+use tidewaiter_e2e::custom::Custom;
 
 pub(crate) const TESTS: &[Test] = &[
     (

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::{backend, start_another};
 use tidewaiter_e2e::policy::unruly_in;
 use tidewaiter_e2e::server::{Identity, certificate};
 use tidewaiter_ground::Answer;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 
-use crate::custom::Custom;
 use crate::hammer::{filled, hammer, service};
 use crate::{Test, World};
 

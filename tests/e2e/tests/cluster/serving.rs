@@ -1,22 +1,22 @@
-//! From apply to answer: with Tidewaiter, a manifest needs no more than a name, a format and a URI.
+//! From apply to answer: with Tidewaiter, a manifest needs no more than a name, a format and a URI. The plainest of these are among the chart's tests, where
+//! Tidewaiter runs as Pods.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::install::NAMESPACE;
-use tidewaiter_e2e::{Server, manifests};
+use tidewaiter_e2e::{Server, manifests, path};
 use tidewaiter_ground::Namespace;
 use tidewaiter_ground::images::XGBOOST_3_2;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{
-    self, Mlserver1_5_0, Mlserver1_7_1, Sklearnserver0_20, Xgboost3_2, Xgbserver0_20,
+    Mlserver1_5_0, Mlserver1_7_1, Sklearnserver0_20, Xgboost3_2, Xgbserver0_20,
 };
 
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("a_bare_manifest_answers", true, a_bare_manifest_answers),
     (
         "a_model_of_older_libraries_answers_from_an_older_image",
         true,
@@ -32,12 +32,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("what_zenml_sends_answers", true, what_zenml_sends_answers),
     ("an_old_xgboost_shape_answers", true, an_old_xgboost_shape_answers),
     ("a_custom_container_answers", true, a_custom_container_answers),
-    (
-        "service_account_delivery_answers",
-        true,
-        service_account_delivery_answers,
-    ),
-    ("storage_key_delivery_answers", true, storage_key_delivery_answers),
     (
         "a_model_that_would_answer_wrongly_is_refused",
         true,
@@ -57,19 +51,6 @@ pub(crate) fn answers(world: &World, namespace: &Namespace, service: &str, model
     model.check(&namespace.infer(service, &model.request)?)
 }
 
-fn bare_answers(world: &World, kind: &str, with: SavedWith, bucket: &str) -> Result<Namespace> {
-    let (model, uri) = world.model(kind, with, bucket)?;
-    let namespace = world.namespace(bucket)?;
-    namespace.apply(&manifests::bare("fraud", "mlflow", &uri))?;
-    answers(world, &namespace, "fraud", &model)?;
-    model.check(&namespace.infer_grpc("fraud", &model.request)?)?;
-    Ok(namespace)
-}
-
-fn a_bare_manifest_answers(world: &World) -> Result<()> {
-    bare_answers(world, "fraud", Mlserver1_7_1, "mlflow").map(drop)
-}
-
 fn a_client_side_apply_answers(world: &World) -> Result<()> {
     let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("client-side")?;
@@ -87,7 +68,7 @@ fn what_kserves_python_sdk_sends_answers(world: &World) -> Result<()> {
 
 /// scikit-learn 1.4 in an image with 1.7 is what nobody supports; the release that fits is pinned, together with its runtime.
 fn a_model_of_older_libraries_answers_from_an_older_image(world: &World) -> Result<()> {
-    let namespace = bare_answers(world, "churn", Mlserver1_5_0, "mlflow")?;
+    let namespace = path::a_bare_manifest_answers(world.cluster()?, "churn", Mlserver1_5_0, "mlflow")?;
     let model = namespace.get("isvc/fraud")?["spec"]["predictor"]["model"].clone();
     ensure!(
         model["runtime"] == "kserve-mlserver" && model["runtimeVersion"] == "1.5.0",
@@ -154,13 +135,7 @@ fn what_zenml_sends_answers(world: &World) -> Result<()> {
 fn an_old_xgboost_shape_answers(world: &World) -> Result<()> {
     let (model, uri) = world.model("plain_xgboost", Xgbserver0_20, "mlflow")?;
     let namespace = world.namespace("old-xgboost")?;
-    let manifest = json!({
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": "prices"},
-        "spec": {"predictor": {"xgboost": {"storageUri": uri}}},
-    });
-    namespace.apply(&manifest.to_string())?;
+    namespace.apply(&manifests::old_shape("prices", "xgboost", &uri))?;
     answers_v1(world, &namespace, "prices", &model)?;
     let image = image(&namespace, "prices")?;
     ensure!(
@@ -178,14 +153,6 @@ fn a_custom_container_answers(world: &World) -> Result<()> {
     let image = "docker.io/kserve/sklearnserver:v0.20.0";
     namespace.apply(&manifests::own_container("own", image, &arguments, &uri))?;
     answers_v1(world, &namespace, "own", &model)
-}
-
-fn service_account_delivery_answers(world: &World) -> Result<()> {
-    bare_answers(world, "fraud", Mlserver1_7_1, "accounts").map(drop)
-}
-
-fn storage_key_delivery_answers(world: &World) -> Result<()> {
-    bare_answers(world, "fraud", Mlserver1_7_1, "keys").map(drop)
 }
 
 /// XGBoost 3.2's file loads in 3.0.2 without an error, and its intercept is lost.

@@ -7,13 +7,15 @@ use serde_json::Value;
 use tidewaiter_ground::Cluster;
 
 /// A cluster-wide object. Deleted when dropped.
-pub(crate) struct Custom<'a> {
+#[derive(Debug)]
+pub struct Custom<'a> {
     cluster: &'a Cluster,
     what: String,
 }
 
 impl<'a> Custom<'a> {
-    pub(crate) fn apply(cluster: &'a Cluster, object: &Value) -> Result<Self> {
+    /// Creates it, or changes what is there of its name.
+    pub fn apply(cluster: &'a Cluster, object: &Value) -> Result<Self> {
         let (kind, name) = (object["kind"].as_str(), object["metadata"]["name"].as_str());
         let (kind, name) = kind.zip(name).context("an object has a kind and a name")?;
         let custom = Self {
@@ -24,7 +26,8 @@ impl<'a> Custom<'a> {
         Ok(custom)
     }
 
-    pub(crate) fn change(&self, object: &Value) -> Result<()> {
+    /// Has it be like this.
+    pub fn change(&self, object: &Value) -> Result<()> {
         let said = self
             .cluster
             .try_kubectl(&["apply", "--server-side", "-f", "-"], &object.to_string())?;
@@ -32,19 +35,21 @@ impl<'a> Custom<'a> {
         Ok(())
     }
 
-    /// Waits until the status speaks of the object as it is now, and says its one condition's message.
-    pub(crate) fn until(&self, condition: &str, status: &str) -> Result<String> {
+    /// Waits until the status speaks of the object as it is now, and says this condition's message.
+    pub fn until(&self, condition: &str, status: &str) -> Result<String> {
         let what = format!("{} is {condition}={status}", self.what);
         self.cluster.until(&what, Duration::from_mins(1), || {
             let object: Value = serde_json::from_str(&self.cluster.kubectl(&["get", &self.what, "-o", "json"])?)?;
-            let found = &object["status"]["conditions"][0];
-            if found["type"] == condition
-                && found["status"] == status
-                && found["observedGeneration"] == object["metadata"]["generation"]
-            {
-                return Ok(Some(found["message"].as_str().unwrap_or_default().to_owned()));
+            let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+            let found = conditions.find(|found| {
+                found["type"] == condition
+                    && found["status"] == status
+                    && found["observedGeneration"] == object["metadata"]["generation"]
+            });
+            match found {
+                Some(found) => Ok(Some(found["message"].as_str().unwrap_or_default().to_owned())),
+                None => bail!("status {}", object["status"]),
             }
-            bail!("status {}", object["status"])
         })
     }
 }

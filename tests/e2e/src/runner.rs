@@ -1,0 +1,38 @@
+//! Which tests a program runs, and with which releases of KServe.
+
+use anyhow::{Result, bail};
+use libtest_mimic::Arguments;
+use tidewaiter_ground::tools::Kserve;
+
+use crate::KSERVE;
+
+/// The one release that `TIDEWAITER_KSERVE` names. None where nobody asked for one, and the cluster isn't up yet.
+///
+/// # Errors
+/// Where no test runs with it.
+pub fn asked_for() -> Result<Option<Kserve>> {
+    match std::env::var(KSERVE) {
+        Ok(version) => match Kserve::ALL.into_iter().find(|known| known.version() == version) {
+            Some(known) => Ok(Some(known)),
+            None => bail!(
+                "{KSERVE}={version}: the tests know {}",
+                Kserve::ALL.map(Kserve::version).join(" and ")
+            ),
+        },
+        // A cluster that is up has one already.
+        Err(_) if std::env::var_os("TIDEWAITER_GROUND").is_some() => Ok(Some(Kserve::V0_20)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether a test runs, as the runner itself selects.
+pub fn selected(arguments: &Arguments, name: &str) -> bool {
+    let fits = |filter: &String| {
+        if arguments.exact {
+            name == filter
+        } else {
+            name.contains(filter.as_str())
+        }
+    };
+    arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)
+}
