@@ -22,17 +22,17 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
+/// What looks back on all the others.
+pub(crate) const RIGHTS: &[Test] = &[(
+    "every_right_was_needed_and_none_was_missing",
+    every_right_was_needed_and_none_was_missing,
+)];
+
 /// What takes the release away.
-pub(crate) const LAST: &[Test] = &[
-    (
-        "every_right_was_needed_and_none_was_missing",
-        every_right_was_needed_and_none_was_missing,
-    ),
-    (
-        "after_helm_uninstall_services_run_on_with_their_credentials",
-        after_helm_uninstall_services_run_on_with_their_credentials,
-    ),
-];
+pub(crate) const LAST: &[Test] = &[(
+    "after_helm_uninstall_services_run_on_with_their_credentials",
+    after_helm_uninstall_services_run_on_with_their_credentials,
+)];
 
 fn after_helm_install_the_first_bare_manifest_answers(world: &World) -> Result<()> {
     let (model, _) = world.model()?;

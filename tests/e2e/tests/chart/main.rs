@@ -5,6 +5,7 @@
 //!
 //! Only root can run Pods here, so without root they are left out, and counted as ignored. As in the other program, `TIDEWAITER_GROUND=NAME` uses a
 //! cluster that is up; tests that stop its servers need one of their own. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release of KServe alone.
+//! `TIDEWAITER_CHART=all` runs the tests with the oldest KServe, cert-manager and named namespaces as well, which the gate has no time for.
 
 mod certificates;
 mod faults;
@@ -213,6 +214,11 @@ struct Group {
 /// Two cores take no more model servers that start.
 const AT_ONCE: usize = 4;
 
+/// Whether the tests that take another quarter of an hour run too: the oldest KServe, cert-manager, named namespaces and each right.
+fn everything() -> bool {
+    std::env::var("TIDEWAITER_CHART").is_ok_and(|value| value == "all")
+}
+
 /// What runs with a release of KServe, in this order.
 fn groups(kserve: Kserve) -> Vec<Group> {
     let side_by_side = |tests| Group {
@@ -220,16 +226,24 @@ fn groups(kserve: Kserve) -> Vec<Group> {
         at_once: AT_ONCE,
     };
     let in_turn = |tests| Group { tests, at_once: 1 };
-    match kserve {
-        Kserve::V0_20 => vec![
+    match (kserve, everything()) {
+        (Kserve::V0_20, false) => vec![
+            side_by_side(shared::TESTS),
+            in_turn(life::TESTS),
+            in_turn(faults::TESTS),
+            in_turn(life::LAST),
+        ],
+        (Kserve::V0_20, true) => vec![
             side_by_side(shared::TESTS),
             in_turn(life::TESTS),
             in_turn(faults::TESTS),
             in_turn(certificates::TESTS),
             side_by_side(named::TESTS),
+            in_turn(life::RIGHTS),
             in_turn(life::LAST),
         ],
-        Kserve::V0_15 => vec![side_by_side(shared::OF_KSERVE), in_turn(oldest::TESTS)],
+        (Kserve::V0_15, false) => Vec::new(),
+        (Kserve::V0_15, true) => vec![side_by_side(shared::OF_KSERVE), in_turn(oldest::TESTS)],
     }
 }
 
@@ -257,9 +271,16 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     let build = || {
         let cache = Cache::open()?;
         Module::Helm.build(&cache)?;
-        Cluster::prepare_cert_manager(&cache)?;
+        if everything() {
+            Cluster::prepare_cert_manager(&cache)?;
+        }
         Ok(vec![(policy::UNRULY, policy::unruly()?.into_os_string())])
     };
+    if !everything() {
+        eprintln!(
+            "left out, unless TIDEWAITER_CHART=all: the oldest KServe, cert-manager, named namespaces, each right"
+        );
+    }
     let mut code = ExitCode::SUCCESS;
     for kserve in releases {
         let mut tests = groups(kserve).into_iter().flat_map(|group| group.tests);

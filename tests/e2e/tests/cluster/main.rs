@@ -99,12 +99,13 @@ impl World {
 type Test = (&'static str, bool, fn(&World) -> Result<()>);
 
 /// What runs with the oldest release too, where there is no node.
-const OLDEST: [&str; 5] = [
+const OLDEST: [&str; 6] = [
     "a_bare_manifest_finds_no_runtime_without_tidewaiter",
     "fills_a_bare_manifest_and_says_so",
     "fills_old_shapes_before_and_after_kserve",
     "fills_a_custom_container",
     "delivers_by_service_account_and_by_storage_key",
+    "a_bare_manifest_answers",
 ];
 
 fn tests_with(kserve: Kserve) -> Vec<Test> {

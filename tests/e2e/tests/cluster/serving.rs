@@ -17,6 +17,7 @@ use tidewaiter_ground::models::SavedWith::{
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
+    ("a_bare_manifest_answers", true, a_bare_manifest_answers),
     (
         "a_model_of_older_libraries_answers_from_an_older_image",
         true,
@@ -67,6 +68,10 @@ fn what_kserves_python_sdk_sends_answers(world: &World) -> Result<()> {
 }
 
 /// scikit-learn 1.4 in an image with 1.7 is what nobody supports; the release that fits is pinned, together with its runtime.
+fn a_bare_manifest_answers(world: &World) -> Result<()> {
+    path::a_bare_manifest_answers(world.cluster()?, "fraud", Mlserver1_7_1, "mlflow").map(drop)
+}
+
 fn a_model_of_older_libraries_answers_from_an_older_image(world: &World) -> Result<()> {
     let namespace = path::a_bare_manifest_answers(world.cluster()?, "churn", Mlserver1_5_0, "mlflow")?;
     let model = namespace.get("isvc/fraud")?["spec"]["predictor"]["model"].clone();
