@@ -228,6 +228,8 @@ async fn have(
     };
     match namespaces.provide(namespace, wanted, Instant::now() + PATIENCE).await {
         Ok(provided) => Ok(provided == Provided::Written),
+        // The admin doesn't want it kept.
+        Err(ProvideError::Elsewhere { .. }) => Ok(false),
         // Its services go with it.
         Err(ProvideError::Refused { message, .. }) if message.contains("is being terminated") => Ok(false),
         Err(error) => Err(error.to_string()),

@@ -22,7 +22,7 @@ use crate::configuration::Snapshot;
 use crate::metrics::Metrics;
 use crate::minting::{Known, Mint, Place, Record, beginning, descriptions};
 use crate::namespaces::cluster::InCluster;
-use crate::namespaces::{Namespaces, Provided};
+use crate::namespaces::{Namespaces, ProvideError, Provided};
 
 /// As for copied credentials.
 const QUIET: Duration = Duration::from_secs(1);
@@ -208,8 +208,14 @@ impl Keeper {
         let minting = self
             .namespaces
             .mint(namespace, place.labels, mint, &need.uris, need.service_account, until)
-            .await
-            .map_err(|error| Failed::place(&error))?;
+            .await;
+        let minting = match minting {
+            // The admin doesn't want it kept.
+            Err(ProvideError::Elsewhere { .. }) => return Ok(()),
+            // It goes, and its key with it.
+            Err(ProvideError::Refused { message, .. }) if message.contains("is being terminated") => return Ok(()),
+            minting => minting.map_err(|error| Failed::place(&error))?,
+        };
         if minting.provided == Provided::Written {
             self.metrics.credentials("renewed");
             info!(namespace, backend, "access key renewed");
@@ -339,7 +345,7 @@ impl Failed {
         Self { words, store: true }
     }
 
-    fn place(error: &crate::namespaces::ProvideError) -> Self {
+    fn place(error: &ProvideError) -> Self {
         Self {
             words: error.to_string(),
             store: false,
