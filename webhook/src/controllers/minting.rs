@@ -191,7 +191,7 @@ impl Keeper {
         let (namespace, backend) = (place.namespace, mint.backend());
         let until = Instant::now() + PATIENCE;
         let now = Timestamp::now();
-        let record = copy.and_then(|copy| record(mint, place, copy));
+        let record = copy.and_then(|copy| Some(mint.held(place, copy)?.1));
         if let Some(record) = record.filter(|record| mint.is_due(record, now) && record.expires > now) {
             let uris = if need.settled {
                 need.uris.clone()
@@ -250,8 +250,12 @@ impl Keeper {
             .filter(|secret| secret.name_any() == name)
             .filter_map(|secret| {
                 let namespace = secret.namespace()?;
-                let beginning = beginning(cluster, &namespace, mint.backend());
-                let (key, record) = Record::of(secret, mint.backend(), &beginning)?;
+                let place = Place {
+                    cluster,
+                    namespace: &namespace,
+                    labels: None,
+                };
+                let (key, record) = mint.held(place, secret)?;
                 Some((namespace, (key.id().to_owned(), record)))
             })
             .collect();
@@ -351,11 +355,6 @@ impl Failed {
             store: false,
         }
     }
-}
-
-fn record(mint: &Mint, place: Place<'_>, copy: &Secret) -> Option<Record> {
-    let beginning = beginning(place.cluster, place.namespace, mint.backend());
-    Record::of(copy, mint.backend(), &beginning).map(|(_, record)| record)
 }
 
 /// The keys that were made for this backend in this cluster, and that no Secret holds. Everybody else's are none of ours, whatever they are called.

@@ -113,6 +113,12 @@ impl Mint {
         uris.filter(here).map(str::to_owned).collect()
     }
 
+    /// The key in a namespace's Secret, with its record. None where there is none that can be relied on.
+    pub(crate) fn held(&self, place: Place<'_>, secret: &Secret) -> Option<(AccessKey, Record)> {
+        let beginning = beginning(place.cluster, place.namespace, self.backend());
+        Record::of(secret, self.backend(), &beginning)
+    }
+
     /// What the namespace's Secret should say where it is `found` so, for these URIs. Where a key that can be relied on is there it stays, and reads what it
     /// read before as well, as far as that is still granted: an older version of a service may be running.
     pub(crate) fn next(
@@ -122,8 +128,7 @@ impl Mint {
         uses: &BTreeSet<String>,
         now: Timestamp,
     ) -> Result<Minted, Unmintable> {
-        let beginning = beginning(place.cluster, place.namespace, self.backend());
-        let there = found.and_then(|secret| Record::of(secret, self.backend(), &beginning));
+        let there = found.and_then(|secret| self.held(place, secret));
         let Some((key, mut record)) = there.filter(|(_, record)| record.expires > now) else {
             let mut uris = BTreeSet::new();
             self.add_uses(&mut uris, uses, place);

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::cluster::{FIELD_MANAGER, InCluster, change, marked_as, ours};
 use super::{Minting, ProvideError, Provided, within};
-use crate::minting::{Known, Mint, Minted, OVERLAP, Place, Record, Unmintable, beginning};
+use crate::minting::{Known, Mint, Minted, OVERLAP, Place, Record, Unmintable};
 
 /// Each replica may widen the key at once, and tells MinIO anew what the others wrote.
 const ATTEMPTS: usize = 6;
@@ -198,9 +198,8 @@ impl InCluster {
         now: Timestamp,
         until: Instant,
     ) -> Result<usize, String> {
-        let beginning = beginning(place.cluster, place.namespace, mint.backend());
         let over = |secret: &Secret| {
-            let record = Record::of(secret, mint.backend(), &beginning);
+            let record = mint.held(place, secret);
             record.is_some_and(|(_, record)| record.retired.values().any(|end| *end <= now))
         };
         let known = self.secrets.current(place.namespace, &managed_name(mint.backend()));
@@ -232,8 +231,12 @@ impl InCluster {
         let Ok(cluster) = self.cluster().await else {
             return;
         };
-        let beginning = beginning(&cluster, namespace, mint.backend());
-        let (Some((key, record)), Ok(admin)) = (Record::of(gone, mint.backend(), &beginning), mint.admin()) else {
+        let place = Place {
+            cluster: &cluster,
+            namespace,
+            labels: None,
+        };
+        let (Some((key, record)), Ok(admin)) = (mint.held(place, gone), mint.admin()) else {
             return;
         };
         for id in record.retired.keys().map(String::as_str).chain([key.id()]) {
@@ -273,9 +276,8 @@ impl InCluster {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), place.namespace);
         let name = managed_name(mint.backend());
         let found = said(timeout_at(until, api.get_opt(&name)).await)?;
-        let beginning = beginning(place.cluster, place.namespace, mint.backend());
         Ok(found.filter(|found| ours(&found.metadata)).and_then(|found| {
-            let (key, record) = Record::of(&found, mint.backend(), &beginning)?;
+            let (key, record) = mint.held(place, &found)?;
             Some((found, key, record))
         }))
     }
