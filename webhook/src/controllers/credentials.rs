@@ -11,7 +11,7 @@ use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -24,7 +24,7 @@ use super::services::{Service, Services};
 use crate::admission::Reviewer;
 use crate::configuration::{Snapshot, ToDeliver};
 use crate::metrics::Metrics;
-use crate::namespaces::cluster::{FIELD_MANAGER, InCluster};
+use crate::namespaces::cluster::{InCluster, writes};
 use crate::namespaces::{Namespaces, PATIENCE, ProvideError, Provided, UNUSED_SINCE};
 
 /// Namespaces that are written to at once.
@@ -170,10 +170,7 @@ impl Keeper {
                     "resourceVersion": copy.resource_version(),
                     "annotations": {UNUSED_SINCE: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()},
                 }});
-                let params = PatchParams {
-                    field_manager: Some(FIELD_MANAGER.into()),
-                    ..PatchParams::default()
-                };
+                let params = writes();
                 let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
                 let marked = api.patch(&copy.name_any(), &params, &Patch::Merge(&mark)).await;
                 marked.map_err(|error| error.to_string())?;

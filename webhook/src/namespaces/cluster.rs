@@ -26,6 +26,22 @@ use super::{Minting, Namespaces, ProvideError, Provided, Subject, UNUSED_SINCE, 
 use crate::cluster::watched::{Changes, Watched, follow_in};
 use crate::minting::{self, Mint};
 
+/// How an object is changed: as ours.
+pub(crate) fn writes() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    }
+}
+
+/// How an object is made: as ours.
+pub(super) fn creates() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PostParams::default()
+    }
+}
+
 /// Owner of the fields that we write.
 pub const FIELD_MANAGER: &str = "tidewaiter";
 /// Two replicas may write the same object at once.
@@ -309,18 +325,12 @@ where
             if as_wanted(&found) {
                 return Ok(Write::Done(Provided::Unchanged));
             }
-            let params = PatchParams {
-                field_manager: Some(FIELD_MANAGER.into()),
-                ..PatchParams::default()
-            };
+            let params = writes();
             let change = change(&found, wanted).map_err(kube::Error::SerdeError)?;
             api.patch(name, &params, &Patch::Merge(&change)).await
         } else {
             *there = false;
-            let params = PostParams {
-                field_manager: Some(FIELD_MANAGER.into()),
-                ..PostParams::default()
-            };
+            let params = creates();
             api.create(&params, wanted).await
         };
         match written {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::Patch;
 use kube::{Api, ResourceExt};
 use tidewaiter_core::backend::managed_name;
 use tidewaiter_minio::AccessKey;
@@ -12,7 +12,7 @@ use tidewaiter_world::Labels;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::cluster::{FIELD_MANAGER, InCluster, change, marked_as, ours};
+use super::cluster::{InCluster, change, creates, marked_as, ours, writes};
 use super::{Minting, ProvideError, Provided, within};
 use crate::minting::{Known, Mint, Minted, OVERLAP, Place, Record, Unmintable};
 
@@ -316,23 +316,13 @@ async fn write_key(
         api.patch(&managed_name(wish.mint.backend()), &writes(), &Patch::Merge(&change))
             .await
     } else {
-        let params = PostParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PostParams::default()
-        };
+        let params = creates();
         api.create(&params, &wanted).await
     };
     match written {
         Ok(written) => Ok(Some(written)),
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-fn writes() -> PatchParams {
-    PatchParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PatchParams::default()
     }
 }
 
