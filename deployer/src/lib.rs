@@ -12,3 +12,4 @@
 pub mod audit;
 pub mod cluster;
 pub mod import;
+pub mod model;

@@ -1,0 +1,26 @@
+//! What a model is, as far as its serving depends on it; whoever saved it, and wherever it lies.
+
+mod framework;
+mod signature;
+
+use std::collections::BTreeMap;
+
+pub use framework::Framework;
+pub use signature::{Field, Signature, Type};
+
+/// What is known of a model before it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// What loads it.
+    pub framework: Framework,
+    /// Version by package, named as on `PyPI`: of what saved the model. Empty where nothing tells.
+    pub versions: BTreeMap<String, String>,
+    /// What goes in and out; none where the model doesn't say.
+    pub signature: Option<Signature>,
+    /// An input that the model's author left beside it, as JSON.
+    pub input_example: Option<serde_json::Value>,
+    /// All files together, in bytes.
+    pub bytes: u64,
+    /// How many files.
+    pub files: usize,
+}
