@@ -13,3 +13,4 @@ pub mod audit;
 pub mod cluster;
 pub mod import;
 pub mod model;
+pub mod profile;
