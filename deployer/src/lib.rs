@@ -12,4 +12,7 @@
 pub mod audit;
 pub mod cluster;
 pub mod import;
+pub mod live;
 pub mod model;
+pub mod predict;
+pub mod reach;
