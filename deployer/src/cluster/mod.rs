@@ -61,10 +61,8 @@ impl Cluster {
             })
         };
         // Whoever follows a log, or waits for a model's answer, hears nothing for minutes.
-        let patient = Config {
-            read_timeout: None,
-            ..config.clone()
-        };
+        let mut patient = config.clone();
+        patient.read_timeout = None;
         Ok(Self {
             streams: client(patient)?,
             ..Self::new(client(config)?, namespace, server.trim_end_matches('/').to_owned())

@@ -40,7 +40,7 @@ pub enum Datatype {
 
 /// A type that no server knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no datatype of the protocol; there are {}", Datatype::ALL.map(Datatype::as_str).join(", "))]
+#[error("`{0}` is no datatype of the protocol; there are {known}", known = Datatype::ALL.map(Datatype::as_str).join(", "))]
 pub struct UnknownDatatype(pub(super) String);
 
 impl Datatype {
