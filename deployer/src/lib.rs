@@ -15,4 +15,5 @@ pub mod import;
 pub mod live;
 pub mod model;
 pub mod predict;
+pub mod profile;
 pub mod reach;
