@@ -82,7 +82,7 @@ pub(super) async fn find(
     };
     let by_address = options.via == Via::Cluster || (options.in_cluster && options.via == Via::Auto);
     if by_address {
-        found.inside(service, protocol);
+        found.inside(service, protocol).await;
     }
     if options.via != Via::Cluster {
         found.outside(service, protocol).await;
@@ -98,7 +98,7 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn inside(&mut self, service: &Deployed, protocol: Protocol) {
+    async fn inside(&mut self, service: &Deployed, protocol: Protocol) {
         let address = service.address().and_then(|address| address.parse::<Url>().ok());
         let Some(mut base) = address else {
             self.passed_over
@@ -107,10 +107,17 @@ impl Found<'_> {
         };
         // In Standard mode the Service's first port is the one of REST, and the other one has the server's own number.
         if protocol == Protocol::Grpc && service.mode() == Some(DeploymentMode::Standard) {
-            let _ = base.set_port(Some(9000));
+            let (namespace, name) = (service.namespace(), service.service_of(service.entry()));
+            let object = self.read(&kinds::SERVICE, Some(&namespace), &name).await;
+            let port = object.and_then(|object| exposed::grpc_port(&object.data));
+            if port.is_none_or(|port| base.set_port(Some(port)).is_err()) {
+                self.passed_over
+                    .push(format!("the service's address: Service {name} has no port for gRPC"));
+                return;
+            }
         }
         self.candidates.push(Candidate {
-            base,
+            base: with_slash(base),
             host: None,
             way: Way::Cluster,
         });
@@ -129,28 +136,29 @@ impl Found<'_> {
                 .push(format!("from outside: the service is for the inside of the cluster alone ({host})"));
             return;
         }
-        if !PLACEHOLDERS.iter().any(|domain| host.ends_with(&format!(".{domain}"))) {
-            self.candidates.push(Candidate {
-                base: with_slash(url.clone()),
-                host: None,
-                way: Way::Own,
-            });
-        }
+        let own = (!PLACEHOLDERS.iter().any(|domain| host.ends_with(&format!(".{domain}")))).then(|| Candidate {
+            base: with_slash(url.clone()),
+            host: None,
+            way: Way::Own,
+        });
         if service.mode() == Some(DeploymentMode::Knative) {
+            self.candidates.extend(own);
             return self.services(&KNATIVE, &url).await;
         }
         let config = self.config().await;
         if config.enable_gateway_api {
+            self.candidates.extend(own);
             return self.gateway(&config.kserve_ingress_gateway, &url).await;
-        }
-        if config.disable_ingress_creation {
-            self.passed_over
-                .push("an Ingress: KServe's configuration has none made (disableIngressCreation)".to_owned());
-            return;
         }
         if protocol == Protocol::Grpc {
             self.passed_over
                 .push("the Ingress: KServe leads it to the service's port for REST alone".to_owned());
+            return;
+        }
+        self.candidates.extend(own);
+        if config.disable_ingress_creation {
+            self.passed_over
+                .push("an Ingress: KServe's configuration has none made (disableIngressCreation)".to_owned());
             return;
         }
         self.ingress(service, &url).await;

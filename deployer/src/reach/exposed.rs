@@ -59,6 +59,16 @@ fn gateway_port(ports: &[Value], is_https: bool) -> Option<&Value> {
     named.or_else(|| ports.iter().find(|port| port["port"] == number))
 }
 
+/// The port of a model's Service that speaks gRPC, as KServe knows it: by its protocol, or its name.
+pub(super) fn grpc_port(service: &Value) -> Option<u16> {
+    let ports = service["spec"]["ports"].as_array()?;
+    let speaks = |port: &&Value| {
+        let name = port["name"].as_str().unwrap_or_default().to_ascii_lowercase();
+        port["appProtocol"] == "kubernetes.io/h2c" || name.contains("grpc") || name.contains("h2c")
+    };
+    u16::try_from(ports.iter().find(speaks)?["port"].as_u64()?).ok()
+}
+
 fn is_ready(node: &Value) -> bool {
     let conditions = node["status"]["conditions"].as_array();
     let mut conditions = conditions.into_iter().flatten();
@@ -193,6 +203,14 @@ mod tests {
             found("fraud-a.nowhere.net", true),
             [("203.0.113.9:443".to_owned(), Exposure::Address)]
         );
+    }
+
+    #[test]
+    fn grpcs_port_is_known_by_name_or_protocol() {
+        let of = |ports: Value| grpc_port(&json!({"spec": {"ports": ports}}));
+        assert_eq!(of(json!([{"name": "fraud", "port": 80}, {"name": "grpc-port", "port": 9000}])), Some(9000));
+        assert_eq!(of(json!([{"name": "x", "port": 80, "appProtocol": "kubernetes.io/h2c"}])), Some(80));
+        assert_eq!(of(json!([{"name": "fraud", "port": 80}])), None);
     }
 
     #[test]
