@@ -5,6 +5,11 @@
 //!     ▲
 //!   import      Secrets that are there ─▶ Found ─▶ Plan (pure) ─▶ StorageBackends and the Secrets they name
 //!   audit       PolicyReports ─▶ findings; a service is handed to the webhook, and adopted by it
+//!   live        services that are deployed: list, status, logs; stop, scale, split, delete
+//!     ▲
+//!   reach       a service ─▶ the way to it from here: an ingress that is found, or a forwarded port of a Pod
+//!     ▲
+//!   predict     JSON, CSV, an example ─▶ a request by REST or gRPC ─▶ the model's answer
 //! ```
 //!
 //! Nothing here prints, asks or ends the process: that is the command's. What holds a secret can't be shown: its `Debug` tells a length.
@@ -12,5 +17,8 @@
 pub mod audit;
 pub mod cluster;
 pub mod import;
+pub mod live;
 pub mod model;
+pub mod predict;
 pub mod profile;
+pub mod reach;
