@@ -13,3 +13,6 @@ pub mod audit;
 pub mod cluster;
 pub mod import;
 pub mod model;
+pub mod service;
+pub mod submit;
+pub mod wait;

@@ -2,6 +2,7 @@
 
 mod error;
 pub mod kinds;
+mod patch;
 
 use std::path::PathBuf;
 use std::time::Duration;

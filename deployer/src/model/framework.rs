@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// What a model is loaded with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Framework {
     /// scikit-learn
     Sklearn,
@@ -68,7 +71,7 @@ impl fmt::Display for Framework {
 
 /// A word that names no framework.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no framework that KServe serves; there are {}", Framework::ALL.map(Framework::as_str).join(", "))]
+#[error("`{0}` is no framework that KServe serves; there are {known}", known = Framework::ALL.map(Framework::as_str).join(", "))]
 pub struct UnknownFramework(String);
 
 impl FromStr for Framework {
