@@ -13,6 +13,7 @@ pub mod audit;
 pub mod cluster;
 pub mod import;
 pub mod model;
+pub mod profile;
 pub mod service;
 pub mod submit;
 pub mod wait;
