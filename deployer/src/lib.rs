@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod import;
 pub mod model;
 pub mod prepare;
+pub mod profile;
 pub mod source;
 pub mod stage;
 pub mod store;

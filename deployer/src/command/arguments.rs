@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidewaiter_deployer::cluster::Access;
 use tidewaiter_deployer::import::Source;
 
+use super::profile::Profile;
+
 /// Sees to models on KServe from outside of the cluster.
 ///
 /// What is asked for goes to stdout, everything else to stderr.
@@ -30,6 +32,11 @@ pub(crate) enum Command {
         command: Backend,
     },
     Audit(AuditArguments),
+    /// Which cluster and which stores, by a name
+    Profile {
+        #[command(subcommand)]
+        command: Profile,
+    },
 }
 
 /// What to do about model stores.

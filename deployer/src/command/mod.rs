@@ -5,6 +5,7 @@ mod audit;
 mod confirm;
 mod import;
 mod output;
+mod profile;
 mod table;
 
 #[cfg(test)]
@@ -109,5 +110,6 @@ async fn run(arguments: Arguments) -> Result<Ending, Failure> {
             command: Backend::Import(arguments),
         } => import::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
+        Command::Profile { command } => profile::run(command),
     }
 }

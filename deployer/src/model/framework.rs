@@ -68,7 +68,7 @@ impl fmt::Display for Framework {
 
 /// A word that names no framework.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no framework that KServe serves; there are {}", Framework::ALL.map(Framework::as_str).join(", "))]
+#[error("`{0}` is no framework that KServe serves; there are {known}", known = Framework::ALL.map(Framework::as_str).join(", "))]
 pub struct UnknownFramework(String);
 
 impl FromStr for Framework {

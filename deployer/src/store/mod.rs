@@ -161,6 +161,20 @@ impl Bucket {
         Ok(written.e_tag)
     }
 
+    /// Deletes an object. One that isn't there is no error.
+    ///
+    /// # Errors
+    /// Whatever the store says no with.
+    pub async fn delete(&self, key: &str) -> Result<(), Error> {
+        match self.store.delete(&self.path(key, Doing::Write)?).await {
+            Ok(()) => Ok(()),
+            Err(error) => match self.error(Doing::Write, key, &error) {
+                Error::NotFound { .. } => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
     /// Begins an object that is written in parts.
     pub(crate) async fn begin(&self, key: &str) -> Result<MultipartId, Error> {
         let path = self.path(key, Doing::Write)?;

@@ -115,13 +115,15 @@ impl Release {
 
     /// The release's Pods, but for those that are being deleted.
     pub fn pods(&self) -> Result<Vec<Value>> {
+        let mut pods = self.pods_and_those_that_go()?;
+        pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        Ok(pods)
+    }
+
+    fn pods_and_those_that_go(&self) -> Result<Vec<Value>> {
         let selector = format!("app.kubernetes.io/name=tidewaiter,app.kubernetes.io/instance={RELEASE}");
         let mut list: Value = serde_json::from_str(&self.kubectl(&["get", "pods", "-l", &selector, "-o", "json"])?)?;
-        let pods = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-        Ok(pods
-            .into_iter()
-            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
-            .collect())
+        Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
     }
 
     /// Waits until so many Pods are ready and no other is there.
@@ -133,6 +135,15 @@ impl Release {
             Ok((ready && pods.len() == count).then_some(pods))
         });
         ready.map_err(|error| anyhow::anyhow!("{error:#}\n{}", self.diagnosis()))
+    }
+
+    /// The same, and that those which drain are gone.
+    pub fn until_alone(&self, count: usize) -> Result<()> {
+        self.until_ready(count)?;
+        self.cluster
+            .until("the Pods that drain are gone", Duration::from_mins(1), || {
+                Ok((self.pods_and_those_that_go()?.len() == count).then_some(()))
+            })
     }
 
     /// The Pod that leads; waits where the last one that did is about to go.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tidewaiter_core::backend::{BACKEND_LABEL, managed_name};
@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::configuration::Snapshot;
 use crate::controllers::{Health, Minting};
-use crate::namespaces::cluster::FIELD_MANAGER;
+use crate::namespaces::cluster::writes;
 
 /// Writes statuses, where the objects don't have them already.
 pub(super) struct Statuses {
@@ -72,12 +72,8 @@ impl Statuses {
             };
             let api_resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tidewaiter.dev", "v1alpha1", &types.kind));
             let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &api_resource);
-            let params = PatchParams {
-                field_manager: Some(FIELD_MANAGER.into()),
-                ..PatchParams::default()
-            };
             if let Err(error) = api
-                .patch_status(&name, &params, &Patch::Merge(json!({ "status": status })))
+                .patch_status(&name, &writes(), &Patch::Merge(json!({ "status": status })))
                 .await
             {
                 complaint = error.to_string();

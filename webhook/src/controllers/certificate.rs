@@ -27,7 +27,7 @@ use tracing::{info, warn};
 
 use super::authority::{AuthorityError, Certificate, Due, Issued, Lifetimes, valid};
 use crate::cluster::watched::{Changes, Watched, follow};
-use crate::namespaces::cluster::FIELD_MANAGER;
+use crate::namespaces::cluster::{FIELD_MANAGER, writes};
 
 /// On the Secret that we write; one without it is somebody else's, and served as it is.
 const OURS: (&str, &str) = ("tidewaiter.dev/certificate", "self-managed");
@@ -284,11 +284,7 @@ impl Keeper {
                     "metadata": {"resourceVersion": stored.resource_version()},
                     "data": issued.data(),
                 });
-                let params = PatchParams {
-                    field_manager: Some(FIELD_MANAGER.to_owned()),
-                    ..PatchParams::default()
-                };
-                api.patch(&self.settings.secret, &params, &Patch::Merge(&change))
+                api.patch(&self.settings.secret, &writes(), &Patch::Merge(&change))
                     .await?;
             }
         }

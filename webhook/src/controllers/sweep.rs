@@ -12,7 +12,7 @@ use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DynamicObject, Patch};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tidewaiter_core::document::Document;
@@ -26,7 +26,7 @@ use crate::admission::Reviewer;
 use crate::admission::again::{Reviewed, Stored};
 use crate::cluster::events;
 use crate::metrics::Metrics;
-use crate::namespaces::cluster::FIELD_MANAGER;
+use crate::namespaces::cluster::{FIELD_MANAGER, writes};
 
 /// On the Lease: every write of a service's spec before this time has been judged.
 const SWEPT_UNTIL: &str = "tidewaiter.dev/swept-until";
@@ -38,6 +38,8 @@ const WRITTEN_DOWN: Duration = Duration::from_secs(30);
 const LAG: i64 = 300;
 /// What can't be mended is given up after this time.
 const PATIENCE: Duration = Duration::from_mins(30);
+/// How often a service is read and judged anew at once where KServe wrote to it in between, as it does while a service is new.
+const OVERTAKEN: u32 = 5;
 /// Services that are judged at once.
 const AT_ONCE: usize = 8;
 
@@ -55,6 +57,19 @@ pub(super) struct Sweep {
 
 /// One state of one service's spec: its uid and generation.
 type State = (String, i64);
+
+/// Why a service could not be judged, or mended, yet.
+enum NotYet {
+    /// Somebody wrote between the reading and the mending.
+    Overtaken(String),
+    Other(String),
+}
+
+impl From<String> for NotYet {
+    fn from(why: String) -> Self {
+        Self::Other(why)
+    }
+}
 
 /// What has been judged so far.
 #[derive(Default)]
@@ -110,11 +125,7 @@ impl Sweep {
         let until = Timestamp::from_second(horizon).unwrap_or_else(|_| Timestamp::now());
         let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let change = json!({"metadata": {"annotations": {SWEPT_UNTIL: until}}});
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        leases.patch(LEASE, &params, &Patch::Merge(&change)).await.map(drop)
+        leases.patch(LEASE, &writes(), &Patch::Merge(&change)).await.map(drop)
     }
 
     /// Judges what came since, and returns up to when all is judged.
@@ -171,6 +182,18 @@ impl Sweep {
 
     /// One service as it is now. An error is worth another try.
     async fn look(&self, service: &Service, asked: &Asked) -> Result<(), String> {
+        let mut overtaken = String::new();
+        for _ in 0..OVERTAKEN {
+            match self.look_once(service, asked).await {
+                Err(NotYet::Overtaken(why)) => overtaken = why,
+                Err(NotYet::Other(why)) => return Err(why),
+                Ok(()) => return Ok(()),
+            }
+        }
+        Err(overtaken)
+    }
+
+    async fn look_once(&self, service: &Service, asked: &Asked) -> Result<(), NotYet> {
         let Service { namespace, name, .. } = service;
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &service.resource());
         let path = format!("{}/{name}", api.resource_url());
@@ -182,10 +205,10 @@ impl Sweep {
         };
         let object: DynamicObject = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         let Some(snapshot) = self.reviewer.snapshot() else {
-            return Err("there is no configuration".to_owned());
+            return Err("there is no configuration".to_owned().into());
         };
         let Some(labels) = snapshot.configuration.namespace_labels(namespace) else {
-            return Err("its namespace is not known yet".to_owned());
+            return Err("its namespace is not known yet".to_owned().into());
         };
         if object.uid().as_deref() != Some(&service.uid) || !asked.about(labels, object.labels()) {
             return Ok(());
@@ -211,7 +234,7 @@ impl Sweep {
             ..ObjectReference::default()
         };
         if let Some(failure) = reviewed.failure {
-            return Err(failure);
+            return Err(failure.into());
         }
         if let Some((policy, message)) = &reviewed.refusal {
             self.metrics.swept("refused");
@@ -236,7 +259,7 @@ impl Sweep {
     }
 
     /// Writes what was missing. Nobody owns what we fill in: whoever applies their manifest with a value of their own must not find it in conflict with ours.
-    async fn mend(&self, api: &Api<DynamicObject>, object: &DynamicObject, reviewed: &Reviewed) -> Result<(), String> {
+    async fn mend(&self, api: &Api<DynamicObject>, object: &DynamicObject, reviewed: &Reviewed) -> Result<(), NotYet> {
         let name = object.name_any();
         let mut patch = vec![json!({
             "op": "replace", "path": "/metadata/resourceVersion", "value": object.resource_version(),
@@ -247,15 +270,14 @@ impl Sweep {
             .header("content-type", "application/json-patch+json")
             .body(body)
             .map_err(|error| error.to_string())?;
-        let mended: DynamicObject = self.client.request(request).await.map_err(|error| error.to_string())?;
+        let mended: DynamicObject = match self.client.request(request).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => return Err(NotYet::Overtaken(status.message)),
+            mended => mended.map_err(|error| error.to_string())?,
+        };
         let mut owners = mended.metadata.managed_fields.clone().unwrap_or_default();
         owners.retain(|owner| owner.manager.as_deref() != Some(FIELD_MANAGER));
         let disown = json!({"metadata": {"resourceVersion": mended.resource_version(), "managedFields": owners}});
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        if let Err(error) = api.patch(&name, &params, &Patch::Merge(&disown)).await {
+        if let Err(error) = api.patch(&name, &writes(), &Patch::Merge(&disown)).await {
             // Somebody wrote in between; the fields are ours by name, which a forced apply overcomes.
             info!(name, %error, "can't give up the ownership of what was filled in");
         }

@@ -94,7 +94,7 @@ impl World {
                 // The rights of the Pods that go are those of the Pods that come.
                 locked(&self.rights).excuse(&self.cluster, || {
                     release.upgrade(&values)?;
-                    release.until_ready(REPLICAS)
+                    release.until_alone(REPLICAS)
                 })?;
                 if shape == Shape::Named {
                     let own = [NAMESPACE.to_owned(), KSERVE_NAMESPACE.to_owned()];

@@ -32,6 +32,10 @@ pub(crate) const TESTS: &[Test] = &[
         "a_namespace_that_is_being_deleted_holds_nothing_up",
         a_namespace_that_is_being_deleted_holds_nothing_up,
     ),
+    (
+        "a_key_is_minted_with_the_charts_rights",
+        a_key_is_minted_with_the_charts_rights,
+    ),
 ];
 
 /// With every KServe: the way from a manifest to an answer, and what of it depends on KServe.
@@ -295,4 +299,24 @@ fn a_namespace_that_is_being_deleted_holds_nothing_up(world: &World) -> Result<(
             let said = world.cluster.try_kubectl(&["get", "namespace", leaving.name()], "")?;
             Ok((!said.ok).then_some(()))
         })
+}
+
+fn a_key_is_minted_with_the_charts_rights(world: &World) -> Result<()> {
+    let release = world.release()?;
+    let namespace = world.cluster.namespace("minted")?;
+    let name = namespace.name();
+    let prefix = format!("s3://{name}/");
+    let mut object = backend(name, name, &[&prefix]);
+    object["spec"]["minting"] = json!({"keyLifetime": "1h"});
+    let custom = Custom::apply(&world.cluster, &object)?;
+    custom.until("Accepted", "True")?;
+    namespace.apply(&service("fraud", &format!("{prefix}fraud")).to_string())?;
+    let secret = namespace.get(&format!("secret/tidewaiter-{name}"))?;
+    let root = tls::base64(MINIO_USER.as_bytes());
+    ensure!(
+        !secret["data"].to_string().contains(&root),
+        "the root's key is in the namespace"
+    );
+    custom.until("Minting", "True").with_context(|| release.diagnosis())?;
+    Ok(())
 }
