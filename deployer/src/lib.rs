@@ -5,6 +5,9 @@
 //!     ▲
 //!   import      Secrets that are there ─▶ Found ─▶ Plan (pure) ─▶ StorageBackends and the Secrets they name
 //!   audit       PolicyReports ─▶ findings; a service is handed to the webhook, and adopted by it
+//!
+//!   stage       words ─▶ source ─▶ prepare ─▶ upload ─▶ a URI that KServe loads, and the model that is there
+//!   store       buckets of S3, Google Cloud Storage and Azure
 //! ```
 //!
 //! Nothing here prints, asks or ends the process: that is the command's. What holds a secret can't be shown: its `Debug` tells a length.
@@ -13,7 +16,12 @@ pub mod audit;
 pub mod cluster;
 pub mod import;
 pub mod model;
+pub mod prepare;
 pub mod profile;
 pub mod service;
+pub mod source;
+pub mod stage;
+pub mod store;
 pub mod submit;
+pub mod upload;
 pub mod wait;
