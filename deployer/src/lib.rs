@@ -8,6 +8,9 @@
 //!
 //!   stage       words ─▶ source ─▶ prepare ─▶ upload ─▶ a URI that KServe loads, and the model that is there
 //!   store       buckets of S3, Google Cloud Storage and Azure
+//!   service     wishes, model and URI ─▶ an InferenceService (pure)
+//!   submit      a dry run that says what would become of it; server-side apply; credentials where nobody else brings them
+//!   wait        watches until it answers; else the cause, told as a person would
 //! ```
 //!
 //! Nothing here prints, asks or ends the process: that is the command's. What holds a secret can't be shown: its `Debug` tells a length.

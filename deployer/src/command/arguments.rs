@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidewaiter_deployer::cluster::Access;
 use tidewaiter_deployer::import::Source;
 
+use super::deploy::DeployArguments;
 use super::profile::Profile;
+use super::secret::Secret;
 
 /// Sees to models on KServe from outside of the cluster.
 ///
@@ -32,6 +34,12 @@ pub(crate) enum Command {
         command: Backend,
     },
     Audit(AuditArguments),
+    Deploy(Box<DeployArguments>),
+    /// Secrets that KServe opens stores with
+    Secret {
+        #[command(subcommand)]
+        command: Secret,
+    },
     /// Which cluster and which stores, by a name
     Profile {
         #[command(subcommand)]

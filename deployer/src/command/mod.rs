@@ -3,9 +3,11 @@
 mod arguments;
 mod audit;
 mod confirm;
+mod deploy;
 mod import;
 mod output;
 mod profile;
+mod secret;
 mod table;
 
 #[cfg(test)]
@@ -20,6 +22,8 @@ use anstyle::{AnsiColor, Style};
 use clap::Parser;
 use tidewaiter_deployer::cluster;
 use tidewaiter_deployer::import::OptionsError;
+use tidewaiter_deployer::service::WishError;
+use tidewaiter_deployer::submit::SubmitError;
 
 use arguments::{Arguments, Backend, Command};
 
@@ -36,6 +40,8 @@ enum Ending {
     Nothing,
     /// Exit code 1.
     Something,
+    /// Exit code 130, as shells have it for Ctrl-C.
+    Interrupted,
 }
 
 /// Why it could not: exit code 2, as for arguments that make no sense.
@@ -53,6 +59,24 @@ impl fmt::Display for Failure {
 
 impl From<cluster::Error> for Failure {
     fn from(error: cluster::Error) -> Self {
+        Self {
+            next: Some(error.next()),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<SubmitError> for Failure {
+    fn from(error: SubmitError) -> Self {
+        Self {
+            next: Some(error.next()),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<WishError> for Failure {
+    fn from(error: WishError) -> Self {
         Self {
             next: Some(error.next()),
             message: error.to_string(),
@@ -94,6 +118,7 @@ pub(crate) fn main() -> ExitCode {
     match ended {
         Ok(Ending::Nothing) => ExitCode::SUCCESS,
         Ok(Ending::Something) => ExitCode::from(1),
+        Ok(Ending::Interrupted) => ExitCode::from(130),
         Err(failure) => {
             eprintln!("{BAD}error{BAD:#}: {failure}");
             if let Some(next) = failure.next {
@@ -110,6 +135,8 @@ async fn run(arguments: Arguments) -> Result<Ending, Failure> {
             command: Backend::Import(arguments),
         } => import::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
+        Command::Deploy(arguments) => deploy::run(*arguments).await,
+        Command::Secret { command } => secret::run(command).await,
         Command::Profile { command } => profile::run(command),
     }
 }

@@ -4,7 +4,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 use tidewaiter_core::kserve_config::KserveConfig;
 
-use super::apply::{apply, owned};
+use super::apply::{apply, owned, propose};
 use super::conflict::SubmitError;
 use super::store::{Store, secret_objects};
 use crate::cluster::{Cluster, Kind, kinds};
@@ -18,7 +18,7 @@ pub struct Delivered {
     pub is_new: bool,
 }
 
-const OBJECTS: [&Kind; 2] = [&kinds::SECRET, &kinds::SERVICE_ACCOUNT];
+const OBJECTS: [&'static Kind; 2] = [&kinds::SECRET, &kinds::SERVICE_ACCOUNT];
 
 /// Makes the Secret and the ServiceAccount, or brings them up to date.
 ///
@@ -32,7 +32,7 @@ pub async fn deliver(
     config: &KserveConfig,
 ) -> Result<Delivered, SubmitError> {
     let objects = secret_objects(store, name, namespace, config)?;
-    let before = cluster.get_if_there(&kinds::SERVICE_ACCOUNT, Some(namespace), name).await?;
+    let before = cluster.find(&kinds::SERVICE_ACCOUNT, Some(namespace), name).await?;
     for (kind, object) in OBJECTS.into_iter().zip(&objects) {
         apply(cluster, kind, object, false).await?;
     }
@@ -40,6 +40,23 @@ pub async fn deliver(
         name: name.to_owned(),
         is_new: before.is_none(),
     })
+}
+
+/// Has the API server check both, and stores nothing.
+///
+/// # Errors
+/// As for [`deliver`].
+pub async fn would_deliver(
+    cluster: &Cluster,
+    store: &Store,
+    name: &str,
+    namespace: &str,
+    config: &KserveConfig,
+) -> Result<(), SubmitError> {
+    for (kind, object) in OBJECTS.into_iter().zip(&secret_objects(store, name, namespace, config)?) {
+        propose(cluster, kind, object, None, false).await?;
+    }
+    Ok(())
 }
 
 /// Has both go with a service when it is deleted.

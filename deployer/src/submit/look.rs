@@ -28,10 +28,10 @@ pub struct Seen {
 /// Where the cluster doesn't answer, doesn't know InferenceServices, or doesn't let the service be read.
 pub async fn look(cluster: &Cluster, namespace: &str, name: &str, kserve: &str) -> Result<Seen, Error> {
     let (service, own, shared, config) = futures::join!(
-        cluster.get_if_there(&kinds::INFERENCE_SERVICE, Some(namespace), name),
+        cluster.find(&kinds::INFERENCE_SERVICE, Some(namespace), name),
         cluster.list(&kinds::SERVING_RUNTIME, Some(namespace)),
         cluster.list(&kinds::CLUSTER_SERVING_RUNTIME, None),
-        cluster.get_if_there(&kinds::CONFIG_MAP, Some(kserve), CONFIG_MAP),
+        cluster.find(&kinds::CONFIG_MAP, Some(kserve), CONFIG_MAP),
     );
     let service = service?;
     let mut remarks = Vec::new();
@@ -50,23 +50,8 @@ pub async fn look(cluster: &Cluster, namespace: &str, name: &str, kserve: &str) 
     if !complete && known.is_empty() {
         known = kserve_runtimes::of_release(NEWEST).unwrap_or_default();
     }
-    let config = match config {
-        Ok(Some(map)) => {
-            let data = map.data.get("data").cloned().unwrap_or_default();
-            let data: BTreeMap<String, String> = serde_json::from_value(data).unwrap_or_default();
-            let (config, problems) = KserveConfig::parse(&data, None);
-            remarks.extend(problems);
-            config
-        }
-        Ok(None) => {
-            remarks.push(format!(
-                "there is no ConfigMap {CONFIG_MAP} in namespace {kserve}: KServe is taken to be configured as it ships"
-            ));
-            KserveConfig::default()
-        }
-        Err(Error::Forbidden { .. }) => KserveConfig::default(),
-        Err(error) => return Err(error),
-    };
+    let (config, problems) = config_of(config, kserve)?;
+    remarks.extend(problems);
     let runtimes = Runtimes::new(known);
     let facts = Facts {
         release: Facts::release_of(&runtimes),
@@ -79,6 +64,33 @@ pub async fn look(cluster: &Cluster, namespace: &str, name: &str, kserve: &str) 
         service,
         remarks,
     })
+}
+
+/// KServe's configuration, and what could not be read of it, a sentence each.
+///
+/// # Errors
+/// Where the cluster doesn't answer.
+pub async fn kserve_config(cluster: &Cluster, kserve: &str) -> Result<(KserveConfig, Vec<String>), Error> {
+    config_of(cluster.find(&kinds::CONFIG_MAP, Some(kserve), CONFIG_MAP).await, kserve)
+}
+
+fn config_of(map: Result<Option<DynamicObject>, Error>, kserve: &str) -> Result<(KserveConfig, Vec<String>), Error> {
+    match map {
+        Ok(Some(map)) => {
+            let data = map.data.get("data").cloned().unwrap_or_default();
+            let data: BTreeMap<String, String> = serde_json::from_value(data).unwrap_or_default();
+            Ok(KserveConfig::parse(&data, None))
+        }
+        Ok(None) => Ok((
+            KserveConfig::default(),
+            vec![format!(
+                "there is no ConfigMap {CONFIG_MAP} in namespace {kserve}: KServe is taken to be configured as it ships"
+            )],
+        )),
+        // Most users may not read KServe's namespace.
+        Err(Error::Forbidden { .. }) => Ok((KserveConfig::default(), Vec::new())),
+        Err(error) => Err(error),
+    }
 }
 
 fn runtime(object: &DynamicObject) -> Option<ServingRuntime> {
@@ -103,18 +115,16 @@ fn deployed_as(service: &DynamicObject) -> Option<DeploymentMode> {
 
 impl Cluster {
     /// An object; none where it isn't there.
-    pub(crate) async fn get_if_there(
+    ///
+    /// # Errors
+    /// Where the API server doesn't know the kind, says no, or says nothing.
+    pub async fn find(
         &self,
         kind: &'static Kind,
         namespace: Option<&str>,
         name: &str,
     ) -> Result<Option<DynamicObject>, Error> {
         let found = self.api(kind, namespace).get_opt(name).await;
-        match found {
-            // An object that is missing is none; a page that says so without a name is a kind that is missing.
-            Ok(None) => Ok(None),
-            Ok(found) => Ok(found),
-            Err(error) => Err(self.failed(Attempt::get(kind, namespace, name), &error)),
-        }
+        found.map_err(|error| self.failed(Attempt::get(kind, namespace, name), &error))
     }
 }

@@ -8,6 +8,7 @@
 mod admission;
 mod command;
 mod denied;
+mod deploy;
 mod ground;
 mod hammer;
 mod hostile;
@@ -118,6 +119,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         kinds::TESTS,
         minted::TESTS,
         command::TESTS,
+        deploy::TESTS,
         serving::TESTS,
     ]
     .concat();
