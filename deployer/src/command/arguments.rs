@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidewaiter_deployer::cluster::Access;
 use tidewaiter_deployer::import::Source;
 
-use super::change::{PromoteArguments, RollbackArguments, ScaleArguments, SplitArguments, StartArguments, StopArguments};
+use super::change::{
+    PromoteArguments, RollbackArguments, ScaleArguments, SplitArguments, StartArguments, StopArguments,
+};
 use super::delete::DeleteArguments;
 use super::list::{HistoryArguments, ListArguments};
 use super::logs::LogsArguments;
@@ -16,7 +18,9 @@ use super::reaching::UrlArguments;
 use super::shell::{CompletionsArguments, ManArguments};
 use super::status::{DescribeArguments, StatusArguments};
 
+use super::deploy::DeployArguments;
 use super::profile::Profile;
+use super::secret::Secret;
 
 /// Sees to models on KServe from outside of the cluster.
 ///
@@ -57,6 +61,12 @@ pub(crate) enum Command {
     History(HistoryArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
+    Deploy(Box<DeployArguments>),
+    /// Secrets that KServe opens stores with
+    Secret {
+        #[command(subcommand)]
+        command: Secret,
+    },
     /// Which cluster and which stores, by a name
     Profile {
         #[command(subcommand)]
