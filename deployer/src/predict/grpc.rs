@@ -147,6 +147,15 @@ impl Grpc {
     fn refusal(&self, model: &str, status: &Status) -> Error {
         let words = status.message().trim().to_owned();
         let url = self.url.clone();
+        // Not the server's word, but the connection's.
+        if let Some(cause) = std::error::Error::source(status)
+            && matches!(status.code(), Code::Unknown | Code::Unavailable | Code::Internal)
+        {
+            return Error::Unreachable {
+                url,
+                reason: tls::innermost(cause),
+            };
+        }
         match status.code() {
             Code::NotFound => Error::NoModel {
                 model: model.to_owned(),

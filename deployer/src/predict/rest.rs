@@ -112,7 +112,10 @@ impl Rest {
     }
 
     fn failed(&self, url: &Url, error: &reqwest::Error) -> Error {
-        let (url, reason) = (url.to_string(), tls::innermost(error));
+        let (url, mut reason) = (url.to_string(), tls::innermost(error));
+        if reason.contains("InvalidContentType") {
+            "what answers there speaks no TLS: write http://".clone_into(&mut reason);
+        }
         if error.is_timeout() {
             return Error::Timeout {
                 url,
