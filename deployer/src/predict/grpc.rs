@@ -147,6 +147,15 @@ impl Grpc {
     fn refusal(&self, model: &str, status: &Status) -> Error {
         let words = status.message().trim().to_owned();
         let url = self.url.clone();
+        // Not the server's word, but the connection's.
+        if let Some(cause) = std::error::Error::source(status)
+            && matches!(status.code(), Code::Unknown | Code::Unavailable | Code::Internal)
+        {
+            return Error::Unreachable {
+                url,
+                reason: tls::innermost(cause),
+            };
+        }
         match status.code() {
             Code::NotFound => Error::NoModel {
                 model: model.to_owned(),
@@ -161,10 +170,15 @@ impl Grpc {
             },
             Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => Error::Refused { words },
             Code::Unauthenticated | Code::PermissionDenied => Error::NotAllowed { url, words },
+<<<<<<< HEAD
             Code::DeadlineExceeded | Code::Cancelled if words.to_ascii_lowercase().contains("timeout") => {
                 self.too_late()
             }
+=======
+>>>>>>> deploy-use
             Code::DeadlineExceeded => self.too_late(),
+            // So tonic says that its own time is up.
+            Code::Cancelled if words.to_ascii_lowercase().contains("timeout") => self.too_late(),
             Code::Unavailable => Error::NotReady { words },
             code => Error::Failed {
                 code: format!("{code:?}"),

@@ -112,7 +112,10 @@ impl Rest {
     }
 
     fn failed(&self, url: &Url, error: &reqwest::Error) -> Error {
-        let (url, reason) = (url.to_string(), tls::innermost(error));
+        let (url, mut reason) = (url.to_string(), tls::innermost(error));
+        if reason.contains("InvalidContentType") {
+            "what answers there speaks no TLS: write http://".clone_into(&mut reason);
+        }
         if error.is_timeout() {
             return Error::Timeout {
                 url,
@@ -224,7 +227,7 @@ mod tests {
                 404,
                 "<html><head><title>404 Not Found</title></head>\n<body>nginx</body></html>"
             ),
-            "http://gate/v2/models/fraud/infer is not there: 404 Not Foundnginx"
+            "http://gate/v2/models/fraud/infer is not there: 404 Not Found nginx"
         );
         assert_eq!(
             told(503, r#"{"error":"Model with name fraud is not ready."}"#),
