@@ -187,7 +187,13 @@ impl Address {
         }
         let params = PatchParams { dry_run, ..params() };
         let patched = cluster
-            .patch(self.kind, Some(&self.namespace), &self.name, &params, &Patch::Merge(&change))
+            .patch(
+                self.kind,
+                Some(&self.namespace),
+                &self.name,
+                &params,
+                &Patch::Merge(&change),
+            )
             .await;
         patched.map_err(|error| cluster.failed(self.attempt("patch"), &error))
     }

@@ -26,14 +26,12 @@ pub(crate) enum Secret {
 /// service names the Secret (`tidewaiter deploy --secret NAME`) or the account (`serviceAccountName: NAME`). What is there already is brought up to date, if this
 /// command made it. No key is ever printed; @FILE keeps it out of the shell's history.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 both are there, 2 an error.
+#[command(after_help = "Exit codes: 0 both are there, 2 an error.
 
 Examples:
   tidewaiter secret create s3-kserve-secret --aws_access_key_id=… --aws_secret_access_key=@key.txt --s3_endpoint=http://minio.minio:9000
   tidewaiter secret create gs-kserve-secret --google_application_credentials=@credentials.json
-  tidewaiter secret create az-kserve-secret --azure_subscription_id=… --azure_client_id=… --azure_client_secret=@secret.txt --azure_tenant_id=…"
-)]
+  tidewaiter secret create az-kserve-secret --azure_subscription_id=… --azure_client_id=… --azure_client_secret=@secret.txt --azure_tenant_id=…")]
 pub(crate) struct CreateArguments {
     /// What to call both
     #[arg(value_name = "NAME")]
@@ -69,15 +67,24 @@ enum Where {
 
 pub(super) async fn run(command: Secret) -> Result<Ending, Failure> {
     let Secret::Create(arguments) = command;
-    let flags = [(Key::KubernetesContext, &arguments.context), (Key::KubernetesNamespace, &arguments.namespace)];
-    let flags: BTreeMap<Key, String> = flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
+    let flags = [
+        (Key::KubernetesContext, &arguments.context),
+        (Key::KubernetesNamespace, &arguments.namespace),
+    ];
+    let flags: BTreeMap<Key, String> = flags
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value.clone()?)))
+        .collect();
     let settings = profile::settings(arguments.profile.as_deref(), &flags)?;
     let cluster = Cluster::connect(&Access {
         kubeconfig: arguments.kubeconfig.clone(),
         context: settings.get(Key::KubernetesContext).map(str::to_owned),
     })
     .await?;
-    let namespace = settings.get(Key::KubernetesNamespace).unwrap_or(cluster.default_namespace()).to_owned();
+    let namespace = settings
+        .get(Key::KubernetesNamespace)
+        .unwrap_or(cluster.default_namespace())
+        .to_owned();
     let (config, remarks) = submit::kserve_config(&cluster, &arguments.kserve_namespace).await?;
     for remark in remarks {
         eprintln!("{}", super::output::dim(&remark));
@@ -86,7 +93,9 @@ pub(super) async fn run(command: Secret) -> Result<Ending, Failure> {
     let Some(store) = store else {
         return Err(Failure {
             message: "no key was given".to_owned(),
-            next: Some("give a store's keys, such as --aws_access_key_id and --aws_secret_access_key: see --help".to_owned()),
+            next: Some(
+                "give a store's keys, such as --aws_access_key_id and --aws_secret_access_key: see --help".to_owned(),
+            ),
         });
     };
     let name = &arguments.name;
@@ -95,7 +104,7 @@ pub(super) async fn run(command: Secret) -> Result<Ending, Failure> {
         eprintln!("Secret and ServiceAccount {name} would be written: the API server agrees");
         return Ok(Ending::Nothing);
     }
-    let delivered = submit::deliver(&cluster, &store, name, &namespace, &config).await?;
+    let delivered = submit::deliver(&cluster, &store, name, &namespace, &config, None).await?;
     let did = if delivered.is_new { "made" } else { "up to date" };
     eprintln!("{GOOD}Secret and ServiceAccount {name}{GOOD:#} {did} in namespace {namespace}");
     eprintln!(

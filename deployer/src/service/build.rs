@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::API_VERSION;
 use super::choose::{Chosen, REST_PORT, choose, format_name};
 use super::error::WishError;
 use super::facts::Facts;
 use super::name::checked_name;
 use super::wishes::{Container, DeploymentMode, Protocol, Resources, ScaleMetric, Wishes};
-use super::API_VERSION;
 use crate::model::{Framework, Model};
 
 const MODE: &str = "serving.kserve.io/deploymentMode";
@@ -60,7 +60,10 @@ pub fn build(
         }
     };
     let mut predictor = server;
-    scale(&mut predictor, &replicas(wishes.min_replicas, wishes.max_replicas, wishes.scale_to_zero));
+    scale(
+        &mut predictor,
+        &replicas(wishes.min_replicas, wishes.max_replicas, wishes.scale_to_zero),
+    );
     if let Some(target) = wishes.scale_target {
         predictor.insert("scaleTarget".to_owned(), json!(target));
     }
@@ -171,12 +174,19 @@ fn agree(wishes: &Wishes, mode: DeploymentMode, facts: &Facts) -> Result<(), Wis
     {
         return Err(WishError::contradiction(
             format!("{target} is no target to scale by"),
-            if is_percent { "say how many per cent of the requested CPU, from 1 to 100" } else { "choose 1 or more" },
+            if is_percent {
+                "say how many per cent of the requested CPU, from 1 to 100"
+            } else {
+                "choose 1 or more"
+            },
         ));
     }
     if let Some(percent) = wishes.canary_traffic_percent {
         if percent > 100 {
-            return Err(WishError::contradiction(format!("{percent} per cent is more than all"), "choose 0 to 100"));
+            return Err(WishError::contradiction(
+                format!("{percent} per cent is more than all"),
+                "choose 0 to 100",
+            ));
         }
         if mode == DeploymentMode::Standard {
             return Err(WishError::contradiction(
@@ -286,7 +296,10 @@ fn beside(wishes: &Wishes, wished: &Container, protocol_version: Option<&str>) -
 fn container(env: &BTreeMap<String, String>, args: &[String], resources: &Resources) -> Map<String, Value> {
     let mut server = Map::new();
     if !env.is_empty() {
-        let env: Vec<_> = env.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        let env: Vec<_> = env
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
         server.insert("env".to_owned(), json!(env));
     }
     if !args.is_empty() {
@@ -322,7 +335,9 @@ fn annotations(wishes: &Wishes, mode: DeploymentMode, facts: &Facts) -> BTreeMap
             .or_insert_with(|| facts.mode_name(mode).to_owned());
     }
     if scales {
-        annotations.entry(AUTOSCALER.to_owned()).or_insert_with(|| "hpa".to_owned());
+        annotations
+            .entry(AUTOSCALER.to_owned())
+            .or_insert_with(|| "hpa".to_owned());
     }
     annotations
 }

@@ -36,13 +36,7 @@ pub struct Chosen {
 ///
 /// # Errors
 /// Where no runtime serves it in this protocol, or the one that was named doesn't.
-pub fn choose(
-    wishes: &Wishes,
-    model: &Model,
-    namespace: &str,
-    facts: &Facts,
-    pins: bool,
-) -> Result<Chosen, WishError> {
+pub fn choose(wishes: &Wishes, model: &Model, namespace: &str, facts: &Facts, pins: bool) -> Result<Chosen, WishError> {
     let protocol = wishes.protocol.unwrap_or(Protocol::Rest);
     let versions = protocol_versions(model.framework, protocol);
     let format = format_name(model.framework);
@@ -176,8 +170,14 @@ fn none(framework: Framework, protocol: Protocol, namespace: &str, facts: &Facts
     };
     let instead = if protocol != Protocol::Rest && usable("v1") {
         "it is served over REST: leave --protocol out".to_owned()
-    } else if let Some(found) = supporting.iter().find(|found| !found.auto_select && !found.runtime.disabled) {
-        format!("KServe takes {} only where it is named: --runtime {0}", found.runtime.name)
+    } else if let Some(found) = supporting
+        .iter()
+        .find(|found| !found.auto_select && !found.runtime.disabled)
+    {
+        format!(
+            "KServe takes {} only where it is named: --runtime {0}",
+            found.runtime.name
+        )
     } else if let Some(found) = supporting.first() {
         format!("have an admin enable the runtime {}", found.runtime.name)
     } else {
@@ -198,7 +198,8 @@ fn grpc_port(runtime: &ServingRuntime) -> u16 {
         .and_then(|image| image.repository.rsplit('/').next());
     match name {
         Some(
-            "sklearnserver" | "xgbserver" | "lgbserver" | "pmmlserver" | "paddleserver" | "predictiveserver" | "huggingfaceserver",
+            "sklearnserver" | "xgbserver" | "lgbserver" | "pmmlserver" | "paddleserver" | "predictiveserver"
+            | "huggingfaceserver",
         ) => 8081,
         Some("torchserve-kfs") => 7070,
         _ => 9000,
@@ -229,7 +230,9 @@ fn rank(fit: Fit) -> u8 {
 
 /// How a runtime's own image takes the model.
 fn judged(model: &Model, runtime: &ServingRuntime) -> Fit {
-    let Some(image) = &runtime.image else { return Fit::Unknown };
+    let Some(image) = &runtime.image else {
+        return Fit::Unknown;
+    };
     let Some(tag) = &image.tag else { return Fit::Unknown };
     let catalogue = Catalogue::built_in();
     match catalogue.release(&image.repository, tag, &PACKAGES) {
@@ -244,7 +247,13 @@ fn nearest(model: &Model, runtime: &ServingRuntime) -> Option<(bool, String)> {
     let current = image.tag.as_deref()?;
     let releases = Catalogue::built_in().releases(&canonical_repository(&image.repository), &PACKAGES);
     let at = releases.iter().position(|release| release.tag == current)?;
-    let distance = |index: usize| if index >= at { index - at } else { releases.len() + at - index };
+    let distance = |index: usize| {
+        if index >= at {
+            index - at
+        } else {
+            releases.len() + at - index
+        }
+    };
     let plain = |tag: &str| tag.chars().all(|c| c.is_ascii_digit() || c == '.' || c == 'v');
     releases
         .iter()

@@ -24,7 +24,9 @@ impl Facts {
         let default = match self.config.deployment_mode {
             kserve_config::DeploymentMode::Knative => DeploymentMode::Knative,
             // A default of ModelMesh is no mode for a service with a model of its own: KServe takes its own then.
-            kserve_config::DeploymentMode::Standard | kserve_config::DeploymentMode::ModelMesh => DeploymentMode::Standard,
+            kserve_config::DeploymentMode::Standard | kserve_config::DeploymentMode::ModelMesh => {
+                DeploymentMode::Standard
+            }
         };
         wished.or(self.deployed_as).unwrap_or(default)
     }
@@ -47,7 +49,10 @@ impl Facts {
             .filter_map(|runtime| {
                 let image = runtime.image.as_ref()?;
                 let name = image.repository.rsplit('/').next()?;
-                if !matches!(name, "sklearnserver" | "xgbserver" | "lgbserver" | "pmmlserver" | "paddleserver") {
+                if !matches!(
+                    name,
+                    "sklearnserver" | "xgbserver" | "lgbserver" | "pmmlserver" | "paddleserver"
+                ) {
                     return None;
                 }
                 let mut parts = image.tag.as_deref()?.strip_prefix('v')?.split('.');

@@ -100,7 +100,10 @@ impl Step {
             }
             (Router::Ensemble, Some(_)) => {
                 return Err(WishError::contradiction(
-                    format!("{service} is asked by an ensemble whatever `={}` says", more.unwrap_or_default()),
+                    format!(
+                        "{service} is asked by an ensemble whatever `={}` says",
+                        more.unwrap_or_default()
+                    ),
                     "write --step SERVICE",
                 ));
             }
@@ -118,7 +121,11 @@ pub fn graph(wishes: &GraphWishes, namespace: &str) -> Result<Value, WishError> 
     let least = if wishes.router == Router::Switch { 1 } else { 2 };
     if wishes.steps.len() < least {
         return Err(WishError::contradiction(
-            format!("a {} of {} services is none", wishes.router.as_str().to_lowercase(), wishes.steps.len()),
+            format!(
+                "a {} of {} services is none",
+                wishes.router.as_str().to_lowercase(),
+                wishes.steps.len()
+            ),
             "name each of its services with --step",
         ));
     }
@@ -130,7 +137,10 @@ pub fn graph(wishes: &GraphWishes, namespace: &str) -> Result<Value, WishError> 
                 None => "each service of a splitter needs a weight".to_owned(),
                 Some(_) => format!("the weights of a splitter make {sum} together, and have to make 100"),
             };
-            return Err(WishError::contradiction(problem, "write --step SERVICE=WEIGHT for each"));
+            return Err(WishError::contradiction(
+                problem,
+                "write --step SERVICE=WEIGHT for each",
+            ));
         }
     }
     if wishes.router == Router::Switch && wishes.steps.iter().any(|step| step.condition.is_none()) {

@@ -15,12 +15,15 @@ impl Wishes {
             (weaker.min_replicas, weaker.scale_to_zero)
         };
         // An own image and a runtime exclude each other, and a version belongs to its runtime.
-        let (image, runtime, runtime_version) =
-            if self.image.is_some() || self.runtime.is_some() {
-                (self.image, self.runtime, self.runtime_version)
-            } else {
-                (weaker.image, weaker.runtime, self.runtime_version.or(weaker.runtime_version))
-            };
+        let (image, runtime, runtime_version) = if self.image.is_some() || self.runtime.is_some() {
+            (self.image, self.runtime, self.runtime_version)
+        } else {
+            (
+                weaker.image,
+                weaker.runtime,
+                self.runtime_version.or(weaker.runtime_version),
+            )
+        };
         Self {
             name: self.name.or(weaker.name),
             namespace: self.namespace.or(weaker.namespace),

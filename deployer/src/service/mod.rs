@@ -28,9 +28,7 @@ pub use facts::Facts;
 pub use graph::{GraphWishes, Router, Step, graph};
 pub use name::{checked_name, suggested_name};
 pub use trained::{TrainedWishes, trained_model};
-pub use wishes::{
-    Container, DeploymentMode, Protocol, Resources, ScaleMetric, Wishes,
-};
+pub use wishes::{Container, DeploymentMode, Protocol, Resources, ScaleMetric, Wishes};
 
 /// The group and version of InferenceServices.
 pub const API_VERSION: &str = "serving.kserve.io/v1beta1";

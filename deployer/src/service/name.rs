@@ -58,7 +58,11 @@ pub fn suggested_name(name: &str, namespace: &str) -> String {
     };
     let cut: String = suggested.chars().take(longest(namespace)).collect();
     let cut = cut.trim_end_matches('-');
-    if cut.is_empty() { "model".to_owned() } else { cut.to_owned() }
+    if cut.is_empty() {
+        "model".to_owned()
+    } else {
+        cut.to_owned()
+    }
 }
 
 /// How long a name may be in a namespace.
@@ -94,12 +98,19 @@ mod tests {
             ("größe", "gr-e"),
         ] {
             let error = checked_name(name, "team-a").unwrap_err();
-            let WishError::Name { suggested: offered, .. } = &error else { panic!("{error}") };
+            let WishError::Name { suggested: offered, .. } = &error else {
+                panic!("{error}")
+            };
             assert_eq!(offered, suggested, "{name}");
             assert!(error.next().contains(suggested), "{}", error.next());
         }
         let long = "a".repeat(49);
-        assert!(checked_name(&long, "a").unwrap_err().to_string().contains("49 characters"));
+        assert!(
+            checked_name(&long, "a")
+                .unwrap_err()
+                .to_string()
+                .contains("49 characters")
+        );
         assert!(checked_name(&long[1..], "a").is_ok());
         assert!(checked_name("fraud-detection-2", "team-a").is_ok());
         // The host's first part would be too long.

@@ -136,7 +136,9 @@ fn flags_are_over_the_file_and_what_belongs_together_stays_together() {
 
 #[test]
 fn a_field_that_does_not_exist_is_refused_by_name() {
-    let error = serde_saphyr::from_str::<Wishes>("minReplica: 2").unwrap_err().to_string();
+    let error = serde_saphyr::from_str::<Wishes>("minReplica: 2")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("minReplica"), "{error}");
     assert!(serde_saphyr::from_str::<Wishes>("framework: pickle").is_err());
     assert!(serde_saphyr::from_str::<Wishes>("deploymentMode: RawDeployment").is_ok());
@@ -155,10 +157,17 @@ fn each_protocol_has_the_ports_that_make_it_answer() {
         json!([{"name": "http", "containerPort": 8080, "protocol": "TCP"}, {"name": "grpc", "containerPort": 9000, "protocol": "TCP"}])
     );
     // KServe's own servers answer gRPC elsewhere.
-    let own = spec("{protocol: grpc, runtime: kserve-sklearnserver}", Framework::Sklearn, &standard());
+    let own = spec(
+        "{protocol: grpc, runtime: kserve-sklearnserver}",
+        Framework::Sklearn,
+        &standard(),
+    );
     assert_eq!(own["predictor"]["model"]["ports"][0]["containerPort"], 8081);
     let told = refused("protocol: both", &knative());
-    assert!(told.contains("Knative gives each service one port; deploy it twice"), "{told}");
+    assert!(
+        told.contains("Knative gives each service one port; deploy it twice"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -174,10 +183,13 @@ fn the_protocol_is_one_that_the_cluster_has_a_runtime_for() {
     assert_eq!(version(Framework::Huggingface, &standard()), "v2");
     let mut v1_only = standard();
     let servers = of_release("v0.20.0").unwrap();
-    let servers = servers.into_iter().filter(|runtime| runtime.name != "kserve-mlserver").map(|mut runtime| {
-        runtime.protocols = vec!["v1".to_owned()];
-        runtime
-    });
+    let servers = servers
+        .into_iter()
+        .filter(|runtime| runtime.name != "kserve-mlserver")
+        .map(|mut runtime| {
+            runtime.protocols = vec!["v1".to_owned()];
+            runtime
+        });
     v1_only.runtimes = Runtimes::new(servers.collect());
     assert_eq!(version(Framework::Sklearn, &v1_only), "v1");
     let error = built("protocol: grpc", &model(Framework::Sklearn, &[]), &v1_only).unwrap_err();
@@ -186,7 +198,11 @@ fn the_protocol_is_one_that_the_cluster_has_a_runtime_for() {
         "no serving runtime in this cluster serves sklearn over grpc; it is served over REST: leave --protocol out"
     );
     let error = built("{}", &model(Framework::Mlflow, &[]), &v1_only).unwrap_err();
-    assert!(error.next().contains("install a ClusterServingRuntime for mlflow"), "{}", error.next());
+    assert!(
+        error.next().contains("install a ClusterServingRuntime for mlflow"),
+        "{}",
+        error.next()
+    );
 }
 
 #[test]
@@ -197,11 +213,22 @@ fn a_runtime_that_was_named_is_looked_at() {
         "{told}"
     );
     assert!(refused("runtime: kserve-xgbserver", &standard()).contains("doesn't serve sklearn"));
-    let error = built("{runtime: kserve-mlserver, protocol: rest}", &model(Framework::Tensorflow, &[]), &standard());
+    let error = built(
+        "{runtime: kserve-mlserver, protocol: rest}",
+        &model(Framework::Tensorflow, &[]),
+        &standard(),
+    );
     assert!(error.is_err());
-    let pinned = spec("{runtime: kserve-sklearnserver, runtimeVersion: v0.19.0}", Framework::Sklearn, &standard());
+    let pinned = spec(
+        "{runtime: kserve-sklearnserver, runtimeVersion: v0.19.0}",
+        Framework::Sklearn,
+        &standard(),
+    );
     let model = &pinned["predictor"]["model"];
-    assert_eq!((&model["runtime"], &model["runtimeVersion"]), (&json!("kserve-sklearnserver"), &json!("v0.19.0")));
+    assert_eq!(
+        (&model["runtime"], &model["runtimeVersion"]),
+        (&json!("kserve-sklearnserver"), &json!("v0.19.0"))
+    );
 }
 
 #[test]
@@ -214,7 +241,10 @@ fn a_model_that_the_first_choice_does_not_fit_gets_what_fits() {
     // Only an older release of MLServer has 1.4.
     let older = model(Framework::Mlflow, &[("scikit-learn", "1.4.1"), ("mlflow", "2.10.2")]);
     let chosen = built("{}", &older, &standard()).unwrap().chosen.unwrap();
-    assert_eq!(chosen.pin, Some(("kserve-mlserver".to_owned(), Some("1.5.0".to_owned()))));
+    assert_eq!(
+        chosen.pin,
+        Some(("kserve-mlserver".to_owned(), Some("1.5.0".to_owned())))
+    );
     assert!(chosen.remarks[0].contains("release 1.5.0"), "{:?}", chosen.remarks);
     // Where Tidewaiter is, it sees to that.
     let left = build(&wishes("{}"), &older, Some("s3://a/b"), "team-a", &standard(), false).unwrap();
@@ -233,7 +263,10 @@ fn wishes_that_exclude_each_other_are_told() {
         ("minReplicas: 0", "keeps one Pod"),
         ("{minReplicas: 3, maxReplicas: 2}", "3 replicas at least and 2 at most"),
         ("{minReplicas: 3, scaleToZero: true}", "exclude each other"),
-        ("scaleMetric: rps", "nothing scales by rps; choose --scale-metric cpu or memory"),
+        (
+            "scaleMetric: rps",
+            "nothing scales by rps; choose --scale-metric cpu or memory",
+        ),
         ("scaleTarget: 200", "from 1 to 100"),
         ("canaryTrafficPercent: 10", "Knative's to give"),
         ("{image: a, runtime: b}", "an image of your own has no serving runtime"),
@@ -255,8 +288,13 @@ fn wishes_that_exclude_each_other_are_told() {
 #[test]
 fn scaling_by_cpu_names_the_mode_in_this_releases_words() {
     let annotations = |facts: &Facts| {
-        built("{scaleMetric: cpu, scaleTarget: 70}", &model(Framework::Sklearn, &[]), facts).unwrap().object["metadata"]
-            ["annotations"]
+        built(
+            "{scaleMetric: cpu, scaleTarget: 70}",
+            &model(Framework::Sklearn, &[]),
+            facts,
+        )
+        .unwrap()
+        .object["metadata"]["annotations"]
             .clone()
     };
     assert_eq!(
@@ -265,12 +303,19 @@ fn scaling_by_cpu_names_the_mode_in_this_releases_words() {
     );
     let oldest = facts("v0.15.2", kserve_config::DeploymentMode::Standard);
     assert_eq!(oldest.release, Some((0, 15)));
-    assert_eq!(annotations(&oldest)["serving.kserve.io/deploymentMode"], "RawDeployment");
+    assert_eq!(
+        annotations(&oldest)["serving.kserve.io/deploymentMode"],
+        "RawDeployment"
+    );
 }
 
 #[test]
 fn an_image_of_ones_own_is_told_of_its_model() {
-    let spec = spec("{image: example.com/own:1, env: {A: b}}", Framework::Custom, &standard());
+    let spec = spec(
+        "{image: example.com/own:1, env: {A: b}}",
+        Framework::Custom,
+        &standard(),
+    );
     assert_eq!(
         spec["predictor"]["containers"],
         json!([{
@@ -340,7 +385,12 @@ fn a_trained_model_needs_a_server_without_a_model_of_its_own() {
         json!({"inferenceService": "many", "model": {"storageUri": "s3://a/b", "framework": "sklearn", "memory": "256Mi"}})
     );
     let mesh = json!({"metadata": {"annotations": {"serving.kserve.io/deploymentMode": "ModelMesh"}}, "spec": {}});
-    assert!(of(mesh).unwrap_err().to_string().contains("ModelMesh, which this command leaves alone"));
+    assert!(
+        of(mesh)
+            .unwrap_err()
+            .to_string()
+            .contains("ModelMesh, which this command leaves alone")
+    );
     let own = json!({"spec": {"predictor": {"model": {"storageUri": "s3://x/y"}}}});
     assert!(of(own).unwrap_err().to_string().contains("has a model of its own"));
 }

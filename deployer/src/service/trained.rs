@@ -33,7 +33,9 @@ pub fn trained_model(wishes: &TrainedWishes, uri: &str, namespace: &str, server:
     let mode = server["metadata"]["annotations"][MODE].as_str().unwrap_or_default();
     if mode.starts_with("ModelMesh") {
         return Err(WishError::contradiction(
-            format!("{service} is served by ModelMesh, which this command leaves alone: there each model is an InferenceService of its own, and ModelMesh is no part of KServe any more"),
+            format!(
+                "{service} is served by ModelMesh, which this command leaves alone: there each model is an InferenceService of its own, and ModelMesh is no part of KServe any more"
+            ),
             "deploy the model as a service of its own: leave --server out",
         ));
     }
@@ -49,7 +51,9 @@ pub fn trained_model(wishes: &TrainedWishes, uri: &str, namespace: &str, server:
         ));
     }
     let name = &wishes.name;
-    let well_formed = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+    let well_formed = name
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
         && name.starts_with(|c: char| c.is_ascii_lowercase());
     if !well_formed {
         return Err(WishError::Name {

@@ -105,7 +105,11 @@ impl Way<'_> {
                     .client
                     .get("registered-models/alias", &[("name", name), ("alias", alias)])
                     .await?;
-                let known = if said.is_err() { self.aliases(name).await? } else { Vec::new() };
+                let known = if said.is_err() {
+                    self.aliases(name).await?
+                } else {
+                    Vec::new()
+                };
                 let answer = self.known(said, &format!("alias `{alias}` of model {name}"), "aliases", known)?;
                 self.word(&answer["model_version"]["version"], "model_version.version")?
             }
@@ -119,7 +123,11 @@ impl Way<'_> {
                 &[("name", name), ("version", &version)],
             )
             .await?;
-        let known = if said.is_err() { self.versions(name).await? } else { Vec::new() };
+        let known = if said.is_err() {
+            self.versions(name).await?
+        } else {
+            Vec::new()
+        };
         let answer = self.known(said, &format!("version {version} of model {name}"), "versions", known)?;
         let uri = self.word(&answer["artifact_uri"], "artifact_uri")?;
         self.of.get_or_insert(Of::Version {
@@ -270,7 +278,13 @@ impl Way<'_> {
         let answer = said.unwrap_or_default();
         let versions = answer["model_versions"].as_array().into_iter().flatten();
         let mut versions: Vec<_> = versions.filter_map(|version| number(&version["version"])).collect();
-        if versions.is_empty() && self.client.get("registered-models/get", &[("name", name)]).await?.is_err() {
+        if versions.is_empty()
+            && self
+                .client
+                .get("registered-models/get", &[("name", name)])
+                .await?
+                .is_err()
+        {
             return Err(self.no_model(name).await?);
         }
         versions.sort_unstable();
@@ -295,7 +309,10 @@ impl Way<'_> {
     }
 
     fn word(&self, value: &Value, field: &str) -> Result<String, Error> {
-        let text = value.as_str().map(str::to_owned).or_else(|| Some(number(value)?.to_string()));
+        let text = value
+            .as_str()
+            .map(str::to_owned)
+            .or_else(|| Some(number(value)?.to_string()));
         text.filter(|text| !text.is_empty()).ok_or_else(|| Error::NotMlflow {
             server: self.client.server(),
             reason: format!("its answer has no `{field}`"),

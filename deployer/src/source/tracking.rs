@@ -170,7 +170,10 @@ impl Client {
     }
 
     fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url, Error> {
-        let mut url = self.base.join(path).map_err(|_| self.not_mlflow("a path makes no URL"))?;
+        let mut url = self
+            .base
+            .join(path)
+            .map_err(|_| self.not_mlflow("a path makes no URL"))?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -249,7 +252,8 @@ impl Client {
                     status if status.is_redirection() => {
                         let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
                         let to = to.and_then(|to| Url::parse(to).ok());
-                        let to = to.map_or_else(|| "another address".to_owned(), |to| to.origin().ascii_serialization());
+                        let to =
+                            to.map_or_else(|| "another address".to_owned(), |to| to.origin().ascii_serialization());
                         return Err(self.not_mlflow(&format!("it sends us to {to}")));
                     }
                     status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => Ok(response),

@@ -183,13 +183,7 @@ impl Bucket {
     }
 
     /// Writes a part, counted from 0, and says the store's mark for it.
-    pub(crate) async fn part(
-        &self,
-        key: &str,
-        id: &MultipartId,
-        part: usize,
-        content: Bytes,
-    ) -> Result<String, Error> {
+    pub(crate) async fn part(&self, key: &str, id: &MultipartId, part: usize, content: Bytes) -> Result<String, Error> {
         let path = self.path(key, Doing::Write)?;
         let written = self
             .store

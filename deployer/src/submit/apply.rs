@@ -42,14 +42,12 @@ impl Proposal {
         self.record().is_some_and(|record| {
             let record: Value = serde_json::from_str(record).unwrap_or_default();
             let paths = record.as_object().into_iter().flatten();
-            paths
-                .filter(|(_, value)| !value.is_null())
-                .any(|(path, _)| {
-                    path.ends_with("/serviceAccountName")
-                        || path.contains("/storage/key")
-                        || path.ends_with("storageSecretName")
-                        || path.contains("/metadata/annotations/")
-                })
+            paths.filter(|(_, value)| !value.is_null()).any(|(path, _)| {
+                path.ends_with("/serviceAccountName")
+                    || path.contains("/storage/key")
+                    || path.ends_with("storageSecretName")
+                    || path.contains("/metadata/annotations/")
+            })
         })
     }
 
@@ -109,7 +107,9 @@ async fn send(
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        cluster.patch(kind, namespace, name, &params, &Patch::Apply(object)).await
+        cluster
+            .patch(kind, namespace, name, &params, &Patch::Apply(object))
+            .await
     };
     let mut sent = once(force).await;
     // What a webhook filled in on our own way in is in our name, too.
@@ -118,7 +118,8 @@ async fn send(
     {
         sent = once(true).await;
     }
-    let (object, said) = sent.map_err(|error| failed(cluster, Attempt::named("patch", kind, namespace, name), &error))?;
+    let (object, said) =
+        sent.map_err(|error| failed(cluster, Attempt::named("patch", kind, namespace, name), &error))?;
     Ok(Applied { object, said })
 }
 

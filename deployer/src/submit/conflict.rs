@@ -35,7 +35,10 @@ pub enum SubmitError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Others manage fields of the object.
-    #[error("{name} in namespace {namespace} is managed by others, with other values: {}", listed(conflicts))]
+    #[error(
+        "{name} in namespace {namespace} is managed by others, with other values: {}",
+        listed(conflicts)
+    )]
     Conflict {
         /// The object.
         name: String,
@@ -77,7 +80,11 @@ pub(super) fn conflicts(error: &kube::Error) -> Option<Vec<Conflict>> {
     if status.code != 409 {
         return None;
     }
-    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    let causes = status
+        .details
+        .as_ref()
+        .map(|details| details.causes.as_slice())
+        .unwrap_or_default();
     let found: Vec<_> = causes
         .iter()
         .filter(|cause| cause.reason == "FieldManagerConflict")
@@ -90,11 +97,7 @@ pub(super) fn conflicts(error: &kube::Error) -> Option<Vec<Conflict>> {
     (!found.is_empty()).then_some(found)
 }
 
-pub(super) fn failed(
-    cluster: &crate::cluster::Cluster,
-    attempt: Attempt,
-    error: &kube::Error,
-) -> SubmitError {
+pub(super) fn failed(cluster: &crate::cluster::Cluster, attempt: Attempt, error: &kube::Error) -> SubmitError {
     match conflicts(error) {
         Some(conflicts) => SubmitError::Conflict {
             name: attempt.name.clone().unwrap_or_default(),
@@ -127,8 +130,15 @@ mod tests {
             error.to_string(),
             "fraud in namespace team-a is managed by others, with other values: .spec.predictor.minReplicas by kubectl-edit"
         );
-        assert!(error.next().contains("kubectl-edit keeps it, or take it over with --force-conflicts"));
+        assert!(
+            error
+                .next()
+                .contains("kubectl-edit keeps it, or take it over with --force-conflicts")
+        );
         let changed = json!({"code": 409, "reason": "Conflict", "message": "the object has been modified"});
-        assert_eq!(conflicts(&kube::Error::Api(serde_json::from_value(changed).unwrap())), None);
+        assert_eq!(
+            conflicts(&kube::Error::Api(serde_json::from_value(changed).unwrap())),
+            None
+        );
     }
 }

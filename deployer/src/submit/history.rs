@@ -61,7 +61,8 @@ impl Entry {
 /// A service's history, the newest first; empty where it has none, or none that can be read.
 pub fn entries(service: &DynamicObject) -> Vec<Entry> {
     let text = service.annotations().get(ANNOTATION);
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
 }
 
 /// The object with the history that a service has already.
@@ -89,7 +90,12 @@ mod tests {
 
     fn entry(uri: &str) -> Entry {
         let object = json!({"spec": {"predictor": {"model": {"storageUri": uri, "modelFormat": {"name": "sklearn"}}}}});
-        Entry::of(&object, "2026-01-01T00:00:00Z".to_owned(), "me".to_owned(), uri.to_owned())
+        Entry::of(
+            &object,
+            "2026-01-01T00:00:00Z".to_owned(),
+            "me".to_owned(),
+            uri.to_owned(),
+        )
     }
 
     #[test]

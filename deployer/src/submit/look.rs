@@ -42,7 +42,9 @@ pub async fn look(cluster: &Cluster, namespace: &str, name: &str, kserve: &str) 
             Ok(objects) => known.extend(objects.iter().filter_map(runtime)),
             Err(error @ (Error::Forbidden { .. } | Error::UnknownKind { .. })) => {
                 complete = false;
-                remarks.push(format!("{error}: the runtimes are taken to be those that KServe {NEWEST} ships"));
+                remarks.push(format!(
+                    "{error}: the runtimes are taken to be those that KServe {NEWEST} ships"
+                ));
             }
             Err(error) => return Err(error),
         }
@@ -97,7 +99,11 @@ fn runtime(object: &DynamicObject) -> Option<ServingRuntime> {
     let mut value = serde_json::to_value(object).ok()?;
     // The API server leaves the kind out in a list.
     if value["kind"].is_null() {
-        let kind = if object.metadata.namespace.is_some() { "ServingRuntime" } else { "ClusterServingRuntime" };
+        let kind = if object.metadata.namespace.is_some() {
+            "ServingRuntime"
+        } else {
+            "ClusterServingRuntime"
+        };
         value["kind"] = Value::from(kind);
     }
     // What KServe can't read either is no runtime for it.

@@ -165,7 +165,10 @@ impl Store {
         self.backend.spec().kind
     }
 
-    fn contents(&self, config: &KserveConfig) -> Result<(BTreeMap<String, String>, BTreeMap<String, SecretValue>), StoreError> {
+    fn contents(
+        &self,
+        config: &KserveConfig,
+    ) -> Result<(BTreeMap<String, String>, BTreeMap<String, SecretValue>), StoreError> {
         let exposed = self
             .keys
             .iter()
@@ -320,7 +323,10 @@ mod tests {
             json!({"AWS_ACCESS_KEY_ID": "dGhlLWlk", "AWS_SECRET_ACCESS_KEY": "dGhlLWtleQ=="})
         );
         assert_eq!(account["secrets"], json!([{"name": "minio"}]));
-        assert_ne!(secret["metadata"]["labels"]["app.kubernetes.io/managed-by"], "tidewaiter");
+        assert_ne!(
+            secret["metadata"]["labels"]["app.kubernetes.io/managed-by"],
+            "tidewaiter"
+        );
     }
 
     #[test]
@@ -337,10 +343,15 @@ mod tests {
 
     #[test]
     fn google_and_azure_are_known_by_their_keys() {
-        let google = of(&[("google_application_credentials", r#"{"type": "service_account"}"#)], &StoreSettings::default());
-        let [secret, _] =
-            secret_objects(&google.unwrap().unwrap(), "a", "b", &KserveConfig::default()).unwrap();
-        assert!(secret["data"]["gcloud-application-credentials.json"].is_string(), "{secret}");
+        let google = of(
+            &[("google_application_credentials", r#"{"type": "service_account"}"#)],
+            &StoreSettings::default(),
+        );
+        let [secret, _] = secret_objects(&google.unwrap().unwrap(), "a", "b", &KserveConfig::default()).unwrap();
+        assert!(
+            secret["data"]["gcloud-application-credentials.json"].is_string(),
+            "{secret}"
+        );
         let azure = of(
             &[
                 ("azure_client_id", "a"),

@@ -70,7 +70,11 @@ async fn the_same_content_is_sent_once() {
     let second = ground.upload().await.unwrap();
     assert_eq!((second.sent, second.reused), (0, 100_011));
     assert_eq!(first.uri, second.uri);
-    assert!(first.uri.as_str().starts_with("s3://models/deployed/fraud/"), "{}", first.uri);
+    assert!(
+        first.uri.as_str().starts_with("s3://models/deployed/fraud/"),
+        "{}",
+        first.uri
+    );
 
     // Somebody deletes what the manifest promises.
     let key = format!("{}/MLmodel", first.uri.key());
@@ -90,14 +94,23 @@ async fn what_an_interrupted_upload_left_is_used_unless_it_is_something_else() {
     ground.write("b.bin", b"bbbb");
     let whole = ground.upload().await.unwrap();
     let bucket = ground.bucket();
-    bucket.delete(whole.manifest.strip_prefix("s3://models/").unwrap()).await.unwrap();
+    bucket
+        .delete(whole.manifest.strip_prefix("s3://models/").unwrap())
+        .await
+        .unwrap();
     let key = format!("{}/b.bin", whole.uri.key());
     bucket.write(&key, Bytes::from_static(b"xxxx")).await.unwrap();
 
     let again = ground.upload().await.unwrap();
     assert_eq!((again.sent, again.reused), (4, 4));
     assert_eq!(bucket.read(&key, 0, 10).await.unwrap(), "bbbb");
-    assert!(bucket.head(again.manifest.strip_prefix("s3://models/").unwrap()).await.unwrap().is_some());
+    assert!(
+        bucket
+            .head(again.manifest.strip_prefix("s3://models/").unwrap())
+            .await
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +153,10 @@ async fn a_large_file_goes_on_where_it_was() {
     let key = format!("{}/model.bin", uploaded.uri.key());
     let there = bucket.read(&key, 0, large.len() as u64).await.unwrap();
     assert!(there == large, "the object is not the file");
-    assert!(fs::read_dir(ground.journal.path()).unwrap().next().is_none(), "the journal is still there");
+    assert!(
+        fs::read_dir(ground.journal.path()).unwrap().next().is_none(),
+        "the journal is still there"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +167,10 @@ async fn a_file_that_is_not_the_models_is_refused() {
     let key = format!("{}/other.onnx", uploaded.uri.key());
     ground.bucket().write(&key, Bytes::from_static(b"2")).await.unwrap();
     let refused = ground.upload().await.unwrap_err();
-    assert!(refused.to_string().contains("not of this model: other.onnx"), "{refused}");
+    assert!(
+        refused.to_string().contains("not of this model: other.onnx"),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,13 +184,19 @@ async fn a_store_that_says_no_is_one_sentence() {
         async move { upload(items.await, &options, &|_| {}).await.unwrap_err().to_string() }
     };
     let wrong = refused("s3://models/x/", "another secret").await;
-    assert!(wrong.contains("doesn't accept these credentials (SignatureDoesNotMatch)"), "{wrong}");
+    assert!(
+        wrong.contains("doesn't accept these credentials (SignatureDoesNotMatch)"),
+        "{wrong}"
+    );
     assert!(!wrong.contains("another secret"));
     let none = refused("s3://nowhere/x/", SECRET_KEY).await;
     assert!(none.contains("has no bucket `nowhere`"), "{none}");
     let no_store = refused("pvc://claim/x", SECRET_KEY).await;
     assert!(no_store.contains("can't be uploaded to pvc://claim/x"), "{no_store}");
-    assert_eq!(upload(Vec::new(), &ground.options("s3://models/", SECRET_KEY), &|_| {}).await, Err(Error::Empty));
+    assert_eq!(
+        upload(Vec::new(), &ground.options("s3://models/", SECRET_KEY), &|_| {}).await,
+        Err(Error::Empty)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

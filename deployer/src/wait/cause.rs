@@ -41,7 +41,9 @@ fn of_service(state: &State) -> Option<Finding> {
             protocol => protocol,
         };
         let message = match text(&failure["reason"]) {
-            "NoSupportingRuntime" => format!("no serving runtime in this cluster serves {format} in protocol {protocol}"),
+            "NoSupportingRuntime" => {
+                format!("no serving runtime in this cluster serves {format} in protocol {protocol}")
+            }
             "RuntimeNotRecognized" => format!("there is no serving runtime {}", text(&model["runtime"])),
             "RuntimeDisabled" => format!("the serving runtime {} is disabled", text(&model["runtime"])),
             other => format!("KServe can't serve it ({other})"),
@@ -110,7 +112,10 @@ fn refused(state: &State, message: &str) -> Finding {
         )
         .seen(message);
     }
-    if message.contains("must specify limits") || message.contains("must specify requests") || message.contains("failed quota") {
+    if message.contains("must specify limits")
+        || message.contains("must specify requests")
+        || message.contains("failed quota")
+    {
         return Finding::new(
             Cause::Quota,
             format!("the quota of namespace {namespace} wants requests and limits"),
@@ -218,7 +223,11 @@ fn silent(state: &State) -> Option<Finding> {
     if !is_running {
         return None;
     }
-    let port = refused.split(": connect").next().and_then(|text| text.rsplit(':').next()).unwrap_or("8080");
+    let port = refused
+        .split(": connect")
+        .next()
+        .and_then(|text| text.rsplit(':').next())
+        .unwrap_or("8080");
     Some(
         Finding::new(
             Cause::Ports,

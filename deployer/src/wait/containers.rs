@@ -31,7 +31,10 @@ fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
     let reason = text(&waiting["reason"]);
     let message = text(&waiting["message"]);
     let tries = status["restartCount"].as_u64().unwrap_or_default() + 1;
-    if matches!(reason, "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError") {
+    if matches!(
+        reason,
+        "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError"
+    ) {
         return Some(image(pod, name, reason, message));
     }
     if reason == "CreateContainerConfigError" {
@@ -97,7 +100,10 @@ fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
         Finding::new(
             Cause::ServerFailed,
             format!("the container {name} ended by itself with code {code}, {tries} times"),
-            format!("look at its log: kubectl -n {} logs {pod_name} -c {name} --previous", state.namespace()),
+            format!(
+                "look at its log: kubectl -n {} logs {pod_name} -c {name} --previous",
+                state.namespace()
+            ),
         )
         .seen(words::last_error(&log))
         .certain(tries > 3),
@@ -106,7 +112,10 @@ fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
 
 /// What the container wrote: its log, else what KServe's, or our, termination message has of it.
 fn log(state: &State, pod: &Value, status: &Value) -> String {
-    let key = (text(&pod["metadata"]["name"]).to_owned(), text(&status["name"]).to_owned());
+    let key = (
+        text(&pod["metadata"]["name"]).to_owned(),
+        text(&status["name"]).to_owned(),
+    );
     let message = ended(status).map_or("", |ended| text(&ended["message"]));
     match state.logs.get(&key) {
         Some(log) if log.len() >= message.len() => log.clone(),
@@ -115,12 +124,20 @@ fn log(state: &State, pod: &Value, status: &Value) -> String {
 }
 
 fn image(pod: &Value, container: &str, reason: &str, message: &str) -> Finding {
-    let specs = ["initContainers", "containers"].into_iter().flat_map(|list| pod["spec"][list].as_array().into_iter().flatten());
+    let specs = ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|list| pod["spec"][list].as_array().into_iter().flatten());
     let mut specs = specs.filter(|spec| spec["name"] == container);
     let image = specs.next().map_or("", |spec| text(&spec["image"]));
-    let denied = ["unauthorized", "authorization failed", "denied", "403 Forbidden", "no basic auth"]
-        .iter()
-        .any(|word| message.contains(word));
+    let denied = [
+        "unauthorized",
+        "authorization failed",
+        "denied",
+        "403 Forbidden",
+        "no basic auth",
+    ]
+    .iter()
+    .any(|word| message.contains(word));
     let next = if denied {
         "name a ServiceAccount with an imagePullSecret for it: --service-account"
     } else {

@@ -21,9 +21,20 @@ pub fn remarks(state: &State) -> Result<Vec<String>, Box<Finding>> {
             return Err(Box::new(finding));
         }
         // MLflow names every package; those that load a model are the ones that matter.
-        const LOADING: [&str; 6] = ["scikit-learn:", "xgboost:", "lightgbm:", "numpy:", "tensorflow:", "torch:"];
+        const LOADING: [&str; 6] = [
+            "scikit-learn:",
+            "xgboost:",
+            "lightgbm:",
+            "numpy:",
+            "tensorflow:",
+            "torch:",
+        ];
         let versions = words::versions(log);
-        found.extend(versions.into_iter().filter(|line| LOADING.iter().any(|package| line.starts_with(package))));
+        found.extend(
+            versions
+                .into_iter()
+                .filter(|line| LOADING.iter().any(|package| line.starts_with(package))),
+        );
     }
     found.sort();
     found.dedup();

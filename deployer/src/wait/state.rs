@@ -74,7 +74,11 @@ impl State {
         let hash = |pod: &'_ Value| -> String {
             let labels = &pod["metadata"]["labels"];
             let hash = text(&labels["pod-template-hash"]);
-            if hash.is_empty() { text(&labels["serving.knative.dev/revision"]).to_owned() } else { hash.to_owned() }
+            if hash.is_empty() {
+                text(&labels["serving.knative.dev/revision"]).to_owned()
+            } else {
+                hash.to_owned()
+            }
         };
         for pod in &self.pods {
             let component = text(&pod["metadata"]["labels"]["component"]);
@@ -93,7 +97,9 @@ impl State {
             .iter()
             .filter(|pod| {
                 let component = text(&pod["metadata"]["labels"]["component"]);
-                let is_newest = newest.get(component).is_some_and(|(_, template)| *template == hash(pod));
+                let is_newest = newest
+                    .get(component)
+                    .is_some_and(|(_, template)| *template == hash(pod));
                 is_newest && pod["metadata"]["deletionTimestamp"].is_null()
             })
             .collect()

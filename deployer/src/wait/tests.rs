@@ -38,7 +38,12 @@ fn told(state: &State) -> (Cause, bool, String) {
     (
         finding.cause,
         finding.certain,
-        format!("{}; {} [{}]", finding.message, finding.next, finding.evidence.join(" | ")),
+        format!(
+            "{}; {} [{}]",
+            finding.message,
+            finding.next,
+            finding.evidence.join(" | ")
+        ),
     )
 }
 
@@ -60,7 +65,11 @@ fn a_wrong_key_is_told_as_credentials() {
             &state,
             Cause::CredentialsWrong,
             true,
-            &["the store refuses the credentials for s3://svclab/fraud", "--aws-access-key-id", "403"],
+            &[
+                "the store refuses the credentials for s3://svclab/fraud",
+                "--aws-access-key-id",
+                "403",
+            ],
         );
     }
     // A key that Tidewaiter made a moment ago gets more time.
@@ -75,7 +84,11 @@ fn no_credentials_at_all_are_told_so() {
         &case(fixture!("no-credentials.json"), None),
         Cause::CredentialsMissing,
         true,
-        &["the Pod has no credentials for s3://svclab/", "--secret", "S3 authentication failed"],
+        &[
+            "the Pod has no credentials for s3://svclab/",
+            "--secret",
+            "S3 authentication failed",
+        ],
     );
 }
 
@@ -97,10 +110,16 @@ fn a_missing_model_and_a_missing_bucket_are_told_apart() {
 
 #[test]
 fn a_store_that_nobody_reaches_is_tried_again() {
-    let state = case(fixture!("unreachable.json"), Some((INITIALIZER, fixture!("initializer-unreachable.log"))));
+    let state = case(
+        fixture!("unreachable.json"),
+        Some((INITIALIZER, fixture!("initializer-unreachable.log"))),
+    );
     let (cause, _, told) = told(&state);
     assert_eq!(cause, Cause::StoreUnreachable);
-    assert!(told.contains("http://10.88.0.1:9999/svclab") && told.contains("--s3-endpoint"), "{told}");
+    assert!(
+        told.contains("http://10.88.0.1:9999/svclab") && told.contains("--s3-endpoint"),
+        "{told}"
+    );
     let mut first = state;
     first.pods[0]["status"]["initContainerStatuses"][0]["restartCount"] = Value::from(0);
     assert!(!diagnose(&first).unwrap().certain);
@@ -109,17 +128,27 @@ fn a_store_that_nobody_reaches_is_tried_again() {
 #[test]
 fn versions_that_do_not_fit_are_named() {
     expect(
-        &case(fixture!("version.json"), Some((SERVER, fixture!("mlserver-version-mismatch.log")))),
+        &case(
+            fixture!("version.json"),
+            Some((SERVER, fixture!("mlserver-version-mismatch.log"))),
+        ),
         Cause::VersionMismatch,
         true,
-        &["of other versions than those that saved the model", "--runtime-version", "No module named '_loss'"],
+        &[
+            "of other versions than those that saved the model",
+            "--runtime-version",
+            "No module named '_loss'",
+        ],
     );
 }
 
 #[test]
 fn a_package_that_the_image_lacks_is_named() {
     expect(
-        &case(fixture!("package.json"), Some((SERVER, fixture!("sklearnserver-missing-package.log")))),
+        &case(
+            fixture!("package.json"),
+            Some((SERVER, fixture!("sklearnserver-missing-package.log"))),
+        ),
         Cause::PackageMissing,
         true,
         &["needs the package imblearn", "--image"],
@@ -129,13 +158,19 @@ fn a_package_that_the_image_lacks_is_named() {
 #[test]
 fn a_model_of_another_framework_is_told_with_what_the_server_wants() {
     expect(
-        &case(fixture!("wrong-format.json"), Some((SERVER, fixture!("mlserver-wrong-format.log")))),
+        &case(
+            fixture!("wrong-format.json"),
+            Some((SERVER, fixture!("mlserver-wrong-format.log"))),
+        ),
         Cause::WrongFramework,
         true,
         &["finds no sklearn model in s3://svclab/plain_xgboost", "model.joblib"],
     );
     expect(
-        &case(fixture!("no-mlmodel.json"), Some((SERVER, fixture!("mlserver-no-mlmodel.log")))),
+        &case(
+            fixture!("no-mlmodel.json"),
+            Some((SERVER, fixture!("mlserver-no-mlmodel.log"))),
+        ),
         Cause::WrongFramework,
         true,
         &["finds no mlflow model", "the file MLmodel"],
@@ -149,7 +184,10 @@ fn a_server_that_is_ready_without_a_model_is_no_success() {
     assert_eq!(stage(&state), Stage::Ready, "KServe says so");
     let finding = remarks(&state).unwrap_err();
     assert_eq!(finding.cause, Cause::WrongFramework);
-    assert!(finding.evidence[0].contains("failed to locate model file"), "{finding:?}");
+    assert!(
+        finding.evidence[0].contains("failed to locate model file"),
+        "{finding:?}"
+    );
 }
 
 #[test]
@@ -169,13 +207,21 @@ fn a_ready_server_with_other_libraries_is_remarked_on() {
 #[test]
 fn another_architecture_is_told() {
     expect(
-        &case(fixture!("exec-format.json"), Some((SERVER, fixture!("exec-format.log")))),
+        &case(
+            fixture!("exec-format.json"),
+            Some((SERVER, fixture!("exec-format.log"))),
+        ),
         Cause::Architecture,
         true,
         &["another kind of processor", "kubernetes.io/arch"],
     );
     let mut state = case(fixture!("arm.json"), None);
-    expect(&state, Cause::Architecture, false, &["no node that is free has an arm64 processor"]);
+    expect(
+        &state,
+        Cause::Architecture,
+        false,
+        &["no node that is free has an arm64 processor"],
+    );
     state.quiet = 60;
     expect(&state, Cause::Architecture, true, &["--node-selector"]);
 }
@@ -205,12 +251,25 @@ fn a_port_where_nobody_listens_is_told_at_the_end() {
 
 #[test]
 fn a_control_plane_namespace_is_told_as_soon_as_the_pod_is_there() {
-    let mut state = case(fixture!("control-plane.json"), Some((SERVER, fixture!("mlserver-no-folder.log"))));
+    let mut state = case(
+        fixture!("control-plane.json"),
+        Some((SERVER, fixture!("mlserver-no-folder.log"))),
+    );
     state.is_control_plane = true;
     let finding = diagnose(&state).unwrap();
     assert_eq!((finding.cause, finding.certain), (Cause::ControlPlaneNamespace, true));
-    assert!(finding.message.contains("namespace svc-control has the label `control-plane`"), "{finding:?}");
-    assert!(finding.next.contains("kubectl label namespace svc-control control-plane-"), "{finding:?}");
+    assert!(
+        finding
+            .message
+            .contains("namespace svc-control has the label `control-plane`"),
+        "{finding:?}"
+    );
+    assert!(
+        finding
+            .next
+            .contains("kubectl label namespace svc-control control-plane-"),
+        "{finding:?}"
+    );
     // Who may not read namespaces is told what can be known.
     state.is_control_plane = false;
     expect(&state, Cause::NoModel, true, &["without its model"]);
@@ -232,7 +291,10 @@ fn an_image_that_nobody_has_is_named() {
         &case(fixture!("image.json"), None),
         Cause::ImagePull,
         true,
-        &["can't get the image docker.io/seldonio/mlserver:9.9.9", "--runtime-version"],
+        &[
+            "can't get the image docker.io/seldonio/mlserver:9.9.9",
+            "--runtime-version",
+        ],
     );
 }
 
@@ -252,22 +314,45 @@ fn no_runtime_for_the_protocol_is_told() {
         &case(fixture!("no-runtime.json"), None),
         Cause::NoRuntime,
         true,
-        &["no serving runtime in this cluster serves mlflow in protocol v1", "clusterservingruntimes"],
+        &[
+            "no serving runtime in this cluster serves mlflow in protocol v1",
+            "clusterservingruntimes",
+        ],
     );
-    expect(&case(fixture!("runtime-missing.json"), None), Cause::NoRuntime, true, &["no serving runtime nope"]);
+    expect(
+        &case(fixture!("runtime-missing.json"), None),
+        Cause::NoRuntime,
+        true,
+        &["no serving runtime nope"],
+    );
 }
 
 #[test]
 fn a_secret_that_is_not_there_gets_a_moment_to_come() {
     let mut state = case(fixture!("secret-missing.json"), None);
-    expect(&state, Cause::SecretMissing, false, &["the Secret missing that the service names isn't in namespace svc-lab"]);
+    expect(
+        &state,
+        Cause::SecretMissing,
+        false,
+        &["the Secret missing that the service names isn't in namespace svc-lab"],
+    );
     state.quiet = 60;
-    expect(&state, Cause::SecretMissing, true, &["tidewaiter secret create missing -n svc-lab"]);
+    expect(
+        &state,
+        Cause::SecretMissing,
+        true,
+        &["tidewaiter secret create missing -n svc-lab"],
+    );
 }
 
 #[test]
 fn knative_that_is_not_installed_is_told() {
-    expect(&case(fixture!("knative.json"), None), Cause::NoKnative, true, &["Knative isn't installed", "--deployment-mode Standard"]);
+    expect(
+        &case(fixture!("knative.json"), None),
+        Cause::NoKnative,
+        true,
+        &["Knative isn't installed", "--deployment-mode Standard"],
+    );
 }
 
 #[test]

@@ -108,7 +108,8 @@ pub async fn wait(cluster: &Cluster, options: &Options, mut on: impl FnMut(Progr
         waiting.read_logs(&mut on).await;
         let state = waiting.state();
         let stage = stage(state);
-        if told_stage != Some(stage) && stage != Stage::Ready {
+        // Onwards alone: a Pod that is tried again is no news of its own.
+        if told_stage.is_none_or(|told| told < stage) && stage != Stage::Ready {
             told_stage = Some(stage);
             on(Progress::Stage(stage));
         }
@@ -157,10 +158,17 @@ impl<'a> Waiting<'a> {
     async fn start(cluster: &'a Cluster, options: &'a Options) -> Result<Self, Error> {
         let attempt = Attempt::get(&kinds::INFERENCE_SERVICE, Some(&options.namespace), &options.name);
         let api = cluster.api(&kinds::INFERENCE_SERVICE, Some(&options.namespace));
-        let service = api.get(&options.name).await.map_err(|error| cluster.failed(attempt, &error))?;
+        let service = api
+            .get(&options.name)
+            .await
+            .map_err(|error| cluster.failed(attempt, &error))?;
         // Who may not read namespaces learns the label's effect by the Pod that has no download.
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(cluster.client().clone());
-        let labels = namespaces.get_metadata(&options.namespace).await.ok().and_then(|namespace| namespace.metadata.labels);
+        let labels = namespaces
+            .get_metadata(&options.namespace)
+            .await
+            .ok()
+            .and_then(|namespace| namespace.metadata.labels);
         Ok(Self {
             cluster,
             options,
@@ -237,7 +245,11 @@ impl<'a> Waiting<'a> {
             }
             Change::Pod(name, Some(pod)) => {
                 // Nothing but a move of the Pod itself counts as one: KServe writes the service's status all the time.
-                if self.pods.get(&name).is_none_or(|before| before["status"] != pod["status"]) {
+                if self
+                    .pods
+                    .get(&name)
+                    .is_none_or(|before| before["status"] != pod["status"])
+                {
                     self.moved = Instant::now();
                 }
                 self.pods.insert(name, pod);
@@ -247,7 +259,9 @@ impl<'a> Waiting<'a> {
             }
             Change::Pods(listed) => self.pods.retain(|name, _| listed.contains(name)),
             Change::Event(event) if self.is_ours(&event) => {
-                self.state.events.retain(|old| old["metadata"]["uid"] != event["metadata"]["uid"]);
+                self.state
+                    .events
+                    .retain(|old| old["metadata"]["uid"] != event["metadata"]["uid"]);
                 self.state.events.push(event);
             }
             Change::Event(_) | Change::Gone | Change::Blind(..) => {}
@@ -259,9 +273,10 @@ impl<'a> Waiting<'a> {
     fn is_ours(&self, event: &Value) -> bool {
         let name = text(&event["involvedObject"]["name"]);
         let of_service = name == self.options.name
-            || ["-predictor", "-transformer", "-explainer"]
-                .iter()
-                .any(|role| name.strip_prefix(self.options.name.as_str()).is_some_and(|rest| rest.starts_with(role)));
+            || ["-predictor", "-transformer", "-explainer"].iter().any(|role| {
+                name.strip_prefix(self.options.name.as_str())
+                    .is_some_and(|rest| rest.starts_with(role))
+            });
         let at = [&event["lastTimestamp"], &event["eventTime"], &event["firstTimestamp"]];
         let at = at.iter().find_map(|at| at.as_str()?.parse::<jiff::Timestamp>().ok());
         of_service && at.is_none_or(|at| at >= self.since)
@@ -279,7 +294,8 @@ impl<'a> Waiting<'a> {
             let pod_name = text(&pod["metadata"]["name"]).to_owned();
             for status in statuses(pod) {
                 let name = text(&status["name"]).to_owned();
-                let has_ended = ended(status).is_some_and(|ended| name != "storage-initializer" || ended["exitCode"] != 0);
+                let has_ended =
+                    ended(status).is_some_and(|ended| name != "storage-initializer" || ended["exitCode"] != 0);
                 let is_ready = status["ready"] == true && name == "kserve-container";
                 if !has_ended && !is_ready {
                     continue;
@@ -310,7 +326,10 @@ impl<'a> Waiting<'a> {
                 Err(error) => {
                     self.read.insert(key, (runs, is_ready));
                     if self.blind.insert("logs") {
-                        on(Progress::Blind(format!("logs can't be looked at ({})", told_api(&error))));
+                        on(Progress::Blind(format!(
+                            "logs can't be looked at ({})",
+                            told_api(&error)
+                        )));
                     }
                 }
             }
@@ -320,7 +339,8 @@ impl<'a> Waiting<'a> {
     /// Whether the Pods that answer are those of the service as it stands: while a Deployment replaces them, KServe calls the service ready by the old ones.
     async fn is_rolled_out(&self) -> bool {
         let namespace = &self.options.namespace;
-        let api: Api<k8s_openapi::api::apps::v1::Deployment> = Api::namespaced(self.cluster.client().clone(), namespace);
+        let api: Api<k8s_openapi::api::apps::v1::Deployment> =
+            Api::namespaced(self.cluster.client().clone(), namespace);
         let Ok(Some(deployment)) = api.get_opt(&format!("{}-predictor", self.options.name)).await else {
             // Knative's, or not to be read.
             return true;

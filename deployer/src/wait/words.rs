@@ -40,7 +40,13 @@ pub(super) fn of_initializer(state: &State, log: &str, tries: u64) -> Finding {
         )
         .seen(last);
     }
-    if has(&["(404) when calling", "No model found in", "NoSuchKey", "RepositoryNotFoundError", "BlobNotFound"]) {
+    if has(&[
+        "(404) when calling",
+        "No model found in",
+        "NoSuchKey",
+        "RepositoryNotFoundError",
+        "BlobNotFound",
+    ]) {
         return Finding::new(
             Cause::NoModel,
             format!("there is no model at {uri}"),
@@ -130,12 +136,17 @@ pub(super) fn of_server(state: &State, log: &str) -> Option<Finding> {
         "No model repository found",
         "no files found for given model",
     ]) {
-        let format = state.service["spec"]["predictor"]["model"]["modelFormat"]["name"].as_str().unwrap_or("custom");
+        let format = state.service["spec"]["predictor"]["model"]["modelFormat"]["name"]
+            .as_str()
+            .unwrap_or("custom");
         return Some(
             Finding::new(
                 Cause::WrongFramework,
                 format!("the server finds no {format} model in {uri}"),
-                format!("look at the files there, and say with --framework what they are; {}", expected(format)),
+                format!(
+                    "look at the files there, and say with --framework what they are; {}",
+                    expected(format)
+                ),
             )
             .seen(line),
         );
@@ -172,7 +183,9 @@ pub(super) fn of_server(state: &State, log: &str) -> Option<Finding> {
             Finding::new(
                 Cause::PackageMissing,
                 format!("the model needs the package {package}, which the server's image lacks"),
-                format!("serve it with an image that has {package}: --runtime, or --image; or save the model without it"),
+                format!(
+                    "serve it with an image that has {package}: --runtime, or --image; or save the model without it"
+                ),
             )
             .seen(line),
         );
@@ -198,14 +211,20 @@ pub(super) fn not_downloaded(state: &State) -> Finding {
     if state.is_control_plane {
         return Finding::new(
             Cause::ControlPlaneNamespace,
-            format!("namespace {namespace} has the label `control-plane`, so KServe doesn't look at its Pods, and nobody downloads the model"),
-            format!("deploy into another namespace (--namespace), or take the label away: kubectl label namespace {namespace} control-plane-"),
+            format!(
+                "namespace {namespace} has the label `control-plane`, so KServe doesn't look at its Pods, and nobody downloads the model"
+            ),
+            format!(
+                "deploy into another namespace (--namespace), or take the label away: kubectl label namespace {namespace} control-plane-"
+            ),
         );
     }
     Finding::new(
         Cause::NoModel,
         "the server started without its model: KServe's webhook didn't add the download",
-        format!("check that KServe's webhooks answer (kubectl -n kserve get pods) and are asked about namespace {namespace}, and delete the Pod"),
+        format!(
+            "check that KServe's webhooks answer (kubectl -n kserve get pods) and are asked about namespace {namespace}, and delete the Pod"
+        ),
     )
 }
 
@@ -240,7 +259,9 @@ pub(super) fn versions(log: &str) -> Vec<String> {
         {
             let required = required.trim_end_matches(')');
             let required = required.split_once("==").map_or(required, |(_, version)| version);
-            found.push(format!("{package}: the model was saved with {required}, the server has {current}"));
+            found.push(format!(
+                "{package}: the model was saved with {required}, the server has {current}"
+            ));
         }
         // scikit-learn: `Trying to unpickle estimator X from version 1.7.0 when using version 1.5.2.`
         if line.contains("InconsistentVersionWarning")
@@ -248,7 +269,9 @@ pub(super) fn versions(log: &str) -> Vec<String> {
             && let Some((saved, rest)) = rest.split_once(" when using version ")
         {
             let server = rest.split(". ").next().unwrap_or_default().trim_end_matches('.');
-            found.push(format!("scikit-learn: the model was saved with {saved}, the server has {server}"));
+            found.push(format!(
+                "scikit-learn: the model was saved with {saved}, the server has {server}"
+            ));
         }
     }
     found.sort();
@@ -259,7 +282,10 @@ pub(super) fn versions(log: &str) -> Vec<String> {
 /// The last line that tells of an error, without its time; else the last one at all.
 pub(super) fn last_error(log: &str) -> String {
     let lines: Vec<&str> = log.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let telling = lines.iter().rev().find(|line| line.contains("ERROR") || line.contains("Error"));
+    let telling = lines
+        .iter()
+        .rev()
+        .find(|line| line.contains("ERROR") || line.contains("Error"));
     let line = telling.or(lines.last()).copied().unwrap_or_default();
     let line = line.split_once("ERROR ").map_or(line, |(_, rest)| rest);
     // `[entry:<module>():28] Storage initialization failed: …`

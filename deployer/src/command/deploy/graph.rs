@@ -24,11 +24,20 @@ pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Fai
     let object = graph(&wishes, &context.namespace)?;
     if context.arguments.dry_run != Some(DryRun::Client) {
         for step in &wishes.steps {
-            let found = context.cluster.find(&kinds::INFERENCE_SERVICE, Some(&context.namespace), &step.service).await?;
+            let found = context
+                .cluster
+                .find(&kinds::INFERENCE_SERVICE, Some(&context.namespace), &step.service)
+                .await?;
             if found.is_none() {
                 return Err(Failure {
-                    message: format!("there is no service {} in namespace {}", step.service, context.namespace),
-                    next: Some(format!("deploy it first: tidewaiter deploy SOURCE --name {}", step.service)),
+                    message: format!(
+                        "there is no service {} in namespace {}",
+                        step.service, context.namespace
+                    ),
+                    next: Some(format!(
+                        "deploy it first: tidewaiter deploy SOURCE --name {}",
+                        step.service
+                    )),
                 });
             }
         }
@@ -39,7 +48,10 @@ pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Fai
 pub(super) async fn add_model(context: &Context, server: &str, ready: &Ready) -> Result<Ending, Failure> {
     let uri = ready.uri.as_deref().unwrap_or_default();
     let namespace = &context.namespace;
-    let found = context.cluster.find(&kinds::INFERENCE_SERVICE, Some(namespace), server).await?;
+    let found = context
+        .cluster
+        .find(&kinds::INFERENCE_SERVICE, Some(namespace), server)
+        .await?;
     let Some(found) = found else {
         return Err(Failure {
             message: format!("there is no service {server} in namespace {namespace}"),
@@ -65,7 +77,14 @@ async fn submit(context: &Context, kind: &'static Kind, object: &Value) -> Resul
         return Ok(Ending::Nothing);
     }
     let before = context.cluster.find(kind, Some(&context.namespace), name).await?;
-    let proposal = propose(&context.cluster, kind, object, before.as_ref(), arguments.force_conflicts).await?;
+    let proposal = propose(
+        &context.cluster,
+        kind,
+        object,
+        before.as_ref(),
+        arguments.force_conflicts,
+    )
+    .await?;
     for line in &proposal.applied.said {
         note(line);
     }
@@ -73,7 +92,10 @@ async fn submit(context: &Context, kind: &'static Kind, object: &Value) -> Resul
         if proposal.is_same {
             return Ok(Ending::Nothing);
         }
-        let old = before.as_ref().map(content).map_or_else(|| Ok(String::new()), |content| yaml(&content))?;
+        let old = before
+            .as_ref()
+            .map(content)
+            .map_or_else(|| Ok(String::new()), |content| yaml(&content))?;
         print!("{}", difference(&old, &yaml(&content(&proposal.applied.object))?));
         return Ok(Ending::Something);
     }
@@ -81,25 +103,39 @@ async fn submit(context: &Context, kind: &'static Kind, object: &Value) -> Resul
         if let Some(format) = arguments.output {
             print!("{}", document(&proposal.applied.object, format)?);
         }
-        eprintln!("{} {name} would be submitted: the API server and its webhooks agree", kind.kind);
+        eprintln!(
+            "{} {name} would be submitted: the API server and its webhooks agree",
+            kind.kind
+        );
         return Ok(Ending::Nothing);
     }
     if proposal.is_same {
         eprintln!("{name} is deployed already, and the same: nothing was done");
     } else {
         apply(&context.cluster, kind, object, arguments.force_conflicts).await?;
-        eprintln!("{GOOD}{} {name}{GOOD:#} submitted in namespace {}", kind.kind, context.namespace);
+        eprintln!(
+            "{GOOD}{} {name}{GOOD:#} submitted in namespace {}",
+            kind.kind, context.namespace
+        );
     }
     if arguments.no_wait {
         return Ok(Ending::Nothing);
     }
-    let (is_ready, said) = wait_for_condition(&context.cluster, kind, &context.namespace, name, arguments.timeout).await?;
+    let (is_ready, said) =
+        wait_for_condition(&context.cluster, kind, &context.namespace, name, arguments.timeout).await?;
     if is_ready {
-        let at = if said.is_empty() { String::new() } else { format!(" at {said}") };
+        let at = if said.is_empty() {
+            String::new()
+        } else {
+            format!(" at {said}")
+        };
         eprintln!("{GOOD}{name} is ready{GOOD:#}{at}");
         return Ok(Ending::Nothing);
     }
-    eprintln!("{BAD}error{BAD:#}: {name} is not ready after {} s: {said}", arguments.timeout.as_secs());
+    eprintln!(
+        "{BAD}error{BAD:#}: {name} is not ready after {} s: {said}",
+        arguments.timeout.as_secs()
+    );
     eprintln!(
         "\n{HINT}hint{HINT:#}: see kubectl -n {} describe {} {name}; to remove it: kubectl -n {0} delete {1} {name}",
         context.namespace,

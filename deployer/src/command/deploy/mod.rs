@@ -132,13 +132,19 @@ fn of_file(arguments: &DeployArguments) -> Result<Wishes, Failure> {
     })?;
     serde_saphyr::from_str(&text).map_err(|error| Failure {
         message: format!("{} holds no wishes: {}", file.display(), error.without_snippet()),
-        next: Some("its fields are those of `tidewaiter deploy --help`, named as KServe names them, such as minReplicas".to_owned()),
+        next: Some(
+            "its fields are those of `tidewaiter deploy --help`, named as KServe names them, such as minReplicas"
+                .to_owned(),
+        ),
     })
 }
 
 /// A name for a service that was given none: of `models:/fraud@champion` and `s3://mlflow/fraud/` it is `fraud`.
 fn named_after(source: &str, namespace: &str) -> Result<String, Failure> {
-    let path = source.split_once(":/").map_or(source, |(_, path)| path).trim_matches('/');
+    let path = source
+        .split_once(":/")
+        .map_or(source, |(_, path)| path)
+        .trim_matches('/');
     let is_registered = source.starts_with("models:");
     let part = if is_registered {
         path.split(['/', '@']).next()

@@ -27,12 +27,18 @@ pub(super) struct Ready {
 
 pub(super) async fn stage(context: &Context) -> Result<Ready, Failure> {
     let Some(text) = &context.arguments.source else {
-        return Ok(unseen(Framework::Custom, None, context.wishes.image.clone().unwrap_or_default()));
+        return Ok(unseen(
+            Framework::Custom,
+            None,
+            context.wishes.image.clone().unwrap_or_default(),
+        ));
     };
-    let source: Source = text.parse().map_err(|error: tidewaiter_deployer::source::SourceError| Failure {
-        next: Some(error.next().to_owned()),
-        message: error.to_string(),
-    })?;
+    let source: Source = text
+        .parse()
+        .map_err(|error: tidewaiter_deployer::source::SourceError| Failure {
+            next: Some(error.next().to_owned()),
+            message: error.to_string(),
+        })?;
     let access = context.arguments.store.access()?;
     // Who says what it is, and has no key to look with, is believed: the cluster may open what this machine can't.
     if let (Source::Store(uri), Some(framework)) = (&source, context.wishes.framework)
@@ -121,9 +127,10 @@ fn tracking(server: &str) -> Tracking {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let auth = if let Some(token) = variable("MLFLOW_TRACKING_TOKEN") {
         Auth::Token(SecretValue::from(token))
-    } else if let (Some(user), Some(password)) =
-        (variable("MLFLOW_TRACKING_USERNAME"), variable("MLFLOW_TRACKING_PASSWORD"))
-    {
+    } else if let (Some(user), Some(password)) = (
+        variable("MLFLOW_TRACKING_USERNAME"),
+        variable("MLFLOW_TRACKING_PASSWORD"),
+    ) {
         Auth::Basic {
             user,
             password: SecretValue::from(password),

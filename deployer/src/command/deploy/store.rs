@@ -36,10 +36,22 @@ impl FromStr for Given {
 #[command(next_help_heading = "The store's keys")]
 pub(crate) struct StoreArguments {
     /// S3: the access key's ID
-    #[arg(long, alias = "aws_access_key_id", value_name = "ID", env = "AWS_ACCESS_KEY_ID", hide_env_values = true)]
+    #[arg(
+        long,
+        alias = "aws_access_key_id",
+        value_name = "ID",
+        env = "AWS_ACCESS_KEY_ID",
+        hide_env_values = true
+    )]
     aws_access_key_id: Option<Given>,
     /// S3: the secret access key
-    #[arg(long, alias = "aws_secret_access_key", value_name = "KEY", env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
+    #[arg(
+        long,
+        alias = "aws_secret_access_key",
+        value_name = "KEY",
+        env = "AWS_SECRET_ACCESS_KEY",
+        hide_env_values = true
+    )]
     aws_secret_access_key: Option<Given>,
     /// S3: where the store listens, such as http://minio.minio:9000; Amazon's by default
     #[arg(long, alias = "s3_endpoint", value_name = "URL", env = "AWS_ENDPOINT_URL")]
@@ -57,22 +69,58 @@ pub(crate) struct StoreArguments {
     #[arg(long, alias = "google_application_credentials", value_name = "JSON")]
     google_application_credentials: Option<Given>,
     /// Azure: the subscription
-    #[arg(long, alias = "azure_subscription_id", value_name = "ID", env = "AZURE_SUBSCRIPTION_ID", hide_env_values = true)]
+    #[arg(
+        long,
+        alias = "azure_subscription_id",
+        value_name = "ID",
+        env = "AZURE_SUBSCRIPTION_ID",
+        hide_env_values = true
+    )]
     azure_subscription_id: Option<Given>,
     /// Azure: the service principal
-    #[arg(long, alias = "azure_client_id", value_name = "ID", env = "AZURE_CLIENT_ID", hide_env_values = true)]
+    #[arg(
+        long,
+        alias = "azure_client_id",
+        value_name = "ID",
+        env = "AZURE_CLIENT_ID",
+        hide_env_values = true
+    )]
     azure_client_id: Option<Given>,
     /// Azure: its secret
-    #[arg(long, alias = "azure_client_secret", value_name = "SECRET", env = "AZURE_CLIENT_SECRET", hide_env_values = true)]
+    #[arg(
+        long,
+        alias = "azure_client_secret",
+        value_name = "SECRET",
+        env = "AZURE_CLIENT_SECRET",
+        hide_env_values = true
+    )]
     azure_client_secret: Option<Given>,
     /// Azure: its tenant
-    #[arg(long, alias = "azure_tenant_id", value_name = "ID", env = "AZURE_TENANT_ID", hide_env_values = true)]
+    #[arg(
+        long,
+        alias = "azure_tenant_id",
+        value_name = "ID",
+        env = "AZURE_TENANT_ID",
+        hide_env_values = true
+    )]
     azure_tenant_id: Option<Given>,
     /// Azure: a storage account's key, in place of a service principal
-    #[arg(long, alias = "azure_storage_access_key", value_name = "KEY", env = "AZURE_STORAGE_ACCESS_KEY", hide_env_values = true)]
+    #[arg(
+        long,
+        alias = "azure_storage_access_key",
+        value_name = "KEY",
+        env = "AZURE_STORAGE_ACCESS_KEY",
+        hide_env_values = true
+    )]
     azure_storage_access_key: Option<Given>,
     /// Hugging Face: a token
-    #[arg(long, alias = "hf_token", value_name = "TOKEN", env = "HF_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        alias = "hf_token",
+        value_name = "TOKEN",
+        env = "HF_TOKEN",
+        hide_env_values = true
+    )]
     hf_token: Option<Given>,
 }
 
@@ -97,7 +145,10 @@ impl StoreArguments {
                 Some(file) => {
                     let read = fs::read(file).map_err(|error| Failure {
                         message: format!("can't read {file} for {name}: {error}"),
-                        next: Some(format!("write --{}=@FILE, with a file that is there", name.replace('_', "-"))),
+                        next: Some(format!(
+                            "write --{}=@FILE, with a file that is there",
+                            name.replace('_', "-")
+                        )),
                     })?;
                     SecretValue::from(read.trim_ascii_end())
                 }

@@ -41,7 +41,14 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
             ..context.wishes.clone()
         };
         built = made(context, &wishes, ready, seen, !proposal.is_reviewed())?;
-        proposal = propose(&context.cluster, KIND, &with_history(&built, seen), before, arguments.force_conflicts).await?;
+        proposal = propose(
+            &context.cluster,
+            KIND,
+            &with_history(&built, seen),
+            before,
+            arguments.force_conflicts,
+        )
+        .await?;
     }
     tell(&built);
     for line in &proposal.applied.said {
@@ -54,7 +61,10 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
         if let Some(format) = arguments.output {
             print!("{}", document(&proposal.applied.object, format)?);
         }
-        eprintln!("{}", would(context, before, &proposal, store.as_ref().map(|_| account.as_str())));
+        eprintln!(
+            "{}",
+            would(context, before, &proposal, store.as_ref().map(|_| account.as_str()))
+        );
         return Ok(Ending::Nothing);
     }
     let delivered = match &store {
@@ -78,8 +88,17 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
             return Err(error.into());
         }
     };
-    if let (Some(store), true) = (&store, delivered.is_some()) {
-        submit::keep_with(&context.cluster, store, &account, &applied.object, &seen.facts.config).await?;
+    if let (Some(store), None) = (&store, before) {
+        let owner = Some(&applied.object);
+        deliver(
+            &context.cluster,
+            store,
+            &account,
+            &context.namespace,
+            &seen.facts.config,
+            owner,
+        )
+        .await?;
     }
     eprintln!(
         "{GOOD}{}{GOOD:#} {} in namespace {}",
@@ -115,7 +134,10 @@ fn made(context: &Context, wishes: &Wishes, ready: &Ready, seen: &Seen, pins: bo
     {
         match &seen.facts.config.secret_annotation {
             Some(annotation) => {
-                wishes.annotations.entry(annotation.clone()).or_insert_with(|| secret.to_owned());
+                wishes
+                    .annotations
+                    .entry(annotation.clone())
+                    .or_insert_with(|| secret.to_owned());
             }
             // `tidewaiter secret create` makes an account of the Secret's name.
             None => wishes.service_account_name = Some(secret.to_owned()),
@@ -151,12 +173,7 @@ fn tell(built: &Built) {
 }
 
 /// The keys that are to become a Secret: none where Tidewaiter, or the user, brings one.
-fn needed_store(
-    context: &Context,
-    ready: &Ready,
-    seen: &Seen,
-    proposal: &Proposal,
-) -> Result<Option<Store>, Failure> {
+fn needed_store(context: &Context, ready: &Ready, seen: &Seen, proposal: &Proposal) -> Result<Option<Store>, Failure> {
     let brought = context.wishes.service_account_name.is_some() || context.settings.get(Key::Secret).is_some();
     let Some(uri) = &ready.uri else { return Ok(None) };
     let keys = context.arguments.store.keys_for(uri)?;
@@ -176,28 +193,50 @@ fn needed_store(
     } else {
         submit::StoreSettings::default()
     };
-    let keys = keys.into_iter().collect::<std::collections::BTreeMap<String, SecretValue>>();
+    let keys = keys
+        .into_iter()
+        .collect::<std::collections::BTreeMap<String, SecretValue>>();
     Ok(Store::of(keys, &settings, &seen.facts.config).map_err(submit::SubmitError::from)?)
 }
 
 async fn bring(context: &Context, seen: &Seen, store: &Store, name: &str) -> Result<Delivered, Failure> {
-    let delivered = deliver(&context.cluster, store, name, &context.namespace, &seen.facts.config).await?;
+    let owner = seen.service.as_ref();
+    let delivered = deliver(
+        &context.cluster,
+        store,
+        name,
+        &context.namespace,
+        &seen.facts.config,
+        owner,
+    )
+    .await?;
     if delivered.is_new {
-        eprintln!("{GOOD}Secret and ServiceAccount {name}{GOOD:#} made in namespace {}", context.namespace);
+        eprintln!(
+            "{GOOD}Secret and ServiceAccount {name}{GOOD:#} made in namespace {}",
+            context.namespace
+        );
     }
     Ok(delivered)
 }
 
 /// Nothing half-made stays: credentials go with the service that they were for.
 async fn take_back(context: &Context, delivered: Option<&Delivered>) {
-    let Some(delivered) = delivered.filter(|delivered| delivered.is_new) else { return };
+    let Some(delivered) = delivered.filter(|delivered| delivered.is_new) else {
+        return;
+    };
     let client = context.cluster.client();
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client.clone(), &context.namespace);
     let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(client.clone(), &context.namespace);
     let params = kube::api::DeleteParams::default();
-    let gone = futures::join!(secrets.delete(&delivered.name, &params), accounts.delete(&delivered.name, &params));
+    let gone = futures::join!(
+        secrets.delete(&delivered.name, &params),
+        accounts.delete(&delivered.name, &params)
+    );
     if gone.0.is_err() || gone.1.is_err() {
-        note(&format!("the Secret and the ServiceAccount {} are still there", delivered.name));
+        note(&format!(
+            "the Secret and the ServiceAccount {} are still there",
+            delivered.name
+        ));
     }
 }
 
@@ -205,14 +244,18 @@ fn differences(before: Option<&DynamicObject>, proposal: &Proposal) -> Result<En
     if proposal.is_same {
         return Ok(Ending::Nothing);
     }
-    let before = before.map(content).map_or_else(|| Ok(String::new()), |content| yaml(&content))?;
+    let before = before
+        .map(content)
+        .map_or_else(|| Ok(String::new()), |content| yaml(&content))?;
     print!("{}", difference(&before, &yaml(&content(&proposal.applied.object))?));
     Ok(Ending::Something)
 }
 
 fn would(context: &Context, before: Option<&DynamicObject>, proposal: &Proposal, account: Option<&str>) -> String {
     let name = &context.name;
-    let credentials = account.map(|account| format!("; the Secret and the ServiceAccount {account} would be made")).unwrap_or_default();
+    let credentials = account
+        .map(|account| format!("; the Secret and the ServiceAccount {account} would be made"))
+        .unwrap_or_default();
     if proposal.is_same {
         return format!("{name} would stay as it is{credentials}");
     }
@@ -224,7 +267,10 @@ fn would(context: &Context, before: Option<&DynamicObject>, proposal: &Proposal,
 async fn same(context: &Context, proposal: &Proposal, built: &Built, ready: &Ready) -> Result<Ending, Failure> {
     eprintln!("{} is deployed already, and the same: nothing was done", context.name);
     let report = submitted(context, built, ready, "unchanged");
-    let conditions = proposal.applied.object.data["status"]["conditions"].as_array().into_iter().flatten();
+    let conditions = proposal.applied.object.data["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten();
     let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
     if ready.next().is_some_and(|condition| condition["status"] == "True") {
         report.print(context)?;
