@@ -17,7 +17,7 @@ pub struct Delivered {
     pub is_new: bool,
 }
 
-const OBJECTS: [&'static Kind; 2] = [&kinds::SECRET, &kinds::SERVICE_ACCOUNT];
+static OBJECTS: [&Kind; 2] = [&kinds::SECRET, &kinds::SERVICE_ACCOUNT];
 
 /// Makes the Secret and the ServiceAccount, or brings them up to date. With an owner, both go with it when it is deleted.
 ///

@@ -25,7 +25,7 @@ pub struct Seen {
 /// Looks at the service, the runtimes and KServe's configuration. What the user may not read is taken to be as KServe ships it, and said.
 ///
 /// # Errors
-/// Where the cluster doesn't answer, doesn't know InferenceServices, or doesn't let the service be read.
+/// Where the cluster doesn't answer, doesn't know the kind InferenceService, or doesn't let the service be read.
 pub async fn look(cluster: &Cluster, namespace: &str, name: &str, kserve: &str) -> Result<Seen, Error> {
     let (service, own, shared, config) = futures::join!(
         cluster.find(&kinds::INFERENCE_SERVICE, Some(namespace), name),

@@ -45,22 +45,22 @@ pub fn stage(state: &State) -> Stage {
     }
     let pods = state.newest_pods();
     let stages = pods.iter().map(|pod| {
-        let mut stage = Stage::Pod;
+        let mut come = Stage::Pod;
         for status in statuses(pod) {
             let state = &status["state"];
             match text(&status["name"]) {
-                "storage-initializer" if state["terminated"]["exitCode"] == 0 => stage = Stage::Load,
+                "storage-initializer" if state["terminated"]["exitCode"] == 0 => come = Stage::Load,
                 "storage-initializer" if started(status) => return Stage::Download,
                 "kserve-container" if !state["running"].is_null() || !state["terminated"].is_null() => {
-                    stage = Stage::Load
+                    come = Stage::Load
                 }
                 "kserve-container" if status["restartCount"].as_u64().is_some_and(|count| count > 0) => {
-                    stage = Stage::Load
+                    come = Stage::Load
                 }
                 _ => {}
             }
         }
-        stage
+        come
     });
     stages.min().unwrap_or(Stage::Admitted)
 }
