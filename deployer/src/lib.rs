@@ -8,6 +8,11 @@
 //!
 //!   stage       words ─▶ source ─▶ prepare ─▶ upload ─▶ a URI that KServe loads, and the model that is there
 //!   store       buckets of S3, Google Cloud Storage and Azure
+//!   live        services that are deployed: list, status, logs; stop, scale, split, delete
+//!     ▲
+//!   reach       a service ─▶ the way to it from here: an ingress that is found, or a forwarded port of a Pod
+//!     ▲
+//!   predict     JSON, CSV, an example ─▶ a request by REST or gRPC ─▶ the model's answer
 //! ```
 //!
 //! Nothing here prints, asks or ends the process: that is the command's. What holds a secret can't be shown: its `Debug` tells a length.
@@ -15,9 +20,12 @@
 pub mod audit;
 pub mod cluster;
 pub mod import;
+pub mod live;
 pub mod model;
+pub mod predict;
 pub mod prepare;
 pub mod profile;
+pub mod reach;
 pub mod source;
 pub mod stage;
 pub mod store;

@@ -7,6 +7,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidewaiter_deployer::cluster::Access;
 use tidewaiter_deployer::import::Source;
 
+use super::change::{PromoteArguments, RollbackArguments, ScaleArguments, SplitArguments, StartArguments, StopArguments};
+use super::delete::DeleteArguments;
+use super::inspect::InspectArguments;
+use super::list::{HistoryArguments, ListArguments};
+use super::logs::LogsArguments;
+use super::predict::PredictArguments;
+use super::reaching::UrlArguments;
+use super::shell::{CompletionsArguments, ManArguments};
+use super::status::{DescribeArguments, StatusArguments};
+use super::upload::UploadArguments;
+
 use super::profile::Profile;
 
 /// Sees to models on KServe from outside of the cluster.
@@ -32,6 +43,24 @@ pub(crate) enum Command {
         command: Backend,
     },
     Audit(AuditArguments),
+    Inspect(InspectArguments),
+    Upload(UploadArguments),
+    Predict(PredictArguments),
+    List(ListArguments),
+    Status(StatusArguments),
+    Describe(DescribeArguments),
+    Logs(LogsArguments),
+    Url(UrlArguments),
+    Scale(ScaleArguments),
+    Stop(StopArguments),
+    Start(StartArguments),
+    Split(SplitArguments),
+    Promote(PromoteArguments),
+    Rollback(RollbackArguments),
+    Delete(DeleteArguments),
+    History(HistoryArguments),
+    Completions(CompletionsArguments),
+    Man(ManArguments),
     /// Which cluster and which stores, by a name
     Profile {
         #[command(subcommand)]

@@ -41,15 +41,15 @@ const RECORD: &str = "tidewaiter.dev/filled";
 
 /// What the command wrote, and how it ended.
 #[derive(Debug)]
-struct Said {
+pub(crate) struct Said {
     code: Option<i32>,
-    stdout: String,
-    stderr: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Said {
     /// Fails with all that was said, where it ended otherwise.
-    fn ended(self, code: i32) -> Result<Self> {
+    pub(crate) fn ended(self, code: i32) -> Result<Self> {
         ensure!(self.code == Some(code), "not {code}: {self:#?}");
         ensure!(
             !self.stdout.contains(MINIO_USER) && !self.stderr.contains(MINIO_USER),
@@ -60,7 +60,7 @@ impl Said {
 }
 
 /// Runs it without a terminal.
-fn tidewaiter(kubeconfig: &Path, arguments: &[&str]) -> Result<Said> {
+pub(crate) fn tidewaiter(kubeconfig: &Path, arguments: &[&str]) -> Result<Said> {
     let output = Command::new(command_binary()?)
         .args(arguments)
         .env("KUBECONFIG", kubeconfig)
