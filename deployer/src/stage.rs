@@ -134,7 +134,9 @@ pub async fn stage(source: &Source, options: &Options, progress: &dyn Fn(Progres
     let located = source::locate(
         source,
         &source::Options {
-            framework: options.framework.or(options.function.is_some().then_some(Framework::Custom)),
+            framework: options
+                .framework
+                .or(options.function.is_some().then_some(Framework::Custom)),
             tracking: options.tracking.clone(),
             proxied_root: options.proxied_root.clone(),
             stores: options.stores.clone(),
@@ -179,7 +181,13 @@ pub async fn stage(source: &Source, options: &Options, progress: &dyn Fn(Progres
         root,
         name: options.name.clone(),
         stores: options.stores.clone(),
-        journal: Some(options.scratch.clone().unwrap_or_else(std::env::temp_dir).join("tidewaiter-uploads")),
+        journal: Some(
+            options
+                .scratch
+                .clone()
+                .unwrap_or_else(std::env::temp_dir)
+                .join("tidewaiter-uploads"),
+        ),
     };
     let told = |upload| match upload {
         upload::Progress::Hashing(done, total) => progress(Progress::Hashing { done, total }),
@@ -224,7 +232,9 @@ fn in_place(located: &Located, prepared: &Prepared, options: &Options) -> Result
 fn why(located: &Located, prepared: &Prepared) -> String {
     match (&located.folder, prepared.why.as_str()) {
         (Some(Folder::Local(_)), "") => "it lies on this machine".to_owned(),
-        (Some(Folder::Tracking(_)), "") => "the tracking server hands it out by its proxy, which KServe can't read".to_owned(),
+        (Some(Folder::Tracking(_)), "") => {
+            "the tracking server hands it out by its proxy, which KServe can't read".to_owned()
+        }
         (_, "") => "KServe can't read it there".to_owned(),
         (_, why) => why.to_owned(),
     }

@@ -117,7 +117,11 @@ pub(super) async fn run(arguments: InspectArguments) -> Result<Ending, Failure> 
             (Vec::new(), false, Some(problem))
         }
     };
-    let ending = if problem.is_some() { Ending::Something } else { Ending::Nothing };
+    let ending = if problem.is_some() {
+        Ending::Something
+    } else {
+        Ending::Nothing
+    };
     if let Some(format) = arguments.output {
         let inspected = inspected(&located, copied, &notes, problem);
         print!("{}", output::document(&inspected, format)?);

@@ -15,9 +15,6 @@ use tidewaiter_deployer::store::{Access, Azure, AzureIdentity, Gcs, S3, S3Identi
 use super::Failure;
 
 /// The stores that models are read from and written to.
-///
-/// S3's key is that of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, else that of ~/.aws; Google's that of GOOGLE_APPLICATION_CREDENTIALS or gcloud;
-/// Azure's that of AZURE_STORAGE_ACCESS_KEY, or AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct StoreArguments {
     /// The S3 store's address, such as https://minio.example:9000; by default AWS_ENDPOINT_URL, MLFLOW_S3_ENDPOINT_URL, or Amazon's
@@ -61,8 +58,13 @@ impl StoreArguments {
     /// Keys and addresses as they hold now.
     pub(super) fn access(&self) -> Result<Access, Failure> {
         let aws = Aws::read(self.aws_profile.as_deref())?;
-        let bundle = self.ca_bundle.clone().or_else(|| variable("AWS_CA_BUNDLE").map(PathBuf::from));
-        let ca_bundle = bundle.map(|file| fs::read(&file).map_err(|error| unreadable(&file, &error))).transpose()?;
+        let bundle = self
+            .ca_bundle
+            .clone()
+            .or_else(|| variable("AWS_CA_BUNDLE").map(PathBuf::from));
+        let ca_bundle = bundle
+            .map(|file| fs::read(&file).map_err(|error| unreadable(&file, &error)))
+            .transpose()?;
         Ok(Access {
             s3: S3 {
                 endpoint: self
@@ -118,7 +120,9 @@ impl TrackingArguments {
             (None, None) => Auth::None,
         };
         let bundle = variable("MLFLOW_TRACKING_SERVER_CERT_PATH").map(PathBuf::from);
-        let ca_bundle = bundle.map(|file| fs::read(&file).map_err(|error| unreadable(&file, &error))).transpose()?;
+        let ca_bundle = bundle
+            .map(|file| fs::read(&file).map_err(|error| unreadable(&file, &error)))
+            .transpose()?;
         Ok(Some(Tracking {
             auth,
             ca_bundle,
@@ -245,8 +249,12 @@ mod tests {
 
     #[test]
     fn a_section_ends_at_the_next_one() {
-        let text = "[default]\nregion = eu-1\n# region = no\n[profile dev]\nregion=eu-2\nendpoint_url = http://minio:9000\n";
-        assert_eq!(section(text, "default"), BTreeMap::from([("region".into(), "eu-1".into())]));
+        let text =
+            "[default]\nregion = eu-1\n# region = no\n[profile dev]\nregion=eu-2\nendpoint_url = http://minio:9000\n";
+        assert_eq!(
+            section(text, "default"),
+            BTreeMap::from([("region".into(), "eu-1".into())])
+        );
         assert_eq!(section(text, "profile dev")["endpoint_url"], "http://minio:9000");
         assert!(section(text, "dev").is_empty());
     }

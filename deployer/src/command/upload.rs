@@ -22,15 +22,16 @@ use super::{Ending, Failure, output, profile};
 ///
 /// They go to a folder below --to that is named by their content, so that the same model is sent once, and an upload that was interrupted goes on where it was. A
 /// manifest beside the folder is written last: it is there only when everything is. Prints the URI for `storageUri`.
+///
+/// S3's key is that of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, else that of ~/.aws; Google's that of GOOGLE_APPLICATION_CREDENTIALS or gcloud; Azure's that of
+/// AZURE_STORAGE_ACCESS_KEY, or AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 it is there, 2 an error.
+#[command(after_help = "Exit codes: 0 it is there, 2 an error.
 
 Examples:
   tidewaiter upload ./model --to s3://models/deployed/
   tidewaiter upload ./model --to s3://models/deployed/ --name fraud
-  tidewaiter upload ./model --s3-endpoint http://minio:9000 --to s3://models/"
-)]
+  tidewaiter upload ./model --s3-endpoint http://minio:9000 --to s3://models/")]
 pub(crate) struct UploadArguments {
     /// The folder, or the file
     #[arg(value_name = "FOLDER")]
@@ -112,7 +113,9 @@ pub(super) async fn run(arguments: UploadArguments) -> Result<Ending, Failure> {
 
 /// Where it is noted what of an upload is done: the user's folder for what can be made again.
 pub(super) fn journal() -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let cache = env::var_os("XDG_CACHE_HOME")
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from);
     let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")));
     cache.unwrap_or_else(env::temp_dir).join("tidewaiter/uploads")
 }
@@ -124,7 +127,8 @@ impl Bar {
     /// On stderr, which is a terminal or nothing is drawn.
     pub(super) fn new() -> Self {
         let bar = ProgressBar::new(0);
-        let style = ProgressStyle::with_template("{msg:<10} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left");
+        let style =
+            ProgressStyle::with_template("{msg:<10} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left");
         Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
     }
 

@@ -69,7 +69,8 @@ fn copy(
     file: &Path,
     options: SimpleFileOptions,
 ) -> io::Result<()> {
-    let mut opened = File::open(file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
+    let mut opened =
+        File::open(file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
     let large = opened.metadata()?.len() >= u64::from(u32::MAX);
     zip.start_file(name, options.large_file(large))?;
     io::copy(&mut opened, zip)?;

@@ -49,7 +49,13 @@ pub(super) fn lay_out(
         None => format!("{} has to be called {wanted}", file_name(path)),
     };
     if file_name(path) != wanted {
-        notes.insert(0, format!("{} is uploaded as {wanted}, which is what servers look for.", file_name(path)));
+        notes.insert(
+            0,
+            format!(
+                "{} is uploaded as {wanted}, which is what servers look for.",
+                file_name(path)
+            ),
+        );
     }
     let mut prepared = Prepared::made(framework, vec![File::source(wanted, entry)], &why, notes);
     // KServe's own servers go by the ending alone.
@@ -60,7 +66,9 @@ pub(super) fn lay_out(
 fn sklearn(path: &str, content: &Content, notes: &mut Vec<String>) -> Result<&'static str, Error> {
     match content {
         Content::Sniffed(Sniffed::Pickle(pickle)) => {
-            let other = ["xgboost", "lightgbm"].into_iter().find(|package| pickle.imports(package));
+            let other = ["xgboost", "lightgbm"]
+                .into_iter()
+                .find(|package| pickle.imports(package));
             if let Some(package) = other {
                 notes.push(format!(
                     "{path} is a pickle with {package} in it: MLServer's image has {package}, KServe's own scikit-learn server has not; \
@@ -71,7 +79,9 @@ fn sklearn(path: &str, content: &Content, notes: &mut Vec<String>) -> Result<&'s
             }
         }
         Content::Sniffed(Sniffed::Compressed) => {
-            notes.push(format!("{path} is compressed, so which version wrote it can't be seen."));
+            notes.push(format!(
+                "{path} is compressed, so which version wrote it can't be seen."
+            ));
         }
         Content::ByName | Content::Sniffed(Sniffed::Zip) => {
             return Err(Error::wrong(

@@ -65,16 +65,29 @@ pub(super) fn lay_out(
     files.push(File::generated("model-settings.json", format!("{settings:#}\n")));
     files.push(File::generated(format!("{MODULE}.py"), RUNTIME));
     let notes = vec![
-        format!("model-settings.json and {MODULE}.py are written: MLServer calls {} with the model and the request's data.", function.predict),
+        format!(
+            "model-settings.json and {MODULE}.py are written: MLServer calls {} with the model and the request's data.",
+            function.predict
+        ),
         "What the function imports has to be in MLServer's image, or lie in the folder.".to_owned(),
     ];
-    Ok(Prepared::made(Framework::Custom, files, "MLServer has to be told which function answers", notes))
+    Ok(Prepared::made(
+        Framework::Custom,
+        files,
+        "MLServer has to be told which function answers",
+        notes,
+    ))
 }
 
 /// A folder that its user calls custom, without a function: for an image of their own.
 pub(super) fn own(entries: &[Entry]) -> Result<Prepared, Error> {
     let note = "Nothing is checked or made: the image of the service has to know what to do with these files.";
-    Ok(Prepared::as_it_is(Framework::Custom, "", entries, vec![note.to_owned()]))
+    Ok(Prepared::as_it_is(
+        Framework::Custom,
+        "",
+        entries,
+        vec![note.to_owned()],
+    ))
 }
 
 /// Whether a function is where its path says.
@@ -84,7 +97,9 @@ fn check(path: &str, entries: &[Entry], texts: &BTreeMap<String, String>) -> Res
             && !part.starts_with(|c: char| c.is_ascii_digit())
             && part.chars().all(|c| c.is_alphanumeric() || c == '_')
     };
-    let parts = path.rsplit_once('.').filter(|(module, name)| is_name(name) && module.split('.').all(is_name));
+    let parts = path
+        .rsplit_once('.')
+        .filter(|(module, name)| is_name(name) && module.split('.').all(is_name));
     let Some((module, name)) = parts else {
         return Err(Error::wrong(
             format!("`{path}` is no function: a module and a name are meant, such as serve.predict"),
@@ -93,7 +108,9 @@ fn check(path: &str, entries: &[Entry], texts: &BTreeMap<String, String>) -> Res
     };
     let base = module.replace('.', "/");
     let candidates = [format!("{base}.py"), format!("{base}/__init__.py")];
-    let file = candidates.iter().find(|file| entries.iter().any(|entry| entry.path == **file));
+    let file = candidates
+        .iter()
+        .find(|file| entries.iter().any(|entry| entry.path == **file));
     let Some(file) = file else {
         let modules: Vec<_> = entries
             .iter()
@@ -117,7 +134,12 @@ fn check(path: &str, entries: &[Entry], texts: &BTreeMap<String, String>) -> Res
     if defined.contains(&name) || text.contains("import *") || text.lines().any(|line| imports(line, name)) {
         return Ok(());
     }
-    let shown: Vec<_> = defined.iter().copied().filter(|name| !name.starts_with('_')).take(SHOWN).collect();
+    let shown: Vec<_> = defined
+        .iter()
+        .copied()
+        .filter(|name| !name.starts_with('_'))
+        .take(SHOWN)
+        .collect();
     Err(Error::wrong(
         format!("{} has no function `{name}`", file_name(file)),
         if shown.is_empty() {
@@ -144,5 +166,8 @@ fn defined(line: &str) -> Option<&str> {
 
 fn imports(line: &str, name: &str) -> bool {
     let is_import = line.starts_with("from ") || line.starts_with("import ") || line.starts_with("    ");
-    is_import && line.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == name)
+    is_import
+        && line
+            .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .any(|word| word == name)
 }

@@ -19,7 +19,12 @@ pub(super) fn lay_out(root: &str, entries: &[Entry], texts: &BTreeMap<String, St
     let config: Value = texts
         .get(&path)
         .and_then(|text| serde_json::from_str(text).ok())
-        .ok_or_else(|| Error::wrong(format!("{path} is no JSON"), "copy the whole folder that save_pretrained wrote"))?;
+        .ok_or_else(|| {
+            Error::wrong(
+                format!("{path} is no JSON"),
+                "copy the whole folder that save_pretrained wrote",
+            )
+        })?;
     let mut notes = Vec::new();
     if config["architectures"].as_array().is_none_or(Vec::is_empty) && config["model_type"].is_null() {
         notes.push("Its config.json names no architecture: the server may need to be told the task.".to_owned());
@@ -29,7 +34,9 @@ pub(super) fn lay_out(root: &str, entries: &[Entry], texts: &BTreeMap<String, St
     }
     for name in here.iter().filter(|name| name.ends_with(".index.json")) {
         let index = texts.get(&below(root, name));
-        let index: Value = index.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let index: Value = index
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
         let shards: BTreeSet<_> = index["weight_map"]
             .as_object()
             .into_iter()
@@ -39,7 +46,11 @@ pub(super) fn lay_out(root: &str, entries: &[Entry], texts: &BTreeMap<String, St
         let missing: Vec<_> = shards.iter().filter(|shard| !here.contains(*shard)).collect();
         if let Some(first) = missing.first() {
             return Err(Error::wrong(
-                format!("{name} names {} files of weights, and {} are missing, such as {first}", shards.len(), missing.len()),
+                format!(
+                    "{name} names {} files of weights, and {} are missing, such as {first}",
+                    shards.len(),
+                    missing.len()
+                ),
                 "download or copy the model again, whole",
             ));
         }
@@ -55,7 +66,10 @@ pub(super) fn lay_out(root: &str, entries: &[Entry], texts: &BTreeMap<String, St
         "processor_config.json",
     ];
     if !tokenizer.iter().any(|name| here.contains(name)) {
-        notes.push("It has no tokenizer: text models need the files of tokenizer.save_pretrained beside the weights.".to_owned());
+        notes.push(
+            "It has no tokenizer: text models need the files of tokenizer.save_pretrained beside the weights."
+                .to_owned(),
+        );
     }
     if !here.iter().any(|name| name.ends_with(".safetensors")) {
         notes.push("Its weights are a pickle (.bin): safetensors load faster and run no code.".to_owned());

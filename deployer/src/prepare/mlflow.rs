@@ -34,7 +34,10 @@ pub(super) fn lay_out(root: &str, mlmodel: &MlModel, entries: &[Entry], model: &
             let there = |entry: &Entry| entry.path == data || is_below(&entry.path, &data);
             if !entries.iter().any(there) {
                 return Err(Error::wrong(
-                    format!("the MLmodel names {data} as the {} model, which is not there", flavor.name),
+                    format!(
+                        "the MLmodel names {data} as the {} model, which is not there",
+                        flavor.name
+                    ),
                     "log the model again, or copy the whole folder",
                 ));
             }

@@ -147,9 +147,7 @@ fn lay_out(located: &Located, wishes: Wishes<'_>, texts: &BTreeMap<String, Strin
                     saved_model::lay_out(root, versions, entries)
                 }
             }
-            Structure::Triton { root, models } => {
-                triton::lay_out(root, models, entries, texts, wishes.name, framework)
-            }
+            Structure::Triton { root, models } => triton::lay_out(root, models, entries, texts, wishes.name, framework),
             Structure::Huggingface { root } => huggingface::lay_out(root, entries, texts),
             Structure::TorchServe { root, archives } => torch_serve::of_archives(root, archives, entries, texts),
         },
@@ -171,7 +169,9 @@ fn lay_out(located: &Located, wishes: Wishes<'_>, texts: &BTreeMap<String, Strin
 async fn texts(located: &Located, wishes: Wishes<'_>) -> Result<BTreeMap<String, String>, Error> {
     const LARGEST: u64 = 4 << 20;
     let mut texts = BTreeMap::new();
-    let Some(folder) = &located.folder else { return Ok(texts) };
+    let Some(folder) = &located.folder else {
+        return Ok(texts);
+    };
     for entry in &located.entries {
         let name = file_name(&entry.path);
         let wanted = matches!(name, "config.pbtxt" | "config.properties")

@@ -23,7 +23,10 @@ pub(super) fn lay_out(root: &str, versions: &[String], entries: &[Entry]) -> Res
     if let [_, .., _] = versions {
         let highest = versions.iter().max_by_key(|version| (version.len(), version.as_str()));
         if let Some(highest) = highest {
-            notes.push(format!("Of its {} versions, {highest} is served: the highest.", versions.len()));
+            notes.push(format!(
+                "Of its {} versions, {highest} is served: the highest.",
+                versions.len()
+            ));
         }
     }
     Ok(Prepared::as_it_is(Framework::Tensorflow, root, entries, notes))
@@ -32,7 +35,10 @@ pub(super) fn lay_out(root: &str, versions: &[String], entries: &[Entry]) -> Res
 /// Weights come in an index and in shards.
 fn check(folder: &str, entries: &[Entry]) -> Result<(), Error> {
     let variables = below(folder, "variables");
-    let inside: Vec<_> = entries.iter().filter(|entry| is_below(&entry.path, &variables)).collect();
+    let inside: Vec<_> = entries
+        .iter()
+        .filter(|entry| is_below(&entry.path, &variables))
+        .collect();
     let has = |part: &str| inside.iter().any(|entry| entry.path.contains(part));
     if !inside.is_empty() && !(has("variables.index") && has("variables.data-")) {
         return Err(Error::wrong(

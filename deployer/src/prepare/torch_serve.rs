@@ -61,7 +61,9 @@ pub(super) fn of_weights(
 ) -> Result<Prepared, Error> {
     let Some(wish) = wish else {
         return Err(Error::wrong(
-            format!("{path} is weights alone: TorchServe loads an archive (.mar) with a handler, and the model's class where it is no TorchScript"),
+            format!(
+                "{path} is weights alone: TorchServe loads an archive (.mar) with a handler, and the model's class where it is no TorchScript"
+            ),
             format!("give them by --handler and --model-class, and the archive is made. {LIMITED}"),
         ));
     };
@@ -81,7 +83,9 @@ pub(super) fn of_weights(
     if let Some(class) = &wish.model_class {
         model["modelFile"] = add(&mut members, class)?.into();
     }
-    let is_file = Path::new(&wish.handler).extension().is_some_and(|extension| extension == "py");
+    let is_file = Path::new(&wish.handler)
+        .extension()
+        .is_some_and(|extension| extension == "py");
     if is_file {
         model["handler"] = add(&mut members, Path::new(&wish.handler))?.into();
     } else if BUILT_IN.contains(&wish.handler.as_str()) {
@@ -111,13 +115,21 @@ pub(super) fn of_weights(
         LIMITED.to_owned(),
     ];
     let files = vec![
-        File::generated(CONFIG, properties(&[(name.to_owned(), archive.clone(), wish.version.clone())])),
+        File::generated(
+            CONFIG,
+            properties(&[(name.to_owned(), archive.clone(), wish.version.clone())]),
+        ),
         File {
             path: format!("model-store/{archive}"),
             content: Content::Packed(Archive { members }),
         },
     ];
-    Ok(Prepared::made(Framework::Pytorch, files, "TorchServe loads an archive", notes))
+    Ok(Prepared::made(
+        Framework::Pytorch,
+        files,
+        "TorchServe loads an archive",
+        notes,
+    ))
 }
 
 /// Archives that are there.
@@ -146,7 +158,10 @@ pub(super) fn of_archives(
         let snapshot = property(config, "model_snapshot").unwrap_or_default();
         for path in archives {
             if !snapshot.contains(file_name(path)) {
-                notes.push(format!("{} is not named in model_snapshot of {CONFIG}: it is not loaded at start.", file_name(path)));
+                notes.push(format!(
+                    "{} is not named in model_snapshot of {CONFIG}: it is not loaded at start.",
+                    file_name(path)
+                ));
             }
         }
         notes.push(LIMITED.to_owned());
@@ -165,20 +180,36 @@ pub(super) fn of_archives(
     let names: Vec<_> = models.iter().map(|(name, ..)| name.as_str()).collect();
     notes.push(format!("{CONFIG} is written for {}, version 1.0.", names.join(", ")));
     notes.push(LIMITED.to_owned());
-    let has_rest = entries.iter().any(|entry| is_below(&entry.path, &below(root, "config")));
+    let has_rest = entries
+        .iter()
+        .any(|entry| is_below(&entry.path, &below(root, "config")));
     if has_rest && config.is_none() {
-        notes.push(format!("The folder config has no config.properties, so {CONFIG} is new."));
+        notes.push(format!(
+            "The folder config has no config.properties, so {CONFIG} is new."
+        ));
     }
     files.push(File::generated(CONFIG, properties(&models)));
-    Ok(Prepared::made(Framework::Pytorch, files, "TorchServe's configuration is missing", notes))
+    Ok(Prepared::made(
+        Framework::Pytorch,
+        files,
+        "TorchServe's configuration is missing",
+        notes,
+    ))
 }
 
 /// Puts a file of this machine in, and says what it is called there.
 fn add(members: &mut Vec<Member>, file: &Path) -> Result<String, Error> {
     if !file.is_file() {
-        return Err(Error::wrong(format!("there is no file {}", file.display()), "look whether the path is right"));
+        return Err(Error::wrong(
+            format!("there is no file {}", file.display()),
+            "look whether the path is right",
+        ));
     }
-    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let name = file
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default()
+        .to_owned();
     if members.iter().any(|member| member_name(member) == name) {
         return Err(Error::wrong(
             format!("two files for the archive are called {name}"),

@@ -30,8 +30,15 @@ pub(super) fn lay_out(
         check(&called, root, entries, config.map(String::as_str), &mut made, &called)?;
         let mut files = moved(entries, root, &called);
         files.append(&mut made);
-        notes.push(format!("The model is put into a folder {called}, because Triton loads a repository of models."));
-        return Ok(Prepared::made(framework, files, "a Triton model has to lie in a repository", notes));
+        notes.push(format!(
+            "The model is put into a folder {called}, because Triton loads a repository of models."
+        ));
+        return Ok(Prepared::made(
+            framework,
+            files,
+            "a Triton model has to lie in a repository",
+            notes,
+        ));
     }
     for model in models {
         let folder = below(root, model);
@@ -46,7 +53,12 @@ pub(super) fn lay_out(
     }
     let mut files = moved(entries, root, "");
     files.append(&mut made);
-    Ok(Prepared::made(framework, files, "a file is missing that Triton needs", notes))
+    Ok(Prepared::made(
+        framework,
+        files,
+        "a file is missing that Triton needs",
+        notes,
+    ))
 }
 
 /// One model of a repository, and what is written for it.
@@ -84,7 +96,10 @@ fn check(
     if is_ensemble {
         if versions.is_empty() {
             // Triton wants the folder, and a store has no empty ones.
-            made.push(File::generated(format!("{to}/1/ensemble"), "An ensemble has no file of its own.\n"));
+            made.push(File::generated(
+                format!("{to}/1/ensemble"),
+                "An ensemble has no file of its own.\n",
+            ));
         }
         return Ok(());
     }
@@ -132,7 +147,9 @@ fn check(
     }
     if let Some(config) = config
         && backend.is_none()
-        && !inside.iter().any(|path| path.split_once('/').is_some_and(|(_, file)| backend_of(file).is_some()))
+        && !inside
+            .iter()
+            .any(|path| path.split_once('/').is_some_and(|(_, file)| backend_of(file).is_some()))
     {
         let _ = config;
         return Err(Error::wrong(
@@ -170,7 +187,10 @@ pub(super) fn of_file(path: &str, entries: &[Entry], name: &str, framework: Fram
     // Large models keep their weights in files beside, which the model names relative to itself.
     let beside = entries.iter().filter(|other| {
         parent(&other.path) == parent(path)
-            && matches!(extension(&other.path), Some("data" | "onnx_data" | "weight" | "weights" | "bin"))
+            && matches!(
+                extension(&other.path),
+                Some("data" | "onnx_data" | "weight" | "weights" | "bin")
+            )
     });
     for other in beside {
         let name_there = crate::source::identify::file_name(&other.path);
@@ -179,7 +199,12 @@ pub(super) fn of_file(path: &str, entries: &[Entry], name: &str, framework: Fram
     let note = format!(
         "A Triton repository with {name}/1/model.onnx and {name}/config.pbtxt is made: KServe's runtime for ONNX is Triton, and the rest of the configuration it reads from the model."
     );
-    Ok(Prepared::made(framework, files, "Triton loads a repository", vec![note]))
+    Ok(Prepared::made(
+        framework,
+        files,
+        "Triton loads a repository",
+        vec![note],
+    ))
 }
 
 /// A `SavedModel`, as a repository of one model.
@@ -201,7 +226,12 @@ pub(super) fn of_saved_model(
         files.extend(moved(entries, &below(root, version), &to));
     }
     let note = format!("A Triton repository with {name}/config.pbtxt and model.savedmodel is made.");
-    Ok(Prepared::made(Framework::Triton, files, "Triton loads a repository", vec![note]))
+    Ok(Prepared::made(
+        Framework::Triton,
+        files,
+        "Triton loads a repository",
+        vec![note],
+    ))
 }
 
 /// What a backend, or a platform, looks for.
@@ -271,7 +301,10 @@ fn brackets(config: &str, told: &str) -> Result<(), Error> {
                     let wanted = if c == '}' { '{' } else { '[' };
                     if open.pop().is_none_or(|(opened, _)| opened != wanted) {
                         return Err(Error::wrong(
-                            format!("{told}/config.pbtxt can't be read: line {}: `{c}` closes nothing", number + 1),
+                            format!(
+                                "{told}/config.pbtxt can't be read: line {}: `{c}` closes nothing",
+                                number + 1
+                            ),
                             PAGE,
                         ));
                     }

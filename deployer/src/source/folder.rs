@@ -118,11 +118,19 @@ impl Folder {
 /// The file of this machine behind a path.
 pub(crate) fn local_file(root: &Path, path: &str) -> PathBuf {
     // A source that is one file.
-    if root.is_file() { root.to_owned() } else { root.join(path) }
+    if root.is_file() {
+        root.to_owned()
+    } else {
+        root.join(path)
+    }
 }
 
 async fn in_store(bucket: Bucket, key: String) -> Result<(Folder, Vec<Entry>), Error> {
-    let prefix = if key.is_empty() { String::new() } else { format!("{key}/") };
+    let prefix = if key.is_empty() {
+        String::new()
+    } else {
+        format!("{key}/")
+    };
     let objects = bucket.list(&key).await?;
     if objects.len() > FILES {
         return Err(Error::TooMany {
@@ -298,6 +306,11 @@ mod tests {
             }]
         );
         assert_eq!(read(&file, 1, 100).unwrap(), "bc");
-        assert!(walk(&folder.path().join("none")).unwrap_err().to_string().contains("nothing at"));
+        assert!(
+            walk(&folder.path().join("none"))
+                .unwrap_err()
+                .to_string()
+                .contains("nothing at")
+        );
     }
 }

@@ -105,7 +105,11 @@ impl Way<'_> {
                     .client
                     .get("registered-models/alias", &[("name", name), ("alias", alias)])
                     .await?;
-                let known = if said.is_err() { self.aliases(name).await? } else { Vec::new() };
+                let known = if said.is_err() {
+                    self.aliases(name).await?
+                } else {
+                    Vec::new()
+                };
                 let answer = self.known(said, &format!("alias `{alias}` of model {name}"), "aliases", known)?;
                 self.word(&answer["model_version"]["version"], "model_version.version")?
             }
@@ -119,13 +123,18 @@ impl Way<'_> {
                 &[("name", name), ("version", &version)],
             )
             .await?;
-        let known = if said.is_err() { self.versions(name).await? } else { Vec::new() };
+        let known = if said.is_err() {
+            self.versions(name).await?
+        } else {
+            Vec::new()
+        };
         let answer = self.known(said, &format!("version {version} of model {name}"), "versions", known)?;
         let uri = self.word(&answer["artifact_uri"], "artifact_uri")?;
-        self.of.get_or_insert(Of::Version {
+        // The server lists the files of a run and of a logged model, but none of a version.
+        self.of = Some(whose(&uri).unwrap_or(Of::Version {
             name: name.to_owned(),
             version,
-        });
+        }));
         self.place(&uri)
     }
 
@@ -270,7 +279,13 @@ impl Way<'_> {
         let answer = said.unwrap_or_default();
         let versions = answer["model_versions"].as_array().into_iter().flatten();
         let mut versions: Vec<_> = versions.filter_map(|version| number(&version["version"])).collect();
-        if versions.is_empty() && self.client.get("registered-models/get", &[("name", name)]).await?.is_err() {
+        if versions.is_empty()
+            && self
+                .client
+                .get("registered-models/get", &[("name", name)])
+                .await?
+                .is_err()
+        {
             return Err(self.no_model(name).await?);
         }
         versions.sort_unstable();
@@ -295,7 +310,10 @@ impl Way<'_> {
     }
 
     fn word(&self, value: &Value, field: &str) -> Result<String, Error> {
-        let text = value.as_str().map(str::to_owned).or_else(|| Some(number(value)?.to_string()));
+        let text = value
+            .as_str()
+            .map(str::to_owned)
+            .or_else(|| Some(number(value)?.to_string()));
         text.filter(|text| !text.is_empty()).ok_or_else(|| Error::NotMlflow {
             server: self.client.server(),
             reason: format!("its answer has no `{field}`"),
@@ -326,6 +344,22 @@ fn as_kserve_reads_it(uri: &str) -> String {
     azure.unwrap_or_else(|| uri.to_owned())
 }
 
+/// The run or the logged model that a place belongs to, by the way MLflow lays its root out: `…/models/m-ID/artifacts`, `…/RUN/artifacts/PATH`. Only a hint: an
+/// experiment may have a root of its own.
+fn whose(uri: &str) -> Option<Of> {
+    let is_id = |id: &str| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (before, path) = uri.trim_end_matches('/').rsplit_once("/artifacts")?;
+    let (_, id) = before.rsplit_once('/')?;
+    let path = path.trim_start_matches('/');
+    if path.is_empty() && id.strip_prefix("m-").is_some_and(is_id) {
+        return Some(Of::Logged { id: id.to_owned() });
+    }
+    (!path.is_empty() && is_id(id)).then(|| Of::Run {
+        id: id.to_owned(),
+        path: path.to_owned(),
+    })
+}
+
 /// MLflow writes versions as numbers and as text.
 fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
@@ -349,6 +383,23 @@ mod tests {
             "https://acme.blob.core.windows.net/models/1/a"
         );
         assert_eq!(as_kserve_reads_it("s3://a/b"), "s3://a/b");
+    }
+
+    #[test]
+    fn a_place_tells_whose_it_is_where_mlflow_chose_it() {
+        let run = "301f461997eb409facc8961c7715d4f4";
+        assert_eq!(
+            whose(&format!("s3://mlflow/0/{run}/artifacts/model")),
+            Some(Of::Run {
+                id: run.into(),
+                path: "model".into()
+            })
+        );
+        let id = format!("m-{run}");
+        let logged = whose(&format!("s3://mlflow/0/models/{id}/artifacts"));
+        assert_eq!(logged, Some(Of::Logged { id }));
+        assert_eq!(whose("s3://mlflow/own/place"), None);
+        assert_eq!(whose(&format!("s3://mlflow/0/{run}/artifacts")), None);
     }
 
     #[test]

@@ -18,8 +18,8 @@ use std::path::PathBuf;
 use tidewaiter_core::uri::{Scheme, StorageUri};
 
 pub use error::Error;
-pub use folder::{Entry, Folder};
 pub(crate) use fetch::fetch;
+pub use folder::{Entry, Folder};
 pub(crate) use folder::{blocking, local_file, unreadable, walk};
 pub use tracking::{Artifacts, Auth, Tracking};
 pub use words::{Source, SourceError, Which};
@@ -157,13 +157,7 @@ async fn in_store(
     // Asking the machine's role for a key takes long where there is none, and the server reads the store with its own.
     let without_key = uri.scheme() == Scheme::S3 && options.stores.s3.identity == S3Identity::Machine;
     if let Some(artifacts) = artifacts.clone().filter(|_| without_key)
-        && let Ok(located) = in_folder(
-            Folder::Tracking(artifacts),
-            Some(uri.clone()),
-            origin.clone(),
-            options,
-        )
-        .await
+        && let Ok(located) = in_folder(Folder::Tracking(artifacts), Some(uri.clone()), origin.clone(), options).await
     {
         return Ok(located);
     }

@@ -170,7 +170,10 @@ impl Client {
     }
 
     fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url, Error> {
-        let mut url = self.base.join(path).map_err(|_| self.not_mlflow("a path makes no URL"))?;
+        let mut url = self
+            .base
+            .join(path)
+            .map_err(|_| self.not_mlflow("a path makes no URL"))?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -178,7 +181,7 @@ impl Client {
     }
 
     async fn ask(&self, method: Method, url: Url, body: Option<String>) -> Result<Said, Error> {
-        let response = self.send(method, url, body, None).await?;
+        let response = self.send(method, url, body, None, false).await?;
         let status = response.status();
         let bytes = self.body(response, 0, LONGEST as u64).await?;
         let value: Option<Value> = serde_json::from_slice(&bytes).ok();
@@ -209,13 +212,14 @@ impl Client {
         }
     }
 
-    /// Sends, and sends again where the server is busy. Refusals of who asks are errors already.
+    /// Sends, and sends again where the server is busy. Refusals of who asks are errors already. For a `file` that its store doesn't have, MLflow answers 500.
     async fn send(
         &self,
         method: Method,
         url: Url,
         body: Option<String>,
         range: Option<(u64, u64)>,
+        file: bool,
     ) -> Result<Response, Error> {
         let mut waits = WAITS.into_iter();
         loop {
@@ -249,9 +253,11 @@ impl Client {
                     status if status.is_redirection() => {
                         let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
                         let to = to.and_then(|to| Url::parse(to).ok());
-                        let to = to.map_or_else(|| "another address".to_owned(), |to| to.origin().ascii_serialization());
+                        let to =
+                            to.map_or_else(|| "another address".to_owned(), |to| to.origin().ascii_serialization());
                         return Err(self.not_mlflow(&format!("it sends us to {to}")));
                     }
+                    StatusCode::INTERNAL_SERVER_ERROR if file => return Ok(response),
                     status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => Ok(response),
                     _ => return Ok(response),
                 },
@@ -519,12 +525,11 @@ impl Artifacts {
                 &[("name", name), ("version", version), ("path", path)],
             )?,
         };
-        // The server answers 500 for a file that its own store doesn't have: asking again is no use, and is not tried here beyond the usual.
-        let response = self.client.send(Method::GET, url, None, range).await?;
+        let response = self.client.send(Method::GET, url, None, range, true).await?;
         match response.status().as_u16() {
             200 | 206 => Ok(Some(response)),
             400 | 404 | 416 => Ok(None),
-            500 if matches!(self.of, Of::Version { .. }) => Ok(None),
+            500 if !matches!(self.of, Of::Proxy { .. }) => Ok(None),
             status => Err(self.client.failing(status, "")),
         }
     }

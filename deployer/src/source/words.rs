@@ -86,7 +86,9 @@ impl SourceError {
             Self::Mlflow { text, .. } if text.starts_with("mlflow-artifacts:") => {
                 "write mlflow-artifacts:/PATH, such as mlflow-artifacts:/1/4f0c…/artifacts/model"
             }
-            Self::Mlflow { .. } => "write models:/NAME/VERSION, models:/NAME@ALIAS, models:/NAME/latest, or models:/m-ID",
+            Self::Mlflow { .. } => {
+                "write models:/NAME/VERSION, models:/NAME@ALIAS, models:/NAME/latest, or models:/m-ID"
+            }
         }
     }
 }
@@ -251,8 +253,14 @@ mod tests {
         };
         assert_eq!(parse("models:/fraud/3"), registered(Which::Version(3)));
         assert_eq!(parse("models:/fraud/Latest"), registered(Which::Latest));
-        assert_eq!(parse("models:/fraud@champion"), registered(Which::Alias("champion".into())));
-        assert_eq!(parse("models:/fraud/Production"), registered(Which::Stage("Production".into())));
+        assert_eq!(
+            parse("models:/fraud@champion"),
+            registered(Which::Alias("champion".into()))
+        );
+        assert_eq!(
+            parse("models:/fraud/Production"),
+            registered(Which::Stage("Production".into()))
+        );
         assert_eq!(parse("models:/m-1f"), Source::Logged { id: "m-1f".into() });
         let run = Source::Run {
             id: "4f".into(),
@@ -264,14 +272,24 @@ mod tests {
             path: "1/2/artifacts".into(),
         };
         assert_eq!(parse("mlflow-artifacts:/1/2/artifacts"), proxied(None));
-        assert_eq!(parse("mlflow-artifacts://h:5000/1/2/artifacts"), proxied(Some("h:5000")));
+        assert_eq!(
+            parse("mlflow-artifacts://h:5000/1/2/artifacts"),
+            proxied(Some("h:5000"))
+        );
     }
 
     #[test]
     fn stores_and_folders_are_told_apart() {
         assert!(matches!(parse("s3://bucket/path"), Source::Store(_)));
         assert!(matches!(parse("hf://owner/model"), Source::Store(_)));
-        for path in ["model", "./model:3", "/srv/model", "../m", "file:///srv/model", "model.onnx"] {
+        for path in [
+            "model",
+            "./model:3",
+            "/srv/model",
+            "../m",
+            "file:///srv/model",
+            "model.onnx",
+        ] {
             assert!(matches!(parse(path), Source::Local(_)), "{path}");
         }
         assert_eq!(parse("file:///srv/model"), Source::Local("/srv/model".into()));

@@ -126,7 +126,9 @@ impl Error {
             Self::NoBucket { bucket, .. } => {
                 format!("make the bucket `{bucket}`, or name one that is there; is it the right endpoint?")
             }
-            Self::WrongKey { .. } => "look at the key and its secret, and whether they are for this endpoint".to_owned(),
+            Self::WrongKey { .. } => {
+                "look at the key and its secret, and whether they are for this endpoint".to_owned()
+            }
             Self::NoKey { .. } => {
                 "give a key (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws)".to_owned()
             }
@@ -214,7 +216,11 @@ pub(super) fn of(error: &object_store::Error, about: About<'_>) -> Error {
             code: "507".to_owned(),
         },
         (_, Some(status)) => {
-            let said = if code.is_empty() { String::new() } else { format!(" {code}") };
+            let said = if code.is_empty() {
+                String::new()
+            } else {
+                format!(" {code}")
+            };
             let reason = format!("{host} answered {status}{said}");
             Error::Failed { doing, uri, reason }
         }

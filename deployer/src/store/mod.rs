@@ -96,6 +96,17 @@ impl Bucket {
         Ok((bucket, key.to_owned()))
     }
 
+    /// A bucket in memory, for tests.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        Self {
+            store: Arc::new(object_store::memory::InMemory::new()),
+            host: "memory".to_owned(),
+            name: "models".to_owned(),
+            root: "s3://models/".to_owned(),
+        }
+    }
+
     /// The URI of a key.
     pub fn uri(&self, key: &str) -> String {
         format!("{}{key}", self.root)
@@ -183,13 +194,7 @@ impl Bucket {
     }
 
     /// Writes a part, counted from 0, and says the store's mark for it.
-    pub(crate) async fn part(
-        &self,
-        key: &str,
-        id: &MultipartId,
-        part: usize,
-        content: Bytes,
-    ) -> Result<String, Error> {
+    pub(crate) async fn part(&self, key: &str, id: &MultipartId, part: usize, content: Bytes) -> Result<String, Error> {
         let path = self.path(key, Doing::Write)?;
         let written = self
             .store

@@ -145,7 +145,10 @@ mod tests {
         let one = name(&[known("a", b"x"), known("b", b"y")]);
         assert_eq!(one.len(), NAME);
         assert_eq!(one, name(&[known("a", b"x"), known("b", b"y")]));
-        for other in [[known("a", b"y"), known("b", b"x")], [known("ab", b"x"), known("c", b"y")]] {
+        for other in [
+            [known("a", b"y"), known("b", b"x")],
+            [known("ab", b"x"), known("c", b"y")],
+        ] {
             assert_ne!(one, name(&other));
         }
         assert_ne!(name(&[known("a", b"x")]), name(&[known("a", b"x"), known("b", b"")]));
@@ -154,7 +157,10 @@ mod tests {
     #[test]
     fn marks_are_those_of_s3() {
         // `md5sum` of "hello".
-        assert_eq!(e_tag(&known("a", b"hello")).unwrap(), "5d41402abc4b2a76b9719d911017c592");
+        assert_eq!(
+            e_tag(&known("a", b"hello")).unwrap(),
+            "5d41402abc4b2a76b9719d911017c592"
+        );
         let large = vec![7; usize::try_from(plan::SINGLE).unwrap() + 1];
         let mark = e_tag(&known("a", &large)).unwrap();
         assert!(mark.ends_with("-3"), "{mark}");

@@ -44,7 +44,9 @@ impl Journal {
         let Some(folder) = folder else { return journal };
         let path = folder.join(format!("{}.upload", &blake3::hash(place.as_bytes()).to_hex()[..32]));
         for line in fs::read_to_string(&path).unwrap_or_default().lines() {
-            let Ok(line) = serde_json::from_str::<Line<'_>>(line) else { continue };
+            let Ok(line) = serde_json::from_str::<Line<'_>>(line) else {
+                continue;
+            };
             let began = journal.began.entry(line.key.into_owned()).or_default();
             // A later upload of the same object replaces an earlier one.
             if began.id != line.id {
@@ -76,7 +78,9 @@ impl Journal {
             };
             let line = serde_json::to_string(&line)? + "\n";
             // One write, so that lines of two uploads don't mix.
-            file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
+            file.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .write_all(line.as_bytes())
         };
         if let Some(file) = &self.file {
             let _ = write(file);
@@ -108,7 +112,10 @@ mod tests {
         file.write_all(br#"{"key":"k","id":"two","part":4"#).unwrap();
         let began = open().began("k").unwrap();
         assert_eq!(began.id, "two");
-        assert_eq!(began.parts.into_iter().collect::<Vec<_>>(), [(1, "m1".into()), (3, "m3".into())]);
+        assert_eq!(
+            began.parts.into_iter().collect::<Vec<_>>(),
+            [(1, "m1".into()), (3, "m3".into())]
+        );
         assert_eq!(Journal::open(Some(folder.path()), "s3://a/c").began("k"), None);
         journal.done();
         assert_eq!(open().began("k"), None);

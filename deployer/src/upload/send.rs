@@ -131,10 +131,7 @@ async fn parts(
     while let Some(part) = running.join_next().await {
         ended(&mut marks, part)?;
     }
-    shared
-        .bucket
-        .complete(key, &id, marks.into_values().collect())
-        .await?;
+    shared.bucket.complete(key, &id, marks.into_values().collect()).await?;
     Ok(())
 }
 
@@ -146,7 +143,10 @@ impl Shared {
     async fn read(&self, known: &Known, offset: u64, length: u64) -> Result<(Bytes, Permits), Error> {
         let closed = |_| unreadable(&known.item.path, "the upload was ended");
         let room = kilobytes(length.min(plan::IN_MEMORY));
-        let memory = Arc::clone(&self.memory).acquire_many_owned(room).await.map_err(closed)?;
+        let memory = Arc::clone(&self.memory)
+            .acquire_many_owned(room)
+            .await
+            .map_err(closed)?;
         let request = Arc::clone(&self.requests).acquire_owned().await.map_err(closed)?;
         let content = match &known.item.content {
             Content::Bytes(bytes) => {
@@ -165,7 +165,9 @@ impl Shared {
                     opened.take(length).read_to_end(&mut bytes)?;
                     Ok(bytes.into())
                 });
-                let read = read.await.map_err(|error| unreadable(&known.item.path, &error.to_string()))?;
+                let read = read
+                    .await
+                    .map_err(|error| unreadable(&known.item.path, &error.to_string()))?;
                 read.map_err(|error| unreadable(&known.item.path, &error.to_string()))?
             }
         };

@@ -98,9 +98,7 @@ impl Candidate {
         }
         match (&self.found, claimed) {
             // Triton loads these as well, once they lie in a repository.
-            (Found::File { path, .. }, Framework::Triton) => {
-                extension(path) == Some("onnx") || is_torch_script(path)
-            }
+            (Found::File { path, .. }, Framework::Triton) => extension(path) == Some("onnx") || is_torch_script(path),
             (Found::Structure(Structure::SavedModel { .. }), Framework::Triton) => true,
             // A pickle holds anything; MLServer's scikit-learn server calls what it finds there.
             (
@@ -197,7 +195,10 @@ pub(super) fn by_content(path: &str, sniffed: &Sniffed) -> Option<Framework> {
 /// Models of several files. What lies in one is no model of its own.
 pub(super) fn structures(entries: &[Entry]) -> Vec<Candidate> {
     let mut found: Vec<Structure> = Vec::new();
-    for structure in [mlserver(entries), triton(entries), saved_models(entries)].into_iter().flatten() {
+    for structure in [mlserver(entries), triton(entries), saved_models(entries)]
+        .into_iter()
+        .flatten()
+    {
         if !found.iter().any(|outer| outer.holds(&below_root(&structure))) {
             found.push(structure);
         }
@@ -221,7 +222,9 @@ fn below_root(structure: &Structure) -> String {
 }
 
 fn mlserver(entries: &[Entry]) -> Vec<Structure> {
-    let settings = entries.iter().filter(|entry| file_name(&entry.path) == "model-settings.json");
+    let settings = entries
+        .iter()
+        .filter(|entry| file_name(&entry.path) == "model-settings.json");
     settings
         .map(|entry| Structure::MlserverSettings {
             root: parent(&entry.path).to_owned(),
@@ -242,7 +245,13 @@ fn triton(entries: &[Entry]) -> Vec<Structure> {
         let segments: Vec<_> = path.split('/').collect();
         for (at, window) in segments.windows(2).enumerate() {
             let [version, file] = window else { continue };
-            let known = ["model.onnx", "model.plan", "model.savedmodel", "model.graphdef", "model.dali"];
+            let known = [
+                "model.onnx",
+                "model.plan",
+                "model.savedmodel",
+                "model.graphdef",
+                "model.dali",
+            ];
             if is_version(version) && known.contains(file) {
                 let end = segments[..at].join("/");
                 // Borrowed from the path itself, so that it lives as long.

@@ -50,10 +50,15 @@ pub(super) fn read(text: &str) -> Result<Description, YamlError> {
     });
     let example = root.get("saved_input_example_info");
     let path = |key: &str| {
-        let text = example.and_then(|example| example.get(key)).and_then(yaml::Value::text)?;
+        let text = example
+            .and_then(|example| example.get(key))
+            .and_then(yaml::Value::text)?;
         Some(text.to_owned())
     };
-    let mut examples: Vec<_> = ["serving_input_path", "artifact_path"].into_iter().filter_map(path).collect();
+    let mut examples: Vec<_> = ["serving_input_path", "artifact_path"]
+        .into_iter()
+        .filter_map(path)
+        .collect();
     // MLflow writes it beside, and names it only from 2.16 on.
     if example.is_some() {
         examples.push("serving_input_example.json".to_owned());

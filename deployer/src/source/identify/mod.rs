@@ -13,8 +13,8 @@ use tidewaiter_core::uri::{Scheme, StorageUri};
 use super::{Entry, Error, Folder, Located, Origin};
 use crate::model::{Framework, Model};
 
-pub(crate) use candidates::Structure;
 use candidates::Candidate;
+pub(crate) use candidates::Structure;
 pub(crate) use candidates::{extension, file_name, is_version, parent};
 
 /// Files of unclear names whose content is looked at.
@@ -99,7 +99,9 @@ pub(super) fn unseen(uri: StorageUri, origin: Origin, claimed: Option<Framework>
         Scheme::Https | Scheme::Http => candidates::by_extension(uri.key()),
         _ => None,
     };
-    let framework = claimed.or(by_name).ok_or_else(|| Error::Unclear { place: uri.to_string() })?;
+    let framework = claimed
+        .or(by_name)
+        .ok_or_else(|| Error::Unclear { place: uri.to_string() })?;
     Ok(Located {
         uri: Some(uri),
         model: model(framework, BTreeMap::new(), std::iter::empty()),
@@ -197,7 +199,13 @@ async fn described(
         ));
     };
     // The same model without MLflow around it, for a server that knows its framework alone.
-    let flavors = || mlmodel.flavors.iter().map(|flavor| flavor.name.as_str()).collect::<Vec<_>>();
+    let flavors = || {
+        mlmodel
+            .flavors
+            .iter()
+            .map(|flavor| flavor.name.as_str())
+            .collect::<Vec<_>>()
+    };
     let other = |found: String| Error::Other {
         place: folder.told(),
         claimed,
@@ -276,8 +284,7 @@ fn choose(
     place: &str,
 ) -> Result<Candidate, Error> {
     if let Some(claimed) = claimed {
-        let (mut mine, others): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|candidate| candidate.can_be(claimed));
+        let (mut mine, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|candidate| candidate.can_be(claimed));
         if mine.is_empty() {
             let found = match others.first() {
                 Some(other) => format!("there is {}", other.told()),
@@ -312,7 +319,11 @@ fn shown(entries: &[Entry]) -> String {
     const SHOWN: usize = 5;
     let names: Vec<_> = entries.iter().take(SHOWN).map(|entry| entry.path.as_str()).collect();
     let more = entries.len().saturating_sub(SHOWN);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     format!("it has {}{more}", names.join(", "))
 }
 
@@ -367,10 +378,7 @@ pub(crate) fn below(root: &str, path: &str) -> String {
 }
 
 pub(crate) fn is_below(path: &str, root: &str) -> bool {
-    root.is_empty()
-        || path
-            .strip_prefix(root)
-            .is_some_and(|rest| rest.starts_with('/'))
+    root.is_empty() || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'))
 }
 
 #[cfg(test)]
