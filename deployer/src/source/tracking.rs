@@ -19,11 +19,14 @@ use super::folder::Entry;
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
 /// Waits before a request is sent again, where the server is busy or fails.
+#[cfg(not(test))]
 const WAITS: [Duration; 3] = [
     Duration::from_millis(250),
     Duration::from_secs(1),
     Duration::from_secs(3),
 ];
+#[cfg(test)]
+const WAITS: [Duration; 3] = [Duration::from_millis(1); 3];
 /// An answer of the API is never longer.
 const LONGEST: usize = 32 << 20;
 
