@@ -185,7 +185,7 @@ impl Way<'_> {
             }
             said => said?,
         };
-        let answer = self.known(said, &format!("logged model {id}"), "models of this id", Vec::new())?;
+        let answer = self.known(said, &format!("logged model {id}"), "", Vec::new())?;
         let uri = self.word(&answer["model"]["info"]["artifact_uri"], "model.info.artifact_uri")?;
         self.of = Some(Of::Logged { id: id.to_owned() });
         self.place(&uri)
@@ -194,7 +194,7 @@ impl Way<'_> {
     /// With MLflow 2 the model is below the run; with MLflow 3 it is a logged model whose source the run is.
     async fn run(&mut self, id: &str, path: &str) -> Result<Source, Error> {
         let said = self.client.get("runs/get", &[("run_id", id)]).await?;
-        let answer = self.known(said, &format!("run {id}"), "runs of this id", Vec::new())?;
+        let answer = self.known(said, &format!("run {id}"), "", Vec::new())?;
         let info = &answer["run"]["info"];
         let root = self.word(&info["artifact_uri"], "run.info.artifact_uri")?;
         let artifacts = Artifacts {
