@@ -11,6 +11,11 @@
 //!   service     wishes, model and URI ─▶ an InferenceService (pure)
 //!   submit      a dry run that says what would become of it; server-side apply; credentials where nobody else brings them
 //!   wait        watches until it answers; else the cause, told as a person would
+//!   live        services that are deployed: list, status, logs; stop, scale, split, delete
+//!     ▲
+//!   reach       a service ─▶ the way to it from here: an ingress that is found, or a forwarded port of a Pod
+//!     ▲
+//!   predict     JSON, CSV, an example ─▶ a request by REST or gRPC ─▶ the model's answer
 //! ```
 //!
 //! Nothing here prints, asks or ends the process: that is the command's. What holds a secret can't be shown: its `Debug` tells a length.
@@ -18,9 +23,12 @@
 pub mod audit;
 pub mod cluster;
 pub mod import;
+pub mod live;
 pub mod model;
+pub mod predict;
 pub mod prepare;
 pub mod profile;
+pub mod reach;
 pub mod service;
 pub mod source;
 pub mod stage;

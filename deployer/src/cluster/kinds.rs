@@ -92,10 +92,6 @@ pub static TRAINED_MODEL: Kind = Kind {
     install: "install KServe's definition of it",
 };
 /// Kubernetes' own.
-pub static POD: Kind = core("Pod", "pods");
-/// Kubernetes' own.
-pub static EVENT: Kind = core("Event", "events");
-/// Kubernetes' own.
 pub static SECRET: Kind = core("Secret", "secrets");
 /// Kubernetes' own.
 pub static SERVICE_ACCOUNT: Kind = core("ServiceAccount", "serviceaccounts");
@@ -103,6 +99,35 @@ pub static SERVICE_ACCOUNT: Kind = core("ServiceAccount", "serviceaccounts");
 pub static CONFIG_MAP: Kind = core("ConfigMap", "configmaps");
 /// Kubernetes' own.
 pub static NAMESPACE: Kind = core("Namespace", "namespaces");
+
+/// Kubernetes' own.
+pub static POD: Kind = core("Pod", "pods");
+/// The way into a Pod, as roles name it.
+pub static POD_FORWARD: Kind = core("Pod", "pods/portforward");
+/// What a Pod's containers wrote, as roles name it.
+pub static POD_LOG: Kind = core("Pod", "pods/log");
+/// What happened to other objects.
+pub static EVENT: Kind = core("Event", "events");
+/// Kubernetes' own; not an InferenceService.
+pub static SERVICE: Kind = core("Service", "services");
+/// Kubernetes' own.
+pub static NODE: Kind = core("Node", "nodes");
+/// Of the plain kind, as KServe makes one for each service in its Standard mode.
+pub static INGRESS: Kind = Kind {
+    group: "networking.k8s.io",
+    version: "v1",
+    kind: "Ingress",
+    plural: "ingresses",
+    install: "every Kubernetes has it: look at what --context leads to",
+};
+/// Of the Gateway API.
+pub static GATEWAY: Kind = Kind {
+    group: "gateway.networking.k8s.io",
+    version: "v1",
+    kind: "Gateway",
+    plural: "gateways",
+    install: "install the Gateway API",
+};
 
 const fn core(kind: &'static str, plural: &'static str) -> Kind {
     Kind {

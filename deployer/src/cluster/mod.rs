@@ -2,7 +2,9 @@
 
 mod error;
 pub mod kinds;
+mod objects;
 mod patch;
+mod schema;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 pub use error::{Attempt, Error};
 pub use kinds::Kind;
+pub use schema::Schema;
 
 /// How long an API server may take to be reached, and then to answer.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -35,6 +38,7 @@ pub struct Access {
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    streams: Client,
     namespace: String,
     server: String,
 }
@@ -52,15 +56,24 @@ impl Cluster {
         config.read_timeout = Some(ANSWER);
         config.reset_reader_on_write = true;
         let (namespace, server) = (config.default_namespace.clone(), config.cluster_url.to_string());
-        let client = Client::try_from(config).map_err(|error| Error::NoCluster {
-            reason: error.to_string(),
-        })?;
-        Ok(Self::new(client, namespace, server.trim_end_matches('/').to_owned()))
+        let client = |config: Config| {
+            Client::try_from(config).map_err(|error| Error::NoCluster {
+                reason: error.to_string(),
+            })
+        };
+        // Whoever follows a log, or waits for a model's answer, hears nothing for minutes.
+        let mut patient = config.clone();
+        patient.read_timeout = None;
+        Ok(Self {
+            streams: client(patient)?,
+            ..Self::new(client(config)?, namespace, server.trim_end_matches('/').to_owned())
+        })
     }
 
     /// With a client that is there already; `server` is how errors call it.
     pub fn new(client: Client, namespace: String, server: String) -> Self {
         Self {
+            streams: client.clone(),
             client,
             namespace,
             server,
@@ -70,6 +83,11 @@ impl Cluster {
     /// The client.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// A client that waits as long as it takes: for logs that are followed, and ports that are forwarded.
+    pub(crate) fn streams(&self) -> &Client {
+        &self.streams
     }
 
     /// The context's namespace; `default` where it names none.

@@ -7,7 +7,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidewaiter_deployer::cluster::Access;
 use tidewaiter_deployer::import::Source;
 
+use super::change::{
+    PromoteArguments, RollbackArguments, ScaleArguments, SplitArguments, StartArguments, StopArguments,
+};
+use super::delete::DeleteArguments;
 use super::deploy::DeployArguments;
+use super::inspect::InspectArguments;
+use super::list::{HistoryArguments, ListArguments};
+use super::logs::LogsArguments;
+use super::predict::PredictArguments;
+use super::reaching::UrlArguments;
+use super::shell::{CompletionsArguments, ManArguments};
+use super::status::{DescribeArguments, StatusArguments};
+use super::upload::UploadArguments;
+
 use super::profile::Profile;
 use super::secret::Secret;
 
@@ -40,6 +53,24 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Secret,
     },
+    Inspect(InspectArguments),
+    Upload(UploadArguments),
+    Predict(PredictArguments),
+    List(ListArguments),
+    Status(StatusArguments),
+    Describe(DescribeArguments),
+    Logs(LogsArguments),
+    Url(UrlArguments),
+    Scale(ScaleArguments),
+    Stop(StopArguments),
+    Start(StartArguments),
+    Split(SplitArguments),
+    Promote(PromoteArguments),
+    Rollback(RollbackArguments),
+    Delete(DeleteArguments),
+    History(HistoryArguments),
+    Completions(CompletionsArguments),
+    Man(ManArguments),
     /// Which cluster and which stores, by a name
     Profile {
         #[command(subcommand)]

@@ -2,13 +2,25 @@
 
 mod arguments;
 mod audit;
+mod change;
 mod confirm;
+mod delete;
 mod deploy;
 mod import;
+mod inspect;
+mod list;
+mod logs;
 mod output;
+mod place;
+mod predict;
 mod profile;
+mod reaching;
 mod secret;
+mod shell;
+mod status;
+mod stores;
 mod table;
+mod upload;
 
 #[cfg(test)]
 mod reference;
@@ -19,7 +31,7 @@ use std::process::ExitCode;
 
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
-use clap::Parser;
+use clap::FromArgMatches as _;
 use tidewaiter_deployer::cluster;
 use tidewaiter_deployer::import::OptionsError;
 use tidewaiter_deployer::service::WishError;
@@ -109,8 +121,10 @@ impl From<io::Error> for Failure {
 
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let called = std::env::args_os().next();
+    let matches = shell::command(called.as_deref()).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(run(arguments)),
         Err(error) => Err(error.into()),
@@ -137,6 +151,24 @@ async fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Audit(arguments) => audit::run(arguments).await,
         Command::Deploy(arguments) => deploy::run(*arguments).await,
         Command::Secret { command } => secret::run(command).await,
+        Command::Inspect(arguments) => inspect::run(arguments).await,
+        Command::Upload(arguments) => upload::run(arguments).await,
+        Command::Predict(arguments) => predict::run(arguments).await,
+        Command::List(arguments) => list::run(arguments).await,
+        Command::Status(arguments) => status::run(arguments).await,
+        Command::Describe(arguments) => status::describe(arguments).await,
+        Command::Logs(arguments) => logs::run(arguments).await,
+        Command::Url(arguments) => reaching::run(arguments).await,
+        Command::Scale(arguments) => change::scale(arguments).await,
+        Command::Stop(arguments) => change::stop(arguments).await,
+        Command::Start(arguments) => change::start(arguments).await,
+        Command::Split(arguments) => change::split(arguments).await,
+        Command::Promote(arguments) => change::promote(arguments).await,
+        Command::Rollback(arguments) => change::rollback(arguments).await,
+        Command::Delete(arguments) => delete::run(arguments).await,
+        Command::History(arguments) => list::history(arguments).await,
+        Command::Completions(arguments) => shell::completions(&arguments),
+        Command::Man(arguments) => shell::man(arguments),
         Command::Profile { command } => profile::run(command),
     }
 }

@@ -190,7 +190,7 @@ fn agree(wishes: &Wishes, mode: DeploymentMode, facts: &Facts) -> Result<(), Wis
         if mode == DeploymentMode::Standard {
             return Err(WishError::contradiction(
                 "the share of a canary is Knative's to give: in Standard mode `canaryTrafficPercent` does nothing",
-                "from KServe 0.20 on `tidewaiter canary` does it in Standard mode too; else deploy it under another name",
+                "deploy it under another name; from KServe 0.20 on `tidewaiter split` sets two models beside each other in Standard mode",
             ));
         }
     }

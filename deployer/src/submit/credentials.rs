@@ -36,7 +36,7 @@ pub async fn deliver(
         Some(owner) => owned(object, owner),
         None => object,
     });
-    let before = cluster.find(&kinds::SERVICE_ACCOUNT, Some(namespace), name).await?;
+    let before = cluster.get(&kinds::SERVICE_ACCOUNT, Some(namespace), name).await?;
     for (kind, object) in OBJECTS.into_iter().zip(&objects) {
         apply(cluster, kind, object, false).await?;
     }

@@ -15,7 +15,8 @@ Usage: cargo xtask COMMAND [OPTIONS]
 Commands:
   demo [--cluster]       Show the main job: an InferenceService as its user wrote it, and what comes back
                          --cluster: the same through kubectl on a real control plane, ending in a model that answers
-  test [--quick]         Everything CI runs; --quick leaves out what needs a control plane
+  test [--quick | --all] Everything CI runs; --quick leaves out what needs a control plane
+                         --all: also the chart with the oldest KServe, cert-manager, named namespaces and each of its rights
   bench [--scale] [--json]
                          Speed beside a baseline, in the same run
                          --scale: a rotated key in 1,000 namespaces with 10,000 services, and replicas that roll
@@ -76,7 +77,12 @@ fn run() -> Result<()> {
     };
     match command.as_str() {
         "demo" => steps::demo(flag("cluster")?),
-        "test" => steps::test(flag("quick")?),
+        "test" => steps::test(match flags.as_slice() {
+            [] => steps::Extent::Gate,
+            [only] if only == "quick" => steps::Extent::Quick,
+            [only] if only == "all" => steps::Extent::All,
+            _ => bail!("`test` has --quick or --all\n\n{HELP}"),
+        }),
         "bench" => {
             if let Some(other) = flags.iter().find(|flag| !["json", "scale"].contains(&flag.as_str())) {
                 bail!("`bench` has no option `--{other}`\n\n{HELP}");

@@ -75,7 +75,13 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
         return same(context, &proposal, &built, ready).await;
     }
     let object = if proposal.restarts {
-        let entry = Entry::of(&built.object, now(), whoami(context).await, ready.from.clone());
+        let entry = Entry::of(
+            &built.object,
+            now(),
+            whoami(context).await,
+            ready.from.clone(),
+            ready.uploaded,
+        );
         with_entry(built.object.clone(), before, entry)
     } else {
         with_history(&built, seen)

@@ -16,6 +16,7 @@ mod kinds;
 mod minted;
 mod reload;
 mod serving;
+mod using;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -100,13 +101,15 @@ impl World {
 type Test = (&'static str, bool, fn(&World) -> Result<()>);
 
 /// What runs with the oldest release too, where there is no node.
-const OLDEST: [&str; 6] = [
+const OLDEST: [&str; 8] = [
     "a_bare_manifest_finds_no_runtime_without_tidewaiter",
     "fills_a_bare_manifest_and_says_so",
     "fills_old_shapes_before_and_after_kserve",
     "fills_a_custom_container",
     "delivers_by_service_account_and_by_storage_key",
     "a_bare_manifest_answers",
+    "using_canaries_as_kserve_has_them",
+    "using_stop_as_kserve_has_it",
 ];
 
 fn tests_with(kserve: Kserve) -> Vec<Test> {
@@ -121,6 +124,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         command::TESTS,
         deploy::TESTS,
         serving::TESTS,
+        using::TESTS,
     ]
     .concat();
     if kserve != Kserve::V0_20 {

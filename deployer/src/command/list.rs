@@ -1,0 +1,172 @@
+//! `tidewaiter list` and `tidewaiter history`.
+#![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
+
+use anstream::{eprintln, print};
+use clap::Args;
+use jiff::Timestamp;
+use tidewaiter_deployer::live::{self, Alike, Deployed, Summary};
+
+use super::arguments::Format;
+use super::output::document;
+use super::place::{Place, PlaceArguments, ServiceArguments, age};
+use super::table::table;
+use super::{Ending, Failure};
+
+/// List InferenceServices, or find those that serve the same model.
+#[derive(Debug, Args)]
+#[command(
+    visible_alias = "ls",
+    after_help = "Exit codes: 0 there are some, 1 there are none, 2 an error.
+
+Examples:
+  tidewaiter list                                    of the context's namespace
+  tidewaiter list -A -o json                         of all namespaces, for a script
+  tidewaiter list -A --like fraud                    that serve what the service fraud serves
+  tidewaiter list --storage-uri s3://models/fraud/3  that serve this model"
+)]
+pub(crate) struct ListArguments {
+    /// Of all namespaces
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    all_namespaces: bool,
+    /// Only those that serve the same as this service: its storage URI and framework
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["storage_uri", "framework"])]
+    like: Option<String>,
+    /// Only those that serve the model there
+    #[arg(long, value_name = "URI")]
+    storage_uri: Option<String>,
+    /// With --storage-uri: only those that load it with this
+    #[arg(long, value_name = "FRAMEWORK", requires = "storage_uri")]
+    framework: Option<String>,
+    /// Print them for a program
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+    #[command(flatten)]
+    place: PlaceArguments,
+}
+
+/// Show what was deployed as a service by whom from what, as `tidewaiter deploy` wrote it down.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 there is a history, 1 there is none, 2 an error.
+
+Examples:
+  tidewaiter history fraud
+  tidewaiter history fraud -o json")]
+pub(crate) struct HistoryArguments {
+    #[command(flatten)]
+    service: ServiceArguments,
+    /// Print it for a program
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+pub(super) async fn run(arguments: ListArguments) -> Result<Ending, Failure> {
+    let Place { cluster, namespace, .. } = arguments.place.open(&[]).await?;
+    let alike = match (&arguments.like, arguments.storage_uri) {
+        (Some(name), _) => {
+            let service = Deployed::read(&cluster, &namespace, name).await?;
+            let alike = Alike::to(&service).ok_or_else(|| Failure {
+                message: format!("service {namespace}/{name} names no model of its own"),
+                next: Some("name a model with --storage-uri".to_owned()),
+            })?;
+            Some(alike)
+        }
+        (None, Some(storage_uri)) => Some(Alike {
+            storage_uri,
+            framework: arguments.framework,
+        }),
+        (None, None) => None,
+    };
+    let place = (!arguments.all_namespaces).then_some(namespace.as_str());
+    let mut services = live::list(&cluster, place).await?;
+    if let Some(alike) = &alike {
+        services = live::alike(services, alike);
+    }
+    let summaries: Vec<Summary> = services.iter().map(Summary::of).collect();
+    if let Some(format) = arguments.output {
+        print!("{}", document(&summaries, format)?);
+    } else if summaries.is_empty() {
+        let place = place.map_or_else(
+            || "any namespace".to_owned(),
+            |namespace| format!("namespace {namespace}"),
+        );
+        eprintln!("There is no such service in {place}.");
+    } else {
+        print!("{}", shown(&summaries, Timestamp::now()));
+    }
+    Ok(ending(summaries.is_empty()))
+}
+
+fn ending(is_empty: bool) -> Ending {
+    if is_empty { Ending::Something } else { Ending::Nothing }
+}
+
+fn shown(summaries: &[Summary], now: Timestamp) -> String {
+    let row = |one: &Summary| {
+        [
+            one.name.clone(),
+            one.namespace.clone(),
+            one.ready.clone(),
+            one.framework.clone(),
+            one.url.clone().unwrap_or_else(|| "-".to_owned()),
+            age(one.created, now),
+        ]
+    };
+    let rows: Vec<_> = summaries.iter().map(row).collect();
+    table(["NAME", "NAMESPACE", "READY", "FRAMEWORK", "URL", "AGE"], &rows)
+}
+
+pub(super) async fn history(arguments: HistoryArguments) -> Result<Ending, Failure> {
+    let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
+    let service = Deployed::read(&cluster, &namespace, &arguments.service.name).await?;
+    let history = live::history(&service);
+    if let Some(format) = arguments.output {
+        print!("{}", document(&history, format)?);
+    } else if history.is_empty() {
+        eprintln!(
+            "Service {namespace}/{} has no history: others deployed it.",
+            service.name()
+        );
+    } else {
+        let rows: Vec<_> = history
+            .iter()
+            .map(|one| {
+                let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+                [
+                    one.at.clone(),
+                    one.by.clone(),
+                    or_dash(&one.format),
+                    one.from.clone(),
+                    or_dash(&one.storage_uri),
+                ]
+            })
+            .collect();
+        print!("{}", table(["AT", "BY", "FRAMEWORK", "FROM", "MODEL"], &rows));
+    }
+    Ok(ending(history.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_a_table() {
+        let one = Summary {
+            name: "fraud".into(),
+            namespace: "team-a".into(),
+            ready: "True".into(),
+            framework: "mlflow".into(),
+            url: Some("http://fraud-team-a.example.com".into()),
+            storage_uri: None,
+            created: "2026-06-01T12:00:00Z".parse().ok(),
+        };
+        let two = Summary {
+            name: "a-longer-name".into(),
+            ready: "Unknown".into(),
+            url: None,
+            created: None,
+            ..one.clone()
+        };
+        insta::assert_snapshot!(shown(&[one, two], "2026-06-04T12:00:00Z".parse().unwrap()));
+    }
+}

@@ -1,0 +1,239 @@
+//! `tidewaiter status` and `tidewaiter describe`.
+#![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
+
+use std::fmt::Write as _;
+
+use anstream::print;
+use clap::Args;
+use jiff::Timestamp;
+use tidewaiter_deployer::live::{self, Credentials, Description, Status};
+
+use super::arguments::Format;
+use super::output::document;
+use super::place::{Place, ServiceArguments, age};
+use super::table::{clean, table};
+use super::{BAD, BOLD, Ending, Failure, GOOD};
+
+/// Show how a service is: its conditions, its Pods, what was deployed from what.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 it is ready, 1 it is not, 2 an error.
+
+Examples:
+  tidewaiter status fraud
+  tidewaiter status fraud -o json | jq -r .pods[].name
+  until tidewaiter status fraud >/dev/null; do sleep 5; done")]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    service: ServiceArguments,
+    /// Print it for a program
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+/// Show everything about a service: how it is, by which way its Pods open the model's store, what Tidewaiter filled in, every deployment, and what happened.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 it is ready, 1 it is not, 2 an error.
+
+Examples:
+  tidewaiter describe fraud
+  tidewaiter describe fraud -o yaml")]
+pub(crate) struct DescribeArguments {
+    #[command(flatten)]
+    service: ServiceArguments,
+    /// Print it for a program
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// The namespace that KServe runs in
+    #[arg(long, value_name = "NAMESPACE", default_value = "kserve")]
+    kserve_namespace: String,
+}
+
+pub(super) async fn run(arguments: StatusArguments) -> Result<Ending, Failure> {
+    let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
+    let status = live::status(&cluster, &namespace, &arguments.service.name).await?;
+    match arguments.output {
+        Some(format) => print!("{}", document(&status, format)?),
+        None => print!("{}", shown(&status, Timestamp::now())),
+    }
+    Ok(ending(&status))
+}
+
+pub(super) async fn describe(arguments: DescribeArguments) -> Result<Ending, Failure> {
+    let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
+    let name = &arguments.service.name;
+    let description = live::describe(&cluster, &namespace, name, &arguments.kserve_namespace).await?;
+    match arguments.output {
+        Some(format) => print!("{}", document(&description, format)?),
+        None => print!("{}", in_full(&description, Timestamp::now())),
+    }
+    Ok(ending(&description.status))
+}
+
+fn ending(status: &Status) -> Ending {
+    if status.summary.ready == "True" {
+        Ending::Nothing
+    } else {
+        Ending::Something
+    }
+}
+
+fn shown(status: &Status, now: Timestamp) -> String {
+    let summary = &status.summary;
+    let style = if summary.ready == "True" { GOOD } else { BAD };
+    let mut text = format!("{BOLD}{}/{}{BOLD:#}\n", summary.namespace, summary.name);
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "  {name:<10} {}", clean(value));
+        }
+    };
+    let of = |value: &Option<String>| value.clone().unwrap_or_default();
+    line("url", &of(&summary.url));
+    line("inside", &of(&status.address));
+    let served = [&status.runtime, &status.runtime_version, &status.protocol];
+    let served: Vec<&str> = served.into_iter().flatten().map(String::as_str).collect();
+    let by = if served.is_empty() {
+        String::new()
+    } else {
+        format!(", by {}", served.join(" "))
+    };
+    line("model", &format!("{}{by}", summary.framework));
+    line("from", &of(&summary.storage_uri));
+    if let Some(deployed) = &status.deployed {
+        line(
+            "deployed",
+            &format!("{} by {} from {}", deployed.at, deployed.by, deployed.from),
+        );
+    }
+    line("mode", status.mode.unwrap_or_default());
+    line("age", &age(summary.created, now));
+    let _ = writeln!(text, "  {:<10} {style}{}{style:#}", "ready", summary.ready);
+    if let Some(failure) = &status.failure {
+        let _ = writeln!(text, "  {:<10} {BAD}{}{BAD:#}", "failure", clean(failure));
+    }
+    let rows: Vec<_> = status
+        .conditions
+        .iter()
+        .map(|one| {
+            let words = [&one.reason, &one.message];
+            let words: Vec<&str> = words
+                .into_iter()
+                .map(String::as_str)
+                .filter(|word| !word.is_empty())
+                .collect();
+            [one.of.clone(), one.status.clone(), words.join(": ")]
+        })
+        .collect();
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&table(["CONDITION", "STATUS", "WHY"], &rows));
+    }
+    let rows: Vec<_> = status
+        .canaries
+        .iter()
+        .map(|one| {
+            let ready = one.ready.map_or("-", |is| if is { "True" } else { "False" });
+            [
+                one.name.clone(),
+                one.percent.to_string(),
+                ready.to_owned(),
+                of(&one.storage_uri),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&table(["CANARY", "PERCENT", "READY", "MODEL"], &rows));
+    }
+    text.push('\n');
+    if status.pods.is_empty() {
+        text.push_str("No Pods.\n");
+    } else {
+        let rows: Vec<_> = status
+            .pods
+            .iter()
+            .map(|pod| {
+                let state = if pod.message.is_empty() {
+                    pod.state.clone()
+                } else {
+                    format!("{} ({})", pod.state, pod.message)
+                };
+                [
+                    pod.name.clone(),
+                    format!("{}/{}", pod.ready, pod.containers),
+                    pod.restarts.to_string(),
+                    age(pod.created, now),
+                    pod.image.clone(),
+                    state,
+                ]
+            })
+            .collect();
+        text.push_str(&table(["POD", "READY", "RESTARTS", "AGE", "IMAGE", "STATE"], &rows));
+    }
+    text
+}
+
+fn in_full(description: &Description, now: Timestamp) -> String {
+    let mut text = shown(&description.status, now);
+    let credentials = match &description.credentials {
+        Credentials::StorageKey { secret, key } => {
+            let key = key.as_deref().unwrap_or("the store's default");
+            format!("key {key} of Secret {secret} (model.storage)")
+        }
+        Credentials::Annotation { secret } => format!("Secret {secret}, by annotation"),
+        Credentials::ServiceAccount {
+            account,
+            secrets,
+            identity,
+        } => {
+            let what = match (identity, secrets) {
+                (Some(identity), _) => format!("which stands for {identity}"),
+                (None, Some(secrets)) if !secrets.is_empty() => format!("with Secrets {}", secrets.join(", ")),
+                (None, Some(_)) => {
+                    "which has no Secrets: the store has to be open to anybody, or to the node".to_owned()
+                }
+                (None, None) => "which can't be read, or isn't there".to_owned(),
+            };
+            format!("ServiceAccount {account}, {what}")
+        }
+    };
+    let _ = writeln!(text, "\n{BOLD}Credentials{BOLD:#}\n  {}", clean(&credentials));
+    if !description.filled.is_empty() {
+        let _ = writeln!(text, "\n{BOLD}Filled in by Tidewaiter{BOLD:#}");
+        for (path, value) in &description.filled {
+            let _ = writeln!(text, "  {} = {}", clean(path), clean(&value.to_string()));
+        }
+    }
+    if !description.history.is_empty() {
+        let _ = writeln!(text, "\n{BOLD}Deployments{BOLD:#}");
+        for one in &description.history {
+            let from = clean(&format!("{} by {} from {}", one.at, one.by, one.from));
+            let _ = writeln!(text, "  {from}");
+        }
+    }
+    let rows: Vec<_> = description
+        .events
+        .iter()
+        .map(|event| {
+            let times = if event.count > 1 {
+                format!(" (x{})", event.count)
+            } else {
+                String::new()
+            };
+            [
+                age(event.at, now),
+                event.of.clone(),
+                event.reason.clone(),
+                event.object.clone(),
+                format!("{}{times}", event.message),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&table(["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"], &rows));
+    }
+    for unknown in &description.unknown {
+        let _ = writeln!(text, "\nunknown: {}", clean(unknown));
+    }
+    text
+}

@@ -1,0 +1,334 @@
+//! An InferenceService as it stands in the cluster.
+//!
+//! Source of the fields: `pkg/apis/serving/v1beta1/inference_service_status.go` of KServe 0.15.2 and 0.20.0.
+
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+use serde_json::{Map, Value};
+use tidewaiter_core::kserve_config::DeploymentMode;
+
+use crate::cluster::{Attempt, Cluster, Error, kinds};
+
+/// Has KServe take a service's Pods away, and bring them back when it goes.
+pub const STOP: &str = "serving.kserve.io/stop";
+const MODE: &str = "serving.kserve.io/deploymentMode";
+/// One framework each, before there was `model`; KServe's defaulter rewrites them.
+const OLD_SHAPES: [&str; 9] = [
+    "sklearn",
+    "xgboost",
+    "tensorflow",
+    "pytorch",
+    "triton",
+    "onnx",
+    "huggingface",
+    "pmml",
+    "lightgbm",
+];
+
+/// A service that is deployed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployed {
+    object: DynamicObject,
+}
+
+/// One condition of an object's status.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Condition {
+    /// Such as `PredictorReady`.
+    #[serde(rename = "type")]
+    pub of: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// One word; empty where there is none.
+    pub reason: String,
+    /// A sentence; empty where there is none.
+    pub message: String,
+    /// Since when, as RFC 3339; empty where it isn't told.
+    pub since: String,
+}
+
+/// A part of a service that has Pods of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Component {
+    /// What holds the model.
+    Predictor,
+    /// What is before it, and asks it.
+    Transformer,
+    /// What tells why it answers so.
+    Explainer,
+}
+
+impl Component {
+    /// As the spec and Pods' labels have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Predictor => "predictor",
+            Self::Transformer => "transformer",
+            Self::Explainer => "explainer",
+        }
+    }
+}
+
+impl Deployed {
+    /// Reads a service.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; where the API server says no, or says nothing.
+    pub async fn read(cluster: &Cluster, namespace: &str, name: &str) -> Result<Self, Error> {
+        let found = cluster.get(&kinds::INFERENCE_SERVICE, Some(namespace), name).await?;
+        let object = found.ok_or_else(|| Error::NotFound {
+            attempt: Attempt::get(&kinds::INFERENCE_SERVICE, Some(namespace), name),
+            message: "there is no such service".to_owned(),
+        })?;
+        Ok(Self::from(object))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.object.name_any()
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> String {
+        self.object.namespace().unwrap_or_default()
+    }
+
+    /// The whole object.
+    pub fn object(&self) -> &DynamicObject {
+        &self.object
+    }
+
+    /// An annotation of the service itself.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.object.annotations().get(name).map(String::as_str)
+    }
+
+    pub(crate) fn spec(&self) -> &Value {
+        &self.object.data["spec"]
+    }
+
+    pub(crate) fn status(&self) -> &Value {
+        &self.object.data["status"]
+    }
+
+    /// A component's part of the spec, if it has that component.
+    pub fn component(&self, component: Component) -> Option<&Value> {
+        let part = &self.spec()[component.as_str()];
+        (!part.is_null()).then_some(part)
+    }
+
+    /// How KServe deploys it; none where neither KServe nor an annotation has said so yet.
+    pub fn mode(&self) -> Option<DeploymentMode> {
+        let status = self.status()["deploymentMode"].as_str();
+        let named = status.filter(|mode| !mode.is_empty()).or_else(|| self.annotation(MODE));
+        named.and_then(DeploymentMode::named)
+    }
+
+    /// Whether it is told to have no Pods.
+    pub fn is_stopped(&self) -> bool {
+        self.annotation(STOP)
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// Whether it is being deleted.
+    pub fn is_leaving(&self) -> bool {
+        self.object.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Where it is reached from outside of the cluster, by KServe's word.
+    pub fn url(&self) -> Option<&str> {
+        self.status()["url"].as_str()
+    }
+
+    /// Where it is reached inside of the cluster.
+    pub fn address(&self) -> Option<&str> {
+        self.status()["address"]["url"].as_str()
+    }
+
+    /// Its conditions, in the status's order.
+    pub fn conditions(&self) -> Vec<Condition> {
+        let conditions = self.status()["conditions"].as_array();
+        let text = |condition: &Value, name: &str| condition[name].as_str().unwrap_or_default().to_owned();
+        let conditions = conditions.into_iter().flatten().map(|condition| Condition {
+            of: text(condition, "type"),
+            status: text(condition, "status"),
+            reason: text(condition, "reason"),
+            message: text(condition, "message"),
+            since: text(condition, "lastTransitionTime"),
+        });
+        conditions.collect()
+    }
+
+    /// One condition.
+    pub fn condition(&self, of: &str) -> Option<Condition> {
+        self.conditions().into_iter().find(|condition| condition.of == of)
+    }
+
+    /// Whether it can answer: its condition `Ready`, of the present generation.
+    pub fn is_ready(&self) -> bool {
+        self.condition("Ready")
+            .is_some_and(|condition| condition.status == "True")
+    }
+
+    /// The part of the predictor that names the model: `model`, or the framework's own field as it was written before there was `model`.
+    pub fn model(&self) -> Option<(&str, &Value)> {
+        let predictor = self.component(Component::Predictor)?;
+        let names = std::iter::once("model").chain(OLD_SHAPES);
+        let mut found = names.map(|name| (name, &predictor[name]));
+        found.find(|(_, model)| !model.is_null())
+    }
+
+    /// Such as `sklearn`; `custom` for the user's own containers.
+    pub fn framework(&self) -> &str {
+        match self.model() {
+            Some(("model", model)) => model["modelFormat"]["name"].as_str().unwrap_or_default(),
+            Some((framework, _)) => framework,
+            None => "custom",
+        }
+    }
+
+    /// Where its model lies.
+    pub fn storage_uri(&self) -> Option<String> {
+        storage_uri(self.component(Component::Predictor)?)
+    }
+
+    /// The protocol that it says it speaks: `v1`, `v2`, `grpc-v2`.
+    pub fn protocol(&self) -> Option<&str> {
+        let (_, model) = self.model()?;
+        model["protocolVersion"].as_str()
+    }
+
+    /// The serving runtime that serves it.
+    pub fn runtime(&self) -> Option<&str> {
+        let status = self.status();
+        let names = [&status["servingRuntimeName"], &status["clusterServingRuntimeName"]];
+        let chosen = names
+            .into_iter()
+            .find_map(|name| name.as_str().filter(|name| !name.is_empty()));
+        chosen.or_else(|| self.model()?.1["runtime"].as_str())
+    }
+
+    /// The component that requests come in by.
+    pub fn entry(&self) -> Component {
+        if self.component(Component::Transformer).is_some() {
+            Component::Transformer
+        } else {
+            Component::Predictor
+        }
+    }
+
+    /// The name of the Kubernetes Service of a component in Standard mode. A predictor may have a name of its own from 0.20, as a promoted canary has.
+    pub fn service_of(&self, component: Component) -> String {
+        let own = self.spec()[component.as_str()]["name"].as_str();
+        match own.filter(|own| component == Component::Predictor && !own.is_empty()) {
+            Some(own) => format!("{}-{own}-predictor", self.name()),
+            None => format!("{}-{}", self.name(), component.as_str()),
+        }
+    }
+
+    /// The object without what the API server and KServe keep in it for themselves.
+    pub fn plain(&self) -> Value {
+        let mut value = serde_json::to_value(&self.object).unwrap_or_default();
+        if let Some(metadata) = value["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+            if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+                annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+            }
+        }
+        value
+    }
+}
+
+impl From<DynamicObject> for Deployed {
+    fn from(object: DynamicObject) -> Self {
+        let mut object = object;
+        if !object.data.is_object() {
+            object.data = Value::Object(Map::new());
+        }
+        Self { object }
+    }
+}
+
+/// Where a predictor's model lies, whatever its shape.
+pub(crate) fn storage_uri(predictor: &Value) -> Option<String> {
+    let models = std::iter::once("model").chain(OLD_SHAPES).map(|name| &predictor[name]);
+    for model in models.filter(|model| !model.is_null()) {
+        if let Some(uri) = model["storageUri"].as_str() {
+            return Some(uri.to_owned());
+        }
+        if let Some(path) = model["storage"]["path"].as_str() {
+            let key = model["storage"]["key"].as_str();
+            return Some(key.map_or_else(|| path.to_owned(), |key| format!("{key}:{path}")));
+        }
+    }
+    let several = predictor["storageUris"].as_array().and_then(|uris| uris.first());
+    if let Some(uri) = several.and_then(|first| first["uri"].as_str()) {
+        return Some(uri.to_owned());
+    }
+    let containers = predictor["containers"].as_array();
+    let variables = containers
+        .into_iter()
+        .flatten()
+        .filter_map(|container| container["env"].as_array());
+    let variable = variables.flatten().find(|variable| variable["name"] == "STORAGE_URI")?;
+    variable["value"].as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixture::deployed;
+    use super::*;
+
+    #[test]
+    fn what_is_served_is_told_of_every_shape() {
+        let told = |predictor: Value| {
+            let service = deployed(json!({"spec": {"predictor": predictor}}));
+            (service.framework().to_owned(), service.storage_uri())
+        };
+        let uri = Some("s3://a/b".to_owned());
+        assert_eq!(
+            told(json!({"model": {"modelFormat": {"name": "mlflow"}, "storageUri": "s3://a/b"}})),
+            ("mlflow".to_owned(), uri.clone())
+        );
+        assert_eq!(
+            told(json!({"xgboost": {"storageUri": "s3://a/b"}})),
+            ("xgboost".to_owned(), uri.clone())
+        );
+        assert_eq!(
+            told(json!({"containers": [{"env": [{"name": "STORAGE_URI", "value": "s3://a/b"}]}]})),
+            ("custom".to_owned(), uri.clone())
+        );
+        assert_eq!(
+            told(json!({"model": {"modelFormat": {"name": "onnx"}}, "storageUris": [{"uri": "s3://a/b"}]})),
+            ("onnx".to_owned(), uri)
+        );
+        assert_eq!(
+            told(json!({"containers": [{"image": "x"}]})),
+            ("custom".to_owned(), None)
+        );
+    }
+
+    #[test]
+    fn the_mode_is_known_by_all_of_its_names() {
+        let mode = |annotation: &str, status: &str| {
+            let service = deployed(json!({
+                "metadata": {"annotations": {MODE: annotation}},
+                "status": {"deploymentMode": status},
+            }));
+            service.mode()
+        };
+        assert_eq!(mode("RawDeployment", ""), Some(DeploymentMode::Standard));
+        assert_eq!(mode("Standard", "Serverless"), Some(DeploymentMode::Knative));
+        assert_eq!(deployed(json!({})).mode(), None);
+    }
+
+    #[test]
+    fn a_promoted_predictor_has_a_service_of_its_own_name() {
+        let service = deployed(json!({"spec": {"predictor": {"name": "v2"}, "transformer": {}}}));
+        assert_eq!(service.service_of(Component::Predictor), "fraud-v2-predictor");
+        assert_eq!(service.service_of(Component::Transformer), "fraud-transformer");
+        assert_eq!(service.entry(), Component::Transformer);
+    }
+}

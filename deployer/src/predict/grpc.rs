@@ -1,0 +1,194 @@
+//! The Open Inference Protocol over gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::codegen::http::Uri;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+use tonic::transport::{Channel, Endpoint as Transport};
+use tonic::{Code, Status};
+
+use super::protocol::grpc_inference_service_client::GrpcInferenceServiceClient;
+use super::protocol::{ModelInferRequest, ModelMetadataRequest};
+use super::{Connection, Error, tls, wire};
+use crate::reach::Endpoint;
+
+/// A large tensor is no attack: the user asked for it.
+const MESSAGE: usize = 1 << 30;
+
+/// Asks a model's server by gRPC.
+#[derive(Debug)]
+pub(super) struct Grpc {
+    client: GrpcInferenceServiceClient<Channel>,
+    headers: Vec<(AsciiMetadataKey, AsciiMetadataValue)>,
+    url: String,
+    timeout: Duration,
+}
+
+/// What bytes go over.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+impl Grpc {
+    pub(super) async fn connect(endpoint: &Endpoint, connection: &Connection) -> Result<Self, Error> {
+        let url = endpoint.base.to_string();
+        let unreachable = |reason: String| Error::Unreachable {
+            url: url.clone(),
+            reason,
+        };
+        let connect_to = super::authority(&endpoint.base);
+        let is_tls = endpoint.base.scheme() == "https";
+        let asked_for = endpoint.host.clone();
+        let name = asked_for
+            .clone()
+            .or_else(|| endpoint.base.host_str().map(str::to_owned));
+        let name = name.unwrap_or_default();
+        let authority = asked_for.unwrap_or_else(|| connect_to.clone());
+        let origin: Uri = format!("{}://{authority}", endpoint.base.scheme())
+            .parse()
+            .map_err(|_| unreachable(format!("`{authority}` is no host's name")))?;
+        let config = if is_tls {
+            Some(Arc::new(tls::config(connection.authorities.as_deref(), &[b"h2"])?))
+        } else {
+            None
+        };
+        let connector = tower::service_fn(move |_: Uri| {
+            let (connect_to, name, config) = (connect_to.clone(), name.clone(), config.clone());
+            async move { dial(&connect_to, &name, config).await.map(TokioIo::new) }
+        });
+        let transport = Transport::from(origin.clone())
+            .connect_timeout(connection.timeout.min(Duration::from_secs(10)))
+            .timeout(connection.timeout)
+            .origin(origin)
+            .user_agent(concat!("tidewaiter/", env!("CARGO_PKG_VERSION")))
+            .map_err(|error| unreachable(tls::innermost(&error)))?;
+        let channel = transport.connect_with_connector(connector).await;
+        let channel = channel.map_err(|error| {
+            let reason = tls::innermost(&error);
+            if tls::is_about_certificates(&error) {
+                return Error::Certificate {
+                    url: url.clone(),
+                    reason,
+                };
+            }
+            unreachable(reason)
+        })?;
+        let client = GrpcInferenceServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE)
+            .max_encoding_message_size(MESSAGE);
+        let mut headers = Vec::new();
+        for header in &connection.headers {
+            let wrong = |reason| Error::Header {
+                name: header.name().to_owned(),
+                reason,
+            };
+            let name = AsciiMetadataKey::from_bytes(header.name().to_ascii_lowercase().as_bytes());
+            let name = name.map_err(|_| wrong("its name has a character that no header's has"))?;
+            let mut value = AsciiMetadataValue::try_from(header.expose())
+                .map_err(|_| wrong("its value has a character that no header's has"))?;
+            value.set_sensitive(true);
+            headers.push((name, value));
+        }
+        Ok(Self {
+            client,
+            headers,
+            url,
+            timeout: connection.timeout,
+        })
+    }
+
+    /// What the server says of a model, in the form that REST gives it; none where it says nothing.
+    pub(super) async fn metadata(&mut self, model: &str) -> Option<Value> {
+        let request = self.with_headers(ModelMetadataRequest {
+            name: model.to_owned(),
+            version: String::new(),
+        });
+        let answer = self.client.model_metadata(request).await.ok()?.into_inner();
+        let tensor = |tensor: super::protocol::model_metadata_response::TensorMetadata| {
+            let parameters: serde_json::Map<String, Value> =
+                tensor.parameters.into_iter().filter_map(wire::member).collect();
+            json!({"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "parameters": parameters})
+        };
+        let inputs: Vec<Value> = answer.inputs.into_iter().map(tensor).collect();
+        Some(json!({"name": answer.name, "inputs": inputs}))
+    }
+
+    /// Asks, and returns the answer in the form that REST gives it.
+    pub(super) async fn ask(&mut self, request: ModelInferRequest) -> Result<Value, Error> {
+        let model = request.model_name.clone();
+        let request = self.with_headers(request);
+        let answered = tokio::time::timeout(self.timeout, self.client.model_infer(request)).await;
+        let answered = answered.map_err(|_| self.too_late())?;
+        let answer = answered.map_err(|status| self.refusal(&model, &status))?;
+        wire::answer(answer.into_inner())
+    }
+
+    fn with_headers<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        for (name, value) in &self.headers {
+            request.metadata_mut().append(name.clone(), value.clone());
+        }
+        request
+    }
+
+    fn too_late(&self) -> Error {
+        Error::Timeout {
+            url: self.url.clone(),
+            seconds: self.timeout.as_secs(),
+        }
+    }
+
+    fn refusal(&self, model: &str, status: &Status) -> Error {
+        let words = status.message().trim().to_owned();
+        let url = self.url.clone();
+        match status.code() {
+            Code::NotFound => Error::NoModel {
+                model: model.to_owned(),
+                words,
+            },
+            // A gateway that has no such host, or that doesn't speak HTTP/2, is told by tonic from its HTTP code.
+            Code::Unimplemented => Error::NoRoute { url, words },
+            // MLServer says it so.
+            Code::Internal | Code::Unknown | Code::InvalidArgument if is_unknown_model(&words) => Error::NoModel {
+                model: model.to_owned(),
+                words,
+            },
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => Error::Refused { words },
+            Code::Unauthenticated | Code::PermissionDenied => Error::NotAllowed { url, words },
+            Code::DeadlineExceeded | Code::Cancelled if words.to_ascii_lowercase().contains("timeout") => {
+                self.too_late()
+            }
+            Code::DeadlineExceeded => self.too_late(),
+            Code::Unavailable => Error::NotReady { words },
+            code => Error::Failed {
+                code: format!("{code:?}"),
+                words,
+            },
+        }
+    }
+}
+
+fn is_unknown_model(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    words.contains("model") && (words.contains("not found") || words.contains("does not exist"))
+}
+
+async fn dial(connect_to: &str, name: &str, config: Option<Arc<rustls::ClientConfig>>) -> std::io::Result<Box<dyn Io>> {
+    let stream = TcpStream::connect(connect_to).await?;
+    stream.set_nodelay(true)?;
+    let Some(config) = config else {
+        return Ok(Box::new(stream));
+    };
+    let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
+    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(std::io::Error::other("it doesn't speak HTTP/2, which gRPC needs"));
+    }
+    Ok(Box::new(stream))
+}

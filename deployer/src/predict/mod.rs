@@ -1,0 +1,263 @@
+//! Has a model answer: over REST by KServe's first protocol or the Open Inference Protocol, or over the latter's gRPC.
+//!
+//! ```text
+//!   JSON, CSV, an example ─▶ Input ─▶ what the server expects of it (signature, or its own word) ─▶ Request ─▶ Answer ─▶ columns
+//! ```
+//! Sources: the Open Inference Protocol's own description; `mlserver/codecs` and `mlserver_mlflow` 1.7.1 for codecs and metadata; KServe's
+//! `python/kserve/kserve/protocol` 0.20.0 for what its servers make of either protocol.
+
+mod answer;
+mod datatype;
+mod error;
+mod expected;
+mod grpc;
+mod input;
+mod order;
+mod request;
+mod rest;
+mod tensor;
+mod tls;
+mod wire;
+
+/// What protox made of `proto/inference.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "it is generated")]
+mod protocol {
+    tonic::include_proto!("inference");
+}
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde_json::Value;
+use url::Url;
+
+pub use answer::{Answer, Columns};
+pub use datatype::{Datatype, UnknownDatatype};
+pub use error::{Error, InputError};
+pub use expected::{Expected, ExpectedInput};
+pub use input::{Content, Input, Table};
+pub use request::{Request, v1, v2};
+pub use tensor::Tensor;
+
+use crate::live::Deployed;
+use crate::reach::{self, Endpoint};
+
+/// What a server is asked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// KServe's first, over REST.
+    V1,
+    /// The Open Inference Protocol, over REST.
+    V2,
+    /// The Open Inference Protocol, over gRPC.
+    Grpc,
+}
+
+impl Protocol {
+    /// What a service speaks by its own word: `protocolVersion`, which means v1 where it is unset. A service that says it speaks `grpc-v2` does so alone.
+    pub fn of(service: &Deployed) -> Self {
+        match service.protocol() {
+            Some("v2") => Self::V2,
+            Some("grpc-v2" | "grpc-v1") => Self::Grpc,
+            // Only v2 is spoken by these; a service without a protocol is of a time when KServe chose for it.
+            None if service
+                .runtime()
+                .is_some_and(|runtime| runtime.contains("mlserver") || runtime.contains("triton")) =>
+            {
+                Self::V2
+            }
+            _ => Self::V1,
+        }
+    }
+
+    /// How it is reached.
+    pub fn way(self) -> reach::Protocol {
+        match self {
+            Self::V1 | Self::V2 => reach::Protocol::Rest,
+            Self::Grpc => reach::Protocol::Grpc,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "REST v1",
+            Self::V2 => "REST v2",
+            Self::Grpc => "gRPC v2",
+        })
+    }
+}
+
+/// A header of the user's own. Its value may be a secret, and is shown by nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Header {
+    name: String,
+    value: String,
+}
+
+impl Header {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn expose(&self) -> &str {
+        &self.value
+    }
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ({} bytes)", self.name, self.value.len())
+    }
+}
+
+impl FromStr for Header {
+    type Err = String;
+
+    /// `Name: value`
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once(':').ok_or("write it as 'Name: value'")?;
+        if name.trim().is_empty() {
+            return Err("write it as 'Name: value'".to_owned());
+        }
+        Ok(Self {
+            name: name.trim().to_owned(),
+            value: value.trim().to_owned(),
+        })
+    }
+}
+
+/// How a server is talked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// How long an answer may take, from the connection on.
+    pub timeout: Duration,
+    /// Certificates of authorities, as PEM, to be trusted beside those of this machine.
+    pub authorities: Option<Vec<u8>>,
+    /// Sent with every request.
+    pub headers: Vec<Header>,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_mins(1),
+            authorities: None,
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// A model's server, connected.
+#[derive(Debug)]
+pub struct Server {
+    model: String,
+    speaks: Speaks,
+}
+
+#[derive(Debug)]
+enum Speaks {
+    V1(rest::Rest),
+    V2(rest::Rest),
+    Grpc(Box<grpc::Grpc>),
+}
+
+impl Server {
+    /// Connects to the server of the model that it knows by this name: KServe calls it by its service's.
+    ///
+    /// # Errors
+    /// Where it can't be reached.
+    pub async fn connect(
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        model: &str,
+        connection: &Connection,
+    ) -> Result<Self, Error> {
+        let speaks = match protocol {
+            Protocol::V1 => Speaks::V1(rest::Rest::new(endpoint, connection).await?),
+            Protocol::V2 => Speaks::V2(rest::Rest::new(endpoint, connection).await?),
+            Protocol::Grpc => Speaks::Grpc(Box::new(grpc::Grpc::connect(endpoint, connection).await?)),
+        };
+        Ok(Self {
+            model: model.to_owned(),
+            speaks,
+        })
+    }
+
+    /// What the model takes by its server's word. None where it doesn't say, as over the first protocol nobody does.
+    pub async fn expected(&mut self) -> Option<Expected> {
+        let metadata = match &mut self.speaks {
+            Speaks::V1(_) => return None,
+            Speaks::V2(rest) => rest.metadata(&self.model).await,
+            Speaks::Grpc(grpc) => grpc.metadata(&self.model).await,
+        };
+        Expected::of_metadata(&metadata?)
+    }
+
+    /// What would be sent, as JSON: gRPC has the same members as REST.
+    ///
+    /// # Errors
+    /// Where the input isn't what the model expects.
+    pub fn request(&self, input: &Input, expected: Option<&Expected>) -> Result<Value, InputError> {
+        match &self.speaks {
+            Speaks::V1(_) => v1(input, expected),
+            Speaks::V2(_) | Speaks::Grpc(_) => Ok(v2(input, expected)?.json()),
+        }
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// Where the input isn't what the model expects, or there is no answer.
+    pub async fn ask(&mut self, input: &Input, expected: Option<&Expected>) -> Result<Answer, Error> {
+        let model = &self.model;
+        let body = match &mut self.speaks {
+            Speaks::V1(rest) => {
+                let path = format!("v1/models/{model}:predict");
+                rest.ask(model, &path, &v1(input, expected)?).await?
+            }
+            Speaks::V2(rest) => {
+                let path = format!("v2/models/{model}/infer");
+                rest.ask(model, &path, &v2(input, expected)?.json()).await?
+            }
+            Speaks::Grpc(grpc) => {
+                let request = wire::request(model, &v2(input, expected)?)?;
+                grpc.ask(request).await?
+            }
+        };
+        Ok(Answer { body })
+    }
+}
+
+/// `host:port`
+fn authority(base: &Url) -> String {
+    let host = base.host_str().unwrap_or_default();
+    format!("{host}:{}", base.port_or_known_default().unwrap_or(80))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::live::fixture::deployed;
+
+    #[test]
+    fn the_protocol_is_the_services_own() {
+        let of = |model: Value| Protocol::of(&deployed(json!({"spec": {"predictor": {"model": model}}})));
+        assert_eq!(of(json!({"modelFormat": {"name": "sklearn"}})), Protocol::V1);
+        assert_eq!(of(json!({"protocolVersion": "v2"})), Protocol::V2);
+        assert_eq!(of(json!({"protocolVersion": "grpc-v2"})), Protocol::Grpc);
+        assert_eq!(of(json!({"runtime": "kserve-mlserver"})), Protocol::V2);
+    }
+
+    #[test]
+    fn a_header_hides_its_value() {
+        let header: Header = "Authorization: Bearer secret".parse().unwrap();
+        assert_eq!(format!("{header:?}"), "Authorization: (13 bytes)");
+        assert!("nonsense".parse::<Header>().is_err() && ": x".parse::<Header>().is_err());
+    }
+}

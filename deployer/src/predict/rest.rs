@@ -1,0 +1,241 @@
+//! REST, of both protocols.
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::redirect::Policy;
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+use url::Url;
+
+use super::{Connection, Error, tls};
+use crate::reach::{Endpoint, Way};
+
+/// An answer's words in an error: the rest is a page for people.
+const WORDS: usize = 600;
+
+/// Asks a model's server by REST.
+#[derive(Debug)]
+pub(super) struct Rest {
+    client: Client,
+    base: Url,
+    headers: HeaderMap,
+    timeout: Duration,
+}
+
+impl Rest {
+    pub(super) async fn new(endpoint: &Endpoint, connection: &Connection) -> Result<Self, Error> {
+        let mut builder = Client::builder()
+            // Who sends somewhere else wants somebody to log in.
+            .redirect(Policy::none())
+            .connect_timeout(connection.timeout.min(Duration::from_secs(10)))
+            .tls_backend_preconfigured(tls::config(connection.authorities.as_deref(), &[])?);
+        // A proxy of the company's has no way to a port of this machine, or into the cluster.
+        if !matches!(endpoint.way, Way::BaseUrl | Way::Own) {
+            builder = builder.no_proxy();
+        }
+        let mut headers = HeaderMap::new();
+        let mut base = endpoint.base.clone();
+        if let Some(host) = &endpoint.host {
+            headers.insert(HOST, value("Host", host)?);
+            if base.scheme() == "https"
+                && let Ok(resolved) = tokio::net::lookup_host(super::authority(&base)).await
+            {
+                // The certificate is that of the name, wherever its server is.
+                let resolved: Vec<_> = resolved.collect();
+                builder = builder.resolve_to_addrs(host, &resolved);
+                let _ = base.set_host(Some(host));
+            }
+        }
+        for header in &connection.headers {
+            let name = HeaderName::try_from(header.name()).map_err(|_| Error::Header {
+                name: header.name().to_owned(),
+                reason: "its name has a character that no header's has",
+            })?;
+            headers.append(name, value(header.name(), header.expose())?);
+        }
+        let client = builder.build().map_err(|error| Error::Unreachable {
+            url: base.to_string(),
+            reason: tls::innermost(&error),
+        })?;
+        Ok(Self {
+            client,
+            base,
+            headers,
+            timeout: connection.timeout,
+        })
+    }
+
+    /// What the server says of a model by the Open Inference Protocol; none where it says nothing.
+    pub(super) async fn metadata(&self, model: &str) -> Option<Value> {
+        let url = self.url(&format!("v2/models/{model}"));
+        let request = self.client.get(url).headers(self.headers.clone());
+        let answer = request
+            .timeout(self.timeout.min(Duration::from_secs(10)))
+            .send()
+            .await
+            .ok()?;
+        if !answer.status().is_success() {
+            return None;
+        }
+        serde_json::from_slice(&answer.bytes().await.ok()?).ok()
+    }
+
+    /// Sends a body, and returns the answer.
+    pub(super) async fn ask(&self, model: &str, path: &str, body: &Value) -> Result<Value, Error> {
+        let url = self.url(path);
+        let body = serde_json::to_vec(body).map_err(|error| Error::Answer(error.to_string()))?;
+        let request = self.client.post(url.clone()).headers(self.headers.clone());
+        let request = request
+            .header(CONTENT_TYPE, "application/json")
+            .body(body)
+            .timeout(self.timeout);
+        let answer = request.send().await.map_err(|error| self.failed(&url, &error))?;
+        let status = answer.status();
+        let leads_to = answer
+            .headers()
+            .get(LOCATION)
+            .and_then(|to| to.to_str().ok())
+            .map(str::to_owned);
+        let bytes = answer.bytes().await.map_err(|error| self.failed(&url, &error))?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(|_| Error::Answer(words(&bytes)));
+        }
+        let words = leads_to.map_or_else(|| words(&bytes), |to| format!("it sends to {to}"));
+        Err(refusal(model, &url, status, &bytes, words))
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", url.path()));
+        url
+    }
+
+    fn failed(&self, url: &Url, error: &reqwest::Error) -> Error {
+        let (url, reason) = (url.to_string(), tls::innermost(error));
+        if error.is_timeout() {
+            return Error::Timeout {
+                url,
+                seconds: self.timeout.as_secs(),
+            };
+        }
+        if tls::is_about_certificates(error) {
+            return Error::Certificate { url, reason };
+        }
+        Error::Unreachable { url, reason }
+    }
+}
+
+fn value(name: &str, text: &str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| Error::Header {
+        name: name.to_owned(),
+        reason: "its value has a character that no header's has",
+    })?;
+    value.set_sensitive(name != "Host");
+    Ok(value)
+}
+
+fn refusal(model: &str, url: &Url, status: StatusCode, bytes: &[u8], words: String) -> Error {
+    let url = url.to_string();
+    match status.as_u16() {
+        // MLServer and KServe's servers say which model they don't know; a gateway, or a server of another protocol, says nothing or has a page.
+        404 if is_about_models(bytes) => Error::NoModel {
+            model: model.to_owned(),
+            words,
+        },
+        404 | 405 => Error::NoRoute { url, words },
+        503 => Error::NotReady { words },
+        504 | 408 => Error::Failed {
+            code: status.as_u16().to_string(),
+            words,
+        },
+        401 | 403 | 407 | 300..=399 => Error::NotAllowed { url, words },
+        400..=499 => Error::Refused { words },
+        // KServe's servers answer so while the model isn't loaded.
+        500 if words.contains("is not ready") => Error::NotReady { words },
+        code => Error::Failed {
+            code: code.to_string(),
+            words,
+        },
+    }
+}
+
+fn is_about_models(bytes: &[u8]) -> bool {
+    let value: Option<Value> = serde_json::from_slice(bytes).ok();
+    let words = value.as_ref().and_then(|value| value["error"].as_str());
+    words.is_some_and(|words| words.to_ascii_lowercase().contains("model"))
+}
+
+/// A server's own words: `error` or `detail` of its JSON, else its text without tags.
+fn words(bytes: &[u8]) -> String {
+    let value: Option<Value> = serde_json::from_slice(bytes).ok();
+    let said = value.as_ref().and_then(|value| {
+        let said = ["error", "detail", "message"].iter().map(|name| &value[*name]);
+        let said = said.into_iter().find(|said| !said.is_null())?;
+        Some(said.as_str().map_or_else(|| said.to_string(), str::to_owned))
+    });
+    let said = said.unwrap_or_else(|| without_tags(&String::from_utf8_lossy(bytes)));
+    let said = said.trim();
+    match said.char_indices().nth(WORDS) {
+        Some((end, _)) => format!("{}…", &said[..end]),
+        None => said.to_owned(),
+    }
+}
+
+fn without_tags(text: &str) -> String {
+    let mut inside = false;
+    let kept = text.chars().filter(|c| {
+        let was_inside = inside;
+        match c {
+            '<' => inside = true,
+            '>' => inside = false,
+            _ => {}
+        }
+        !was_inside && !inside
+    });
+    let kept: String = kept.collect();
+    kept.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(code: u16, body: &str) -> String {
+        let url: Url = "http://gate/v2/models/fraud/infer".parse().unwrap();
+        let status = StatusCode::from_u16(code).unwrap();
+        let error = refusal("fraud", &url, status, body.as_bytes(), words(body.as_bytes()));
+        error.to_string()
+    }
+
+    #[test]
+    fn a_refusal_has_the_servers_own_words() {
+        assert_eq!(
+            told(404, r#"{"error":"Model fraud not found"}"#),
+            "the server has no model `fraud`: Model fraud not found"
+        );
+        assert_eq!(
+            told(404, r#"{"detail":"Not Found"}"#),
+            "http://gate/v2/models/fraud/infer is not there: Not Found"
+        );
+        assert_eq!(told(404, ""), "http://gate/v2/models/fraud/infer is not there");
+        assert_eq!(
+            told(
+                404,
+                "<html><head><title>404 Not Found</title></head>\n<body>nginx</body></html>"
+            ),
+            "http://gate/v2/models/fraud/infer is not there: 404 Not Foundnginx"
+        );
+        assert_eq!(
+            told(503, r#"{"error":"Model with name fraud is not ready."}"#),
+            "the model isn't ready: Model with name fraud is not ready."
+        );
+        assert_eq!(
+            told(422, r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#),
+            r#"the server refuses the input: [{"loc":["body"],"msg":"field required"}]"#
+        );
+        assert_eq!(told(500, "boom"), "the server failed (500): boom");
+        assert!(told(500, &"x".repeat(10_000)).len() < 700);
+        assert!(told(302, "").contains("wants to know who asks"));
+    }
+}

@@ -1,0 +1,353 @@
+//! The command `tidewaiter` on services that are deployed, whoever deployed them: have them answer, look at them, change them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tidewaiter_e2e::manifests;
+use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
+use tidewaiter_ground::models::{Model, SavedWith};
+use tidewaiter_ground::tools::Kserve;
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
+
+use crate::command::{Said, tidewaiter};
+use crate::{Test, World};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "using_predict_answers_as_the_model_by_every_protocol",
+        true,
+        using_predict_answers_as_the_model_by_every_protocol,
+    ),
+    (
+        "using_status_and_logs_of_what_runs_and_of_what_fails",
+        true,
+        using_status_and_logs_of_what_runs_and_of_what_fails,
+    ),
+    (
+        "using_stop_start_scale_and_delete",
+        true,
+        using_stop_start_scale_and_delete,
+    ),
+    (
+        "using_a_canary_answers_and_is_promoted",
+        true,
+        using_a_canary_answers_and_is_promoted,
+    ),
+    (
+        "using_canaries_as_kserve_has_them",
+        false,
+        using_canaries_as_kserve_has_them,
+    ),
+    ("using_stop_as_kserve_has_it", false, using_stop_as_kserve_has_it),
+];
+
+/// The command in a namespace: words before it, `-n NAMESPACE` and more after it.
+fn run(namespace: &Namespace, words: &[&str]) -> Result<Said> {
+    let place = ["-n", namespace.name()];
+    tidewaiter(namespace.cluster().kubeconfig(), &[words, &place[..]].concat())
+}
+
+fn document(said: &Said) -> Result<Value> {
+    serde_json::from_str(&said.stdout).with_context(|| format!("no JSON: {said:?}"))
+}
+
+/// A namespace of its own with a service that a person wrote, and its model.
+fn deployed(world: &World, name: &str, kind: &str, with: SavedWith) -> Result<(Namespace, Model, String)> {
+    let (model, uri) = world.model(kind, with, "mlflow")?;
+    let namespace = world.namespace_without(name)?;
+    let manifest = manifests::by_hand("fraud", &uri, &format!("{HOST}:{MINIO_PORT}"), MINIO_USER);
+    let manifest = match with {
+        Sklearnserver0_20 => manifest
+            .replace("name: mlflow", "name: sklearn")
+            .replace("      protocolVersion: v2\n", ""),
+        _ => manifest,
+    };
+    namespace.apply(&manifest)?;
+    Ok((namespace, model, uri))
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    let list = value.as_array().into_iter().flatten();
+    list.filter_map(Value::as_f64).collect()
+}
+
+fn predicted(namespace: &Namespace, more: &[&str]) -> Result<Value> {
+    let words = [&["predict", "fraud", "-o", "json", "--via", "port-forward"], more].concat();
+    document(&run(namespace, &words)?.ended(0)?)
+}
+
+fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result<()> {
+    let (namespace, model, _) = deployed(world, "use-v2", "fraud", Mlserver1_7_1)?;
+    let (other, plain, _) = deployed(world, "use-v1", "plain_sklearn", Sklearnserver0_20)?;
+    namespace.ready("fraud")?;
+    let request = model.request.to_string();
+    let instances = model.instances().to_string();
+    // Its own request, another protocol's, the model's folder, and by both ways of the second protocol.
+    let folder = model.folder.display().to_string();
+    for protocol in ["v2", "grpc"] {
+        for input in [&["--data", &request][..], &["--data", &instances], &[&folder]] {
+            let answer = predicted(&namespace, &[input, &["--protocol", protocol]].concat())?;
+            model
+                .check(&numbers(&answer["outputs"][0]["data"]))
+                .with_context(|| format!("{protocol} {input:?}"))?;
+        }
+    }
+    // A made-up question is one that the model takes, and shown without being sent.
+    predicted(&namespace, &["--example"])?;
+    let shown = document(&run(&namespace, &["predict", "fraud", "--example", "--dry-run"])?.ended(0)?)?;
+    ensure!(shown["inputs"][0]["shape"] == json!([1, 4]), "{shown}");
+
+    // As a person sees it: a row for each thing that was asked about.
+    let table = run(&namespace, &["predict", "fraud", "--data", &request])?.ended(0)?;
+    ensure!(table.stdout.lines().count() == 4, "{table:?}");
+    ensure!(
+        table.stderr.contains("port forward to Pod fraud-predictor"),
+        "{table:?}"
+    );
+
+    other.ready("fraud")?;
+    let answer = predicted(&other, &["--data", &plain.instances().to_string()])?;
+    plain.check(&numbers(&answer["predictions"]))?;
+    let from_v2 = predicted(&other, &["--data", &plain.request.to_string()])?;
+    plain.check(&numbers(&from_v2["predictions"]))?;
+
+    // What goes wrong is told with the next step.
+    let unknown = run(
+        &namespace,
+        &["predict", "fraud", "--data", &request, "--model", "nobody"],
+    )?
+    .ended(2)?;
+    ensure!(
+        unknown.stderr.contains("no model `nobody`") && unknown.stderr.contains("--model"),
+        "{unknown:?}"
+    );
+    let narrow = run(&namespace, &["predict", "fraud", "--data", "[[1, 2, 3]]"])?.ended(2)?;
+    ensure!(narrow.stderr.contains("takes 4 values a row"), "{narrow:?}");
+    // Nobody has installed a controller for Ingresses here.
+    let outside = run(&namespace, &["url", "fraud", "--via", "ingress"])?.ended(2)?;
+    ensure!(
+        outside.stderr.contains("Ingress") && outside.stderr.contains("--base-url"),
+        "{outside:?}"
+    );
+    Ok(())
+}
+
+fn using_status_and_logs_of_what_runs_and_of_what_fails(world: &World) -> Result<()> {
+    let (namespace, _, uri) = deployed(world, "use-look", "fraud", Mlserver1_7_1)?;
+    // Beside it one whose model isn't there.
+    let lost = manifests::bare("lost", "mlflow", &format!("{uri}-lost")).replace(
+        "metadata:\n",
+        "metadata:\n  annotations: {serving.kserve.io/storageSecretName: minio}\n",
+    );
+    namespace.apply(&lost.replace("      storageUri", "      protocolVersion: v2\n      storageUri"))?;
+    namespace.ready("fraud")?;
+    let listed = document(&run(&namespace, &["list", "-o", "json"])?.ended(0)?)?;
+    let names: Vec<_> = listed
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| &one["name"])
+        .collect();
+    ensure!(names == ["fraud", "lost"] && listed[0]["ready"] == "True", "{listed}");
+    let alike = document(&run(&namespace, &["list", "-o", "json", "--like", "fraud"])?.ended(0)?)?;
+    ensure!(alike.as_array().is_some_and(|alike| alike.len() == 1), "{alike}");
+
+    let status = document(&run(&namespace, &["status", "fraud", "-o", "json"])?.ended(0)?)?;
+    ensure!(
+        status["pods"][0]["state"] == "Running" && status["storageUri"] == uri.as_str(),
+        "{status}"
+    );
+    let described = run(&namespace, &["describe", "fraud"])?.ended(0)?;
+    ensure!(
+        described.stdout.contains("Secret minio, by annotation"),
+        "{described:?}"
+    );
+
+    let failing = world
+        .cluster
+        .until("the initializer fails", Duration::from_mins(3), || {
+            let said = run(&namespace, &["status", "lost"])?.ended(1)?;
+            Ok(said.stdout.contains("Init:").then_some(said))
+        })?;
+    ensure!(failing.stdout.contains("lost-predictor"), "{failing:?}");
+
+    let server = run(&namespace, &["logs", "fraud"])?.ended(0)?;
+    ensure!(
+        server.stdout.contains("uvicorn") || server.stdout.contains("mlserver"),
+        "{server:?}"
+    );
+    let initializer = run(&namespace, &["logs", "fraud", "--of", "initializer"])?.ended(0)?;
+    ensure!(!initializer.stdout.is_empty(), "{initializer:?}");
+    let waits = run(&namespace, &["logs", "lost"])?.ended(1)?;
+    ensure!(waits.stderr.contains("--of initializer"), "{waits:?}");
+    Ok(())
+}
+
+fn using_stop_start_scale_and_delete(world: &World) -> Result<()> {
+    let (namespace, model, _) = deployed(world, "use-life", "fraud", Mlserver1_7_1)?;
+    namespace.ready("fraud")?;
+    run(&namespace, &["stop", "fraud"])?.ended(0)?;
+    ensure!(namespace.pods("fraud")?.is_empty(), "a Pod is left");
+    let again = run(&namespace, &["stop", "fraud"])?.ended(0)?;
+    ensure!(again.stderr.contains("Nothing to do."), "{again:?}");
+    let stopped = run(&namespace, &["predict", "fraud", "--data", "[[1, 2, 3, 4]]"])?.ended(2)?;
+    ensure!(stopped.stderr.contains("tidewaiter start"), "{stopped:?}");
+    run(&namespace, &["start", "fraud"])?.ended(0)?;
+    namespace.ready("fraud")?;
+    let answer = predicted(&namespace, &["--data", &model.request.to_string()])?;
+    model.check(&numbers(&answer["outputs"][0]["data"]))?;
+
+    let before = namespace.get("isvc/fraud")?;
+    run(&namespace, &["scale", "fraud", "--min", "2", "--max", "3"])?.ended(0)?;
+    let mut after = namespace.get("isvc/fraud")?;
+    let predictor = &mut after["spec"]["predictor"];
+    ensure!(
+        predictor["minReplicas"] == 2 && predictor["maxReplicas"] == 3,
+        "{predictor}"
+    );
+    // Nothing else has changed.
+    for name in ["minReplicas", "maxReplicas"] {
+        predictor[name] = before["spec"]["predictor"][name].clone();
+    }
+    let without_nulls = |value: &Value| {
+        let members = value.as_object().into_iter().flatten();
+        let members = members.filter(|(_, value)| !value.is_null());
+        members
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect::<Value>()
+    };
+    ensure!(
+        without_nulls(predictor) == without_nulls(&before["spec"]["predictor"]),
+        "{predictor}"
+    );
+    let zero = run(&namespace, &["scale", "fraud", "--min", "0"])?.ended(2)?;
+    ensure!(zero.stderr.contains("tidewaiter stop"), "{zero:?}");
+
+    let kept = run(&namespace, &["delete", "fraud"])?.ended(1)?;
+    ensure!(kept.stderr.contains("--yes"), "{kept:?}");
+    namespace.get("isvc/fraud")?;
+    run(&namespace, &["delete", "fraud", "--yes"])?.ended(0)?;
+    ensure!(namespace.pods("fraud")?.is_empty(), "a Pod is left");
+    let gone = run(&namespace, &["status", "fraud"])?.ended(2)?;
+    ensure!(gone.stderr.contains("no such service"), "{gone:?}");
+    Ok(())
+}
+
+fn using_a_canary_answers_and_is_promoted(world: &World) -> Result<()> {
+    let (namespace, model, _) = deployed(world, "use-canary", "fraud", Mlserver1_7_1)?;
+    namespace.ready("fraud")?;
+    let stable = namespace.get("deploy/fraud-predictor")?["metadata"]["uid"].clone();
+    let uri = namespace.get("isvc/fraud")?["spec"]["predictor"]["model"]["storageUri"]
+        .as_str()
+        .context("no URI")?
+        .to_owned();
+    let said = run(
+        &namespace,
+        &["split", "fraud", "25", "--storage-uri", &format!("{uri}/")],
+    )?
+    .ended(0)?;
+    ensure!(said.stderr.contains("leads no requests to it"), "{said:?}");
+    world.cluster.until("the canary is ready", Duration::from_mins(5), || {
+        let status = run(&namespace, &["status", "fraud", "-o", "json"])?;
+        Ok((document(&status)?["canaries"][0]["ready"] == true).then_some(()))
+    })?;
+    let data = model.request.to_string();
+    let answer = predicted(&namespace, &["--canary", "canary", "--data", &data])?;
+    model.check(&numbers(&answer["outputs"][0]["data"]))?;
+    let canary = namespace.get("deploy/fraud-canary-predictor")?["metadata"]["uid"].clone();
+
+    run(&namespace, &["promote", "fraud"])?.ended(0)?;
+    world
+        .cluster
+        .until("what was the predictor goes", Duration::from_mins(2), || {
+            let left = namespace.kubectl(&["get", "deploy", "-o", "json"])?;
+            let left: Value = serde_json::from_str(&left)?;
+            let uids: Vec<_> = left["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|one| one["metadata"]["uid"].clone())
+                .collect();
+            Ok((uids.contains(&canary) && !uids.contains(&stable)).then_some(()))
+        })?;
+    namespace.ready("fraud")?;
+    let answer = predicted(&namespace, &["--data", &data])?;
+    model.check(&numbers(&answer["outputs"][0]["data"]))
+}
+
+/// A service whose Pods nobody needs here.
+fn written(world: &World, name: &str) -> Result<Namespace> {
+    let namespace = world.namespace_without(name)?;
+    let mut service = crate::hammer::service("fraud", "s3://mlflow/one");
+    service["spec"]["predictor"]["minReplicas"] = json!(4);
+    namespace.apply(&service.to_string())?;
+    Ok(namespace)
+}
+
+fn using_canaries_as_kserve_has_them(world: &World) -> Result<()> {
+    let namespace = written(world, "use-split")?;
+    let make = ["split", "fraud", "25", "--storage-uri", "s3://mlflow/two"];
+    if world.cluster.options().kserve != Kserve::V0_20 {
+        for words in [&make[..], &["promote", "fraud"], &["rollback", "fraud"]] {
+            let refused = run(&namespace, words)?.ended(2)?;
+            ensure!(refused.stderr.contains("from 0.20 on"), "{refused:?}");
+        }
+        return Ok(());
+    }
+    let predictor = || Ok::<_, anyhow::Error>(namespace.get("isvc/fraud")?["spec"]["predictor"].clone());
+    let before = predictor()?;
+    run(&namespace, &make)?.ended(0)?;
+    let spec = namespace.get("isvc/fraud")?["spec"].clone();
+    ensure!(
+        spec["canary"][0]["trafficPercent"] == 25
+            && spec["canary"][0]["predictor"]["model"]["storageUri"] == "s3://mlflow/two"
+            && spec["predictor"] == before,
+        "{spec}"
+    );
+    run(&namespace, &["split", "fraud", "50"])?.ended(0)?;
+    let too_much = [
+        "split",
+        "fraud",
+        "60",
+        "--canary",
+        "third",
+        "--storage-uri",
+        "s3://mlflow/three",
+    ];
+    let refused = run(&namespace, &too_much)?.ended(2)?;
+    ensure!(refused.stderr.contains("110 per cent"), "{refused:?}");
+    run(&namespace, &["rollback", "fraud"])?.ended(0)?;
+    let spec = namespace.get("isvc/fraud")?["spec"].clone();
+    ensure!(spec["canary"].is_null() && spec["predictor"] == before, "{spec}");
+
+    run(&namespace, &make)?.ended(0)?;
+    run(&namespace, &["promote", "fraud"])?.ended(0)?;
+    let spec = namespace.get("isvc/fraud")?["spec"].clone();
+    let mut wanted = before;
+    wanted["name"] = json!("canary");
+    wanted["model"]["storageUri"] = json!("s3://mlflow/two");
+    ensure!(spec["canary"].is_null() && spec["predictor"] == wanted, "{spec}");
+    let none = run(&namespace, &["promote", "fraud"])?.ended(2)?;
+    ensure!(none.stderr.contains("has no canary"), "{none:?}");
+    Ok(())
+}
+
+fn using_stop_as_kserve_has_it(world: &World) -> Result<()> {
+    let namespace = written(world, "use-stop")?;
+    let annotation = || {
+        let service = namespace.get("isvc/fraud")?;
+        Ok::<_, anyhow::Error>(service["metadata"]["annotations"]["serving.kserve.io/stop"].clone())
+    };
+    if world.cluster.options().kserve != Kserve::V0_20 {
+        let refused = run(&namespace, &["stop", "fraud"])?.ended(2)?;
+        ensure!(refused.stderr.contains("before 0.16"), "{refused:?}");
+        ensure!(annotation()?.is_null(), "it is written all the same");
+        return Ok(());
+    }
+    run(&namespace, &["stop", "fraud", "--no-wait"])?.ended(0)?;
+    ensure!(annotation()? == "true", "not stopped");
+    run(&namespace, &["start", "fraud"])?.ended(0)?;
+    ensure!(annotation()?.is_null(), "not started");
+    Ok(())
+}
