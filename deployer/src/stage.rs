@@ -193,14 +193,14 @@ pub async fn stage(source: &Source, options: &Options, progress: &dyn Fn(Progres
         upload::Progress::Hashing(done, total) => progress(Progress::Hashing { done, total }),
         upload::Progress::Uploading(done, total) => progress(Progress::Uploading { done, total }),
     };
-    let (bytes, files) = (located.model.bytes, items.len());
+    let files = items.len();
     let uploaded = upload::upload(items, &upload, &told).await?;
     let mut origin = located.origin;
     origin.steps.push(uploaded.uri.to_string());
     Ok(Staged {
         model: Model {
             framework: prepared.framework,
-            bytes: (uploaded.sent + uploaded.reused).max(bytes.min(1)),
+            bytes: uploaded.sent + uploaded.reused,
             files,
             ..located.model
         },
@@ -286,4 +286,43 @@ async fn materialise(
         });
     }
     Ok(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_lies_on_this_machine_needs_an_artifact_store() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("net.onnx"), "x").unwrap();
+        let source = Source::Local(folder.path().to_owned());
+        let error = stage(&source, &Options::default(), &|_| {}).await.unwrap_err();
+        let told = format!("{error}; {}", error.next());
+        assert!(
+            told.contains("has to be uploaded (Triton loads a repository), and no artifact store was named"),
+            "{told}"
+        );
+        assert!(told.contains("--artifact-store"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_looked_at_is_used_where_it_is() {
+        let options = Options {
+            framework: Some(Framework::Sklearn),
+            ..Options::default()
+        };
+        let source = "pvc://claim/model".parse().unwrap();
+        let staged = stage(&source, &options, &|_| {}).await.unwrap();
+        assert_eq!(staged.uri.as_str(), "pvc://claim/model");
+        assert_eq!((staged.sent, staged.reused), (0, 0));
+        let unclear = stage(&source, &Options::default(), &|_| {}).await.unwrap_err();
+        assert!(
+            unclear.to_string().contains("can't be looked at from here"),
+            "{unclear}"
+        );
+        let source = "hf://owner/model:v1".parse().unwrap();
+        let staged = stage(&source, &Options::default(), &|_| {}).await.unwrap();
+        assert_eq!(staged.model.framework, Framework::Huggingface);
+    }
 }

@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Fai
         for step in &wishes.steps {
             let found = context
                 .cluster
-                .find(&kinds::INFERENCE_SERVICE, Some(&context.namespace), &step.service)
+                .get(&kinds::INFERENCE_SERVICE, Some(&context.namespace), &step.service)
                 .await?;
             if found.is_none() {
                 return Err(Failure {
@@ -50,7 +50,7 @@ pub(super) async fn add_model(context: &Context, server: &str, ready: &Ready) ->
     let namespace = &context.namespace;
     let found = context
         .cluster
-        .find(&kinds::INFERENCE_SERVICE, Some(namespace), server)
+        .get(&kinds::INFERENCE_SERVICE, Some(namespace), server)
         .await?;
     let Some(found) = found else {
         return Err(Failure {
@@ -76,7 +76,7 @@ async fn submit(context: &Context, kind: &'static Kind, object: &Value) -> Resul
         print!("{}", document(object, arguments.output.unwrap_or(Format::Yaml))?);
         return Ok(Ending::Nothing);
     }
-    let before = context.cluster.find(kind, Some(&context.namespace), name).await?;
+    let before = context.cluster.get(kind, Some(&context.namespace), name).await?;
     let proposal = propose(
         &context.cluster,
         kind,

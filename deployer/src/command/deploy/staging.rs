@@ -23,6 +23,8 @@ pub(super) struct Ready {
     pub(super) model: Model,
     /// What was asked for, and what it turned out to be.
     pub(super) from: String,
+    /// It was put there for this service.
+    pub(super) uploaded: bool,
 }
 
 pub(super) async fn stage(context: &Context) -> Result<Ready, Failure> {
@@ -68,6 +70,7 @@ pub(super) async fn stage(context: &Context) -> Result<Ready, Failure> {
         uri: Some(staged.uri.to_string()),
         model: staged.model,
         from: staged.origin.asked.clone(),
+        uploaded: staged.sent + staged.reused > 0,
     })
 }
 
@@ -83,6 +86,7 @@ fn unseen(framework: Framework, uri: Option<String>, from: String) -> Ready {
             files: 0,
         },
         from,
+        uploaded: false,
     }
 }
 

@@ -75,7 +75,13 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
         return same(context, &proposal, &built, ready).await;
     }
     let object = if proposal.restarts {
-        let entry = Entry::of(&built.object, now(), whoami(context).await, ready.from.clone());
+        let entry = Entry::of(
+            &built.object,
+            now(),
+            whoami(context).await,
+            ready.from.clone(),
+            ready.uploaded,
+        );
         with_entry(built.object.clone(), before, entry)
     } else {
         with_history(&built, seen)
@@ -88,8 +94,17 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
             return Err(error.into());
         }
     };
-    if let (Some(store), true) = (&store, delivered.is_some()) {
-        submit::keep_with(&context.cluster, store, &account, &applied.object, &seen.facts.config).await?;
+    if let (Some(store), None) = (&store, before) {
+        let owner = Some(&applied.object);
+        deliver(
+            &context.cluster,
+            store,
+            &account,
+            &context.namespace,
+            &seen.facts.config,
+            owner,
+        )
+        .await?;
     }
     eprintln!(
         "{GOOD}{}{GOOD:#} {} in namespace {}",
@@ -191,7 +206,16 @@ fn needed_store(context: &Context, ready: &Ready, seen: &Seen, proposal: &Propos
 }
 
 async fn bring(context: &Context, seen: &Seen, store: &Store, name: &str) -> Result<Delivered, Failure> {
-    let delivered = deliver(&context.cluster, store, name, &context.namespace, &seen.facts.config).await?;
+    let owner = seen.service.as_ref();
+    let delivered = deliver(
+        &context.cluster,
+        store,
+        name,
+        &context.namespace,
+        &seen.facts.config,
+        owner,
+    )
+    .await?;
     if delivered.is_new {
         eprintln!(
             "{GOOD}Secret and ServiceAccount {name}{GOOD:#} made in namespace {}",

@@ -95,7 +95,7 @@ fn hint(next: &str) {
 fn remains(context: &Context, is_new: bool) {
     if is_new {
         eprintln!(
-            "{} is still there; to remove it: kubectl -n {} delete inferenceservice {0}",
+            "{} is still there; to remove it: tidewaiter delete {0} -n {}",
             context.name, context.namespace
         );
     }
