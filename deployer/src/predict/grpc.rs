@@ -104,19 +104,28 @@ impl Grpc {
     }
 
     /// What the server says of a model, in the form that REST gives it; none where it says nothing.
-    pub(super) async fn metadata(&mut self, model: &str) -> Option<Value> {
+    pub(super) async fn metadata(&mut self, model: &str) -> Result<Option<Value>, Error> {
         let request = self.with_headers(ModelMetadataRequest {
             name: model.to_owned(),
             version: String::new(),
         });
-        let answer = self.client.model_metadata(request).await.ok()?.into_inner();
+        let answer = match self.client.model_metadata(request).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => {
+                let error = self.refusal(model, &status);
+                return match error {
+                    Error::Unreachable { .. } | Error::Timeout { .. } => Err(error),
+                    _ => Ok(None),
+                };
+            }
+        };
         let tensor = |tensor: super::protocol::model_metadata_response::TensorMetadata| {
             let parameters: serde_json::Map<String, Value> =
                 tensor.parameters.into_iter().filter_map(wire::member).collect();
             json!({"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "parameters": parameters})
         };
         let inputs: Vec<Value> = answer.inputs.into_iter().map(tensor).collect();
-        Some(json!({"name": answer.name, "inputs": inputs}))
+        Ok(Some(json!({"name": answer.name, "inputs": inputs})))
     }
 
     /// Asks, and returns the answer in the form that REST gives it.
