@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use tidewaiter_ground::cache::Cache;
-use tidewaiter_ground::{Cluster, Options, models, sandbox};
+use tidewaiter_ground::{Cluster, Options, mlflow, models, sandbox};
 
 use crate::server::webhook_binary;
 
@@ -39,6 +39,7 @@ pub fn in_the_ground(
         command.extend(std::env::args_os().skip(1));
         Cluster::prepare(&cache, options)?;
         models::prepare(&cache)?;
+        mlflow::prepare(&cache)?;
         let status = match std::env::var("TIDEWAITER_GROUND") {
             Ok(name) => sandbox::join(&cache, &name, &command)?,
             Err(_) => sandbox::enter(&cache, None, &command)?,

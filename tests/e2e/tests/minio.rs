@@ -15,12 +15,13 @@ use object_store::client::HttpRequest;
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, RetryConfig};
 use reqwest::{Client, Method, StatusCode};
+use serde_json::json;
 use tempfile::TempDir;
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::processes::Processes;
 use tidewaiter_ground::tls::Authority;
 use tidewaiter_ground::tools::Module;
-use tidewaiter_minio::{AccessKey, Admin, Change, Error, Grant, LIMIT, NewAccount, Policy, Right, Trust};
+use tidewaiter_minio::{AccessKey, Admin, Change, Error, Grant, LIMIT, NewAccount, Policy, Right, Trust, encrypt};
 use tokio::runtime::Runtime;
 
 const ROOT: &str = "minioadmin";
@@ -68,6 +69,10 @@ const TESTS: &[Test] = &[
     ),
     ("a_wrong_key_of_the_admin_is_told", a_wrong_key_of_the_admin_is_told),
     ("a_missing_right_is_named", a_missing_right_is_named),
+    (
+        "the_user_that_the_page_describes_makes_keys_and_no_more",
+        the_user_that_the_page_describes_makes_keys_and_no_more,
+    ),
     (
         "a_certificate_is_checked_as_the_backend_says",
         a_certificate_is_checked_as_the_backend_says,
@@ -218,17 +223,25 @@ impl World {
 
     /// The status of a request that no S3 library sends.
     fn status(&self, key: &AccessKey, method: Method, path: &str) -> Result<StatusCode> {
+        self.send(key, method, path, Vec::new())
+    }
+
+    fn send(&self, key: &AccessKey, method: Method, path: &str, body: Vec<u8>) -> Result<StatusCode> {
         let url = format!("{}/{path}", self.minio.endpoint);
         let credential = AwsCredential {
             key_id: key.id().to_owned(),
             secret_key: key.secret().to_owned(),
             token: None,
         };
-        let mut signed = HttpRequest::new(Vec::new().into());
+        let mut signed = HttpRequest::new(body.clone().into());
         *signed.method_mut() = method.clone();
         *signed.uri_mut() = url.parse()?;
         AwsAuthorizer::new(&credential, "s3", "us-east-1").try_authorize(&mut signed, None)?;
-        let request = self.web.request(method, url).headers(signed.headers().clone());
+        let request = self
+            .web
+            .request(method, url)
+            .headers(signed.headers().clone())
+            .body(body);
         Ok(self.runtime.block_on(request.send())?.status())
     }
 }
@@ -582,6 +595,65 @@ fn a_missing_right_is_named(world: &World) -> Result<()> {
             "{error:?}"
         );
         ensure!(error.to_string().contains(words), "{error}");
+    }
+    Ok(())
+}
+
+/// What docs/minio.md tells an admin to do, with the policy that stands there.
+fn the_user_that_the_page_describes_makes_keys_and_no_more(world: &World) -> Result<()> {
+    const PAGE: &str = include_str!("../../../docs/minio.md");
+    let json = PAGE.split("```json").nth(1).and_then(|rest| rest.split("```").next());
+    let rights = json.context("the page has a policy")?.replace("mlflow", BUCKET);
+    let user = AccessKey::new("tidewaiter", "a-password-of-the-users");
+    let made = json!({"secretKey": user.secret(), "status": "enabled"}).to_string();
+    let body = encrypt(ROOT, made.as_bytes()).map_err(|failed| anyhow::anyhow!("{failed:?}"))?;
+    for (path, body) in [
+        ("add-user?accessKey=tidewaiter", body),
+        ("add-canned-policy?name=tidewaiter", rights.into_bytes()),
+        (
+            "set-user-or-group-policy?isGroup=false&policyName=tidewaiter&userOrGroup=tidewaiter",
+            Vec::new(),
+        ),
+    ] {
+        let status = world.send(&root(), Method::PUT, &format!("minio/admin/v3/{path}"), body)?;
+        ensure!(status.is_success(), "{path}: {status}");
+    }
+
+    let admin = world.minio.admin(&user, &Trust::System)?;
+    let (narrow, wide) = (policy(&["team-a/iris/"])?, policy(&["team-a/iris/", "team-a/wine/"])?);
+    let key = AccessKey::random("USERS")?;
+    let account = NewAccount {
+        key: &key,
+        name: "team-a",
+        description: "",
+        policy: &narrow,
+        expires: in_an_hour(),
+    };
+    world.runtime.block_on(admin.add(&account))?;
+    world.reads(&key, "team-a/iris/model.bst")?;
+    world.may_not_read(&key, "team-a/wine/model.bst")?;
+    world.runtime.block_on(admin.update(key.id(), &Change::policy(&wide)))?;
+    world.reads(&key, "team-a/wine/model.bst")?;
+    ensure!(
+        world.runtime.block_on(admin.info(key.id()))?.account.enabled,
+        "it is disabled"
+    );
+    ensure!(
+        world.runtime.block_on(admin.list())?.len() == 1,
+        "it sees other keys than its own"
+    );
+    ensure!(
+        world.runtime.block_on(admin.delete(key.id()))?,
+        "it can't revoke its key"
+    );
+
+    for (method, path) in [
+        (Method::GET, "minio/admin/v3/list-users"),
+        (Method::PUT, &format!("{BUCKET}/team-a/iris/model.bst")),
+        (Method::DELETE, &format!("{BUCKET}/team-a/iris/model.bst")),
+    ] {
+        let status = world.status(&user, method.clone(), path)?;
+        ensure!(status == StatusCode::FORBIDDEN, "{method} {path}: {status}");
     }
     Ok(())
 }

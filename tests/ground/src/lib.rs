@@ -16,6 +16,7 @@ mod helm;
 pub mod host;
 pub mod images;
 mod kserve;
+pub mod mlflow;
 pub mod models;
 mod namespace;
 mod node;

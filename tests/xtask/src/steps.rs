@@ -40,9 +40,14 @@ impl Cargo {
     }
 
     fn run(&self, arguments: &[&str]) -> Result<()> {
+        self.run_with(&[], arguments)
+    }
+
+    /// The same with these variables.
+    fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Result<()> {
         let start = Instant::now();
         eprintln!("\n── cargo {}", arguments.join(" "));
-        run(&mut self.command(arguments))?;
+        run(self.command(arguments).envs(variables.iter().copied()))?;
         eprintln!("── took {} s", start.elapsed().as_secs());
         Ok(())
     }
@@ -73,7 +78,18 @@ pub(crate) fn demo(cluster: bool) -> Result<()> {
     cargo.start("tidewaiter-demo", &["--release"], &[])
 }
 
-pub(crate) fn test(quick: bool) -> Result<()> {
+/// Which tests run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What needs no control plane.
+    Quick,
+    /// What CI runs.
+    Gate,
+    /// What takes CI too long as well.
+    All,
+}
+
+pub(crate) fn test(extent: Extent) -> Result<()> {
     let cargo = Cargo::new()?;
     setup::lint()?;
     cargo.run(&["fmt", "--all", "--check"])?;
@@ -93,13 +109,21 @@ pub(crate) fn test(quick: bool) -> Result<()> {
     } else {
         left_out.push("licences and origins of dependencies (cargo install cargo-deny --locked)");
     }
-    if quick {
+    if extent == Extent::Quick {
         cargo.run(&["test", "--workspace", "--exclude", "tidewaiter-e2e", "--locked"])?;
         left_out.push("by --quick: the end-to-end tests on the real control plane (cargo xtask test)");
     } else {
         // All packages and all targets in each call: another selection would mean other features of shared dependencies, and building them once more.
         cargo.run(&["build", "--workspace", "--all-targets", "--locked"])?;
-        cargo.run(&["test", "--workspace", "--locked"])?;
+        let mut variables = Vec::new();
+        if extent == Extent::All {
+            variables.push(("TIDEWAITER_CHART", "all"));
+        } else {
+            left_out.push(
+                "the chart with the oldest KServe, cert-manager, named namespaces and each of its rights (cargo xtask test --all)",
+            );
+        }
+        cargo.run_with(&variables, &["test", "--workspace", "--locked"])?;
     }
     for what in left_out {
         eprintln!("\nLeft out: {what}");

@@ -103,6 +103,8 @@ impl fmt::Debug for AccessKey {
 pub enum Trust {
     /// The machine's own CAs.
     System,
+    /// Nobody's: the store speaks plain HTTP, and a machine without any CA will do.
+    Nobody,
     /// Everybody's: the admin switched the check off.
     Anybody,
     /// These CAs, in PEM form.
@@ -583,6 +585,7 @@ fn http_client(trust: &Trust) -> Result<reqwest::Client, Error> {
         .pool_idle_timeout(Duration::from_secs(30));
     let builder = match trust {
         Trust::System => builder,
+        Trust::Nobody => builder.tls_certs_only([]),
         Trust::Anybody => builder.tls_certs_only([]).tls_danger_accept_invalid_certs(true),
         Trust::Bundle(pem) => {
             let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())

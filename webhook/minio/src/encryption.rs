@@ -61,10 +61,14 @@ impl Scheme {
 
 /// The message can't be read: another key, a change on the way, or none of these messages at all.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Failed;
+pub struct Failed;
 
-/// Encrypts a message. Takes 64 MiB and some ten milliseconds.
-pub(crate) fn encrypt(secret: &str, message: &[u8]) -> Result<Vec<u8>, Failed> {
+/// Encrypts a message, as the admin API wants the bodies of most calls: by the secret of the key that signs the request. Takes 64 MiB and some ten
+/// milliseconds.
+///
+/// # Errors
+/// Where the machine has no randomness, or not that much memory.
+pub fn encrypt(secret: &str, message: &[u8]) -> Result<Vec<u8>, Failed> {
     encrypt_as(Scheme::Argon2Aes, secret, message)
 }
 

@@ -40,5 +40,6 @@ mod error;
 mod policy;
 
 pub use client::{AccessKey, Account, Admin, Change, Info, LONGEST, NewAccount, SHORTEST, Trust};
+pub use encryption::{Failed, encrypt};
 pub use error::{Error, Right};
 pub use policy::{Grant, LIMIT, NoPolicy, NotGranted, Policy};

@@ -276,7 +276,8 @@ impl Mint {
                 ));
             };
             let trust = match issuer.trust {
-                StoreTrust::System | StoreTrust::Nobody => Trust::System,
+                StoreTrust::System => Trust::System,
+                StoreTrust::Nobody => Trust::Nobody,
                 StoreTrust::Anybody => Trust::Anybody,
                 StoreTrust::Bundle(pem) => Trust::Bundle(pem.clone()),
             };

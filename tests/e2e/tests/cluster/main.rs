@@ -8,6 +8,7 @@
 mod admission;
 mod command;
 mod denied;
+mod deploy;
 mod ground;
 mod hammer;
 mod hostile;
@@ -121,6 +122,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         kinds::TESTS,
         minted::TESTS,
         command::TESTS,
+        deploy::TESTS,
         serving::TESTS,
         using::TESTS,
     ]
