@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::CommandFactory as _;
 use serde_json::Value;
+use tidewaiter_webhook::metrics::{DELIVERED, UNDELIVERED};
 
 const BEGIN: &str =
     "<!-- values: from values.yaml, by UPDATE_CHARTS=1 cargo test -p tidewaiter-webhook --test charts -->\n";
@@ -195,6 +196,43 @@ fn every_alert_has_a_way_out() {
     assert_eq!(alerts, explained);
 }
 
+#[test]
+fn the_alert_on_credentials_is_for_every_failure_and_for_nothing_else() {
+    let expression = |rules: &Value| {
+        let rule = rules
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|rule| rule["alert"] == "TidewaiterCredentialsNotWritten");
+        rule.unwrap()["expr"].as_str().unwrap().to_owned()
+    };
+    let asked = format!("{{result=~\"{}\"}}", UNDELIVERED.join("|"));
+    let expression = expression(&yaml("charts/tidewaiter/files/alerts.yaml"));
+    assert!(expression.contains(&asked), "{expression} doesn't ask for {asked}");
+    let page = read("docs/alerts.md");
+    for result in UNDELIVERED {
+        assert!(
+            page.contains(&format!("\n- `{result}`: ")),
+            "docs/alerts.md says nothing of `{result}`"
+        );
+    }
+    // Whoever counts another word has it in one of the two lists.
+    let word = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut counted = BTreeSet::new();
+    for file in [
+        "admission/effects.rs",
+        "controllers/credentials.rs",
+        "controllers/minting.rs",
+    ] {
+        let source = read(&format!("webhook/src/{file}"));
+        for before in [".credentials(\"", "result: \"", "(500, \"", "(403, \""] {
+            counted.extend(names(&source, before, word).into_iter().map(str::to_owned));
+        }
+    }
+    let known: BTreeSet<_> = DELIVERED.into_iter().chain(UNDELIVERED).map(str::to_owned).collect();
+    assert_eq!(counted, known);
+}
+
 /// The names that begin so in a text, each with what may stand in it.
 fn names<'a>(text: &'a str, prefix: &str, fits: fn(char) -> bool) -> BTreeSet<&'a str> {
     text.match_indices(prefix)
@@ -207,7 +245,6 @@ fn names<'a>(text: &'a str, prefix: &str, fits: fn(char) -> bool) -> BTreeSet<&'
 
 #[test]
 fn the_program_knows_every_flag_that_the_chart_gives_it() {
-    // On its way; until then `deliveryNamespaces` can't be used.
     let program = tidewaiter_webhook::cli::Arguments::command();
     let known: Vec<_> = program.get_arguments().filter_map(clap::Arg::get_long).collect();
     let deployment = read("charts/tidewaiter/templates/deployment.yaml");
