@@ -254,7 +254,7 @@ impl Metrics {
         );
         registry.register(
             "audited",
-            "Findings of the last audit: services that pass, would be changed (warn) or refused (fail); told by the leader",
+            "Findings of the last audit: services that pass, would be changed (warn) or refused (fail), or could not be judged (error); told by the leader",
             self.audited.clone(),
         );
         registry.register("leader", "1 in the replica that leads", self.leader.clone());

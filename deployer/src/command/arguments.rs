@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidewaiter_deployer::cluster::Access;
 use tidewaiter_deployer::import::Source;
 
-use super::change::{PromoteArguments, RollbackArguments, ScaleArguments, SplitArguments, StartArguments, StopArguments};
+use super::change::{
+    PromoteArguments, RollbackArguments, ScaleArguments, SplitArguments, StartArguments, StopArguments,
+};
 use super::delete::DeleteArguments;
 use super::list::{HistoryArguments, ListArguments};
 use super::logs::LogsArguments;

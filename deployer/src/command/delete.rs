@@ -17,12 +17,14 @@ use super::{Ending, Failure, GOOD};
 ///
 /// Its model stays in the store. Nothing is done before --yes, or a `y` where there is a terminal to ask on.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 it is gone, 1 something is left, or it was not agreed to, 2 an error.
+#[command(
+    after_help = "Exit codes: 0 it is gone, 1 something is left, or it was not agreed to, 2 an error.
 
 Examples:
   tidewaiter delete fraud
   tidewaiter delete fraud --yes --timeout 10m
-  tidewaiter delete fraud --yes --no-wait")]
+  tidewaiter delete fraud --yes --no-wait"
+)]
 pub(crate) struct DeleteArguments {
     #[command(flatten)]
     service: ServiceArguments,
@@ -38,9 +40,7 @@ pub(crate) struct DeleteArguments {
 }
 
 pub(super) async fn run(arguments: DeleteArguments) -> Result<Ending, Failure> {
-    let Place {
-        cluster, namespace, ..
-    } = arguments.service.place.open(&[]).await?;
+    let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
     let service = Deployed::read(&cluster, &namespace, &arguments.service.name).await?;
     let name = format!("{namespace}/{}", service.name());
     if let Some(uri) = service.storage_uri() {
@@ -75,5 +75,9 @@ pub(super) fn waiting(left: Progress) {
 }
 
 pub(super) fn counted(pods: usize) -> String {
-    if pods == 1 { "1 Pod is".to_owned() } else { format!("{pods} Pods are") }
+    if pods == 1 {
+        "1 Pod is".to_owned()
+    } else {
+        format!("{pods} Pods are")
+    }
 }

@@ -44,7 +44,9 @@ pub(super) fn command(called: Option<&OsStr>) -> Command {
     let command = Arguments::command();
     let file = called.map(Path::new).and_then(Path::file_stem).and_then(OsStr::to_str);
     if file == Some("kubectl-tidewaiter") {
-        return command.bin_name("kubectl tidewaiter").display_name("kubectl tidewaiter");
+        return command
+            .bin_name("kubectl tidewaiter")
+            .display_name("kubectl tidewaiter");
     }
     command
 }

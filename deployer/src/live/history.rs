@@ -40,13 +40,18 @@ pub struct Deployment {
 /// A service's deployments, the newest first. Empty for one that others deployed, or whose history can't be read.
 pub fn history(service: &Deployed) -> Vec<Deployment> {
     let text = service.annotation(ANNOTATION);
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
 }
 
 /// The models that deploys of this service put into a store, and that none of `others` is served from.
 pub fn uploaded(service: &Deployed, others: &[Deployed]) -> Vec<String> {
     let mut uris: Vec<String> = Vec::new();
-    for uri in history(service).into_iter().filter(|one| one.uploaded).filter_map(|one| one.storage_uri) {
+    for uri in history(service)
+        .into_iter()
+        .filter(|one| one.uploaded)
+        .filter_map(|one| one.storage_uri)
+    {
         if !uris.contains(&uri) {
             uris.push(uri);
         }
@@ -85,7 +90,11 @@ mod tests {
     fn a_history_of_others_is_none() {
         assert_eq!(history(&deployed(json!({}))), []);
         assert_eq!(history(&with_history("a", json!("nonsense"), "s3://a/b")), []);
-        let one = with_history("a", json!([{"at": "t", "by": "eve", "from": "./model", "later": 1}]), "s3://a/b");
+        let one = with_history(
+            "a",
+            json!([{"at": "t", "by": "eve", "from": "./model", "later": 1}]),
+            "s3://a/b",
+        );
         assert_eq!(history(&one)[0].by, "eve");
     }
 

@@ -24,7 +24,7 @@ mod scale;
 mod status;
 mod stop;
 
-pub use canary::{Canary, Canaries, Split, promote, rollback, split};
+pub use canary::{Canaries, Canary, Split, promote, rollback, split};
 pub use change::{Changed, Error, Release, apply};
 pub use delete::{Deleted, Progress, delete, until_gone};
 pub use deployed::{Component, Condition, Deployed, STOP};

@@ -144,8 +144,14 @@ mod tests {
         insta::assert_json_snapshot!(Summary::of(&service));
         let ready = |object| Summary::of(&deployed(object)).ready;
         assert_eq!(ready(json!({})), "Unknown");
-        assert_eq!(ready(json!({"metadata": {"annotations": {"serving.kserve.io/stop": "true"}}})), "Stopped");
-        assert_eq!(ready(json!({"metadata": {"deletionTimestamp": "2026-06-01T12:00:00Z"}})), "Deleting");
+        assert_eq!(
+            ready(json!({"metadata": {"annotations": {"serving.kserve.io/stop": "true"}}})),
+            "Stopped"
+        );
+        assert_eq!(
+            ready(json!({"metadata": {"deletionTimestamp": "2026-06-01T12:00:00Z"}})),
+            "Deleting"
+        );
     }
 
     #[test]

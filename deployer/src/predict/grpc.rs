@@ -45,7 +45,9 @@ impl Grpc {
         let connect_to = super::authority(&endpoint.base);
         let is_tls = endpoint.base.scheme() == "https";
         let asked_for = endpoint.host.clone();
-        let name = asked_for.clone().or_else(|| endpoint.base.host_str().map(str::to_owned));
+        let name = asked_for
+            .clone()
+            .or_else(|| endpoint.base.host_str().map(str::to_owned));
         let name = name.unwrap_or_default();
         let authority = asked_for.unwrap_or_else(|| connect_to.clone());
         let origin: Uri = format!("{}://{authority}", endpoint.base.scheme())
@@ -159,7 +161,9 @@ impl Grpc {
             },
             Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => Error::Refused { words },
             Code::Unauthenticated | Code::PermissionDenied => Error::NotAllowed { url, words },
-            Code::DeadlineExceeded | Code::Cancelled if words.to_ascii_lowercase().contains("timeout") => self.too_late(),
+            Code::DeadlineExceeded | Code::Cancelled if words.to_ascii_lowercase().contains("timeout") => {
+                self.too_late()
+            }
             Code::DeadlineExceeded => self.too_late(),
             Code::Unavailable => Error::NotReady { words },
             code => Error::Failed {
@@ -175,11 +179,7 @@ fn is_unknown_model(words: &str) -> bool {
     words.contains("model") && (words.contains("not found") || words.contains("does not exist"))
 }
 
-async fn dial(
-    connect_to: &str,
-    name: &str,
-    config: Option<Arc<rustls::ClientConfig>>,
-) -> std::io::Result<Box<dyn Io>> {
+async fn dial(connect_to: &str, name: &str, config: Option<Arc<rustls::ClientConfig>>) -> std::io::Result<Box<dyn Io>> {
     let stream = TcpStream::connect(connect_to).await?;
     stream.set_nodelay(true)?;
     let Some(config) = config else {

@@ -61,7 +61,10 @@ impl Protocol {
             Some("v2") => Self::V2,
             Some("grpc-v2" | "grpc-v1") => Self::Grpc,
             // Only v2 is spoken by these; a service without a protocol is of a time when KServe chose for it.
-            None if service.runtime().is_some_and(|runtime| runtime.contains("mlserver") || runtime.contains("triton")) => {
+            None if service
+                .runtime()
+                .is_some_and(|runtime| runtime.contains("mlserver") || runtime.contains("triton")) =>
+            {
                 Self::V2
             }
             _ => Self::V1,

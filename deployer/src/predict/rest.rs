@@ -70,7 +70,11 @@ impl Rest {
     pub(super) async fn metadata(&self, model: &str) -> Option<Value> {
         let url = self.url(&format!("v2/models/{model}"));
         let request = self.client.get(url).headers(self.headers.clone());
-        let answer = request.timeout(self.timeout.min(Duration::from_secs(10))).send().await.ok()?;
+        let answer = request
+            .timeout(self.timeout.min(Duration::from_secs(10)))
+            .send()
+            .await
+            .ok()?;
         if !answer.status().is_success() {
             return None;
         }
@@ -82,14 +86,20 @@ impl Rest {
         let url = self.url(path);
         let body = serde_json::to_vec(body).map_err(|error| Error::Answer(error.to_string()))?;
         let request = self.client.post(url.clone()).headers(self.headers.clone());
-        let request = request.header(CONTENT_TYPE, "application/json").body(body).timeout(self.timeout);
+        let request = request
+            .header(CONTENT_TYPE, "application/json")
+            .body(body)
+            .timeout(self.timeout);
         let answer = request.send().await.map_err(|error| self.failed(&url, &error))?;
         let status = answer.status();
-        let leads_to = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok()).map(str::to_owned);
+        let leads_to = answer
+            .headers()
+            .get(LOCATION)
+            .and_then(|to| to.to_str().ok())
+            .map(str::to_owned);
         let bytes = answer.bytes().await.map_err(|error| self.failed(&url, &error))?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes)
-                .map_err(|_| Error::Answer(words(&bytes)));
+            return serde_json::from_slice(&bytes).map_err(|_| Error::Answer(words(&bytes)));
         }
         let words = leads_to.map_or_else(|| words(&bytes), |to| format!("it sends to {to}"));
         Err(refusal(model, &url, status, &bytes, words))
@@ -210,10 +220,16 @@ mod tests {
         );
         assert_eq!(told(404, ""), "http://gate/v2/models/fraud/infer is not there");
         assert_eq!(
-            told(404, "<html><head><title>404 Not Found</title></head>\n<body>nginx</body></html>"),
+            told(
+                404,
+                "<html><head><title>404 Not Found</title></head>\n<body>nginx</body></html>"
+            ),
             "http://gate/v2/models/fraud/infer is not there: 404 Not Foundnginx"
         );
-        assert_eq!(told(503, r#"{"error":"Model with name fraud is not ready."}"#), "the model isn't ready: Model with name fraud is not ready.");
+        assert_eq!(
+            told(503, r#"{"error":"Model with name fraud is not ready."}"#),
+            "the model isn't ready: Model with name fraud is not ready."
+        );
         assert_eq!(
             told(422, r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#),
             r#"the server refuses the input: [{"loc":["body"],"msg":"field required"}]"#
