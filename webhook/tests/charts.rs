@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use clap::CommandFactory as _;
+use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
 use tidewaiter_webhook::metrics::{DELIVERED, UNDELIVERED};
 
@@ -154,6 +154,68 @@ fn the_schema_has_every_value_and_no_other() {
     types.insert("certificates.certManager.issuerRef".into());
     let names: BTreeSet<_> = settings().iter().map(Setting::name).collect();
     assert_eq!(types, names);
+}
+
+/// What the schema takes must not stop the program, which would be a crash loop; and what it takes by default is taken.
+#[test]
+fn the_program_takes_what_the_schema_takes() {
+    let schema = yaml("charts/tidewaiter/values.schema.json");
+    let taken = |setting: &str, value: &str| {
+        let pointer = setting
+            .split('.')
+            .fold(String::new(), |path, key| format!("{path}/properties/{key}"));
+        let pattern = schema.pointer(&pointer).unwrap()["pattern"].as_str().unwrap();
+        regex::Regex::new(pattern).unwrap().is_match(value)
+    };
+    let flags = [
+        (
+            "webhook.budget",
+            "--budget",
+            &["100ms", "25000ms", "1s", "25s"][..],
+            &["0s", "99ms", "25001ms", "26s", "60s", "2"][..],
+        ),
+        (
+            "webhook.maxBody",
+            "--max-body",
+            &["64KiB", "31999KiB", "1MiB", "32MiB"],
+            &["1KiB", "63KiB", "0MiB", "33MiB", "64MiB", "7"],
+        ),
+        (
+            "certificates.selfManaged.lifetime",
+            "--certificate-lifetime",
+            &["30s", "90d"],
+            &["29s", "1500ms", "0d"],
+        ),
+        (
+            "certificates.selfManaged.authorityLifetime",
+            "--authority-lifetime",
+            &["60s", "365d"],
+            &["1s", "0h"],
+        ),
+        (
+            "credentials.collectAfter",
+            "--collect-after",
+            &["60s", "1m", "24h"],
+            &["5s", "59s", "60000ms", "0d"],
+        ),
+        ("audit.interval", "--audit-interval", &["60s", "1h"], &["1s", "0h", "1"]),
+        (
+            "log.level",
+            "--log",
+            &["info", "info,kube=debug", "off", "tidewaiter_webhook::admission=trace"],
+            &["nonsense", "", "info,", "kube=loud"],
+        ),
+    ];
+    for (setting, flag, good, bad) in flags {
+        for value in good {
+            assert!(taken(setting, value), "the schema refuses {setting}={value}");
+            let arguments = tidewaiter_webhook::cli::Arguments::try_parse_from(["tidewaiter-webhook", flag, value]);
+            assert!(arguments.is_ok(), "the program refuses {flag} {value}");
+        }
+        for value in bad {
+            assert!(!taken(setting, value), "the schema takes {setting}={value}");
+        }
+    }
 }
 
 #[test]
