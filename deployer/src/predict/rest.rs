@@ -69,12 +69,9 @@ impl Rest {
     /// What the server says of a model by the Open Inference Protocol; none where it says nothing.
     pub(super) async fn metadata(&self, model: &str) -> Result<Option<Value>, Error> {
         let url = self.url(&format!("v2/models/{model}"));
-        let request = self.client.get(url).headers(self.headers.clone());
-        let answer = request
-            .timeout(self.timeout.min(Duration::from_secs(10)))
-            .send()
-            .await
-            .ok()?;
+        let request = self.client.get(url.clone()).headers(self.headers.clone());
+        let answer = request.timeout(self.timeout).send().await;
+        let answer = answer.map_err(|error| self.failed(&url, &error))?;
         if !answer.status().is_success() {
             return Ok(None);
         }
@@ -228,7 +225,7 @@ mod tests {
                 404,
                 "<html><head><title>404 Not Found</title></head>\n<body>nginx</body></html>"
             ),
-            "http://gate/v2/models/fraud/infer is not there: 404 Not Foundnginx"
+            "http://gate/v2/models/fraud/infer is not there: 404 Not Found nginx"
         );
         assert_eq!(
             told(503, r#"{"error":"Model with name fraud is not ready."}"#),
