@@ -6,6 +6,7 @@ use tidewaiter_core::uri::{Scheme, StorageUri};
 
 use crate::model::{Framework, Model};
 use crate::prepare::{self, Content, Prepared, Wishes};
+use crate::source::identify::parent;
 use crate::source::{self, Folder, Located, Origin, Source, Tracking};
 use crate::store::Access;
 use crate::upload::{self, Item};
@@ -224,7 +225,11 @@ fn in_place(located: &Located, prepared: &Prepared, options: &Options) -> Result
             let below = uri.join(folder).map_err(source::SourceError::from);
             Ok(Some(below.map_err(source::Error::from)?))
         }
-        None if prepared.would_do && options.artifact_store.is_none() => Ok(Some(uri.clone())),
+        None if prepared.would_do && options.artifact_store.is_none() => {
+            let folder = prepared.sources().first().map_or("", |path| parent(path)).to_owned();
+            let below = if folder.is_empty() { Ok(uri.clone()) } else { uri.join(&folder) };
+            Ok(Some(below.map_err(source::SourceError::from).map_err(source::Error::from)?))
+        }
         None => Ok(None),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anstream::{eprintln, print, println};
 use clap::Args;
@@ -76,10 +76,7 @@ pub(super) async fn run(arguments: UploadArguments) -> Result<Ending, Failure> {
             });
         }
     };
-    let name = arguments.name.or_else(|| {
-        let folder = arguments.folder.canonicalize().ok()?;
-        Some(folder.file_stem()?.to_str()?.to_owned())
-    });
+    let name = arguments.name.or_else(|| name_of(&arguments.folder));
     let options = Options {
         root,
         name: name.unwrap_or_else(|| "model".to_owned()),
@@ -109,6 +106,14 @@ pub(super) async fn run(arguments: UploadArguments) -> Result<Ending, Failure> {
     eprintln!("{said}");
     println!("{}", uploaded.uri);
     Ok(Ending::Nothing)
+}
+
+/// What a folder or file is called here, in letters that no store minds.
+fn name_of(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().ok()?;
+    let name = if folder.is_dir() { folder.file_name() } else { folder.file_stem() };
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    Some(name?.to_str()?.chars().map(plain).collect())
 }
 
 /// Where it is noted what of an upload is done: the user's folder for what can be made again.
