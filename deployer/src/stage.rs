@@ -227,8 +227,14 @@ fn in_place(located: &Located, prepared: &Prepared, options: &Options) -> Result
         }
         None if prepared.would_do && options.artifact_store.is_none() => {
             let folder = prepared.sources().first().map_or("", |path| parent(path)).to_owned();
-            let below = if folder.is_empty() { Ok(uri.clone()) } else { uri.join(&folder) };
-            Ok(Some(below.map_err(source::SourceError::from).map_err(source::Error::from)?))
+            let below = if folder.is_empty() {
+                Ok(uri.clone())
+            } else {
+                uri.join(&folder)
+            };
+            Ok(Some(
+                below.map_err(source::SourceError::from).map_err(source::Error::from)?,
+            ))
         }
         None => Ok(None),
     }

@@ -111,8 +111,18 @@ pub(super) async fn run(arguments: UploadArguments) -> Result<Ending, Failure> {
 /// What a folder or file is called here, in letters that no store minds.
 fn name_of(folder: &Path) -> Option<String> {
     let folder = folder.canonicalize().ok()?;
-    let name = if folder.is_dir() { folder.file_name() } else { folder.file_stem() };
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name = if folder.is_dir() {
+        folder.file_name()
+    } else {
+        folder.file_stem()
+    };
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
     Some(name?.to_str()?.chars().map(plain).collect())
 }
 

@@ -207,7 +207,10 @@ fn a_wrong_value_is_named(world: &World) -> Result<()> {
         ("policies.house.order=1", &["/policies/house'", "'module'"]),
         ("webhook.maxBody=64MiB", &["/webhook/maxBody'"]),
         ("log.level=nonsense", &["/log/level'"]),
-        ("webhook.timeoutSeconds=2", &["webhook.budget (2s)", "webhook.timeoutSeconds (2 s)"]),
+        (
+            "webhook.timeoutSeconds=2",
+            &["webhook.budget (2s)", "webhook.timeoutSeconds (2 s)"],
+        ),
         (
             "certificates.selfManaged.authorityLifetime=100d",
             &["authorityLifetime (100d) must be at least twice as long"],
