@@ -179,19 +179,15 @@ impl Told {
             Progress::Hashing { done, total } => ("hashing", *done, *total),
             Progress::Uploading { done, total } => ("uploading", *done, *total),
         };
-        match &self.bar {
-            Some(bar) => {
-                bar.set_length(total);
-                bar.set_position(done);
-                bar.set_message(what);
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.set_message(what);
+        } else if let Ok(mut last) = self.last.lock() {
+            if *last != what && matches!(what, "fetching" | "uploading") {
+                eprintln!("{what} {total} bytes");
             }
-            None => {
-                let Ok(mut last) = self.last.lock() else { return };
-                if *last != what && matches!(what, "fetching" | "uploading") {
-                    eprintln!("{what} {total} bytes");
-                }
-                *last = what;
-            }
+            *last = what;
         }
     }
 
