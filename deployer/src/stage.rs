@@ -6,6 +6,7 @@ use tidewaiter_core::uri::{Scheme, StorageUri};
 
 use crate::model::{Framework, Model};
 use crate::prepare::{self, Content, Prepared, Wishes};
+use crate::source::identify::parent;
 use crate::source::{self, Folder, Located, Origin, Source, Tracking};
 use crate::store::Access;
 use crate::upload::{self, Item};
@@ -193,14 +194,14 @@ pub async fn stage(source: &Source, options: &Options, progress: &dyn Fn(Progres
         upload::Progress::Hashing(done, total) => progress(Progress::Hashing { done, total }),
         upload::Progress::Uploading(done, total) => progress(Progress::Uploading { done, total }),
     };
-    let (bytes, files) = (located.model.bytes, items.len());
+    let files = items.len();
     let uploaded = upload::upload(items, &upload, &told).await?;
     let mut origin = located.origin;
     origin.steps.push(uploaded.uri.to_string());
     Ok(Staged {
         model: Model {
             framework: prepared.framework,
-            bytes: (uploaded.sent + uploaded.reused).max(bytes.min(1)),
+            bytes: uploaded.sent + uploaded.reused,
             files,
             ..located.model
         },
@@ -224,7 +225,17 @@ fn in_place(located: &Located, prepared: &Prepared, options: &Options) -> Result
             let below = uri.join(folder).map_err(source::SourceError::from);
             Ok(Some(below.map_err(source::Error::from)?))
         }
-        None if prepared.would_do && options.artifact_store.is_none() => Ok(Some(uri.clone())),
+        None if prepared.would_do && options.artifact_store.is_none() => {
+            let folder = prepared.sources().first().map_or("", |path| parent(path)).to_owned();
+            let below = if folder.is_empty() {
+                Ok(uri.clone())
+            } else {
+                uri.join(&folder)
+            };
+            Ok(Some(
+                below.map_err(source::SourceError::from).map_err(source::Error::from)?,
+            ))
+        }
         None => Ok(None),
     }
 }
@@ -286,4 +297,43 @@ async fn materialise(
         });
     }
     Ok(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_lies_on_this_machine_needs_an_artifact_store() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("net.onnx"), "x").unwrap();
+        let source = Source::Local(folder.path().to_owned());
+        let error = stage(&source, &Options::default(), &|_| {}).await.unwrap_err();
+        let told = format!("{error}; {}", error.next());
+        assert!(
+            told.contains("has to be uploaded (Triton loads a repository), and no artifact store was named"),
+            "{told}"
+        );
+        assert!(told.contains("--artifact-store"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_looked_at_is_used_where_it_is() {
+        let options = Options {
+            framework: Some(Framework::Sklearn),
+            ..Options::default()
+        };
+        let source = "pvc://claim/model".parse().unwrap();
+        let staged = stage(&source, &options, &|_| {}).await.unwrap();
+        assert_eq!(staged.uri.as_str(), "pvc://claim/model");
+        assert_eq!((staged.sent, staged.reused), (0, 0));
+        let unclear = stage(&source, &Options::default(), &|_| {}).await.unwrap_err();
+        assert!(
+            unclear.to_string().contains("can't be looked at from here"),
+            "{unclear}"
+        );
+        let source = "hf://owner/model:v1".parse().unwrap();
+        let staged = stage(&source, &Options::default(), &|_| {}).await.unwrap();
+        assert_eq!(staged.model.framework, Framework::Huggingface);
+    }
 }

@@ -15,6 +15,11 @@ use tidewaiter_engine::outcome::{Change, Ended, Run};
 /// Values that a label takes from policies or users, all label sets of one metric together. What comes later is counted as `other`.
 const VALUES: usize = 256;
 
+/// What comes of credentials, as the label `result`, where all is well;
+pub const DELIVERED: [&str; 6] = ["unchanged", "written", "renewed", "rotated", "collected", "revoked"];
+/// and where it isn't: these are what an alert is for.
+pub const UNDELIVERED: [&str; 5] = ["refused", "unreachable", "unusable", "stale", "untold"];
+
 /// Which of the two webhooks was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "the label values")]
@@ -249,7 +254,7 @@ impl Metrics {
         );
         registry.register(
             "audited",
-            "Findings of the last audit: services that pass, would be changed (warn) or refused (fail); told by the leader",
+            "Findings of the last audit: services that pass, would be changed (warn) or refused (fail), or could not be judged (error); told by the leader",
             self.audited.clone(),
         );
         registry.register("leader", "1 in the replica that leads", self.leader.clone());
@@ -303,7 +308,9 @@ impl Metrics {
         self.refusals.get_or_create(&labels).inc();
     }
 
+    /// One of [`DELIVERED`] or [`UNDELIVERED`].
     pub(crate) fn credentials(&self, result: &'static str) {
+        debug_assert!(DELIVERED.contains(&result) || UNDELIVERED.contains(&result), "{result}");
         self.credentials.get_or_create(&ResultLabels { result }).inc();
     }
 

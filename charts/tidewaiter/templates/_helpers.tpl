@@ -39,3 +39,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- toYaml $backends }}
 {{- end }}
+
+{{- /* A time such as `2s` or `90d`. */}}
+{{- define "tidewaiter.milliseconds" -}}
+{{- $number := regexFind "^[0-9]+" . | int64 }}
+{{- mul $number (index (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000) (regexFind "[a-z]+$" .)) }}
+{{- end }}

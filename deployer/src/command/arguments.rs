@@ -11,14 +11,16 @@ use super::change::{
     PromoteArguments, RollbackArguments, ScaleArguments, SplitArguments, StartArguments, StopArguments,
 };
 use super::delete::DeleteArguments;
+use super::deploy::DeployArguments;
+use super::inspect::InspectArguments;
 use super::list::{HistoryArguments, ListArguments};
 use super::logs::LogsArguments;
 use super::predict::PredictArguments;
 use super::reaching::UrlArguments;
 use super::shell::{CompletionsArguments, ManArguments};
 use super::status::{DescribeArguments, StatusArguments};
+use super::upload::UploadArguments;
 
-use super::deploy::DeployArguments;
 use super::profile::Profile;
 use super::secret::Secret;
 
@@ -45,6 +47,14 @@ pub(crate) enum Command {
         command: Backend,
     },
     Audit(AuditArguments),
+    Deploy(Box<DeployArguments>),
+    /// Secrets that KServe opens stores with
+    Secret {
+        #[command(subcommand)]
+        command: Secret,
+    },
+    Inspect(InspectArguments),
+    Upload(UploadArguments),
     Predict(PredictArguments),
     List(ListArguments),
     Status(StatusArguments),
@@ -61,12 +71,6 @@ pub(crate) enum Command {
     History(HistoryArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
-    Deploy(Box<DeployArguments>),
-    /// Secrets that KServe opens stores with
-    Secret {
-        #[command(subcommand)]
-        command: Secret,
-    },
     /// Which cluster and which stores, by a name
     Profile {
         #[command(subcommand)]

@@ -7,6 +7,7 @@ mod confirm;
 mod delete;
 mod deploy;
 mod import;
+mod inspect;
 mod list;
 mod logs;
 mod output;
@@ -17,7 +18,9 @@ mod reaching;
 mod secret;
 mod shell;
 mod status;
+mod stores;
 mod table;
+mod upload;
 
 #[cfg(test)]
 mod reference;
@@ -121,7 +124,7 @@ pub(crate) fn main() -> ExitCode {
     let called = std::env::args_os().next();
     let matches = shell::command(called.as_deref()).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(run(arguments)),
         Err(error) => Err(error.into()),
@@ -146,6 +149,10 @@ async fn run(arguments: Arguments) -> Result<Ending, Failure> {
             command: Backend::Import(arguments),
         } => import::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
+        Command::Deploy(arguments) => deploy::run(*arguments).await,
+        Command::Secret { command } => secret::run(command).await,
+        Command::Inspect(arguments) => inspect::run(arguments).await,
+        Command::Upload(arguments) => upload::run(arguments).await,
         Command::Predict(arguments) => predict::run(arguments).await,
         Command::List(arguments) => list::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
@@ -162,8 +169,6 @@ async fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::History(arguments) => list::history(arguments).await,
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(arguments),
-        Command::Deploy(arguments) => deploy::run(*arguments).await,
-        Command::Secret { command } => secret::run(command).await,
         Command::Profile { command } => profile::run(command),
     }
 }

@@ -52,12 +52,11 @@ pub fn build(
         return Err(WishError::BothInKnative);
     }
     agree(wishes, mode, facts)?;
-    let (server, chosen) = match &wishes.image {
-        Some(image) => (own_image(wishes, image, uri, mode)?, None),
-        None => {
-            let chosen = choose(wishes, model, namespace, facts, pins)?;
-            (runtime(wishes, model, uri, &chosen), Some(chosen))
-        }
+    let (server, chosen) = if let Some(image) = &wishes.image {
+        (own_image(wishes, image, uri, mode)?, None)
+    } else {
+        let chosen = choose(wishes, model, namespace, facts, pins)?;
+        (runtime(wishes, model, uri, &chosen), Some(chosen))
     };
     let mut predictor = server;
     scale(
@@ -191,7 +190,7 @@ fn agree(wishes: &Wishes, mode: DeploymentMode, facts: &Facts) -> Result<(), Wis
         if mode == DeploymentMode::Standard {
             return Err(WishError::contradiction(
                 "the share of a canary is Knative's to give: in Standard mode `canaryTrafficPercent` does nothing",
-                "from KServe 0.20 on `tidewaiter canary` does it in Standard mode too; else deploy it under another name",
+                "deploy it under another name; from KServe 0.20 on `tidewaiter split` sets two models beside each other in Standard mode",
             ));
         }
     }
@@ -268,24 +267,24 @@ fn own_image(
 }
 
 /// A transformer or explainer.
-fn beside(wishes: &Wishes, wished: &Container, protocol_version: Option<&str>) -> Value {
-    let mut env = wished.env.clone();
-    if let Some(uri) = &wished.storage_uri {
+fn beside(wishes: &Wishes, side: &Container, protocol_version: Option<&str>) -> Value {
+    let mut env = side.env.clone();
+    if let Some(uri) = &side.storage_uri {
         env.insert("STORAGE_URI".to_owned(), uri.clone());
     }
-    let mut args = wished.args.clone();
+    let mut args = side.args.clone();
     // KServe's SDK asks the predictor in v1 where nothing else is said.
     if protocol_version == Some("v2") && !args.iter().any(|arg| arg.starts_with("--predictor_protocol")) {
         args.extend(["--predictor_protocol".to_owned(), "v2".to_owned()]);
     }
-    let mut server = container(&env, &args, &wished.resources);
+    let mut server = container(&env, &args, &side.resources);
     server.insert("name".to_owned(), json!(CONTAINER));
-    server.insert("image".to_owned(), json!(wished.image));
-    if !wished.command.is_empty() {
-        server.insert("command".to_owned(), json!(wished.command));
+    server.insert("image".to_owned(), json!(side.image));
+    if !side.command.is_empty() {
+        server.insert("command".to_owned(), json!(side.command));
     }
     let mut component = Map::from_iter([("containers".to_owned(), json!([server]))]);
-    scale(&mut component, &(wished.min_replicas, wished.max_replicas));
+    scale(&mut component, &(side.min_replicas, side.max_replicas));
     if let Some(account) = &wishes.service_account_name {
         component.insert("serviceAccountName".to_owned(), json!(account));
     }

@@ -112,7 +112,7 @@ impl Step {
     }
 }
 
-/// Makes the InferenceGraph.
+/// Makes the `InferenceGraph`.
 ///
 /// # Errors
 /// What KServe's validator would refuse.

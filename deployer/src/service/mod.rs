@@ -30,7 +30,7 @@ pub use name::{checked_name, suggested_name};
 pub use trained::{TrainedWishes, trained_model};
 pub use wishes::{Container, DeploymentMode, Protocol, Resources, ScaleMetric, Wishes};
 
-/// The group and version of InferenceServices.
+/// The group and version of an InferenceService.
 pub const API_VERSION: &str = "serving.kserve.io/v1beta1";
-/// The group and version of graphs and trained models.
+/// The group and version of a graph and of a trained model.
 pub const ALPHA: &str = "serving.kserve.io/v1alpha1";

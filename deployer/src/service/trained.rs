@@ -24,7 +24,7 @@ pub struct TrainedWishes {
     pub memory: String,
 }
 
-/// Makes the TrainedModel for a server, given as it is in the cluster.
+/// Makes the `TrainedModel` for a server, given as it is in the cluster.
 ///
 /// # Errors
 /// Where the service is none that takes models.

@@ -80,7 +80,7 @@ pub enum Error {
         server: String,
         /// `registered model fraud`, `alias champion of fraud`
         what: String,
-        /// What kind of thing `known` lists: `models`, `aliases`, `versions`.
+        /// What kind of thing `known` lists: `models`, `aliases`, `versions`; empty where they can't be listed.
         kind: &'static str,
         /// Those that there are.
         known: Vec<String>,
@@ -182,6 +182,7 @@ impl Error {
             }
             Self::Forbidden { .. } => "ask for the right to READ this model and its experiment".to_owned(),
             Self::Failing { .. } => "try again; if it stays, the server's log says why".to_owned(),
+            Self::Unknown { kind: "", .. } => "look whether the id is right, and whether it is this server's".to_owned(),
             Self::Unknown { kind, known, .. } if known.is_empty() => format!("there are no {kind} at all"),
             Self::Unknown { kind, known, .. } => {
                 const SHOWN: usize = 12;

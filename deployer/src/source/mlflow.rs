@@ -130,10 +130,11 @@ impl Way<'_> {
         };
         let answer = self.known(said, &format!("version {version} of model {name}"), "versions", known)?;
         let uri = self.word(&answer["artifact_uri"], "artifact_uri")?;
-        self.of.get_or_insert(Of::Version {
+        // The server lists the files of a run and of a logged model, but none of a version.
+        self.of = Some(whose(&uri).unwrap_or(Of::Version {
             name: name.to_owned(),
             version,
-        });
+        }));
         self.place(&uri)
     }
 
@@ -184,7 +185,7 @@ impl Way<'_> {
             }
             said => said?,
         };
-        let answer = self.known(said, &format!("logged model {id}"), "models of this id", Vec::new())?;
+        let answer = self.known(said, &format!("logged model {id}"), "", Vec::new())?;
         let uri = self.word(&answer["model"]["info"]["artifact_uri"], "model.info.artifact_uri")?;
         self.of = Some(Of::Logged { id: id.to_owned() });
         self.place(&uri)
@@ -193,7 +194,7 @@ impl Way<'_> {
     /// With MLflow 2 the model is below the run; with MLflow 3 it is a logged model whose source the run is.
     async fn run(&mut self, id: &str, path: &str) -> Result<Source, Error> {
         let said = self.client.get("runs/get", &[("run_id", id)]).await?;
-        let answer = self.known(said, &format!("run {id}"), "runs of this id", Vec::new())?;
+        let answer = self.known(said, &format!("run {id}"), "", Vec::new())?;
         let info = &answer["run"]["info"];
         let root = self.word(&info["artifact_uri"], "run.info.artifact_uri")?;
         let artifacts = Artifacts {
@@ -343,6 +344,22 @@ fn as_kserve_reads_it(uri: &str) -> String {
     azure.unwrap_or_else(|| uri.to_owned())
 }
 
+/// The run or the logged model that a place belongs to, by the way MLflow lays its root out: `…/models/m-ID/artifacts`, `…/RUN/artifacts/PATH`. Only a hint: an
+/// experiment may have a root of its own.
+fn whose(uri: &str) -> Option<Of> {
+    let is_id = |id: &str| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (before, path) = uri.trim_end_matches('/').rsplit_once("/artifacts")?;
+    let (_, id) = before.rsplit_once('/')?;
+    let path = path.trim_start_matches('/');
+    if path.is_empty() && id.strip_prefix("m-").is_some_and(is_id) {
+        return Some(Of::Logged { id: id.to_owned() });
+    }
+    (!path.is_empty() && is_id(id)).then(|| Of::Run {
+        id: id.to_owned(),
+        path: path.to_owned(),
+    })
+}
+
 /// MLflow writes versions as numbers and as text.
 fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
@@ -366,6 +383,23 @@ mod tests {
             "https://acme.blob.core.windows.net/models/1/a"
         );
         assert_eq!(as_kserve_reads_it("s3://a/b"), "s3://a/b");
+    }
+
+    #[test]
+    fn a_place_tells_whose_it_is_where_mlflow_chose_it() {
+        let run = "301f461997eb409facc8961c7715d4f4";
+        assert_eq!(
+            whose(&format!("s3://mlflow/0/{run}/artifacts/model")),
+            Some(Of::Run {
+                id: run.into(),
+                path: "model".into()
+            })
+        );
+        let id = format!("m-{run}");
+        let logged = whose(&format!("s3://mlflow/0/models/{id}/artifacts"));
+        assert_eq!(logged, Some(Of::Logged { id }));
+        assert_eq!(whose("s3://mlflow/own/place"), None);
+        assert_eq!(whose(&format!("s3://mlflow/0/{run}/artifacts")), None);
     }
 
     #[test]

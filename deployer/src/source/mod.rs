@@ -196,3 +196,6 @@ async fn in_folder(
         found,
     })
 }
+
+#[cfg(test)]
+mod tests;

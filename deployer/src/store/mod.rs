@@ -96,6 +96,17 @@ impl Bucket {
         Ok((bucket, key.to_owned()))
     }
 
+    /// A bucket in memory, for tests.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        Self {
+            store: Arc::new(object_store::memory::InMemory::new()),
+            host: "memory".to_owned(),
+            name: "models".to_owned(),
+            root: "s3://models/".to_owned(),
+        }
+    }
+
     /// The URI of a key.
     pub fn uri(&self, key: &str) -> String {
         format!("{}{key}", self.root)

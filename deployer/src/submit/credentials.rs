@@ -1,7 +1,6 @@
 //! Credentials in a cluster where nobody else sees to them: the Secret and the ServiceAccount of KServe's guides, made for one service.
 
 use kube::api::DynamicObject;
-use serde_json::Value;
 use tidewaiter_core::kserve_config::KserveConfig;
 
 use super::apply::{apply, owned, propose};
@@ -18,9 +17,9 @@ pub struct Delivered {
     pub is_new: bool,
 }
 
-const OBJECTS: [&'static Kind; 2] = [&kinds::SECRET, &kinds::SERVICE_ACCOUNT];
+static OBJECTS: [&Kind; 2] = [&kinds::SECRET, &kinds::SERVICE_ACCOUNT];
 
-/// Makes the Secret and the ServiceAccount, or brings them up to date.
+/// Makes the Secret and the ServiceAccount, or brings them up to date. With an owner, both go with it when it is deleted.
 ///
 /// # Errors
 /// Where one may not be written, or somebody else manages it.
@@ -30,9 +29,14 @@ pub async fn deliver(
     name: &str,
     namespace: &str,
     config: &KserveConfig,
+    owner: Option<&DynamicObject>,
 ) -> Result<Delivered, SubmitError> {
     let objects = secret_objects(store, name, namespace, config)?;
-    let before = cluster.find(&kinds::SERVICE_ACCOUNT, Some(namespace), name).await?;
+    let objects = objects.map(|object| match owner {
+        Some(owner) => owned(object, owner),
+        None => object,
+    });
+    let before = cluster.get(&kinds::SERVICE_ACCOUNT, Some(namespace), name).await?;
     for (kind, object) in OBJECTS.into_iter().zip(&objects) {
         apply(cluster, kind, object, false).await?;
     }
@@ -58,25 +62,6 @@ pub async fn would_deliver(
         .zip(&secret_objects(store, name, namespace, config)?)
     {
         propose(cluster, kind, object, None, false).await?;
-    }
-    Ok(())
-}
-
-/// Has both go with a service when it is deleted.
-///
-/// # Errors
-/// As for [`deliver`].
-pub async fn keep_with(
-    cluster: &Cluster,
-    store: &Store,
-    name: &str,
-    service: &DynamicObject,
-    config: &KserveConfig,
-) -> Result<(), SubmitError> {
-    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-    let objects: [Value; 2] = secret_objects(store, name, namespace, config)?;
-    for (kind, object) in OBJECTS.into_iter().zip(objects) {
-        apply(cluster, kind, &owned(object, service), false).await?;
     }
     Ok(())
 }

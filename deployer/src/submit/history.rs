@@ -38,11 +38,14 @@ pub struct Entry {
     /// In which protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol_version: Option<String>,
+    /// This deployment put the model there: nobody else has a claim to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uploaded: bool,
 }
 
 impl Entry {
     /// Of an object as it is submitted.
-    pub fn of(object: &Value, at: String, by: String, from: String) -> Self {
+    pub fn of(object: &Value, at: String, by: String, from: String, uploaded: bool) -> Self {
         let model = &object["spec"]["predictor"]["model"];
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Self {
@@ -54,6 +57,7 @@ impl Entry {
             runtime: text(&model["runtime"]),
             runtime_version: text(&model["runtimeVersion"]),
             protocol_version: text(&model["protocolVersion"]),
+            uploaded,
         }
     }
 }
@@ -95,6 +99,7 @@ mod tests {
             "2026-01-01T00:00:00Z".to_owned(),
             "me".to_owned(),
             uri.to_owned(),
+            false,
         )
     }
 

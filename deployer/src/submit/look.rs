@@ -8,7 +8,7 @@ use tidewaiter_core::kserve_config::{CONFIG_MAP, KserveConfig};
 use tidewaiter_core::kserve_runtimes::{self, NEWEST};
 use tidewaiter_core::runtimes::{Runtimes, ServingRuntime};
 
-use crate::cluster::{Attempt, Cluster, Error, Kind, kinds};
+use crate::cluster::{Cluster, Error, kinds};
 use crate::service::{DeploymentMode, Facts};
 
 /// What was found.
@@ -25,13 +25,13 @@ pub struct Seen {
 /// Looks at the service, the runtimes and KServe's configuration. What the user may not read is taken to be as KServe ships it, and said.
 ///
 /// # Errors
-/// Where the cluster doesn't answer, doesn't know InferenceServices, or doesn't let the service be read.
+/// Where the cluster doesn't answer, doesn't know the kind InferenceService, or doesn't let the service be read.
 pub async fn look(cluster: &Cluster, namespace: &str, name: &str, kserve: &str) -> Result<Seen, Error> {
     let (service, own, shared, config) = futures::join!(
-        cluster.find(&kinds::INFERENCE_SERVICE, Some(namespace), name),
+        cluster.get(&kinds::INFERENCE_SERVICE, Some(namespace), name),
         cluster.list(&kinds::SERVING_RUNTIME, Some(namespace)),
         cluster.list(&kinds::CLUSTER_SERVING_RUNTIME, None),
-        cluster.find(&kinds::CONFIG_MAP, Some(kserve), CONFIG_MAP),
+        cluster.get(&kinds::CONFIG_MAP, Some(kserve), CONFIG_MAP),
     );
     let service = service?;
     let mut remarks = Vec::new();
@@ -73,7 +73,7 @@ pub async fn look(cluster: &Cluster, namespace: &str, name: &str, kserve: &str) 
 /// # Errors
 /// Where the cluster doesn't answer.
 pub async fn kserve_config(cluster: &Cluster, kserve: &str) -> Result<(KserveConfig, Vec<String>), Error> {
-    config_of(cluster.find(&kinds::CONFIG_MAP, Some(kserve), CONFIG_MAP).await, kserve)
+    config_of(cluster.get(&kinds::CONFIG_MAP, Some(kserve), CONFIG_MAP).await, kserve)
 }
 
 fn config_of(map: Result<Option<DynamicObject>, Error>, kserve: &str) -> Result<(KserveConfig, Vec<String>), Error> {
@@ -116,21 +116,5 @@ fn deployed_as(service: &DynamicObject) -> Option<DeploymentMode> {
         "Standard" | "RawDeployment" => Some(DeploymentMode::Standard),
         "Knative" | "Serverless" => Some(DeploymentMode::Knative),
         _ => None,
-    }
-}
-
-impl Cluster {
-    /// An object; none where it isn't there.
-    ///
-    /// # Errors
-    /// Where the API server doesn't know the kind, says no, or says nothing.
-    pub async fn find(
-        &self,
-        kind: &'static Kind,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> Result<Option<DynamicObject>, Error> {
-        let found = self.api(kind, namespace).get_opt(name).await;
-        found.map_err(|error| self.failed(Attempt::get(kind, namespace, name), &error))
     }
 }

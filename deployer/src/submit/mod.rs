@@ -19,7 +19,7 @@ mod store;
 
 pub use apply::{Applied, FIELD_MANAGER, Proposal, apply, propose};
 pub use conflict::{Conflict, SubmitError};
-pub use credentials::{Delivered, deliver, keep_with, would_deliver};
+pub use credentials::{Delivered, deliver, would_deliver};
 pub use difference::{content, is_same};
 pub use history::{ANNOTATION as HISTORY, Entry, entries, with_entry, with_history_of};
 pub use look::{Seen, kserve_config, look};

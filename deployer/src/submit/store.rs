@@ -58,7 +58,7 @@ impl fmt::Debug for Store {
         f.debug_struct("Store")
             .field("kind", &self.kind())
             .field("keys", &self.keys)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,7 +71,7 @@ pub enum StoreError {
     /// A key is missing.
     #[error("credentials for a store of type {kind} need {wanted}")]
     Missing {
-        /// As in a StorageBackend's `spec.type`.
+        /// As in a `StorageBackend`'s `spec.type`.
         kind: &'static str,
         /// The keys.
         wanted: String,
@@ -165,10 +165,7 @@ impl Store {
         self.backend.spec().kind
     }
 
-    fn contents(
-        &self,
-        config: &KserveConfig,
-    ) -> Result<(BTreeMap<String, String>, BTreeMap<String, SecretValue>), StoreError> {
+    fn contents(&self, config: &KserveConfig) -> Result<Written, StoreError> {
         let exposed = self
             .keys
             .iter()
@@ -188,6 +185,9 @@ impl Store {
         Ok((made.annotations, data))
     }
 }
+
+/// Annotations and data of a Secret.
+type Written = (BTreeMap<String, String>, BTreeMap<String, SecretValue>);
 
 const PROBE: &str = "store";
 

@@ -156,9 +156,6 @@ struct ManifestFile<'a> {
 /// # Errors
 /// See [`Error`].
 pub async fn upload(items: Vec<Item>, options: &Options, progress: &dyn Fn(Progress)) -> Result<Uploaded, Error> {
-    if items.is_empty() {
-        return Err(Error::Empty);
-    }
     let (bucket, root) = Bucket::open(&options.root, &options.stores).map_err(|error| match error {
         store::Error::Elsewhere { .. } => Error::Root {
             root: options.root.to_string(),
@@ -166,6 +163,19 @@ pub async fn upload(items: Vec<Item>, options: &Options, progress: &dyn Fn(Progr
         },
         error => error.into(),
     })?;
+    to_bucket(items, &bucket, &root, options, progress).await
+}
+
+async fn to_bucket(
+    items: Vec<Item>,
+    bucket: &Bucket,
+    root: &str,
+    options: &Options,
+    progress: &dyn Fn(Progress),
+) -> Result<Uploaded, Error> {
+    if items.is_empty() {
+        return Err(Error::Empty);
+    }
     let known = read(items, progress).await?;
     let total = known.iter().map(|known| known.bytes).sum();
     let digest = digest::name(&known);
@@ -185,7 +195,7 @@ pub async fn upload(items: Vec<Item>, options: &Options, progress: &dyn Fn(Progr
     progress(Progress::Uploading(0, total));
     let is_whole = bucket.head(&manifest).await?.is_some();
     let there = bucket.list(&folder).await?;
-    let (missing, reused) = compare(&known, &there, &folder, &bucket, is_whole).await?;
+    let (missing, reused) = compare(&known, &there, &folder, bucket, is_whole).await?;
     let sent = missing.iter().map(|known| known.bytes).sum();
     progress(Progress::Uploading(reused, total));
     if missing.is_empty() && is_whole {
@@ -198,7 +208,7 @@ pub async fn upload(items: Vec<Item>, options: &Options, progress: &dyn Fn(Progr
     }
     let journal = Journal::open(options.journal.as_deref(), &bucket.uri(&folder));
     let mut done = reused;
-    send::all(&bucket, &folder, &missing, journal, &mut |bytes| {
+    send::all(bucket, &folder, &missing, journal, &mut |bytes| {
         done += bytes;
         progress(Progress::Uploading(done.min(total), total));
     })

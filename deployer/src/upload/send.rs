@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
@@ -23,6 +23,8 @@ struct Shared {
     /// Requests that may still be begun.
     requests: Arc<Semaphore>,
     sent: mpsc::UnboundedSender<u64>,
+    /// Keys that this upload wrote.
+    written: Mutex<Vec<String>>,
 }
 
 /// Sends these files. The first refusal ends it; what the store has by then stays, for the next try.
@@ -41,7 +43,27 @@ pub(super) async fn all(
         memory: Arc::new(Semaphore::new(kilobytes(plan::IN_MEMORY) as usize)),
         requests: Arc::new(Semaphore::new(plan::AT_ONCE)),
         sent,
+        written: Mutex::default(),
     });
+    let ended = run(&shared, files, &mut news, told).await;
+    if let Err(Error::Store(store::Error::Full { .. } | store::Error::Denied { .. })) = &ended {
+        // Trying again is no use here, and what can't be used only takes room.
+        let written = std::mem::take(&mut *shared.written.lock().unwrap_or_else(PoisonError::into_inner));
+        for key in written {
+            let _ = shared.bucket.delete(&key).await;
+        }
+    }
+    ended?;
+    shared.journal.done();
+    Ok(())
+}
+
+async fn run(
+    shared: &Arc<Shared>,
+    files: &[Known],
+    news: &mut mpsc::UnboundedReceiver<u64>,
+    told: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
     // Large ones first: the last to end are then the small ones.
     let mut waiting: Vec<&Known> = files.iter().collect();
     waiting.sort_by_key(|known| known.bytes);
@@ -50,7 +72,7 @@ pub(super) async fn all(
         while running.len() < plan::AT_ONCE * 2
             && let Some(known) = waiting.pop()
         {
-            let (shared, known) = (Arc::clone(&shared), known.clone());
+            let (shared, known) = (Arc::clone(shared), known.clone());
             running.spawn(async move { one(shared, known).await });
         }
         tokio::select! {
@@ -62,7 +84,6 @@ pub(super) async fn all(
     while let Ok(bytes) = news.try_recv() {
         told(bytes);
     }
-    shared.journal.done();
     Ok(())
 }
 
@@ -75,6 +96,7 @@ async fn one(shared: Arc<Shared>, known: Known) -> Result<(), Error> {
     let Some(size) = plan::part_size(known.bytes) else {
         let (content, _permits) = shared.read(&known, 0, known.bytes).await?;
         shared.bucket.write(&key, content).await?;
+        shared.wrote(key);
         let _ = shared.sent.send(known.bytes);
         return Ok(());
     };
@@ -139,6 +161,10 @@ async fn parts(
 type Permits = (tokio::sync::OwnedSemaphorePermit, tokio::sync::OwnedSemaphorePermit);
 
 impl Shared {
+    fn wrote(&self, key: String) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+    }
+
     /// A part of a file, once there is room for it.
     async fn read(&self, known: &Known, offset: u64, length: u64) -> Result<(Bytes, Permits), Error> {
         let closed = |_| unreadable(&known.item.path, "the upload was ended");

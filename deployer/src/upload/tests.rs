@@ -1,26 +1,26 @@
 use std::fs;
 use std::sync::Mutex;
 
-use tidewaiter_store::{ACCESS_KEY, SECRET_KEY, Store};
-
 use super::*;
-use crate::store::{S3, S3Identity};
 
+/// A folder, and a store in memory: its marks are none of S3's, as those of a store that encrypts. What a real one does is in `tests/e2e`.
 struct Ground {
-    store: Store,
+    bucket: Bucket,
     files: tempfile::TempDir,
     journal: tempfile::TempDir,
 }
 
 impl Ground {
-    async fn new() -> Self {
-        let store = Store::start().await.unwrap();
-        store.put("models", &[]).unwrap();
-        Self {
-            store,
+    fn new(files: &[(&str, &[u8])]) -> Self {
+        let ground = Self {
+            bucket: Bucket::in_memory(),
             files: tempfile::tempdir().unwrap(),
             journal: tempfile::tempdir().unwrap(),
+        };
+        for (path, content) in files {
+            ground.write(path, content);
         }
+        ground
     }
 
     fn write(&self, path: &str, content: &[u8]) {
@@ -29,56 +29,39 @@ impl Ground {
         fs::write(file, content).unwrap();
     }
 
-    fn options(&self, root: &str, secret: &str) -> Options {
-        Options {
-            root: root.parse().unwrap(),
+    async fn upload_and(&self, progress: &dyn Fn(Progress)) -> Result<Uploaded, Error> {
+        let items = of_folder(self.files.path()).await.unwrap();
+        let options = Options {
+            root: "s3://models/deployed/".parse().unwrap(),
             name: "fraud".into(),
-            stores: Access {
-                s3: S3 {
-                    endpoint: Some(self.store.endpoint.clone()),
-                    identity: S3Identity::Key {
-                        id: ACCESS_KEY.into(),
-                        secret: secret.to_owned().into(),
-                        token: None,
-                    },
-                    ..S3::default()
-                },
-                ..Access::default()
-            },
+            stores: Access::default(),
             journal: Some(self.journal.path().to_owned()),
-        }
+        };
+        to_bucket(items, &self.bucket, "deployed", &options, progress).await
     }
 
     async fn upload(&self) -> Result<Uploaded, Error> {
-        let items = of_folder(self.files.path()).await.unwrap();
-        upload(items, &self.options("s3://models/deployed/", SECRET_KEY), &|_| {}).await
-    }
-
-    fn bucket(&self) -> Bucket {
-        let options = self.options("s3://models/deployed/", SECRET_KEY);
-        Bucket::open(&options.root, &options.stores).unwrap().0
+        self.upload_and(&|_| {}).await
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_content_is_sent_once() {
-    let ground = Ground::new().await;
-    ground.write("MLmodel", b"flavors: {}");
-    ground.write("data/model.bin", &[7; 100_000]);
+    let ground = Ground::new(&[("MLmodel", b"flavors: {}"), ("data/model.bin", &[7; 100_000])]);
     let first = ground.upload().await.unwrap();
     assert_eq!((first.sent, first.reused), (100_011, 0));
-    let second = ground.upload().await.unwrap();
-    assert_eq!((second.sent, second.reused), (0, 100_011));
-    assert_eq!(first.uri, second.uri);
     assert!(
         first.uri.as_str().starts_with("s3://models/deployed/fraud/"),
         "{}",
         first.uri
     );
+    let second = ground.upload().await.unwrap();
+    assert_eq!((second.sent, second.reused), (0, 100_011));
+    assert_eq!(first.uri, second.uri);
 
     // Somebody deletes what the manifest promises.
     let key = format!("{}/MLmodel", first.uri.key());
-    ground.bucket().delete(&key).await.unwrap();
+    ground.bucket.delete(&key).await.unwrap();
     let third = ground.upload().await.unwrap();
     assert_eq!((third.sent, third.reused), (11, 100_000));
 
@@ -88,84 +71,51 @@ async fn the_same_content_is_sent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_interrupted_upload_left_is_used_unless_it_is_something_else() {
-    let ground = Ground::new().await;
-    ground.write("a.bin", b"aaaa");
-    ground.write("b.bin", b"bbbb");
+async fn before_the_manifest_only_what_the_store_marks_as_the_same_counts() {
+    let ground = Ground::new(&[("a.bin", b"aaaa"), ("b.bin", b"bbbb")]);
     let whole = ground.upload().await.unwrap();
-    let bucket = ground.bucket();
-    bucket
-        .delete(whole.manifest.strip_prefix("s3://models/").unwrap())
-        .await
-        .unwrap();
+    let manifest = whole.manifest.strip_prefix("s3://models/").unwrap();
+    ground.bucket.delete(manifest).await.unwrap();
     let key = format!("{}/b.bin", whole.uri.key());
-    bucket.write(&key, Bytes::from_static(b"xxxx")).await.unwrap();
+    ground.bucket.write(&key, Bytes::from_static(b"xxxx")).await.unwrap();
 
     let again = ground.upload().await.unwrap();
-    assert_eq!((again.sent, again.reused), (4, 4));
-    assert_eq!(bucket.read(&key, 0, 10).await.unwrap(), "bbbb");
-    assert!(
-        bucket
-            .head(again.manifest.strip_prefix("s3://models/").unwrap())
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert_eq!((again.sent, again.reused), (8, 0));
+    assert_eq!(ground.bucket.read(&key, 0, 10).await.unwrap(), "bbbb");
+    assert!(ground.bucket.head(manifest).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_goes_on_where_it_was() {
-    let ground = Ground::new().await;
     let large: Vec<u8> = (0..40_u32 << 18).flat_map(u32::to_le_bytes).collect();
-    ground.write("model.bin", &large);
-    let items = of_folder(ground.files.path()).await.unwrap();
-    let options = ground.options("s3://models/deployed/", SECRET_KEY);
+    let ground = Ground::new(&[("model.bin", &large)]);
     // Ends as a process that is killed does: nothing is tidied up.
-    let enough = Mutex::new(None);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    *enough.lock().unwrap() = Some(stop);
-    {
-        let progress = |progress| {
-            if let Progress::Uploading(done, _) = progress
-                && done > 0
-            {
-                drop(enough.lock().unwrap().take());
-            }
-        };
-        tokio::select! {
-            _ = upload(items, &options, &progress) => panic!("it ended before it was stopped"),
-            _ = stopped => {}
+    let stop = Mutex::new(Some(stop));
+    let progress = |progress| {
+        if matches!(progress, Progress::Uploading(done, _) if done > 0) {
+            drop(stop.lock().unwrap().take());
         }
+    };
+    tokio::select! {
+        biased;
+        _ = stopped => {}
+        _ = ground.upload_and(&progress) => {}
     }
-    let bucket = ground.bucket();
-    assert!(bucket.list("deployed/fraud").await.unwrap().is_empty());
-    let first = Mutex::new(None);
-    let items = of_folder(ground.files.path()).await.unwrap();
-    let uploaded = upload(items, &options, &|progress| {
-        if let Progress::Uploading(done, _) = progress
-            && done > 0
-        {
-            first.lock().unwrap().get_or_insert(done);
-        }
-    })
-    .await
-    .unwrap();
+    let uploaded = ground.upload().await.unwrap();
     let key = format!("{}/model.bin", uploaded.uri.key());
-    let there = bucket.read(&key, 0, large.len() as u64).await.unwrap();
+    let there = ground.bucket.read(&key, 0, large.len() as u64).await.unwrap();
     assert!(there == large, "the object is not the file");
-    assert!(
-        fs::read_dir(ground.journal.path()).unwrap().next().is_none(),
-        "the journal is still there"
-    );
+    let left = fs::read_dir(ground.journal.path()).unwrap().next();
+    assert!(left.is_none(), "the journal is still there");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_not_the_models_is_refused() {
-    let ground = Ground::new().await;
-    ground.write("model.onnx", b"1");
+    let ground = Ground::new(&[("model.onnx", b"1")]);
     let uploaded = ground.upload().await.unwrap();
     let key = format!("{}/other.onnx", uploaded.uri.key());
-    ground.bucket().write(&key, Bytes::from_static(b"2")).await.unwrap();
+    ground.bucket.write(&key, Bytes::from_static(b"2")).await.unwrap();
     let refused = ground.upload().await.unwrap_err();
     assert!(
         refused.to_string().contains("not of this model: other.onnx"),
@@ -174,38 +124,57 @@ async fn a_file_that_is_not_the_models_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_says_no_is_one_sentence() {
-    let ground = Ground::new().await;
-    ground.write("model.onnx", b"1");
-    let items = || async { of_folder(ground.files.path()).await.unwrap() };
-    let refused = |root: &str, secret: &str| {
-        let options = ground.options(root, secret);
-        let items = items();
-        async move { upload(items.await, &options, &|_| {}).await.unwrap_err().to_string() }
-    };
-    let wrong = refused("s3://models/x/", "another secret").await;
-    assert!(
-        wrong.contains("doesn't accept these credentials (SignatureDoesNotMatch)"),
-        "{wrong}"
-    );
-    assert!(!wrong.contains("another secret"));
-    let none = refused("s3://nowhere/x/", SECRET_KEY).await;
-    assert!(none.contains("has no bucket `nowhere`"), "{none}");
-    let no_store = refused("pvc://claim/x", SECRET_KEY).await;
-    assert!(no_store.contains("can't be uploaded to pvc://claim/x"), "{no_store}");
-    assert_eq!(
-        upload(Vec::new(), &ground.options("s3://models/", SECRET_KEY), &|_| {}).await,
-        Err(Error::Empty)
-    );
+async fn what_changes_on_the_way_gets_no_manifest() {
+    let ground = Ground::new(&[("a.bin", b"aaaa"), ("b.bin", b"bbbb")]);
+    let changed = ground
+        .upload_and(&|progress| {
+            if matches!(progress, Progress::Uploading(..)) {
+                ground.write("b.bin", b"longer");
+            }
+        })
+        .await;
+    assert!(matches!(changed, Err(Error::Changed { .. })), "{changed:?}");
+    let manifests = ground.bucket.list("deployed/fraud/manifests").await.unwrap();
+    assert!(manifests.is_empty(), "{manifests:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_there_is_told_soon() {
-    let ground = Ground::new().await;
-    ground.write("model.onnx", b"1");
-    let mut options = ground.options("s3://models/", SECRET_KEY);
-    options.stores.s3.endpoint = Some("http://127.0.0.1:1".into());
-    let items = of_folder(ground.files.path()).await.unwrap();
-    let error = upload(items, &options, &|_| {}).await.unwrap_err();
-    assert!(error.to_string().starts_with("no answer from 127.0.0.1:1: "), "{error}");
+async fn nobody_there_is_told_soon_and_no_store_at_once() {
+    let ground = Ground::new(&[("model.onnx", b"1")]);
+    let said = |root: &str| {
+        let options = Options {
+            root: root.parse().unwrap(),
+            name: "fraud".into(),
+            stores: Access {
+                s3: store::S3 {
+                    endpoint: Some("http://127.0.0.1:1".into()),
+                    identity: store::S3Identity::Anonymous,
+                    ..store::S3::default()
+                },
+                ..Access::default()
+            },
+            journal: None,
+        };
+        let items = of_folder(ground.files.path());
+        async move {
+            upload(items.await.unwrap(), &options, &|_| {})
+                .await
+                .unwrap_err()
+                .to_string()
+        }
+    };
+    let nobody = said("s3://models/").await;
+    assert!(nobody.starts_with("no answer from 127.0.0.1:1: "), "{nobody}");
+    let no_store = said("pvc://claim/x").await;
+    assert!(no_store.contains("can't be uploaded to pvc://claim/x"), "{no_store}");
+    let options = Options {
+        root: "s3://models/".parse().unwrap(),
+        name: "x".into(),
+        stores: Access::default(),
+        journal: None,
+    };
+    assert_eq!(
+        to_bucket(Vec::new(), &ground.bucket, "", &options, &|_| {}).await,
+        Err(Error::Empty)
+    );
 }

@@ -23,7 +23,7 @@ mod tests;
 
 pub use cause::diagnose;
 pub use finding::{Cause, Finding};
-pub use graph::wait_for_condition;
+pub use graph::{ConditionOutcome, wait_for_condition};
 pub use remarks::remarks;
 pub use stage::{Stage, stage};
 pub use state::State;

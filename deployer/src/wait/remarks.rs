@@ -4,6 +4,16 @@ use super::finding::{Cause, Finding};
 use super::state::State;
 use super::words;
 
+/// MLflow names every package; those that load a model are the ones that matter.
+const LOADING: [&str; 6] = [
+    "scikit-learn:",
+    "xgboost:",
+    "lightgbm:",
+    "numpy:",
+    "tensorflow:",
+    "torch:",
+];
+
 /// What the servers' logs say of a service that is ready: libraries of other versions than the model's, a sentence each; or that there is no model at all,
 /// which KServe's own servers get ready without.
 ///
@@ -20,15 +30,6 @@ pub fn remarks(state: &State) -> Result<Vec<String>, Box<Finding>> {
         {
             return Err(Box::new(finding));
         }
-        // MLflow names every package; those that load a model are the ones that matter.
-        const LOADING: [&str; 6] = [
-            "scikit-learn:",
-            "xgboost:",
-            "lightgbm:",
-            "numpy:",
-            "tensorflow:",
-            "torch:",
-        ];
         let versions = words::versions(log);
         found.extend(
             versions

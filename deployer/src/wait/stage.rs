@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::state::{State, statuses, text};
+use super::state::{State, ended, statuses, text};
 
 /// How far, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,23 +45,29 @@ pub fn stage(state: &State) -> Stage {
     }
     let pods = state.newest_pods();
     let stages = pods.iter().map(|pod| {
-        let mut stage = Stage::Pod;
+        let mut come = Stage::Pod;
         for status in statuses(pod) {
             let state = &status["state"];
             match text(&status["name"]) {
-                "storage-initializer" if !state["running"].is_null() => return Stage::Download,
+                "storage-initializer" if state["terminated"]["exitCode"] == 0 => come = Stage::Load,
+                "storage-initializer" if started(status) => return Stage::Download,
                 "kserve-container" if !state["running"].is_null() || !state["terminated"].is_null() => {
-                    stage = Stage::Load
+                    come = Stage::Load
                 }
                 "kserve-container" if status["restartCount"].as_u64().is_some_and(|count| count > 0) => {
-                    stage = Stage::Load
+                    come = Stage::Load
                 }
                 _ => {}
             }
         }
-        stage
+        come
     });
     stages.min().unwrap_or(Stage::Admitted)
+}
+
+/// Whether a container has run at all.
+fn started(status: &serde_json::Value) -> bool {
+    !status["state"]["running"].is_null() || ended(status).is_some()
 }
 
 /// KServe says so of the service as it stands, and so do the Pods that are to stay.

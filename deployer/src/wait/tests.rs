@@ -359,7 +359,10 @@ fn knative_that_is_not_installed_is_told() {
 fn a_service_on_its_way_has_nothing_wrong() {
     let state = case(fixture!("loading.json"), None);
     assert_eq!(diagnose(&state), None);
-    assert_eq!(stage(&state), Stage::Download);
+    // The download is over, the server is to start.
+    assert_eq!(stage(&state), Stage::Load);
+    let trying = case(fixture!("wrong-key.json"), None);
+    assert_eq!(stage(&trying), Stage::Download);
     let ready = case(fixture!("ready.json"), Some((SERVER, fixture!("mlserver-good.log"))));
     assert_eq!((stage(&ready), diagnose(&ready)), (Stage::Ready, None));
     // A newer generation, which nobody has looked at yet.

@@ -107,12 +107,13 @@ pub async fn wait(cluster: &Cluster, options: &Options, mut on: impl FnMut(Progr
         }
         waiting.read_logs(&mut on).await;
         let state = waiting.state();
-        let stage = stage(state);
-        if told_stage != Some(stage) && stage != Stage::Ready {
-            told_stage = Some(stage);
-            on(Progress::Stage(stage));
+        let come = stage(state);
+        // Onwards alone: a Pod that is tried again is no news of its own.
+        if told_stage.is_none_or(|told| told < come) && come != Stage::Ready {
+            told_stage = Some(come);
+            on(Progress::Stage(come));
         }
-        if stage == Stage::Ready && waiting.is_rolled_out().await {
+        if come == Stage::Ready && waiting.is_rolled_out().await {
             waiting.read_logs(&mut on).await;
             on(Progress::Stage(Stage::Ready));
             return Ok(match remarks(&waiting.state) {
@@ -134,7 +135,7 @@ pub async fn wait(cluster: &Cluster, options: &Options, mut on: impl FnMut(Progr
         }
         if Instant::now() >= deadline {
             return Ok(Outcome::TimedOut {
-                stage,
+                stage: come,
                 finding: at_last(&waiting.state),
             });
         }
@@ -359,8 +360,8 @@ fn told(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.message.clone(),
-        watcher::Error::WatchError(status) => status.message.clone(),
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.message.clone(),
         other => other.to_string(),
     }
 }

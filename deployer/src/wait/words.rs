@@ -8,6 +8,20 @@ use super::state::State;
 
 /// What the storage initializer ended with. `tries`: how often it did.
 pub(super) fn of_initializer(state: &State, log: &str, tries: u64) -> Finding {
+    let found = absent(state, log).or_else(|| refused(state, log, tries));
+    found.unwrap_or_else(|| {
+        Finding::new(
+            Cause::ServerFailed,
+            format!("{} could not be downloaded", state.uri()),
+            "look at the whole log: kubectl logs POD -c storage-initializer",
+        )
+        .seen(last_error(log))
+        .certain(tries > 1)
+    })
+}
+
+/// Credentials, a bucket or a model that isn't there.
+fn absent(state: &State, log: &str) -> Option<Finding> {
     let uri = state.uri();
     let has = |words: &[&str]| words.iter().any(|word| log.contains(word));
     let last = last_error(log);
@@ -19,12 +33,12 @@ pub(super) fn of_initializer(state: &State, log: &str, tries: u64) -> Finding {
         "DefaultAzureCredential failed",
         "Public access is not permitted",
     ]) {
-        return Finding::new(
+        return Some(Finding::new(
             Cause::CredentialsMissing,
             format!("the Pod has no credentials for {uri}"),
             "give the store's keys (--aws-access-key-id=…, --aws-secret-access-key=@FILE, --s3-endpoint=…), or name what has them: --secret or --service-account",
         )
-        .seen(last);
+        .seen(last));
     }
     if has(&[
         "(404) when calling the HeadBucket",
@@ -33,12 +47,14 @@ pub(super) fn of_initializer(state: &State, log: &str, tries: u64) -> Finding {
         "ContainerNotFound",
     ]) {
         let bucket = uri.split('/').nth(2).unwrap_or(uri);
-        return Finding::new(
-            Cause::NoBucket,
-            format!("there is no bucket {bucket}"),
-            format!("look for it in the store that the Secret's endpoint leads to; the service asks for {uri}"),
-        )
-        .seen(last);
+        return Some(
+            Finding::new(
+                Cause::NoBucket,
+                format!("there is no bucket {bucket}"),
+                format!("look for it in the store that the Secret's endpoint leads to; the service asks for {uri}"),
+            )
+            .seen(last),
+        );
     }
     if has(&[
         "(404) when calling",
@@ -47,13 +63,23 @@ pub(super) fn of_initializer(state: &State, log: &str, tries: u64) -> Finding {
         "RepositoryNotFoundError",
         "BlobNotFound",
     ]) {
-        return Finding::new(
-            Cause::NoModel,
-            format!("there is no model at {uri}"),
-            "look at what lies there; a folder's URI ends with the folder's name",
-        )
-        .seen(last);
+        return Some(
+            Finding::new(
+                Cause::NoModel,
+                format!("there is no model at {uri}"),
+                "look at what lies there; a folder's URI ends with the folder's name",
+            )
+            .seen(last),
+        );
     }
+    None
+}
+
+/// A store that says no, or nothing.
+fn refused(state: &State, log: &str, tries: u64) -> Option<Finding> {
+    let uri = state.uri();
+    let has = |words: &[&str]| words.iter().any(|word| log.contains(word));
+    let last = last_error(log);
     if has(&[
         "(403)",
         "[403]",
@@ -68,22 +94,22 @@ pub(super) fn of_initializer(state: &State, log: &str, tries: u64) -> Finding {
         "401 Client Error",
         "GatedRepoError",
     ]) {
-        return Finding::new(
+        return Some(Finding::new(
             Cause::CredentialsWrong,
             format!("the store refuses the credentials for {uri}"),
             format!("check the key, and that it may read {uri}; give the right one with --aws-access-key-id and --aws-secret-access-key, or --secret"),
         )
         .seen(last)
         // A key that was made a moment ago may not be known to the store yet.
-        .certain(!is_filled(state) || tries > 2);
+        .certain(!is_filled(state) || tries > 2));
     }
     if has(&["CERTIFICATE_VERIFY_FAILED", "SSL validation failed"]) {
-        return Finding::new(
+        return Some(Finding::new(
             Cause::StoreUnreachable,
             format!("the store of {uri} shows a certificate that the Pod doesn't trust"),
             "have an admin give KServe the authority's certificate (storageInitializer.caBundleConfigMapName), or, for a trial, --s3-verify-ssl=0",
         )
-        .seen(last);
+        .seen(last));
     }
     if has(&[
         "Could not connect to the endpoint",
@@ -94,29 +120,25 @@ pub(super) fn of_initializer(state: &State, log: &str, tries: u64) -> Finding {
         "EndpointConnectionError",
         "Max retries exceeded",
     ]) {
-        return Finding::new(
+        return Some(Finding::new(
             Cause::StoreUnreachable,
             format!("the Pod can't reach the store of {uri}"),
             "check the endpoint's host, port and scheme (--s3-endpoint http://HOST:PORT) as seen from inside of the cluster, and NetworkPolicies",
         )
         .seen(last)
-        .certain(tries > 1);
+        .certain(tries > 1));
     }
     if has(&["No space left on device"]) {
-        return Finding::new(
-            Cause::OutOfMemory,
-            "the node's disk is too small for the model",
-            "ask for a larger one: --request ephemeral-storage=20Gi",
-        )
-        .seen(last);
+        return Some(
+            Finding::new(
+                Cause::OutOfMemory,
+                "the node's disk is too small for the model",
+                "ask for a larger one: --request ephemeral-storage=20Gi",
+            )
+            .seen(last),
+        );
     }
-    Finding::new(
-        Cause::ServerFailed,
-        format!("{uri} could not be downloaded"),
-        "look at the whole log: kubectl logs POD -c storage-initializer",
-    )
-    .seen(last)
-    .certain(tries > 1)
+    None
 }
 
 /// What a model's server ended with, or what it runs on with; none where its words are not known.

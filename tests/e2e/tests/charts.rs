@@ -205,6 +205,17 @@ fn a_wrong_value_is_named(world: &World) -> Result<()> {
         ),
         ("backends.Min_io.type=s3", &["/backends'", "'Min_io'"]),
         ("policies.house.order=1", &["/policies/house'", "'module'"]),
+        ("webhook.maxBody=64MiB", &["/webhook/maxBody'"]),
+        ("log.level=nonsense", &["/log/level'"]),
+        (
+            "webhook.timeoutSeconds=2",
+            &["webhook.budget (2s)", "webhook.timeoutSeconds (2 s)"],
+        ),
+        (
+            "certificates.selfManaged.authorityLifetime=100d",
+            &["authorityLifetime (100d) must be at least twice as long"],
+        ),
+        ("certificates.selfManaged.authorityLifetime=7301d", &["7300d at most"]),
     ];
     for (value, words) in wrong {
         world.refused(&["template", "tidewaiter", "--set", value], words)?;

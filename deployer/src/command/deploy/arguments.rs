@@ -24,6 +24,7 @@ use super::store::StoreArguments;
 /// Wishes may also stand in a tidewaiter.yaml (--file, or beside a local model), with the same names as KServe's fields: minReplicas, nodeSelector, serviceAccountName.
 /// Flags are stronger.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[command(
     after_help = "Exit codes: 0 it answers, or is unchanged; 1 it was submitted and doesn't come up, or --diff shows differences; 2 an error, and nothing was submitted; 130 interrupted.
 

@@ -5,13 +5,15 @@ use serde_json::Value;
 use tidewaiter_deployer::cluster::{Kind, kinds};
 use tidewaiter_deployer::service::{GraphWishes, Router, Step, TrainedWishes, graph, trained_model};
 use tidewaiter_deployer::submit::{apply, content, propose};
-use tidewaiter_deployer::wait::wait_for_condition;
+use tidewaiter_deployer::wait::{ConditionOutcome, wait_for_condition};
 
 use super::super::arguments::Format;
 use super::super::output::{difference, document, yaml};
-use super::super::{BAD, Ending, Failure, GOOD, HINT};
+use super::super::table::clean;
+use super::super::{BAD, Ending, Failure, GOOD};
 use super::arguments::DryRun;
 use super::staging::Ready;
+use super::waiting::{evidence, hint};
 use super::{Context, note};
 
 pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Failure> {
@@ -26,7 +28,7 @@ pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Fai
         for step in &wishes.steps {
             let found = context
                 .cluster
-                .find(&kinds::INFERENCE_SERVICE, Some(&context.namespace), &step.service)
+                .get(&kinds::INFERENCE_SERVICE, Some(&context.namespace), &step.service)
                 .await?;
             if found.is_none() {
                 return Err(Failure {
@@ -50,7 +52,7 @@ pub(super) async fn add_model(context: &Context, server: &str, ready: &Ready) ->
     let namespace = &context.namespace;
     let found = context
         .cluster
-        .find(&kinds::INFERENCE_SERVICE, Some(namespace), server)
+        .get(&kinds::INFERENCE_SERVICE, Some(namespace), server)
         .await?;
     let Some(found) = found else {
         return Err(Failure {
@@ -76,7 +78,7 @@ async fn submit(context: &Context, kind: &'static Kind, object: &Value) -> Resul
         print!("{}", document(object, arguments.output.unwrap_or(Format::Yaml))?);
         return Ok(Ending::Nothing);
     }
-    let before = context.cluster.find(kind, Some(&context.namespace), name).await?;
+    let before = context.cluster.get(kind, Some(&context.namespace), name).await?;
     let proposal = propose(
         &context.cluster,
         kind,
@@ -121,25 +123,33 @@ async fn submit(context: &Context, kind: &'static Kind, object: &Value) -> Resul
     if arguments.no_wait {
         return Ok(Ending::Nothing);
     }
-    let (is_ready, said) =
-        wait_for_condition(&context.cluster, kind, &context.namespace, name, arguments.timeout).await?;
-    if is_ready {
-        let at = if said.is_empty() {
-            String::new()
-        } else {
-            format!(" at {said}")
-        };
-        eprintln!("{GOOD}{name} is ready{GOOD:#}{at}");
-        return Ok(Ending::Nothing);
+    let outcome = wait_for_condition(&context.cluster, kind, &context.namespace, name, arguments.timeout).await?;
+    match outcome {
+        ConditionOutcome::Ready(url) => {
+            let at = url.map(|url| format!(" at {url}")).unwrap_or_default();
+            eprintln!("{GOOD}{name} is ready{GOOD:#}{at}");
+            return Ok(Ending::Nothing);
+        }
+        ConditionOutcome::Failed(finding) => {
+            eprintln!("{BAD}error{BAD:#}: {name} doesn't come up: {}", clean(&finding.message));
+            evidence(&finding);
+            hint(&finding.next);
+        }
+        ConditionOutcome::TimedOut(said) => {
+            let limit = arguments.timeout.as_secs();
+            eprintln!(
+                "{BAD}error{BAD:#}: {name} is not ready after {limit} s: {}",
+                clean(&said)
+            );
+            hint("give it more time with --timeout: the same command goes on waiting");
+        }
     }
-    eprintln!(
-        "{BAD}error{BAD:#}: {name} is not ready after {} s: {said}",
-        arguments.timeout.as_secs()
-    );
-    eprintln!(
-        "\n{HINT}hint{HINT:#}: see kubectl -n {} describe {} {name}; to remove it: kubectl -n {0} delete {1} {name}",
-        context.namespace,
-        kind.in_roles()
-    );
+    if before.is_none() {
+        eprintln!(
+            "{name} is still there; to remove it: kubectl -n {} delete {} {name}",
+            context.namespace,
+            kind.in_roles()
+        );
+    }
     Ok(Ending::Something)
 }

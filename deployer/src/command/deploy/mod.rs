@@ -11,6 +11,7 @@ mod waiting;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::eprintln;
 use tidewaiter_deployer::cluster::{Access, Cluster};
@@ -38,15 +39,22 @@ struct Context {
     namespace: String,
 }
 
+/// Several objects are being written that belong together: a person's Ctrl-C waits for the last of them.
+static WRITES: AtomicBool = AtomicBool::new(false);
+
 pub(super) async fn run(arguments: DeployArguments) -> Result<Ending, Failure> {
-    let interrupted = tokio::signal::ctrl_c();
-    let done = deploy(arguments);
-    // Whatever is under way changes nothing by being dropped: what was submitted stays, and is told by then.
-    tokio::select! {
-        ended = done => ended,
-        _ = interrupted => {
-            eprintln!("\nInterrupted: what was said above to be submitted stays as it is.");
-            Ok(Ending::Interrupted)
+    let mut done = std::pin::pin!(deploy(arguments));
+    loop {
+        tokio::select! {
+            // What has an answer to a Ctrl-C of its own comes first.
+            biased;
+            ended = &mut done => return ended,
+            _ = tokio::signal::ctrl_c() => {
+                if !WRITES.load(Ordering::Relaxed) {
+                    eprintln!("\nInterrupted: nothing was submitted.");
+                    return Ok(Ending::Interrupted);
+                }
+            }
         }
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Ready {
     pub(super) model: Model,
     /// What was asked for, and what it turned out to be.
     pub(super) from: String,
+    /// It was put there for this service.
+    pub(super) uploaded: bool,
 }
 
 pub(super) async fn stage(context: &Context) -> Result<Ready, Failure> {
@@ -68,6 +70,7 @@ pub(super) async fn stage(context: &Context) -> Result<Ready, Failure> {
         uri: Some(staged.uri.to_string()),
         model: staged.model,
         from: staged.origin.asked.clone(),
+        uploaded: staged.sent + staged.reused > 0,
     })
 }
 
@@ -83,6 +86,7 @@ fn unseen(framework: Framework, uri: Option<String>, from: String) -> Ready {
             files: 0,
         },
         from,
+        uploaded: false,
     }
 }
 
@@ -175,19 +179,15 @@ impl Told {
             Progress::Hashing { done, total } => ("hashing", *done, *total),
             Progress::Uploading { done, total } => ("uploading", *done, *total),
         };
-        match &self.bar {
-            Some(bar) => {
-                bar.set_length(total);
-                bar.set_position(done);
-                bar.set_message(what);
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.set_message(what);
+        } else if let Ok(mut last) = self.last.lock() {
+            if *last != what && matches!(what, "fetching" | "uploading") {
+                eprintln!("{what} {total} bytes");
             }
-            None => {
-                let Ok(mut last) = self.last.lock() else { return };
-                if *last != what && matches!(what, "fetching" | "uploading") {
-                    eprintln!("{what} {total} bytes");
-                }
-                *last = what;
-            }
+            *last = what;
         }
     }
 

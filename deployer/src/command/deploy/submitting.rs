@@ -1,5 +1,7 @@
 //! The object: made, proposed, shown, stored.
 
+use std::sync::atomic::Ordering;
+
 use anstream::{eprintln, print};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::Api;
@@ -19,7 +21,7 @@ use super::super::{Ending, Failure, GOOD};
 use super::arguments::DryRun;
 use super::report::{Report, submitted};
 use super::staging::Ready;
-use super::{Context, note, waiting};
+use super::{Context, WRITES, note, waiting};
 
 const KIND: &kinds::Kind = &kinds::INFERENCE_SERVICE;
 
@@ -67,6 +69,7 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
         );
         return Ok(Ending::Nothing);
     }
+    WRITES.store(true, Ordering::Relaxed);
     let delivered = match &store {
         Some(store) => Some(bring(context, seen, store, &account).await?),
         None => None,
@@ -75,7 +78,13 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
         return same(context, &proposal, &built, ready).await;
     }
     let object = if proposal.restarts {
-        let entry = Entry::of(&built.object, now(), whoami(context).await, ready.from.clone());
+        let entry = Entry::of(
+            &built.object,
+            now(),
+            whoami(context).await,
+            ready.from.clone(),
+            ready.uploaded,
+        );
         with_entry(built.object.clone(), before, entry)
     } else {
         with_history(&built, seen)
@@ -88,8 +97,17 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
             return Err(error.into());
         }
     };
-    if let (Some(store), true) = (&store, delivered.is_some()) {
-        submit::keep_with(&context.cluster, store, &account, &applied.object, &seen.facts.config).await?;
+    if let (Some(store), None) = (&store, before) {
+        let owner = Some(&applied.object);
+        deliver(
+            &context.cluster,
+            store,
+            &account,
+            &context.namespace,
+            &seen.facts.config,
+            owner,
+        )
+        .await?;
     }
     eprintln!(
         "{GOOD}{}{GOOD:#} {} in namespace {}",
@@ -98,7 +116,7 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
         context.namespace
     );
     let report = submitted(context, &built, ready, "submitted");
-    finish(context, report, before.is_none()).await
+    finish(context, report, !before.is_some_and(is_ready)).await
 }
 
 /// Makes the object and asks the API server what would become of it: first without a pin, which is Tidewaiter's where it is; with one where it isn't.
@@ -191,7 +209,16 @@ fn needed_store(context: &Context, ready: &Ready, seen: &Seen, proposal: &Propos
 }
 
 async fn bring(context: &Context, seen: &Seen, store: &Store, name: &str) -> Result<Delivered, Failure> {
-    let delivered = deliver(&context.cluster, store, name, &context.namespace, &seen.facts.config).await?;
+    let owner = seen.service.as_ref();
+    let delivered = deliver(
+        &context.cluster,
+        store,
+        name,
+        &context.namespace,
+        &seen.facts.config,
+        owner,
+    )
+    .await?;
     if delivered.is_new {
         eprintln!(
             "{GOOD}Secret and ServiceAccount {name}{GOOD:#} made in namespace {}",
@@ -249,24 +276,25 @@ fn would(context: &Context, before: Option<&DynamicObject>, proposal: &Proposal,
 async fn same(context: &Context, proposal: &Proposal, built: &Built, ready: &Ready) -> Result<Ending, Failure> {
     eprintln!("{} is deployed already, and the same: nothing was done", context.name);
     let report = submitted(context, built, ready, "unchanged");
-    let conditions = proposal.applied.object.data["status"]["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
-    if ready.next().is_some_and(|condition| condition["status"] == "True") {
+    if is_ready(&proposal.applied.object) {
         report.print(context)?;
         return Ok(Ending::Nothing);
     }
-    finish(context, report, false).await
+    finish(context, report, true).await
 }
 
-async fn finish(context: &Context, report: Report, is_new: bool) -> Result<Ending, Failure> {
+fn is_ready(service: &DynamicObject) -> bool {
+    let conditions = service.data["status"]["conditions"].as_array().into_iter().flatten();
+    let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
+    ready.next().is_some_and(|condition| condition["status"] == "True")
+}
+
+async fn finish(context: &Context, report: Report, never_ready: bool) -> Result<Ending, Failure> {
     if context.arguments.no_wait {
         report.print(context)?;
         return Ok(Ending::Nothing);
     }
-    waiting::run(context, report, is_new).await
+    waiting::run(context, report, never_ready).await
 }
 
 /// Who the API server takes this user for.

@@ -9,20 +9,27 @@ use super::super::{BAD, Ending, Failure, GOOD, HINT};
 use super::report::Report;
 use super::{Context, note};
 
-pub(super) async fn run(context: &Context, mut report: Report, is_new: bool) -> Result<Ending, Failure> {
+pub(super) async fn run(context: &Context, mut report: Report, never_ready: bool) -> Result<Ending, Failure> {
     let options = Options {
         namespace: context.namespace.clone(),
         name: context.name.clone(),
         timeout: context.arguments.timeout,
     };
-    let outcome = wait(&context.cluster, &options, |progress| match progress {
+    let waiting = wait(&context.cluster, &options, |progress| match progress {
         Progress::Stage(Stage::Ready) => {}
         Progress::Stage(stage) => eprintln!("  {}", said(stage)),
         Progress::Trouble(finding) => eprintln!("  {HINT}waiting{HINT:#}: {}", clean(&finding.message)),
         Progress::Blind(what) => note(&format!("{what}, so that less can be told")),
-    })
-    .await?;
+    });
     let name = &context.name;
+    let outcome = tokio::select! {
+        outcome = waiting => outcome?,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("\nInterrupted: {name} is submitted, and comes up or not by itself.");
+            remains(context, never_ready);
+            return Ok(Ending::Interrupted);
+        }
+    };
     match outcome {
         Outcome::Ready { url, remarks } => {
             for remark in &remarks {
@@ -40,7 +47,7 @@ pub(super) async fn run(context: &Context, mut report: Report, is_new: bool) -> 
             eprintln!("{BAD}error{BAD:#}: {name} doesn't come up: {}", clean(&finding.message));
             evidence(&finding);
             hint(&finding.next);
-            remains(context, is_new);
+            remains(context, never_ready);
             report.outcome = "failed";
             report.found(&finding);
             report.print(context)?;
@@ -58,7 +65,7 @@ pub(super) async fn run(context: &Context, mut report: Report, is_new: bool) -> 
                 }
                 None => hint("give it more time with --timeout: the same command goes on waiting"),
             }
-            remains(context, is_new);
+            remains(context, never_ready);
             report.outcome = "timeout";
             report.stage = Some(stage.as_str());
             report.print(context)?;
@@ -81,22 +88,24 @@ fn said(stage: Stage) -> &'static str {
     }
 }
 
-fn evidence(finding: &Finding) {
+pub(super) fn evidence(finding: &Finding) {
     for line in &finding.evidence {
         eprintln!("  {}", dim(&clean(line)));
     }
 }
 
-fn hint(next: &str) {
+pub(super) fn hint(next: &str) {
     eprintln!("\n{HINT}hint{HINT:#}: {}", clean(next));
 }
 
-/// Nobody wants to find it weeks later.
-fn remains(context: &Context, is_new: bool) {
-    if is_new {
+/// Nobody wants to find it weeks later, or to fear for what ran before.
+fn remains(context: &Context, never_ready: bool) {
+    let (name, namespace) = (&context.name, &context.namespace);
+    if never_ready {
+        eprintln!("{name} is still there; to remove it: tidewaiter delete {name} -n {namespace}");
+    } else {
         eprintln!(
-            "{} is still there; to remove it: kubectl -n {} delete inferenceservice {0}",
-            context.name, context.namespace
+            "What was ready before goes on answering; to go back, deploy it again: tidewaiter history {name} -n {namespace} says what it was"
         );
     }
 }

@@ -85,9 +85,14 @@ fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result
     let instances = model.instances().to_string();
     // Its own request, another protocol's, the model's folder, and by both ways of the second protocol.
     let folder = model.folder.display().to_string();
+    let inputs: [Vec<&str>; 3] = [
+        vec!["--data", request.as_str()],
+        vec!["--data", instances.as_str()],
+        vec![folder.as_str()],
+    ];
     for protocol in ["v2", "grpc"] {
-        for input in [&["--data", &request][..], &["--data", &instances], &[&folder]] {
-            let answer = predicted(&namespace, &[input, &["--protocol", protocol]].concat())?;
+        for input in &inputs {
+            let answer = predicted(&namespace, &[&input[..], &["--protocol", protocol]].concat())?;
             model
                 .check(&numbers(&answer["outputs"][0]["data"]))
                 .with_context(|| format!("{protocol} {input:?}"))?;
@@ -168,7 +173,10 @@ fn using_status_and_logs_of_what_runs_and_of_what_fails(world: &World) -> Result
         .cluster
         .until("the initializer fails", Duration::from_mins(3), || {
             let said = run(&namespace, &["status", "lost"])?.ended(1)?;
-            Ok(said.stdout.contains("Init:").then_some(said))
+            let failed = ["Init:Error", "Init:CrashLoopBackOff"]
+                .iter()
+                .any(|state| said.stdout.contains(state));
+            Ok(failed.then_some(said))
         })?;
     ensure!(failing.stdout.contains("lost-predictor"), "{failing:?}");
 
