@@ -179,12 +179,6 @@ impl Grpc {
             },
             Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => Error::Refused { words },
             Code::Unauthenticated | Code::PermissionDenied => Error::NotAllowed { url, words },
-<<<<<<< HEAD
-            Code::DeadlineExceeded | Code::Cancelled if words.to_ascii_lowercase().contains("timeout") => {
-                self.too_late()
-            }
-=======
->>>>>>> deploy-use
             Code::DeadlineExceeded => self.too_late(),
             // So tonic says that its own time is up.
             Code::Cancelled if words.to_ascii_lowercase().contains("timeout") => self.too_late(),
