@@ -14,6 +14,7 @@ mod hammer;
 mod hostile;
 mod kinds;
 mod minted;
+mod pipeline;
 mod reload;
 mod serving;
 mod using;
@@ -121,6 +122,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         hostile::TESTS,
         kinds::TESTS,
         minted::TESTS,
+        pipeline::TESTS,
         command::TESTS,
         deploy::TESTS,
         serving::TESTS,
