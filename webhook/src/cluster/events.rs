@@ -22,6 +22,9 @@ const NOTE: usize = 1024;
 /// An event's name begins with its object's, which may itself be as long as a name can be.
 const NAME: usize = 200;
 
+/// `Normal` or `Warning`, and the reason in one word.
+pub(crate) type Kind = (&'static str, &'static str);
+
 /// Tells each problem once as long as its event is kept.
 pub(super) struct Events {
     client: Client,
@@ -47,7 +50,7 @@ impl Events {
             let Some(object) = problem.object.as_ref().and_then(&reference) else {
                 continue;
             };
-            let event = event(object, "Invalid", "Configure", &problem.message);
+            let event = event(object, ("Warning", "Invalid"), "Configure", &problem.message);
             let name = event.metadata.name.clone().unwrap_or_default();
             if self.told.contains_key(&name) {
                 continue;
@@ -69,8 +72,8 @@ impl Events {
 }
 
 /// Tells something of one object, once. What can't be told is in the log all the same.
-pub(crate) async fn announce(client: &Client, object: ObjectReference, reason: &str, message: &str) {
-    let event = event(object, reason, "Review", message);
+pub(crate) async fn announce(client: &Client, object: ObjectReference, kind: Kind, message: &str) {
+    let event = event(object, kind, "Review", message);
     let api: Api<Event> = Api::namespaced(client.clone(), event.metadata.namespace.as_deref().unwrap_or_default());
     if let Err(error) = api.create(&PostParams::default(), &event).await {
         debug!(%error, "can't write an event");
@@ -78,7 +81,7 @@ pub(crate) async fn announce(client: &Client, object: ObjectReference, reason: &
 }
 
 /// Named by its object and text, so that all replicas together write one.
-fn event(object: ObjectReference, reason: &str, action: &str, message: &str) -> Event {
+fn event(object: ObjectReference, (type_, reason): Kind, action: &str, message: &str) -> Event {
     let name = object.name.clone().unwrap_or_default();
     let identity = format!("{} {message}", object.uid.as_deref().unwrap_or_default());
     let digest = digest_of(identity.as_bytes());
@@ -90,7 +93,7 @@ fn event(object: ObjectReference, reason: &str, action: &str, message: &str) -> 
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(Timestamp::now())),
-        type_: Some("Warning".to_owned()),
+        type_: Some(type_.to_owned()),
         reason: Some(reason.to_owned()),
         action: Some(action.to_owned()),
         note: Some(message[..message.floor_char_boundary(NOTE)].to_owned()),
@@ -183,7 +186,7 @@ mod tests {
             name: Some("s".repeat(253)),
             ..ObjectReference::default()
         };
-        let event = event(long, "Invalid", "Configure", &"é".repeat(2000));
+        let event = event(long, ("Warning", "Invalid"), "Configure", &"é".repeat(2000));
         assert!(event.metadata.name.unwrap().len() <= 253);
         assert_eq!(event.note.unwrap().len(), 1024);
     }
