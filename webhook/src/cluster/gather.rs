@@ -141,8 +141,17 @@ impl Sources {
         self.ours.secrets.all()
     }
 
-    /// A Secret or ConfigMap that configures us, as an event names it.
+    /// An object that configures us, as an event names it.
     pub(super) fn reference(&self, object: &ObjectRef) -> Option<ObjectReference> {
+        let custom = match object.kind.as_str() {
+            "StorageBackend" => Some(&self.backends),
+            "WasmPolicy" => Some(&self.policies),
+            _ => None,
+        };
+        if let Some(custom) = custom {
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tidewaiter.dev", "v1alpha1", &object.kind));
+            return Some(custom.current_of_cluster(&object.name)?.object_ref(&resource));
+        }
         let namespace = object.namespace.as_deref()?;
         match object.kind.as_str() {
             "Secret" => Some(self.own_secrets.current(namespace, &object.name)?.object_ref(&())),

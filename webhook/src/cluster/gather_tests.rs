@@ -142,6 +142,14 @@ async fn a_backend_of_another_shape_is_known_by_what_it_serves() {
         .await
         .expect("all are listed");
     let gathered = sources.gather(&client).await.expect("all are read");
+    let regarding = sources
+        .reference(&ObjectRef::cluster("StorageBackend", "minio"))
+        .expect("it is there");
+    assert_eq!(
+        (regarding.kind.as_deref(), regarding.namespace),
+        (Some("StorageBackend"), None)
+    );
+    assert!(sources.reference(&ObjectRef::cluster("WasmPolicy", "minio")).is_none());
     let unusable = &gathered.objects.unusable_backends[0];
     assert_eq!(
         (unusable.name.as_str(), unusable.contact.as_deref()),
