@@ -438,3 +438,7 @@ fn cut(line: String) -> String {
         _ => line,
     }
 }
+
+#[cfg(test)]
+#[path = "leaves_tests.rs"]
+mod leaves_tests;
