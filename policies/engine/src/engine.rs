@@ -7,7 +7,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings::Policy;
-use crate::cache::Cache;
+use crate::cache::{Cache, Counts};
 use crate::host::State;
 use crate::ticker::Ticker;
 
@@ -81,6 +81,11 @@ impl Engine {
             engine,
             linker,
         })))
+    }
+
+    /// What was looked for among the compiled policies that are kept; nothing where none are.
+    pub fn cached(&self) -> Counts {
+        self.0.cache.as_ref().map(Cache::counts).unwrap_or_default()
     }
 }
 

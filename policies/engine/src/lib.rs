@@ -21,6 +21,7 @@ mod ticker;
 mod untouched;
 pub mod world;
 
+pub use cache::Counts;
 pub use engine::{Engine, EngineError, Options};
 pub use failure::Failure;
 pub use load::{Description, LoadError, LoadedPolicy, PolicySpec};

@@ -16,7 +16,7 @@ use tidewaiter_engine::world::{
     Brought, Label, Listing, ObjectInfo, Release, Resolution, Runtime, StorageError, World,
 };
 use tidewaiter_engine::{
-    Capability, Engine, FailurePolicy, Limits, LoadError, LoadedPolicy, Mode, Options, PolicySpec,
+    Capability, Counts, Engine, FailurePolicy, Limits, LoadError, LoadedPolicy, Mode, Options, PolicySpec,
 };
 
 /// Answers nothing; asked for the nodes, never.
@@ -320,14 +320,15 @@ async fn the_cache_serves_what_is_ours_and_replaces_the_rest() {
             .map(|file| file.unwrap().path())
             .collect();
         assert_eq!(files.len(), 1, "{files:?}");
-        files.remove(0)
+        (files.remove(0), engine.cached())
     };
-    let file = start().await;
+    let (file, counts) = start().await;
+    assert_eq!(counts, Counts { hits: 0, misses: 1 });
     let (whole, modified) = (std::fs::read(&file).unwrap(), || {
         std::fs::metadata(&file).unwrap().modified().unwrap()
     });
     let first = modified();
-    start().await;
+    assert_eq!(start().await.1, Counts { hits: 1, misses: 0 });
     assert_eq!(modified(), first, "the second start takes it from the cache");
 
     let mut damaged = whole.clone();

@@ -94,6 +94,7 @@ impl Reviewer {
     pub(crate) fn observe(&self) {
         if let Some(snapshot) = self.snapshot() {
             self.metrics.breakers(snapshot.configuration.shut_backends());
+            self.metrics.cache("stores", snapshot.cached());
         }
     }
 
