@@ -16,6 +16,7 @@ mod merge;
 pub mod outcome;
 mod patch;
 mod review;
+mod room;
 mod run;
 mod ticker;
 mod untouched;

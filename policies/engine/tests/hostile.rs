@@ -303,6 +303,27 @@ async fn what_is_no_policy_is_not_loaded() {
 }
 
 #[tokio::test]
+async fn who_may_take_all_memory_waits_until_it_is_there() {
+    let engine = Engine::new(Options {
+        memory_mib: 4,
+        ..Options::default()
+    })
+    .unwrap();
+    let hungry = [loaded(&engine, "waiting", "(call $nodes (i32.const 512)) (i32.const 512)").await];
+    let good = [loaded(&engine, "good", "(i32.const 576)").await];
+    let (mut first, mut second) = (
+        Box::pin(reviewed(&hungry, Duration::from_millis(500))),
+        Box::pin(reviewed(&good, BUDGET)),
+    );
+    tokio::select! {
+        biased;
+        _ = &mut first => {}
+        outcome = &mut second => panic!("both have 4 MiB of 4: {:?}", outcome.runs),
+    }
+    assert_eq!(second.await.patch.len(), 2);
+}
+
+#[tokio::test]
 async fn the_cache_serves_what_is_ours_and_replaces_the_rest() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
