@@ -366,13 +366,11 @@ async fn is_listed(client: &Client, (namespace, backend): &Place) -> Result<bool
     let accounts = timeout(LISTING, api.list(&ListParams::default())).await;
     let accounts = accounts.map_err(|_| "the API server doesn't list ServiceAccounts in time".to_owned())?;
     let accounts = accounts.map_err(|error| error.to_string())?;
-    Ok(accounts
-        .iter()
-        .filter(|account| account.name_any() != name)
-        .any(|account| {
-            let secrets = account.secrets.iter().flatten();
-            secrets.into_iter().any(|secret| secret.name.as_ref() == Some(&name))
-        }))
+    let lists = |account: &ServiceAccount| {
+        let mut secrets = account.secrets.iter().flatten();
+        account.name_any() != name && secrets.any(|secret| secret.name.as_ref() == Some(&name))
+    };
+    Ok(accounts.iter().any(lists))
 }
 
 /// The copies that there are, but for those that are going.

@@ -82,6 +82,8 @@ struct Judged {
     states: HashMap<State, Option<Instant>>,
     /// The generation that each service had when this leader last looked.
     generations: HashMap<String, i64>,
+    /// Why nothing could be judged the last time, so that the log says it once.
+    complaint: String,
     /// What it knows of services that a review filled in: at first what the leader before it knew.
     reviewed: AtReview,
 }
@@ -145,12 +147,17 @@ impl Sweep {
         let open = judged.open(&services, horizon);
         if !open.is_empty() {
             let asked = match Asked::read(&self.client, &self.configuration).await {
-                Ok(asked) => asked,
+                Ok(asked) => {
+                    judged.complaint.clear();
+                    asked
+                }
                 Err(error) => {
-                    info!(
-                        configuration = self.configuration,
-                        "can't read which services the webhook is asked about, so those that came past it aren't looked for: {error}"
-                    );
+                    if judged.complains(&error) {
+                        info!(
+                            configuration = self.configuration,
+                            "can't read which services the webhook is asked about, so those that came past it aren't looked for: {error}"
+                        );
+                    }
                     return horizon;
                 }
             };
@@ -255,7 +262,7 @@ impl Sweep {
                 name, policy, "came past the webhook and would have been refused: {message}"
             );
             let message = format!("came past Tidewaiter, which would have refused it: {message}");
-            events::announce(&self.client, reference, "WouldBeRefused", &message).await;
+            events::announce(&self.client, reference, ("Warning", "WouldBeRefused"), &message).await;
             return Ok(());
         }
         if reviewed.changes.is_empty() {
@@ -266,7 +273,7 @@ impl Sweep {
         self.metrics.swept("mended");
         info!(namespace, name, ?changed, "came past the webhook; filled in now");
         let message = format!("came past Tidewaiter; filled in now: {}", changed.join(", "));
-        events::announce(&self.client, reference, "FilledIn", &message).await;
+        events::announce(&self.client, reference, ("Normal", "FilledIn"), &message).await;
         Ok(())
     }
 
@@ -316,6 +323,13 @@ impl Judged {
             }
         }
         open
+    }
+
+    /// Whether that is new.
+    fn complains(&mut self, error: &str) -> bool {
+        let new = self.complaint != error;
+        error.clone_into(&mut self.complaint);
+        new
     }
 
     /// What is gone, and what is done with and can't come up again. `complete`: whether the services are all there are.
@@ -412,6 +426,13 @@ mod tests {
         ];
         assert_eq!(open(&mut next, &replaced), ["filled"]);
         assert!(open(&mut next, &replaced).is_empty());
+    }
+
+    #[test]
+    fn a_complaint_is_told_once() {
+        let mut judged = Judged::default();
+        let told = ["gone", "gone", "shut", "gone"].map(|error| judged.complains(error));
+        assert_eq!(told, [true, false, true, true]);
     }
 
     #[test]
