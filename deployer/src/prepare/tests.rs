@@ -281,7 +281,7 @@ async fn an_archive_is_packed_of_weights_class_and_handler() {
         "the same content has to be the same bytes"
     );
     let mut zip = zip::ZipArchive::new(fs::File::open(&one).unwrap()).unwrap();
-    let names: Vec<_> = zip.file_names().map(str::to_owned).collect();
+    let names: Vec<_> = zip.file_names().map(|name| name.unwrap().into_owned()).collect();
     assert_eq!(
         names,
         ["mnist.pt", "mnist.py", "mnist_handler.py", "MAR-INF/MANIFEST.json"]

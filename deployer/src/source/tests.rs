@@ -25,7 +25,7 @@ impl Server {
             .collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let seen = Arc::default();
+        let seen: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
         let noted = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
