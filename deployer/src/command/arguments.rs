@@ -20,7 +20,9 @@ use super::shell::{CompletionsArguments, ManArguments};
 use super::status::{DescribeArguments, StatusArguments};
 use super::upload::UploadArguments;
 
+use super::deploy::DeployArguments;
 use super::profile::Profile;
+use super::secret::Secret;
 
 /// Sees to models on KServe from outside of the cluster.
 ///
@@ -63,6 +65,12 @@ pub(crate) enum Command {
     History(HistoryArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
+    Deploy(Box<DeployArguments>),
+    /// Secrets that KServe opens stores with
+    Secret {
+        #[command(subcommand)]
+        command: Secret,
+    },
     /// Which cluster and which stores, by a name
     Profile {
         #[command(subcommand)]

@@ -69,9 +69,8 @@ pub(super) async fn run(arguments: DeleteArguments) -> Result<Ending, Failure> {
 
 /// What is waited for.
 pub(super) fn waiting(left: Progress) {
-    if left.pods > 0 {
-        eprintln!("{}", dim(&format!("{} still there", counted(left.pods))));
-    }
+    let service = if left.service { "the service, " } else { "" };
+    eprintln!("{}", dim(&format!("{service}{} still there", counted(left.pods))));
 }
 
 pub(super) fn counted(pods: usize) -> String {

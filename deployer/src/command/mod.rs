@@ -5,6 +5,7 @@ mod audit;
 mod change;
 mod confirm;
 mod delete;
+mod deploy;
 mod import;
 mod inspect;
 mod list;
@@ -14,6 +15,7 @@ mod place;
 mod predict;
 mod profile;
 mod reaching;
+mod secret;
 mod shell;
 mod status;
 mod stores;
@@ -32,6 +34,8 @@ use anstyle::{AnsiColor, Style};
 use clap::FromArgMatches as _;
 use tidewaiter_deployer::cluster;
 use tidewaiter_deployer::import::OptionsError;
+use tidewaiter_deployer::service::WishError;
+use tidewaiter_deployer::submit::SubmitError;
 
 use arguments::{Arguments, Backend, Command};
 
@@ -48,6 +52,8 @@ enum Ending {
     Nothing,
     /// Exit code 1.
     Something,
+    /// Exit code 130, as shells have it for Ctrl-C.
+    Interrupted,
 }
 
 /// Why it could not: exit code 2, as for arguments that make no sense.
@@ -65,6 +71,24 @@ impl fmt::Display for Failure {
 
 impl From<cluster::Error> for Failure {
     fn from(error: cluster::Error) -> Self {
+        Self {
+            next: Some(error.next()),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<SubmitError> for Failure {
+    fn from(error: SubmitError) -> Self {
+        Self {
+            next: Some(error.next()),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<WishError> for Failure {
+    fn from(error: WishError) -> Self {
         Self {
             next: Some(error.next()),
             message: error.to_string(),
@@ -108,6 +132,7 @@ pub(crate) fn main() -> ExitCode {
     match ended {
         Ok(Ending::Nothing) => ExitCode::SUCCESS,
         Ok(Ending::Something) => ExitCode::from(1),
+        Ok(Ending::Interrupted) => ExitCode::from(130),
         Err(failure) => {
             eprintln!("{BAD}error{BAD:#}: {failure}");
             if let Some(next) = failure.next {
@@ -142,6 +167,8 @@ async fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::History(arguments) => list::history(arguments).await,
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(arguments),
+        Command::Deploy(arguments) => deploy::run(*arguments).await,
+        Command::Secret { command } => secret::run(command).await,
         Command::Profile { command } => profile::run(command),
     }
 }

@@ -160,7 +160,7 @@ pub(super) async fn run(arguments: PredictArguments) -> Result<Ending, Failure> 
         let expected = if matches!(given, Some(Input::V2(_))) {
             None
         } else {
-            server.expected().await
+            server.expected().await?
         };
         let input = match (given, &expected) {
             (Some(input), _) => input,

@@ -3,7 +3,7 @@
 
 use std::env;
 
-use anstream::{eprintln, print};
+use anstream::{eprintln, print, println};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tidewaiter_deployer::live::Deployed;
@@ -138,7 +138,7 @@ pub(super) async fn run(arguments: UrlArguments) -> Result<Ending, Failure> {
     } else {
         tell(&endpoint);
         if let Some(url) = &url {
-            print!("{}\n", clean(url));
+            println!("{}", clean(url));
         }
         if let Some(host) = &endpoint.host {
             eprintln!("Host: {}", clean(host));

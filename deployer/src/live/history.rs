@@ -108,7 +108,10 @@ mod tests {
             entry("s3://a/one", true),
         ]);
         let service = with_history("a", all, "s3://a/one");
-        assert_eq!(uploaded(&service, &[service.clone()]), ["s3://a/one", "s3://a/two"]);
+        assert_eq!(
+            uploaded(&service, std::slice::from_ref(&service)),
+            ["s3://a/one", "s3://a/two"]
+        );
         let other = with_history("b", json!([]), "s3://a/one/");
         assert_eq!(uploaded(&service, &[other]), ["s3://a/two"]);
         let below = with_history("b", json!([]), "s3://a/two/model");

@@ -67,18 +67,16 @@ impl Rest {
     }
 
     /// What the server says of a model by the Open Inference Protocol; none where it says nothing.
-    pub(super) async fn metadata(&self, model: &str) -> Option<Value> {
+    pub(super) async fn metadata(&self, model: &str) -> Result<Option<Value>, Error> {
         let url = self.url(&format!("v2/models/{model}"));
-        let request = self.client.get(url).headers(self.headers.clone());
-        let answer = request
-            .timeout(self.timeout.min(Duration::from_secs(10)))
-            .send()
-            .await
-            .ok()?;
+        let request = self.client.get(url.clone()).headers(self.headers.clone());
+        let answer = request.timeout(self.timeout).send().await;
+        let answer = answer.map_err(|error| self.failed(&url, &error))?;
         if !answer.status().is_success() {
-            return None;
+            return Ok(None);
         }
-        serde_json::from_slice(&answer.bytes().await.ok()?).ok()
+        let body = answer.bytes().await.map_err(|error| self.failed(&url, &error))?;
+        Ok(serde_json::from_slice(&body).ok())
     }
 
     /// Sends a body, and returns the answer.
@@ -112,7 +110,10 @@ impl Rest {
     }
 
     fn failed(&self, url: &Url, error: &reqwest::Error) -> Error {
-        let (url, reason) = (url.to_string(), tls::innermost(error));
+        let (url, mut reason) = (url.to_string(), tls::innermost(error));
+        if reason.contains("InvalidContentType") {
+            "what answers there speaks no TLS: write http://".clone_into(&mut reason);
+        }
         if error.is_timeout() {
             return Error::Timeout {
                 url,
@@ -224,7 +225,7 @@ mod tests {
                 404,
                 "<html><head><title>404 Not Found</title></head>\n<body>nginx</body></html>"
             ),
-            "http://gate/v2/models/fraud/infer is not there: 404 Not Foundnginx"
+            "http://gate/v2/models/fraud/infer is not there: 404 Not Found nginx"
         );
         assert_eq!(
             told(503, r#"{"error":"Model with name fraud is not ready."}"#),

@@ -29,7 +29,7 @@ pub(super) fn request(model: &str, request: &Request) -> Result<ModelInferReques
     let mut raw_input_contents = Vec::new();
     for tensor in &request.inputs {
         let contents = if is_raw {
-            raw_input_contents.push(raw(tensor)?.into());
+            raw_input_contents.push(raw(tensor)?);
             None
         } else {
             Some(contents(tensor)?)
@@ -201,7 +201,7 @@ fn contents(tensor: &Tensor) -> Result<InferTensorContents, InputError> {
         Datatype::Uint64 => all.uint64_contents = whole(tensor)?,
         Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 => all.fp32_contents = each(tensor, single)?,
         Datatype::Fp64 => all.fp64_contents = each(tensor, double)?,
-        Datatype::Bytes => all.bytes_contents = text(tensor)?.into_iter().map(Into::into).collect(),
+        Datatype::Bytes => all.bytes_contents = text(tensor)?,
     }
     Ok(all)
 }
@@ -247,10 +247,10 @@ fn of_bytes(bytes: &[u8]) -> Value {
 
 /// As bytes.
 pub(super) fn raw(tensor: &Tensor) -> Result<Vec<u8>, InputError> {
-    let tensor = &accepted(tensor)?;
     fn all<const N: usize>(list: Vec<[u8; N]>) -> Vec<u8> {
         list.concat()
     }
+    let tensor = &accepted(tensor)?;
     Ok(match tensor.datatype {
         Datatype::Bool => each(tensor, |value| value.as_bool().map(u8::from))?,
         Datatype::Uint8 => whole::<u8>(tensor)?,

@@ -286,7 +286,8 @@ impl Found<'_> {
 }
 
 fn is_inside(host: &str) -> bool {
-    host.ends_with(".svc.cluster.local") || host.ends_with(".svc")
+    let mut labels = host.trim_end_matches(".cluster.local").rsplit('.');
+    labels.next() == Some("svc")
 }
 
 fn with_slash(mut url: Url) -> Url {
@@ -424,6 +425,12 @@ mod tests {
             told(&found)[0].starts_with("the service's address inside of the cluster http://fraud-predictor.team-a"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn what_only_pods_resolve_is_inside() {
+        assert!(is_inside("fraud.team-a.svc.cluster.local") && is_inside("fraud.team-a.svc"));
+        assert!(!is_inside("fraud.svc.example.org") && !is_inside("fraud-team-a.example.com"));
     }
 
     #[test]

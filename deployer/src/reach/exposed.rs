@@ -53,10 +53,10 @@ fn gateway_port(ports: &[Value], is_https: bool) -> Option<&Value> {
     } else {
         (&["http2", "http", "http-80", "web"], 80)
     };
-    let named = names
+    let found = names
         .iter()
         .find_map(|name| ports.iter().find(|port| port["name"] == **name));
-    named.or_else(|| ports.iter().find(|port| port["port"] == number))
+    found.or_else(|| ports.iter().find(|port| port["port"] == number))
 }
 
 /// The port of a model's Service that speaks gRPC, as KServe knows it: by its protocol, or its name.

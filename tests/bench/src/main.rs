@@ -37,6 +37,9 @@ struct Arguments {
     /// A thousand namespaces and ten thousand services, and replicas that roll
     #[arg(long)]
     scale: bool,
+    /// Leave out the figure that needs a cluster
+    #[arg(long)]
+    no_cluster: bool,
     /// Only say what the built-in policies import and weigh
     #[arg(long)]
     policies: bool,
@@ -98,7 +101,11 @@ fn main() -> Result<()> {
     }
     provider();
     // Without the figures of a cluster, the others still are what they are.
-    let apply = apply::measure().map_err(|error| format!("{error:#}"));
+    let apply = if arguments.no_cluster {
+        Err("left out by --no-cluster".to_owned())
+    } else {
+        apply::measure().map_err(|error| format!("{error:#}"))
+    };
     runtime()?.block_on(measure(apply))?.print(arguments.json)
 }
 

@@ -17,7 +17,7 @@ Commands:
                          --cluster: the same through kubectl on a real control plane, ending in a model that answers
   test [--quick | --all] Everything CI runs; --quick leaves out what needs a control plane
                          --all: also the chart with the oldest KServe, cert-manager, named namespaces and each of its rights
-  bench [--scale] [--json]
+  bench [--scale] [--no-cluster] [--json]
                          Speed beside a baseline, in the same run
                          --scale: a rotated key in 1,000 namespaces with 10,000 services, and replicas that roll
   policies               Build the built-in policies and say what each imports and weighs
@@ -84,7 +84,10 @@ fn run() -> Result<()> {
             _ => bail!("`test` has --quick or --all\n\n{HELP}"),
         }),
         "bench" => {
-            if let Some(other) = flags.iter().find(|flag| !["json", "scale"].contains(&flag.as_str())) {
+            if let Some(other) = flags
+                .iter()
+                .find(|flag| !["json", "scale", "no-cluster"].contains(&flag.as_str()))
+            {
                 bail!("`bench` has no option `--{other}`\n\n{HELP}");
             }
             let flags: Vec<_> = flags.iter().map(|flag| format!("--{flag}").into()).collect();
