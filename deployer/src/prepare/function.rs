@@ -131,7 +131,7 @@ fn check(path: &str, entries: &[Entry], texts: &BTreeMap<String, String>) -> Res
     let Some(text) = texts.get(file) else { return Ok(()) };
     let defined: Vec<&str> = text.lines().filter_map(defined).collect();
     // What is imported there can't be seen from here.
-    if defined.contains(&name) || text.contains("import *") || text.lines().any(|line| imports(line, name)) {
+    if defined.contains(&name) || text.contains("import *") || imports(text, name) {
         return Ok(());
     }
     let shown: Vec<_> = defined
@@ -164,10 +164,12 @@ fn defined(line: &str) -> Option<&str> {
     (!name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_')).then_some(name)
 }
 
-fn imports(line: &str, name: &str) -> bool {
-    let is_import = line.starts_with("from ") || line.starts_with("import ") || line.starts_with("    ");
-    is_import
-        && line
-            .split(|c: char| !(c.is_alphanumeric() || c == '_'))
-            .any(|word| word == name)
+/// Whether a module brings a name in from another one; a list in brackets goes over lines.
+fn imports(text: &str, name: &str) -> bool {
+    let mut open = false;
+    text.lines().any(|line| {
+        let is_import = open || line.starts_with("from ") || line.starts_with("import ");
+        open = is_import && (open || line.contains('(')) && !line.contains(')');
+        is_import && line.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == name)
+    })
 }

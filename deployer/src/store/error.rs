@@ -79,6 +79,12 @@ pub enum Error {
         /// The store's word for it.
         code: String,
     },
+    /// The store no longer has what was sent of an object in parts.
+    #[error("the store forgot parts of {uri} that it had")]
+    Forgotten {
+        /// Which object.
+        uri: String,
+    },
     /// Nobody answers.
     #[error("no answer from {host}: {reason}")]
     Unreachable {
@@ -139,6 +145,7 @@ impl Error {
             ),
             Self::NotFound { .. } => "look whether the path is right; paths are case-sensitive".to_owned(),
             Self::Full { .. } => "make room there, ask for a larger quota, or take another store".to_owned(),
+            Self::Forgotten { .. } => "run it again: the object is begun anew then".to_owned(),
             Self::Unreachable { host, .. } => {
                 format!("is {host} the right endpoint, and can this machine reach it?")
             }
@@ -177,6 +184,7 @@ pub(super) fn of(error: &object_store::Error, about: About<'_>) -> Error {
     } = about;
     let (host, bucket) = (host.to_owned(), bucket.to_owned());
     match code.as_str() {
+        "NoSuchUpload" | "InvalidPart" | "InvalidPartOrder" => return Error::Forgotten { uri },
         "NoSuchBucket" | "ContainerNotFound" => return Error::NoBucket { host, bucket },
         "InvalidAccessKeyId"
         | "SignatureDoesNotMatch"
@@ -295,6 +303,7 @@ mod tests {
         assert!(status("403", "AccessDenied").starts_with("not allowed to write s3://models/a; ask for the right"));
         assert!(status("507", "XMinioStorageFull").starts_with("can't write s3://models/a: the store is full"));
         assert!(status("400", "XMinioAdminBucketQuotaExceeded").contains("is full"));
+        assert!(status("400", "InvalidPart").starts_with("the store forgot parts of s3://models/a that it had"));
         assert!(status("500", "InternalError").starts_with("can't write s3://models/a: minio:9000 answered 500 Int"));
     }
 }

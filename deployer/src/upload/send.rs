@@ -100,11 +100,10 @@ async fn one(shared: Arc<Shared>, known: Known) -> Result<(), Error> {
         let _ = shared.sent.send(known.bytes);
         return Ok(());
     };
-    let began = shared.journal.began(&key);
-    let resumed = began.is_some();
-    match parts(&shared, &known, &key, size, began.unwrap_or_default()).await {
-        // The store forgot what was begun: it may, after some days.
-        Err(Error::Store(store::Error::NotFound { .. })) if resumed => {
+    let began = shared.journal.began(&key).unwrap_or_default();
+    match parts(&shared, &known, &key, size, began).await {
+        // A store forgets what was begun after some days; or another upload of the same model, which was thought dead, ended it.
+        Err(Error::Store(store::Error::Forgotten { .. } | store::Error::NotFound { .. })) => {
             parts(&shared, &known, &key, size, super::journal::Began::default()).await
         }
         ended => ended,
