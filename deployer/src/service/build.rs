@@ -9,6 +9,7 @@ use super::choose::{Chosen, REST_PORT, choose, format_name};
 use super::error::WishError;
 use super::facts::Facts;
 use super::name::checked_name;
+use super::packages;
 use super::wishes::{Container, DeploymentMode, Protocol, Resources, ScaleMetric, Wishes};
 use crate::model::{Framework, Model};
 
@@ -56,6 +57,7 @@ pub fn build(
         (own_image(wishes, image, uri, mode)?, None)
     } else {
         let chosen = choose(wishes, model, namespace, facts, pins)?;
+        packages::check(wishes, model, facts.runtimes.named(namespace, &chosen.runtime))?;
         (runtime(wishes, model, uri, &chosen), Some(chosen))
     };
     let mut predictor = server;

@@ -42,6 +42,11 @@ impl Wishes {
             gpu_resource: self.gpu_resource.or(weaker.gpu_resource),
             timeout: self.timeout.or(weaker.timeout),
             env: joined(self.env, weaker.env),
+            allow_missing: if self.allow_missing.is_empty() {
+                weaker.allow_missing
+            } else {
+                self.allow_missing
+            },
             args: if self.args.is_empty() { weaker.args } else { self.args },
             node_selector: joined(self.node_selector, weaker.node_selector),
             labels: joined(self.labels, weaker.labels),

@@ -15,6 +15,7 @@ mod facts;
 mod graph;
 mod merge;
 mod name;
+mod packages;
 mod trained;
 mod wishes;
 

@@ -41,6 +41,7 @@ fn model(framework: Framework, versions: &[(&str, &str)]) -> Model {
             .collect(),
         signature: None,
         input_example: None,
+        has_environment: false,
         bytes: 0,
         files: 0,
     }

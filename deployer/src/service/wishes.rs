@@ -52,6 +52,9 @@ pub struct Wishes {
     /// Environment of the model's server.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Packages that the model lists and doesn't need: that the server's image is without them is no reason to refuse.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_missing: Vec<String>,
     /// Arguments of the model's server, behind those of its runtime.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,

@@ -87,6 +87,9 @@ pub(crate) struct DeployArguments {
     /// Environment of the server; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub(super) env: Vec<(String, String)>,
+    /// A package that the model lists and doesn't need, so that its server may be without it; may be given several times
+    #[arg(long, value_name = "PACKAGE")]
+    pub(super) allow_missing: Vec<String>,
     /// An argument of the server, behind those of its runtime; may be given several times
     #[arg(long = "arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
     pub(super) args: Vec<String>,
@@ -236,6 +239,7 @@ impl DeployArguments {
             gpu_resource: None,
             timeout: self.request_timeout,
             env: map(&self.env),
+            allow_missing: self.allow_missing.clone(),
             args: self.args.clone(),
             node_selector: map(&self.node_selector),
             labels: map(&self.labels),

@@ -82,6 +82,7 @@ fn unseen(framework: Framework, uri: Option<String>, from: String) -> Ready {
             versions: std::collections::BTreeMap::new(),
             signature: None,
             input_example: None,
+            has_environment: false,
             bytes: 0,
             files: 0,
         },

@@ -127,6 +127,7 @@ fn model<'a>(
         versions,
         signature: None,
         input_example: None,
+        has_environment: false,
         bytes,
         files,
     }
@@ -176,6 +177,8 @@ async fn described(
     let mut found = model(Framework::Mlflow, versions, mine.iter().copied());
     let described = description::read(&text).map_err(|error| wrong(error.to_string()))?;
     found.signature = described.signature;
+    let environment = below(root, "environment.tar.gz");
+    found.has_environment = entries.iter().any(|entry| entry.path == environment);
     if matches!(folder, Folder::Tracking(artifacts) if !artifacts.is_whole()) {
         // The server lists no files of a registered version.
         found.files = 0;
