@@ -34,7 +34,7 @@ fn pipeline_the_champion_answers_as_in_python(world: &World) -> Result<()> {
     run(&team, &mlflow, &["deploy", CHAMPION, "--protocol", "both"])?.ended(0)?;
     answers(&team, &fraud)?;
     let again = run(&team, &mlflow, &["deploy", CHAMPION, "--protocol", "both"])?.ended(0)?;
-    ensure!(again.stderr.contains("unchanged"), "{again:?}");
+    ensure!(again.stderr.contains("deployed already, and the same"), "{again:?}");
 
     // Where it isn't, the same command brings the Secret and the ServiceAccount of the guide.
     let alone = world.namespace_without("pipeline-alone")?;
