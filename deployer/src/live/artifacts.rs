@@ -119,7 +119,10 @@ mod tests {
         let (a, b) = (uri("a"), uri("b"));
         let service = served("a", &[&a, &b, &a, "s3://models/by-hand"], &a);
         let left = |other: Deployed| uploaded(&service, &[service.clone(), other]);
-        assert_eq!(uploaded(&service, std::slice::from_ref(&service)), [a.clone(), b.clone()]);
+        assert_eq!(
+            uploaded(&service, std::slice::from_ref(&service)),
+            [a.clone(), b.clone()]
+        );
         assert_eq!(left(served("b", &[], &format!("{a}/"))), [b.clone()]);
         assert_eq!(left(served("b", &[], &format!("{b}/model.json"))), [a.clone()]);
         assert_eq!(left(served("b", &[&b], "s3://models/other")), [a.clone()]);
