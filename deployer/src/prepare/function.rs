@@ -170,6 +170,9 @@ fn imports(text: &str, name: &str) -> bool {
     text.lines().any(|line| {
         let is_import = open || line.starts_with("from ") || line.starts_with("import ");
         open = is_import && (open || line.contains('(')) && !line.contains(')');
-        is_import && line.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == name)
+        is_import
+            && line
+                .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+                .any(|word| word == name)
     })
 }

@@ -50,7 +50,11 @@ async fn the_same_content_is_sent_once() {
     let ground = Ground::new(&[("MLmodel", b"flavors: {}"), ("data/model.bin", &[7; 100_000])]);
     let first = ground.upload().await.unwrap();
     assert_eq!((first.sent, first.reused), (100_011, 0));
-    assert!(first.uri.as_str().starts_with("s3://models/deployed/fraud/"), "{}", first.uri);
+    assert!(
+        first.uri.as_str().starts_with("s3://models/deployed/fraud/"),
+        "{}",
+        first.uri
+    );
     let second = ground.upload().await.unwrap();
     assert_eq!((second.sent, second.reused), (0, 100_011));
     assert_eq!(first.uri, second.uri);
@@ -113,7 +117,10 @@ async fn a_file_that_is_not_the_models_is_refused() {
     let key = format!("{}/other.onnx", uploaded.uri.key());
     ground.bucket.write(&key, Bytes::from_static(b"2")).await.unwrap();
     let refused = ground.upload().await.unwrap_err();
-    assert!(refused.to_string().contains("not of this model: other.onnx"), "{refused}");
+    assert!(
+        refused.to_string().contains("not of this model: other.onnx"),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +156,12 @@ async fn nobody_there_is_told_soon_and_no_store_at_once() {
             journal: None,
         };
         let items = of_folder(ground.files.path());
-        async move { upload(items.await.unwrap(), &options, &|_| {}).await.unwrap_err().to_string() }
+        async move {
+            upload(items.await.unwrap(), &options, &|_| {})
+                .await
+                .unwrap_err()
+                .to_string()
+        }
     };
     let nobody = said("s3://models/").await;
     assert!(nobody.starts_with("no answer from 127.0.0.1:1: "), "{nobody}");
@@ -161,5 +173,8 @@ async fn nobody_there_is_told_soon_and_no_store_at_once() {
         stores: Access::default(),
         journal: None,
     };
-    assert_eq!(to_bucket(Vec::new(), &ground.bucket, "", &options, &|_| {}).await, Err(Error::Empty));
+    assert_eq!(
+        to_bucket(Vec::new(), &ground.bucket, "", &options, &|_| {}).await,
+        Err(Error::Empty)
+    );
 }

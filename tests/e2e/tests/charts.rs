@@ -223,7 +223,14 @@ fn a_wrong_value_is_named(world: &World) -> Result<()> {
     // With a short lifetime the alert on its end doesn't fire for ever.
     for (lifetime, seconds) in [("90d", "604800"), ("12h", "7200")] {
         let lifetime = format!("certificates.selfManaged.lifetime={lifetime}");
-        let alerts = ["template", "tidewaiter", "--set", "monitoring.alerts.enabled=true", "--set", &lifetime];
+        let alerts = [
+            "template",
+            "tidewaiter",
+            "--set",
+            "monitoring.alerts.enabled=true",
+            "--set",
+            &lifetime,
+        ];
         let rules = world.helm(&alerts)?;
         let asked = format!("tidewaiter_certificate_expiry_timestamp_seconds) - time() < {seconds}\n");
         ensure!(rules.contains(&asked), "{lifetime}: no `{asked}`");
