@@ -1,4 +1,5 @@
 //! `tidewaiter profile`, and what the other commands take from profiles.
+#![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
 
 use std::collections::BTreeMap;
 use std::env;
@@ -52,7 +53,6 @@ pub(crate) enum Profile {
 /// Keys: kubernetes_context, kubernetes_namespace, base_url (where services answer, in place of the ingress that is found), secret (a Secret in the namespace with the
 /// store's credentials), artifact_store (where models are uploaded to), tracking_server (MLflow's). KEY= takes one out. The first profile becomes the current one.
 #[derive(Debug, Args)]
-#[allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
 #[command(after_help = "Examples:
   tidewaiter profile set dev kubernetes_context=kind-dev kubernetes_namespace=team-a
   tidewaiter profile set dev artifact_store=s3://models/ tracking_server=http://mlflow:5000

@@ -123,9 +123,12 @@ mod tests {
             uploaded(&service, std::slice::from_ref(&service)),
             [a.clone(), b.clone()]
         );
-        assert_eq!(left(served("b", &[], &format!("{a}/"))), [b.clone()]);
-        assert_eq!(left(served("b", &[], &format!("{b}/model.json"))), [a.clone()]);
-        assert_eq!(left(served("b", &[&b], "s3://models/other")), [a.clone()]);
+        assert_eq!(left(served("b", &[], &format!("{a}/"))), std::slice::from_ref(&b));
+        assert_eq!(
+            left(served("b", &[], &format!("{b}/model.json"))),
+            std::slice::from_ref(&a)
+        );
+        assert_eq!(left(served("b", &[&b], "s3://models/other")), std::slice::from_ref(&a));
         assert_eq!(left(served("b", &[], "s3://models/fraud")), Vec::<String>::new());
         // Served from there is not deployed from here.
         assert_eq!(uploaded(&served("c", &[], &a), &[]), Vec::<String>::new());

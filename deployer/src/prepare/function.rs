@@ -80,14 +80,9 @@ pub(super) fn lay_out(
 }
 
 /// A folder that its user calls custom, without a function: for an image of their own.
-pub(super) fn own(entries: &[Entry]) -> Result<Prepared, Error> {
+pub(super) fn own(entries: &[Entry]) -> Prepared {
     let note = "Nothing is checked or made: the image of the service has to know what to do with these files.";
-    Ok(Prepared::as_it_is(
-        Framework::Custom,
-        "",
-        entries,
-        vec![note.to_owned()],
-    ))
+    Prepared::as_it_is(Framework::Custom, "", entries, vec![note.to_owned()])
 }
 
 /// Whether a function is where its path says.

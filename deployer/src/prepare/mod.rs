@@ -132,7 +132,7 @@ fn lay_out(located: &Located, wishes: Wishes<'_>, texts: &BTreeMap<String, Strin
             vec!["It can't be looked at from here, so nothing of it was checked.".to_owned()],
         )),
         Found::Mlflow { root, mlmodel } => mlflow::lay_out(root, mlmodel, entries, &located.model),
-        Found::Own => function::own(entries),
+        Found::Own => Ok(function::own(entries)),
         Found::Structure(structure) => match structure {
             Structure::MlserverSettings { root } => Ok(Prepared::as_it_is(
                 Framework::Custom,
@@ -142,7 +142,7 @@ fn lay_out(located: &Located, wishes: Wishes<'_>, texts: &BTreeMap<String, Strin
             )),
             Structure::SavedModel { root, versions } => {
                 if framework == Framework::Triton {
-                    triton::of_saved_model(root, versions, entries, wishes.name)
+                    Ok(triton::of_saved_model(root, versions, entries, wishes.name))
                 } else {
                     saved_model::lay_out(root, versions, entries)
                 }

@@ -40,7 +40,8 @@ fn check(folder: &str, entries: &[Entry]) -> Result<(), Error> {
         .filter(|entry| is_below(&entry.path, &variables))
         .collect();
     let has = |part: &str| inside.iter().any(|entry| entry.path.contains(part));
-    if !inside.is_empty() && !(has("variables.index") && has("variables.data-")) {
+    let is_whole = has("variables.index") && has("variables.data-");
+    if !inside.is_empty() && !is_whole {
         return Err(Error::wrong(
             format!("{variables} is not whole: a SavedModel has variables.index and variables.data-… there"),
             "copy the whole folder that tf.saved_model.save or model.export wrote",

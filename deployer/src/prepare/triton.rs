@@ -208,12 +208,7 @@ pub(super) fn of_file(path: &str, entries: &[Entry], name: &str, framework: Fram
 }
 
 /// A `SavedModel`, as a repository of one model.
-pub(super) fn of_saved_model(
-    root: &str,
-    versions: &[String],
-    entries: &[Entry],
-    name: &str,
-) -> Result<Prepared, Error> {
+pub(super) fn of_saved_model(root: &str, versions: &[String], entries: &[Entry], name: &str) -> Prepared {
     let mut files = vec![File::generated(
         format!("{name}/config.pbtxt"),
         format!("name: \"{name}\"\nplatform: \"tensorflow_savedmodel\"\n"),
@@ -226,12 +221,7 @@ pub(super) fn of_saved_model(
         files.extend(moved(entries, &below(root, version), &to));
     }
     let note = format!("A Triton repository with {name}/config.pbtxt and model.savedmodel is made.");
-    Ok(Prepared::made(
-        Framework::Triton,
-        files,
-        "Triton loads a repository",
-        vec![note],
-    ))
+    Prepared::made(Framework::Triton, files, "Triton loads a repository", vec![note])
 }
 
 /// What a backend, or a platform, looks for.
@@ -292,8 +282,7 @@ fn brackets(config: &str, told: &str) -> Result<(), Error> {
     for (number, line) in config.lines().enumerate() {
         for c in line.chars() {
             match (quote, c) {
-                (Some(q), c) if c == q => quote = None,
-                (Some(_), _) => {}
+                (Some(opening), closing) => quote = (closing != opening).then_some(opening),
                 (None, '#') => break,
                 (None, '"' | '\'') => quote = Some(c),
                 (None, '{' | '[') => open.push((c, number + 1)),

@@ -47,7 +47,7 @@ impl Ground {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_content_is_sent_once() {
-    let ground = Ground::new(&[("MLmodel", b"flavors: {}"), ("data/model.bin", &[7; 100_000])]);
+    let ground = Ground::new(&[("MLmodel", b"flavors: {}"), ("data/model.bin", &vec![7; 100_000])]);
     let first = ground.upload().await.unwrap();
     assert_eq!((first.sent, first.reused), (100_011, 0));
     assert!(

@@ -30,6 +30,7 @@ static MEMORY: MiMalloc = MiMalloc;
 
 /// Speed beside a baseline, in the same run.
 #[derive(Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Arguments {
     /// Print one JSON object in place of the table
     #[arg(long)]

@@ -160,13 +160,16 @@ mod tests {
     use crate::minting::Mint;
     use crate::namespaces::{Minting, ProvideError, Provided, Wanted};
 
+    /// A uid, and what else is known of a user.
+    type Known = (Option<String>, BTreeMap<String, Vec<String>>);
+
     /// An API server in which the users of one list may use the backend, and which keeps whom it was asked about.
     #[derive(Default)]
     struct Server {
         allowed: Vec<&'static str>,
         silent: bool,
         asked: Mutex<Vec<(String, Vec<String>, String)>>,
-        known: Mutex<Vec<(Option<String>, BTreeMap<String, Vec<String>>)>>,
+        known: Mutex<Vec<Known>>,
     }
 
     #[async_trait]

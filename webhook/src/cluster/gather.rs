@@ -353,13 +353,13 @@ where
             }
         }
     }
-    let named = |object: &K| {
+    let by_name = |object: &K| {
         (
             (object.namespace().unwrap_or_default(), object.name_any()),
             object.clone(),
         )
     };
-    *last = found.iter().map(named).collect();
+    *last = found.iter().map(by_name).collect();
     Ok((found, look_again))
 }
 

@@ -96,18 +96,21 @@ impl Candidate {
         if self.framework == claimed {
             return true;
         }
-        match (&self.found, claimed) {
-            // Triton loads these as well, once they lie in a repository.
-            (Found::File { path, .. }, Framework::Triton) => extension(path) == Some("onnx") || is_torch_script(path),
-            (Found::Structure(Structure::SavedModel { .. }), Framework::Triton) => true,
+        match claimed {
+            // It loads these as well, once they lie in a repository.
+            Framework::Triton => match &self.found {
+                Found::File { path, .. } => extension(path) == Some("onnx") || is_torch_script(path),
+                Found::Structure(structure) => matches!(structure, Structure::SavedModel { .. }),
+                _ => false,
+            },
             // A pickle holds anything; MLServer's scikit-learn server calls what it finds there.
-            (
+            Framework::Sklearn => matches!(
+                &self.found,
                 Found::File {
                     content: Content::Sniffed(Sniffed::Pickle(_) | Sniffed::Compressed),
                     ..
-                },
-                Framework::Sklearn,
-            ) => true,
+                }
+            ),
             _ => false,
         }
     }
