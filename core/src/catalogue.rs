@@ -3,7 +3,7 @@
 //! The table is data: `core/data/catalogue.yaml`, which also documents its form. An admin extends or replaces it with a `ConfigMap` of the same form.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::OnceLock,
 };
 
@@ -18,6 +18,8 @@ const MAX_LIKE: usize = 8;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalogue {
     repositories: HashMap<String, Repository>,
+    /// Names of all packages in a repository's images, where they are known.
+    holds: HashMap<String, BTreeSet<String>>,
 }
 
 /// One release of an image, with the packages that were asked for.
@@ -100,6 +102,8 @@ struct FileRepository {
     #[serde(default)]
     variants: Vec<String>,
     releases: Option<Vec<FileRelease>>,
+    #[serde(default)]
+    holds: BTreeSet<String>,
     like: Option<String>,
     tags: Option<TagMap>,
 }
@@ -137,6 +141,7 @@ impl Catalogue {
             return Err(CatalogueError::Schema(file.schema));
         }
         let mut repositories = HashMap::with_capacity(file.repositories.len());
+        let mut holds = HashMap::new();
         for repository in file.repositories {
             let name = canonical_repository(&repository.name);
             let value = match (repository.releases, repository.like, repository.tags) {
@@ -147,16 +152,22 @@ impl Catalogue {
                 },
                 _ => return Err(CatalogueError::ReleasesOrLike(name)),
             };
+            if !repository.holds.is_empty() {
+                holds.insert(name.clone(), repository.holds);
+            }
             if repositories.insert(name.clone(), value).is_some() {
                 return Err(CatalogueError::RepositoryTwice(name));
             }
         }
-        Ok(Self { repositories })
+        Ok(Self { repositories, holds })
     }
 
     /// Adds another catalogue to this one. Where both list releases of a repository, the other's replace those with the same tag and the rest
     /// is added behind; in every other case the other's entry stands in for ours.
     pub fn extend(&mut self, other: Self) {
+        for (name, holds) in other.holds {
+            self.holds.entry(name).or_default().extend(holds);
+        }
         for (name, theirs) in other.repositories {
             match (self.repositories.get_mut(&name), theirs) {
                 (Some(Repository::Releases(ours)), Repository::Releases(theirs)) => {
@@ -201,6 +212,25 @@ impl Catalogue {
             let packages = entries.iter().flat_map(|entry| entry.packages.keys());
             packages.map(move |package| (name.as_str(), package.as_str()))
         })
+    }
+
+    /// Whether the images of a repository are known to be without this package (as `PyPI` normalises its name): all that is in them is known, and it isn't there.
+    pub fn lacks(&self, repository: &str, package: &str) -> bool {
+        let mut name = canonical_repository(repository);
+        for _ in 0..MAX_LIKE {
+            match self.repositories.get(&name) {
+                Some(Repository::Like { repository, .. }) if !self.holds.contains_key(&name) => {
+                    name.clone_from(repository)
+                }
+                Some(Repository::Releases(entries))
+                    if entries.iter().any(|entry| entry.packages.contains_key(package)) =>
+                {
+                    return false;
+                }
+                _ => return self.holds.get(&name).is_some_and(|holds| !holds.contains(package)),
+            }
+        }
+        false
     }
 
     /// Whether the catalogue has an entry of this repository, with releases or without; by its canonical name.
@@ -323,6 +353,27 @@ fn entries(repository: &str, releases: Vec<FileRelease>, variants: &[String]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_image_lacks_is_known_where_all_that_it_holds_is() {
+        let built_in = Catalogue::built_in();
+        for (repository, package, lacks) in [
+            ("seldonio/mlserver", "imbalanced-learn", true),
+            ("docker.io/seldonio/mlserver", "scikit-learn", false),
+            ("docker.io/seldonio/mlserver", "cloudpickle", false),
+            ("docker.io/seldonio/mlserver", "torch", false),
+            // Nobody has listed what is in these.
+            ("docker.io/kserve/sklearnserver", "imbalanced-learn", false),
+            ("registry.example/any", "imbalanced-learn", false),
+        ] {
+            assert_eq!(built_in.lacks(repository, package), lacks, "{repository} {package}");
+        }
+        let mut catalogue = built_in.clone();
+        let own = "schema: 1\nrepositories:\n  - name: own/mlserver\n    like: seldonio/mlserver\n  - name: own/fat\n    like: seldonio/mlserver\n    holds: [imbalanced-learn]\n";
+        catalogue.extend(Catalogue::parse(own).unwrap());
+        assert!(catalogue.lacks("own/mlserver", "imbalanced-learn"));
+        assert!(!catalogue.lacks("own/fat", "imbalanced-learn"));
+    }
 
     fn versions(catalogue: &Catalogue, repository: &str, tag: &str, package: &str) -> Option<(String, bool)> {
         let releases = catalogue.releases(repository, &[package]);

@@ -5,6 +5,12 @@
 //!     ▲
 //!   import      Secrets that are there ─▶ Found ─▶ Plan (pure) ─▶ StorageBackends and the Secrets they name
 //!   audit       PolicyReports ─▶ findings; a service is handed to the webhook, and adopted by it
+//!
+//!   stage       words ─▶ source ─▶ prepare ─▶ upload ─▶ a URI that KServe loads, and the model that is there
+//!   store       buckets of S3, Google Cloud Storage and Azure
+//!   service     wishes, model and URI ─▶ an InferenceService (pure)
+//!   submit      a dry run that says what would become of it; server-side apply; credentials where nobody else brings them
+//!   wait        watches until it answers; else the cause, told as a person would
 //!   live        services that are deployed: list, status, logs; stop, scale, split, delete
 //!     ▲
 //!   reach       a service ─▶ the way to it from here: an ingress that is found, or a forwarded port of a Pod
@@ -20,5 +26,13 @@ pub mod import;
 pub mod live;
 pub mod model;
 pub mod predict;
+pub mod prepare;
 pub mod profile;
 pub mod reach;
+pub mod service;
+pub mod source;
+pub mod stage;
+pub mod store;
+pub mod submit;
+pub mod upload;
+pub mod wait;

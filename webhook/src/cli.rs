@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use tidewaiter_core::duration;
 
+use crate::http::routes::LARGEST_BODY;
+
 /// Adds what a KServe InferenceService needs while it is admitted: credentials of its model store, the runtime version of its model.
 ///
 /// Without --config the StorageBackends and WasmPolicies of the cluster are used, and credentials are written into its namespaces.
@@ -154,8 +156,8 @@ fn budget(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// A review of a small object with its old twin; with less nothing is admitted.
-const SMALLEST_BODY: usize = 64 << 10;
+/// From a review of a small object with its old twin, with less nothing is admitted, to half of what all bodies at once may take.
+const BODIES: RangeInclusive<usize> = 64 << 10..=LARGEST_BODY;
 
 fn size(text: &str) -> Result<usize, String> {
     let (number, unit) = split(text);
@@ -170,8 +172,8 @@ fn size(text: &str) -> Result<usize, String> {
     };
     number
         .checked_mul(unit)
-        .filter(|bytes| (SMALLEST_BODY..=1 << 30).contains(bytes))
-        .ok_or_else(|| "must be between 64KiB and 1024MiB".into())
+        .filter(|bytes| BODIES.contains(bytes))
+        .ok_or_else(|| "must be between 64KiB and 32MiB".into())
 }
 
 fn split(text: &str) -> (&str, &str) {
@@ -202,7 +204,8 @@ mod tests {
             size("7MB").is_err()
                 && size("7").is_err()
                 && size("99999999999999999999").is_err()
-                && size("2000MiB").is_err()
+                && size("32MiB").is_ok()
+                && size("33MiB").is_err()
         );
     }
 }

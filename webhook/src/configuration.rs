@@ -10,7 +10,7 @@ use tidewaiter_core::backend::Backend;
 use tidewaiter_core::document::Document;
 use tidewaiter_core::policy_resource::{Capability, Match, Module, Operation, Subject};
 use tidewaiter_engine::outcome::{self, Review};
-use tidewaiter_engine::{Engine, Failure, LoadError, LoadedPolicy, PolicySpec};
+use tidewaiter_engine::{Counts, Engine, Failure, LoadError, LoadedPolicy, PolicySpec};
 use tidewaiter_world::{
     ClusterReader, Configuration, CredentialsError, Folder, Labels, Limits, ObjectRef, Objects, Policy, Problem,
     ReviewWorld, Stores, digest_of,
@@ -58,6 +58,11 @@ impl Active {
 }
 
 impl Snapshot {
+    /// What was looked for among the answers of the stores.
+    pub(crate) fn cached(&self) -> Counts {
+        self.stores.cached()
+    }
+
     /// Whether it depends on a namespace's labels which policies review its objects.
     pub fn selects_by_labels(&self) -> bool {
         let mut policies = self.policies.iter();
@@ -280,6 +285,7 @@ impl Loader {
         }
         configuration.settle(policies.iter().map(Active::as_it_runs).collect());
         let configuration = Arc::new(configuration);
+        self.metrics.cache("policies", self.engine.cached());
         self.report(
             &problems,
             policies.iter().filter(|active| active.digest.is_some()).count(),

@@ -10,10 +10,16 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use tidewaiter_engine::Counts;
 use tidewaiter_engine::outcome::{Change, Ended, Run};
 
 /// Values that a label takes from policies or users, all label sets of one metric together. What comes later is counted as `other`.
 const VALUES: usize = 256;
+
+/// What comes of credentials, as the label `result`, where all is well;
+pub const DELIVERED: [&str; 6] = ["unchanged", "written", "renewed", "rotated", "collected", "revoked"];
+/// and where it isn't: these are what an alert is for.
+pub const UNDELIVERED: [&str; 5] = ["refused", "unreachable", "unusable", "stale", "untold"];
 
 /// Which of the two webhooks was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -50,11 +56,6 @@ struct ReviewLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PolicyLabels {
-    policy: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RunLabels {
     policy: Arc<str>,
     ending: &'static str,
@@ -84,6 +85,12 @@ struct ReloadLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    cache: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BackendLabels {
     backend: String,
 }
@@ -93,8 +100,8 @@ struct BackendLabels {
 pub struct Metrics {
     registry: Registry,
     reviews: Family<ReviewLabels, Counter>,
-    review_seconds: Histogram,
-    policy_seconds: Family<PolicyLabels, Histogram, fn() -> Histogram>,
+    review_seconds: Family<ReviewLabels, Histogram, fn() -> Histogram>,
+    policy_seconds: Family<RunLabels, Histogram, fn() -> Histogram>,
     policy_runs: Family<RunLabels, Counter>,
     changes: Family<ChangeLabels, Counter>,
     change_labels: Bounded<ChangeLabels>,
@@ -103,6 +110,9 @@ pub struct Metrics {
     credentials: Family<ResultLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     breakers: Family<BackendLabels, Gauge>,
+    caches: Family<CacheLabels, Counter>,
+    /// Held while counts are taken over.
+    counting: Mutex<()>,
     credentials_stale: Family<BackendLabels, Gauge>,
     credentials_age: Family<BackendLabels, Gauge>,
     /// How many, and since when the oldest, by who keeps them and by backend.
@@ -145,7 +155,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("tidewaiter");
         let metrics = Self {
             reviews: Family::default(),
-            review_seconds: latency(),
+            review_seconds: Family::new_with_constructor(latency),
             policy_seconds: Family::new_with_constructor(latency),
             policy_runs: Family::default(),
             changes: Family::default(),
@@ -155,6 +165,8 @@ impl Default for Metrics {
             credentials: Family::default(),
             reloads: Family::default(),
             breakers: Family::default(),
+            caches: Family::default(),
+            counting: Mutex::default(),
             credentials_stale: Family::default(),
             credentials_age: Family::default(),
             behind: Mutex::default(),
@@ -174,13 +186,13 @@ impl Default for Metrics {
         );
         registry.register_with_unit(
             "review",
-            "From the request's body to the answer",
+            "From the request's body to the answer, by webhook and how it ended",
             Unit::Seconds,
             metrics.review_seconds.clone(),
         );
         registry.register_with_unit(
             "policy",
-            "One policy's run, its host calls included",
+            "One policy's run, its host calls included, by how it ended",
             Unit::Seconds,
             metrics.policy_seconds.clone(),
         );
@@ -205,6 +217,11 @@ impl Default for Metrics {
             "breaker_open",
             "1 while calls to the backend are cut short",
             metrics.breakers.clone(),
+        );
+        registry.register(
+            "cache_lookups",
+            "What was found in a cache (hit) or not (miss): answers of stores, and compiled policies on disk",
+            metrics.caches.clone(),
         );
         metrics.register_leaders(&mut registry);
         registry.register(
@@ -249,7 +266,7 @@ impl Metrics {
         );
         registry.register(
             "audited",
-            "Findings of the last audit: services that pass, would be changed (warn) or refused (fail); told by the leader",
+            "Findings of the last audit: services that pass, would be changed (warn) or refused (fail), or could not be judged (error); told by the leader",
             self.audited.clone(),
         );
         registry.register("leader", "1 in the replica that leads", self.leader.clone());
@@ -264,19 +281,20 @@ impl Metrics {
     }
 
     pub(crate) fn reviewed(&self, endpoint: Endpoint, ending: Ending, took: Duration) {
-        self.reviews.get_or_create(&ReviewLabels { endpoint, ending }).inc();
-        self.review_seconds.observe(took.as_secs_f64());
+        let labels = ReviewLabels { endpoint, ending };
+        self.reviews.get_or_create(&labels).inc();
+        self.review_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     pub(crate) fn ran(&self, run: &Run) {
-        let policy = Arc::clone(&run.policy);
+        let labels = RunLabels {
+            policy: Arc::clone(&run.policy),
+            ending: ended(&run.ended),
+        };
         self.policy_seconds
-            .get_or_create(&PolicyLabels {
-                policy: Arc::clone(&policy),
-            })
+            .get_or_create(&labels)
             .observe(run.took.as_secs_f64());
-        let ending = ended(&run.ended);
-        self.policy_runs.get_or_create(&RunLabels { policy, ending }).inc();
+        self.policy_runs.get_or_create(&labels).inc();
     }
 
     pub(crate) fn changed(&self, change: &Change) {
@@ -303,8 +321,19 @@ impl Metrics {
         self.refusals.get_or_create(&labels).inc();
     }
 
+    /// One of [`DELIVERED`] or [`UNDELIVERED`].
     pub(crate) fn credentials(&self, result: &'static str) {
+        debug_assert!(DELIVERED.contains(&result) || UNDELIVERED.contains(&result), "{result}");
         self.credentials.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    /// What a cache counted since the start.
+    pub(crate) fn cache(&self, cache: &'static str, Counts { hits, misses }: Counts) {
+        let _one_at_a_time = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        for (result, total) in [("hit", hits), ("miss", misses)] {
+            let counter = self.caches.get_or_create(&CacheLabels { cache, result });
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
     }
 
     pub(crate) fn swept(&self, result: &'static str) {
@@ -430,6 +459,30 @@ mod tests {
             text.contains(r#"tidewaiter_refusals_total{policy="chatty",code="other"} 256"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_a_cache_counted_is_taken_over_once() {
+        let metrics = Metrics::default();
+        for (hits, misses) in [(1, 2), (1, 2), (5, 2)] {
+            metrics.cache("stores", Counts { hits, misses });
+        }
+        let text = metrics.encode();
+        for line in [
+            r#"tidewaiter_cache_lookups_total{cache="stores",result="hit"} 5"#,
+            r#"tidewaiter_cache_lookups_total{cache="stores",result="miss"} 2"#,
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn how_long_a_review_takes_is_told_by_how_it_ends() {
+        let metrics = Metrics::default();
+        metrics.reviewed(Endpoint::mutate, Ending::patched, Duration::from_millis(1));
+        let text = metrics.encode();
+        let line = r#"tidewaiter_review_seconds_count{endpoint="mutate",ending="patched"} 1"#;
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -77,7 +77,7 @@ async fn serve(arguments: Arguments, traces: Option<Arc<Traces>>) -> Result<()> 
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: draining"),
         _ = interrupt.recv() => info!("SIGINT: draining"),
-        () = running.failed() => anyhow::bail!("the server stopped by itself"),
+        task = running.failed() => anyhow::bail!("the server's {task} ended by itself"),
     }
     let drained = running.shutdown();
     tokio::select! {

@@ -148,7 +148,7 @@ impl Server {
         let Configured {
             reviewer,
             recorded,
-            keep,
+            mut kept,
             election,
         } = Configured::from(
             options.source,
@@ -157,11 +157,20 @@ impl Server {
             (options.budget, options.traces),
             stop.clone(),
         );
-        tokio::spawn(certificate::keep_current(
+        let current = certificate::keep_current(
             options.tls,
             Arc::clone(&certificates),
             Arc::clone(&metrics),
             stop.clone(),
+        );
+        let until = stop.clone();
+        kept.push((
+            "certificate",
+            tokio::spawn(async move {
+                current.await;
+                // One that is given doesn't change.
+                until.cancelled().await;
+            }),
         ));
 
         let app = Arc::new(App::new(
@@ -200,7 +209,7 @@ impl Server {
             metrics,
             app,
             serving,
-            keep,
+            kept,
             election,
             stop_listening,
             stop,
@@ -213,9 +222,12 @@ impl Server {
 struct Configured {
     reviewer: Arc<Reviewer>,
     recorded: Option<Arc<Recorded>>,
-    keep: JoinHandle<()>,
+    kept: Kept,
     election: Option<JoinHandle<()>>,
 }
+
+/// Tasks that go on until they are stopped, by name.
+type Kept = Vec<(&'static str, JoinHandle<()>)>;
 
 impl Configured {
     fn from(
@@ -235,7 +247,7 @@ impl Configured {
                 Self {
                     reviewer,
                     recorded: Some(recorded),
-                    keep,
+                    kept: vec![("configuration", keep)],
                     election: None,
                 }
             }
@@ -260,13 +272,13 @@ impl Configured {
                     grace: leading.grace,
                     audit_interval: leading.audit_interval,
                 };
-                tokio::spawn(controllers.run(leads, stop));
+                let controllers = tokio::spawn(controllers.run(leads, stop));
                 let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(metrics));
                 let keep = tokio::spawn(cluster.keep_current(loader));
                 Self {
                     reviewer,
                     recorded: None,
-                    keep,
+                    kept: vec![("configuration", keep), ("controllers", controllers)],
                     election: Some(election),
                 }
             }
@@ -288,7 +300,7 @@ pub struct Running {
     pub metrics: Arc<Metrics>,
     app: Arc<App>,
     serving: JoinHandle<usize>,
-    keep: JoinHandle<()>,
+    kept: Kept,
     election: Option<JoinHandle<()>>,
     stop_listening: CancellationToken,
     stop: CancellationToken,
@@ -303,9 +315,18 @@ impl Running {
         }
     }
 
-    /// Returns only if a task ended that should go on.
-    pub async fn failed(&self) {
-        while !self.serving.is_finished() && !self.keep.is_finished() {
+    /// Returns only if a task ended that should go on, as by a panic, and which. A leader whose controllers ended would hold the Lease for ever.
+    pub async fn failed(&self) -> &'static str {
+        loop {
+            if self.serving.is_finished() {
+                return "listener";
+            }
+            if self.election.as_ref().is_some_and(JoinHandle::is_finished) {
+                return "election";
+            }
+            if let Some((name, _)) = self.kept.iter().find(|(_, task)| task.is_finished()) {
+                return name;
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
@@ -329,5 +350,56 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop_listening.cancel();
         self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::client::Body;
+
+    use super::*;
+
+    /// In a cluster whose API server answers nothing that is any use.
+    async fn running() -> Running {
+        let service = tower::service_fn(|_: axum::http::Request<Body>| async {
+            let mut response = axum::http::Response::new(Body::empty());
+            *response.status_mut() = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+            Ok::<_, std::convert::Infallible>(response)
+        });
+        let source = Source::Cluster {
+            client: kube::Client::new(service, "default"),
+            place: Place {
+                namespace: "tidewaiter-system".into(),
+                kserve_namespace: "kserve".into(),
+                only: Vec::new(),
+            },
+            leading: Box::new(Leading {
+                identity: "one".into(),
+                configuration: "tidewaiter.dev".into(),
+                certificate: None,
+                grace: Duration::from_hours(1),
+                audit_interval: Duration::ZERO,
+            }),
+        };
+        let tls = TlsSource::Pem {
+            certificate: Vec::new(),
+            key: Vec::new(),
+        };
+        Server::start(Options::new(source, tls)).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_task_that_panics_ends_the_process() {
+        let named = ["configuration", "controllers", "certificate"];
+        for name in named {
+            let mut running = running().await;
+            assert_eq!(running.kept.iter().map(|(name, _)| *name).collect::<Vec<_>>(), named);
+            let long = Duration::from_millis(300);
+            assert!(tokio::time::timeout(long, running.failed()).await.is_err(), "all go on");
+            let (_, task) = running.kept.iter_mut().find(|(other, _)| *other == name).unwrap();
+            // As a panic does.
+            task.abort();
+            assert_eq!(running.failed().await, name);
+        }
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use clap::CommandFactory as _;
+use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
+use tidewaiter_webhook::metrics::{DELIVERED, UNDELIVERED};
 
 const BEGIN: &str =
     "<!-- values: from values.yaml, by UPDATE_CHARTS=1 cargo test -p tidewaiter-webhook --test charts -->\n";
@@ -155,6 +156,68 @@ fn the_schema_has_every_value_and_no_other() {
     assert_eq!(types, names);
 }
 
+/// What the schema takes must not stop the program, which would be a crash loop; and what it takes by default is taken.
+#[test]
+fn the_program_takes_what_the_schema_takes() {
+    let schema = yaml("charts/tidewaiter/values.schema.json");
+    let taken = |setting: &str, value: &str| {
+        let pointer = setting
+            .split('.')
+            .fold(String::new(), |path, key| format!("{path}/properties/{key}"));
+        let pattern = schema.pointer(&pointer).unwrap()["pattern"].as_str().unwrap();
+        regex::Regex::new(pattern).unwrap().is_match(value)
+    };
+    let flags = [
+        (
+            "webhook.budget",
+            "--budget",
+            &["100ms", "25000ms", "1s", "25s"][..],
+            &["0s", "99ms", "25001ms", "26s", "60s", "2"][..],
+        ),
+        (
+            "webhook.maxBody",
+            "--max-body",
+            &["64KiB", "31999KiB", "1MiB", "32MiB"],
+            &["1KiB", "63KiB", "0MiB", "33MiB", "64MiB", "7"],
+        ),
+        (
+            "certificates.selfManaged.lifetime",
+            "--certificate-lifetime",
+            &["30s", "90d"],
+            &["29s", "1500ms", "0d"],
+        ),
+        (
+            "certificates.selfManaged.authorityLifetime",
+            "--authority-lifetime",
+            &["60s", "365d"],
+            &["1s", "0h"],
+        ),
+        (
+            "credentials.collectAfter",
+            "--collect-after",
+            &["60s", "1m", "24h"],
+            &["5s", "59s", "60000ms", "0d"],
+        ),
+        ("audit.interval", "--audit-interval", &["60s", "1h"], &["1s", "0h", "1"]),
+        (
+            "log.level",
+            "--log",
+            &["info", "info,kube=debug", "off", "tidewaiter_webhook::admission=trace"],
+            &["nonsense", "", "info,", "kube=loud"],
+        ),
+    ];
+    for (setting, flag, good, bad) in flags {
+        for value in good {
+            assert!(taken(setting, value), "the schema refuses {setting}={value}");
+            let arguments = tidewaiter_webhook::cli::Arguments::try_parse_from(["tidewaiter-webhook", flag, value]);
+            assert!(arguments.is_ok(), "the program refuses {flag} {value}");
+        }
+        for value in bad {
+            assert!(!taken(setting, value), "the schema takes {setting}={value}");
+        }
+    }
+}
+
 #[test]
 fn every_value_is_tried() {
     let defaults = yaml("charts/tidewaiter/values.yaml");
@@ -195,6 +258,43 @@ fn every_alert_has_a_way_out() {
     assert_eq!(alerts, explained);
 }
 
+#[test]
+fn the_alert_on_credentials_is_for_every_failure_and_for_nothing_else() {
+    let expression = |rules: &Value| {
+        let rule = rules
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|rule| rule["alert"] == "TidewaiterCredentialsNotWritten");
+        rule.unwrap()["expr"].as_str().unwrap().to_owned()
+    };
+    let asked = format!("{{result=~\"{}\"}}", UNDELIVERED.join("|"));
+    let expression = expression(&yaml("charts/tidewaiter/files/alerts.yaml"));
+    assert!(expression.contains(&asked), "{expression} doesn't ask for {asked}");
+    let page = read("docs/alerts.md");
+    for result in UNDELIVERED {
+        assert!(
+            page.contains(&format!("\n- `{result}`: ")),
+            "docs/alerts.md says nothing of `{result}`"
+        );
+    }
+    // Whoever counts another word has it in one of the two lists.
+    let word = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut counted = BTreeSet::new();
+    for file in [
+        "admission/effects.rs",
+        "controllers/credentials.rs",
+        "controllers/minting.rs",
+    ] {
+        let source = read(&format!("webhook/src/{file}"));
+        for before in [".credentials(\"", "result: \"", "(500, \"", "(403, \""] {
+            counted.extend(names(&source, before, word).into_iter().map(str::to_owned));
+        }
+    }
+    let known: BTreeSet<_> = DELIVERED.into_iter().chain(UNDELIVERED).map(str::to_owned).collect();
+    assert_eq!(counted, known);
+}
+
 /// The names that begin so in a text, each with what may stand in it.
 fn names<'a>(text: &'a str, prefix: &str, fits: fn(char) -> bool) -> BTreeSet<&'a str> {
     text.match_indices(prefix)
@@ -207,7 +307,6 @@ fn names<'a>(text: &'a str, prefix: &str, fits: fn(char) -> bool) -> BTreeSet<&'
 
 #[test]
 fn the_program_knows_every_flag_that_the_chart_gives_it() {
-    // On its way; until then `deliveryNamespaces` can't be used.
     let program = tidewaiter_webhook::cli::Arguments::command();
     let known: Vec<_> = program.get_arguments().filter_map(clap::Arg::get_long).collect();
     let deployment = read("charts/tidewaiter/templates/deployment.yaml");

@@ -7,10 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use http_body_util::BodyExt as _;
 use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::client::Body;
-use kube::core::{Request, Status};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tidewaiter_core::filled;
@@ -189,27 +186,16 @@ impl Address {
             change["metadata"]["resourceVersion"] = json!(version);
         }
         let params = PatchParams { dry_run, ..params() };
-        let failed = |error: kube::Error| cluster.failed(self.attempt("patch"), &error);
-        let api = self.api(cluster);
-        let request = Request::new(api.resource_url()).patch(&self.name, &params, &Patch::Merge(&change));
-        let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        let answer = cluster.client().send(request.map(Body::from)).await.map_err(failed)?;
-        let (head, body) = answer.into_parts();
-        let warnings = head.headers.get_all("warning").iter();
-        let said: Vec<String> = warnings
-            .filter_map(|line| warning(&String::from_utf8_lossy(line.as_bytes())))
-            .collect();
-        let body = body.collect().await.map_err(failed)?.to_bytes();
-        if !head.status.is_success() {
-            let status = serde_json::from_slice::<Status>(&body).unwrap_or_default();
-            let status = Status {
-                code: head.status.as_u16(),
-                ..status
-            };
-            return Err(failed(kube::Error::Api(Box::new(status))));
-        }
-        let object = serde_json::from_slice(&body).map_err(|error| failed(kube::Error::SerdeError(error)))?;
-        Ok((object, said))
+        let patched = cluster
+            .patch(
+                self.kind,
+                Some(&self.namespace),
+                &self.name,
+                &params,
+                &Patch::Merge(&change),
+            )
+            .await;
+        patched.map_err(|error| cluster.failed(self.attempt("patch"), &error))
     }
 
     /// Puts the record back as it was, where nobody looked at the service.
@@ -314,25 +300,9 @@ fn differing(before: &Value, after: &Value, at: String, paths: &mut BTreeSet<Str
     }
 }
 
-/// The text of a `Warning` header: `299 - "text"`.
-fn warning(header: &str) -> Option<String> {
-    let quoted = header.splitn(3, ' ').nth(2)?.trim();
-    let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
-    Some(inner.replace("\\\"", "\"").replace("\\\\", "\\"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_warning_header_is_read_as_kubectl_shows_it() {
-        assert_eq!(
-            warning(r#"299 - "tidewaiter: label team = \"a\": said so""#).as_deref(),
-            Some(r#"tidewaiter: label team = "a": said so"#)
-        );
-        assert_eq!(warning("nonsense"), None);
-    }
 
     #[test]
     fn what_would_change_is_told_by_path() {

@@ -63,6 +63,8 @@ pub enum Verdict {
     Fail,
     /// Something would be filled in.
     Warn,
+    /// Nobody could say the last time: it or its namespace couldn't be read, or a policy failed.
+    Error,
 }
 
 impl Verdict {
@@ -71,6 +73,7 @@ impl Verdict {
         match self {
             Self::Fail => "fail",
             Self::Warn => "warn",
+            Self::Error => "error",
         }
     }
 }
@@ -123,6 +126,7 @@ fn scan(object: &DynamicObject) -> Option<Scan> {
         let verdict = match result.result.as_str() {
             "fail" => Some(Verdict::Fail),
             "warn" => Some(Verdict::Warn),
+            "error" => Some(Verdict::Error),
             _ => None,
         };
         let namespace = &namespace;
@@ -161,12 +165,14 @@ mod tests {
             "apiVersion": "wgpolicyk8s.io/v1alpha2", "kind": "PolicyReport",
             "metadata": {"name": name, "namespace": "team-a", "labels": labels,
                 "annotations": {AUDITED: "2026-06-01T12:00:00Z", LEFT_OUT: "2"}},
-            "summary": {"pass": 3, "warn": 1, "fail": 1, "error": 0, "skip": 0},
+            "summary": {"pass": 3, "warn": 1, "fail": 1, "error": 1, "skip": 0},
             "results": [
                 {"policy": "storage-credentials", "rule": "would-be-refused", "result": "fail", "message": "ask #ml",
                  "resources": [{"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "namespace": "team-a", "name": "churn", "uid": "u1"}]},
                 {"policy": "runtime-version", "rule": "would-be-filled-in", "result": "warn", "message": "/spec/x = 1: y",
                  "resources": [{"kind": "InferenceService", "name": "fraud", "uid": "u2"}]},
+                {"policy": "tidewaiter", "rule": "could-not-be-judged", "result": "error", "message": "could not be judged",
+                 "resources": [{"kind": "InferenceService", "name": "hidden", "uid": "u3"}]},
                 {"policy": "other", "result": "pass", "resources": [{"kind": "InferenceService", "name": "fine"}]},
             ],
         }))
@@ -178,7 +184,7 @@ mod tests {
         let ours = json!({MANAGED_BY_LABEL: MANAGED_BY});
         let scan_of = |name: &str, labels: Value| scan(&report(name, labels));
         let found = scan_of(REPORT, ours.clone()).unwrap();
-        assert_eq!((found.pass, found.left_out, found.findings.len()), (3, 2, 2));
+        assert_eq!((found.pass, found.left_out, found.findings.len()), (3, 2, 3));
         assert_eq!(found.audited.unwrap().to_string(), "2026-06-01T12:00:00Z");
         let verdicts: Vec<_> = found
             .findings
@@ -189,7 +195,8 @@ mod tests {
             verdicts,
             [
                 ("churn", "fail", "storage-credentials"),
-                ("fraud", "warn", "runtime-version")
+                ("fraud", "warn", "runtime-version"),
+                ("hidden", "error", "tidewaiter")
             ]
         );
         assert_eq!(scan_of("kyverno", ours), None);

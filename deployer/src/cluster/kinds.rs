@@ -59,6 +59,38 @@ pub static POLICY_REPORT: Kind = Kind {
     install: "install its definition: helm upgrade tidewaiter-crds charts/tidewaiter-crds --namespace tidewaiter-system \
               --set policyReports.enabled=true; the next audit writes the reports",
 };
+/// KServe's, for a server of models, in a namespace.
+pub static SERVING_RUNTIME: Kind = Kind {
+    group: "serving.kserve.io",
+    version: "v1alpha1",
+    kind: "ServingRuntime",
+    plural: "servingruntimes",
+    install: "install KServe, or choose the cluster that has it with --context",
+};
+/// KServe's, for a server of models, for all namespaces.
+pub static CLUSTER_SERVING_RUNTIME: Kind = Kind {
+    group: "serving.kserve.io",
+    version: "v1alpha1",
+    kind: "ClusterServingRuntime",
+    plural: "clusterservingruntimes",
+    install: "install KServe, or choose the cluster that has it with --context",
+};
+/// KServe's, for several services behind one address.
+pub static INFERENCE_GRAPH: Kind = Kind {
+    group: "serving.kserve.io",
+    version: "v1alpha1",
+    kind: "InferenceGraph",
+    plural: "inferencegraphs",
+    install: "install KServe's definition of it",
+};
+/// KServe's, for a model on a server that has several.
+pub static TRAINED_MODEL: Kind = Kind {
+    group: "serving.kserve.io",
+    version: "v1alpha1",
+    kind: "TrainedModel",
+    plural: "trainedmodels",
+    install: "install KServe's definition of it",
+};
 /// Kubernetes' own.
 pub static SECRET: Kind = core("Secret", "secrets");
 /// Kubernetes' own.

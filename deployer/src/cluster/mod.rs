@@ -3,6 +3,7 @@
 mod error;
 pub mod kinds;
 mod objects;
+mod patch;
 mod schema;
 
 use std::path::PathBuf;

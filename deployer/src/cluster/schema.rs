@@ -29,9 +29,9 @@ impl Schema {
         let schema = schemas.values_mut().find(|schema| {
             let kinds = schema["x-kubernetes-group-version-kind"].as_array();
             kinds.is_some_and(|kinds| {
-                kinds.iter().any(|one| {
-                    one["group"] == kind.group && one["version"] == kind.version && one["kind"] == kind.kind
-                })
+                kinds
+                    .iter()
+                    .any(|one| one["group"] == kind.group && one["version"] == kind.version && one["kind"] == kind.kind)
             })
         });
         schema.map(|schema| Self(schema.take()))

@@ -7,16 +7,22 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidewaiter_deployer::cluster::Access;
 use tidewaiter_deployer::import::Source;
 
-use super::change::{PromoteArguments, RollbackArguments, ScaleArguments, SplitArguments, StartArguments, StopArguments};
+use super::change::{
+    PromoteArguments, RollbackArguments, ScaleArguments, SplitArguments, StartArguments, StopArguments,
+};
 use super::delete::DeleteArguments;
+use super::deploy::DeployArguments;
+use super::inspect::InspectArguments;
 use super::list::{HistoryArguments, ListArguments};
 use super::logs::LogsArguments;
 use super::predict::PredictArguments;
 use super::reaching::UrlArguments;
 use super::shell::{CompletionsArguments, ManArguments};
 use super::status::{DescribeArguments, StatusArguments};
+use super::upload::UploadArguments;
 
 use super::profile::Profile;
+use super::secret::Secret;
 
 /// Sees to models on KServe from outside of the cluster.
 ///
@@ -41,6 +47,14 @@ pub(crate) enum Command {
         command: Backend,
     },
     Audit(AuditArguments),
+    Deploy(Box<DeployArguments>),
+    /// Secrets that KServe opens stores with
+    Secret {
+        #[command(subcommand)]
+        command: Secret,
+    },
+    Inspect(InspectArguments),
+    Upload(UploadArguments),
     Predict(PredictArguments),
     List(ListArguments),
     Status(StatusArguments),

@@ -162,7 +162,9 @@ async fn fix(cluster: &Cluster, findings: &[&Finding], yes: bool, more: bool) ->
             services.push(finding);
         }
     }
-    let refused = findings.iter().any(|finding| finding.result == Verdict::Fail);
+    let refused = findings
+        .iter()
+        .any(|finding| matches!(finding.result, Verdict::Fail | Verdict::Error));
     let previews = futures::stream::iter(services).map(|finding| async move {
         let preview = audit::preview(cluster, finding).await;
         (finding, preview)

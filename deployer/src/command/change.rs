@@ -41,11 +41,13 @@ pub(crate) struct ScaleArguments {
 
 /// Stop a service: its Pods go, and come back with `tidewaiter start`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 done, or nothing to do, 1 Pods are still ending, 2 an error.
+#[command(
+    after_help = "Exit codes: 0 done, or nothing to do, 1 Pods are still ending, 2 an error.
 
 Examples:
   tidewaiter stop fraud
-  tidewaiter stop fraud --no-wait")]
+  tidewaiter stop fraud --no-wait"
+)]
 pub(crate) struct StopArguments {
     #[command(flatten)]
     service: ServiceArguments,
@@ -161,9 +163,7 @@ pub(super) async fn scale(arguments: ScaleArguments) -> Result<Ending, Failure> 
 }
 
 pub(super) async fn stop(arguments: StopArguments) -> Result<Ending, Failure> {
-    let Place {
-        cluster, namespace, ..
-    } = arguments.service.place.open(&[]).await?;
+    let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
     let release = Release::read(&cluster).await?;
     let plan = |service: &live::Deployed| live::stop(service, release);
     let changed = live::apply(&cluster, &namespace, &arguments.service.name, plan).await;

@@ -60,9 +60,7 @@ pub(crate) struct HistoryArguments {
 }
 
 pub(super) async fn run(arguments: ListArguments) -> Result<Ending, Failure> {
-    let Place {
-        cluster, namespace, ..
-    } = arguments.place.open(&[]).await?;
+    let Place { cluster, namespace, .. } = arguments.place.open(&[]).await?;
     let alike = match (&arguments.like, arguments.storage_uri) {
         (Some(name), _) => {
             let service = Deployed::read(&cluster, &namespace, name).await?;
@@ -87,7 +85,10 @@ pub(super) async fn run(arguments: ListArguments) -> Result<Ending, Failure> {
     if let Some(format) = arguments.output {
         print!("{}", document(&summaries, format)?);
     } else if summaries.is_empty() {
-        let place = place.map_or_else(|| "any namespace".to_owned(), |namespace| format!("namespace {namespace}"));
+        let place = place.map_or_else(
+            || "any namespace".to_owned(),
+            |namespace| format!("namespace {namespace}"),
+        );
         eprintln!("There is no such service in {place}.");
     } else {
         print!("{}", shown(&summaries, Timestamp::now()));
@@ -115,15 +116,16 @@ fn shown(summaries: &[Summary], now: Timestamp) -> String {
 }
 
 pub(super) async fn history(arguments: HistoryArguments) -> Result<Ending, Failure> {
-    let Place {
-        cluster, namespace, ..
-    } = arguments.service.place.open(&[]).await?;
+    let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
     let service = Deployed::read(&cluster, &namespace, &arguments.service.name).await?;
     let history = live::history(&service);
     if let Some(format) = arguments.output {
         print!("{}", document(&history, format)?);
     } else if history.is_empty() {
-        eprintln!("Service {namespace}/{} has no history: others deployed it.", service.name());
+        eprintln!(
+            "Service {namespace}/{} has no history: others deployed it.",
+            service.name()
+        );
     } else {
         let rows: Vec<_> = history
             .iter()

@@ -72,9 +72,7 @@ impl From<Which> for Component {
 }
 
 pub(super) async fn run(arguments: LogsArguments) -> Result<Ending, Failure> {
-    let Place {
-        cluster, namespace, ..
-    } = arguments.service.place.open(&[]).await?;
+    let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
     let service = Deployed::read(&cluster, &namespace, &arguments.service.name).await?;
     let options = LogOptions {
         component: arguments.component.into(),
@@ -87,7 +85,9 @@ pub(super) async fn run(arguments: LogsArguments) -> Result<Ending, Failure> {
         follow: arguments.follow,
         previous: arguments.previous,
         tail: arguments.tail.map(i64::from),
-        since: arguments.since.map(|since| i64::try_from(since.as_secs().max(1)).unwrap_or(i64::MAX)),
+        since: arguments
+            .since
+            .map(|since| i64::try_from(since.as_secs().max(1)).unwrap_or(i64::MAX)),
         timestamps: arguments.timestamps,
     };
     let (mut lines, silent) = live::logs(&cluster, &service, &options).await?;
@@ -107,5 +107,9 @@ pub(super) async fn run(arguments: LogsArguments) -> Result<Ending, Failure> {
             break;
         }
     }
-    Ok(if silent.is_empty() { Ending::Nothing } else { Ending::Something })
+    Ok(if silent.is_empty() {
+        Ending::Nothing
+    } else {
+        Ending::Something
+    })
 }

@@ -5,7 +5,9 @@ mod audit;
 mod change;
 mod confirm;
 mod delete;
+mod deploy;
 mod import;
+mod inspect;
 mod list;
 mod logs;
 mod output;
@@ -13,9 +15,12 @@ mod place;
 mod predict;
 mod profile;
 mod reaching;
+mod secret;
 mod shell;
 mod status;
+mod stores;
 mod table;
+mod upload;
 
 #[cfg(test)]
 mod reference;
@@ -29,6 +34,8 @@ use anstyle::{AnsiColor, Style};
 use clap::FromArgMatches as _;
 use tidewaiter_deployer::cluster;
 use tidewaiter_deployer::import::OptionsError;
+use tidewaiter_deployer::service::WishError;
+use tidewaiter_deployer::submit::SubmitError;
 
 use arguments::{Arguments, Backend, Command};
 
@@ -45,6 +52,8 @@ enum Ending {
     Nothing,
     /// Exit code 1.
     Something,
+    /// Exit code 130, as shells have it for Ctrl-C.
+    Interrupted,
 }
 
 /// Why it could not: exit code 2, as for arguments that make no sense.
@@ -62,6 +71,24 @@ impl fmt::Display for Failure {
 
 impl From<cluster::Error> for Failure {
     fn from(error: cluster::Error) -> Self {
+        Self {
+            next: Some(error.next()),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<SubmitError> for Failure {
+    fn from(error: SubmitError) -> Self {
+        Self {
+            next: Some(error.next()),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<WishError> for Failure {
+    fn from(error: WishError) -> Self {
         Self {
             next: Some(error.next()),
             message: error.to_string(),
@@ -97,7 +124,7 @@ pub(crate) fn main() -> ExitCode {
     let called = std::env::args_os().next();
     let matches = shell::command(called.as_deref()).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(run(arguments)),
         Err(error) => Err(error.into()),
@@ -105,6 +132,7 @@ pub(crate) fn main() -> ExitCode {
     match ended {
         Ok(Ending::Nothing) => ExitCode::SUCCESS,
         Ok(Ending::Something) => ExitCode::from(1),
+        Ok(Ending::Interrupted) => ExitCode::from(130),
         Err(failure) => {
             eprintln!("{BAD}error{BAD:#}: {failure}");
             if let Some(next) = failure.next {
@@ -121,6 +149,10 @@ async fn run(arguments: Arguments) -> Result<Ending, Failure> {
             command: Backend::Import(arguments),
         } => import::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
+        Command::Deploy(arguments) => deploy::run(*arguments).await,
+        Command::Secret { command } => secret::run(command).await,
+        Command::Inspect(arguments) => inspect::run(arguments).await,
+        Command::Upload(arguments) => upload::run(arguments).await,
         Command::Predict(arguments) => predict::run(arguments).await,
         Command::List(arguments) => list::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,

@@ -50,7 +50,10 @@ impl PlaceArguments {
             (Key::KubernetesContext, access.context.as_ref()),
             (Key::KubernetesNamespace, self.namespace.as_ref()),
         ];
-        let flags = own.iter().chain(more).filter_map(|(key, value)| Some((*key, (*value)?.clone())));
+        let flags = own
+            .iter()
+            .chain(more)
+            .filter_map(|(key, value)| Some((*key, (*value)?.clone())));
         let flags: BTreeMap<Key, String> = flags.collect();
         let settings = profile::settings(self.profile.as_deref(), &flags)?;
         let access = Access {
@@ -58,7 +61,9 @@ impl PlaceArguments {
             ..access
         };
         let cluster = Cluster::connect(&access).await?;
-        let namespace = settings.get(Key::KubernetesNamespace).unwrap_or(cluster.default_namespace());
+        let namespace = settings
+            .get(Key::KubernetesNamespace)
+            .unwrap_or(cluster.default_namespace());
         Ok(Place {
             namespace: namespace.to_owned(),
             cluster,

@@ -147,7 +147,9 @@ pub(super) async fn run(arguments: PredictArguments) -> Result<Ending, Failure> 
     let place = arguments.service.place.open(&more).await?;
     let name = arguments.service.name;
     let service = Deployed::read(&place.cluster, &place.namespace, &name).await?;
-    let protocol = arguments.protocol.map_or_else(|| Protocol::of(&service), Protocol::from);
+    let protocol = arguments
+        .protocol
+        .map_or_else(|| Protocol::of(&service), Protocol::from);
     let options = arguments.reach.options(&place, arguments.canary);
     let endpoint = reach::find(&place.cluster, &service, protocol.way(), &options).await?;
     tell(&endpoint);
@@ -158,7 +160,7 @@ pub(super) async fn run(arguments: PredictArguments) -> Result<Ending, Failure> 
         let expected = if matches!(given, Some(Input::V2(_))) {
             None
         } else {
-            server.expected().await
+            server.expected().await?
         };
         let input = match (given, &expected) {
             (Some(input), _) => input,
@@ -229,7 +231,9 @@ fn example_in(folder: &Path) -> Result<PathBuf, Failure> {
     let files = EXAMPLES.map(|name| folder.join(name));
     files.into_iter().find(|file| file.is_file()).ok_or_else(|| Failure {
         message: format!("{} has no input example", folder.display()),
-        next: Some("MLflow writes one where a model is logged with `input_example=`; --example asks the server".to_owned()),
+        next: Some(
+            "MLflow writes one where a model is logged with `input_example=`; --example asks the server".to_owned(),
+        ),
     })
 }
 
@@ -262,7 +266,9 @@ fn shown(answer: &Answer) -> Result<String, Failure> {
     let heading = line(columns.0.iter().map(|(name, _)| clean(name)).collect());
     let mut text = format!("{BOLD}{heading}{BOLD:#}\n");
     for row in 0..columns.rows() {
-        text.push_str(&line(columns.0.iter().map(|(_, values)| cell(values.get(row))).collect()));
+        text.push_str(&line(
+            columns.0.iter().map(|(_, values)| cell(values.get(row))).collect(),
+        ));
         text.push('\n');
     }
     Ok(text)
@@ -292,7 +298,11 @@ mod tests {
         assert!(failure.message.contains("no input example"), "{failure:?}");
         fs::write(folder.path().join("input_example.json"), "[[1, 2]]").unwrap();
         assert!(matches!(read(folder.path(), None).unwrap(), Input::Content(_)));
-        fs::write(folder.path().join("serving_input_example.json"), r#"{"inputs": [[1, 2]]}"#).unwrap();
+        fs::write(
+            folder.path().join("serving_input_example.json"),
+            r#"{"inputs": [[1, 2]]}"#,
+        )
+        .unwrap();
         assert!(matches!(read(folder.path(), None).unwrap(), Input::V1 { .. }));
         let csv = folder.path().join("x.CSV");
         fs::write(&csv, "a,b\n1,2\n").unwrap();

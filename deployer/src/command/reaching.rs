@@ -3,7 +3,7 @@
 
 use std::env;
 
-use anstream::{eprintln, print};
+use anstream::{eprintln, print, println};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tidewaiter_deployer::live::Deployed;
@@ -78,12 +78,14 @@ impl From<reach::Error> for Failure {
 /// Finds the ingress by itself: Istio's gateway, Kourier, Contour, a Gateway of the Gateway API, a plain Ingress; by load balancer, external IP or node port.
 /// The service's own host has to be asked for there, and is printed as well. Where nothing leads there, a forwarded port would be taken, and exit code 1 says so.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 it is reached from here, 1 by a port forward alone, 2 an error.
+#[command(
+    after_help = "Exit codes: 0 it is reached from here, 1 by a port forward alone, 2 an error.
 
 Examples:
   tidewaiter url fraud
   tidewaiter url fraud --protocol grpc
-  curl -H \"Host: $(tidewaiter url fraud -o json | jq -r .host)\" $(tidewaiter url fraud)v2/models/fraud")]
+  curl -H \"Host: $(tidewaiter url fraud -o json | jq -r .host)\" $(tidewaiter url fraud)v2/models/fraud"
+)]
 pub(crate) struct UrlArguments {
     #[command(flatten)]
     service: ServiceArguments,
@@ -136,13 +138,17 @@ pub(super) async fn run(arguments: UrlArguments) -> Result<Ending, Failure> {
     } else {
         tell(&endpoint);
         if let Some(url) = &url {
-            print!("{}\n", clean(url));
+            println!("{}", clean(url));
         }
         if let Some(host) = &endpoint.host {
             eprintln!("Host: {}", clean(host));
         }
     }
-    Ok(if is_forwarded { Ending::Something } else { Ending::Nothing })
+    Ok(if is_forwarded {
+        Ending::Something
+    } else {
+        Ending::Nothing
+    })
 }
 
 /// Which way is taken, and why no better one.
@@ -150,6 +156,9 @@ pub(super) fn tell(endpoint: &Endpoint) {
     for one in &endpoint.passed_over {
         eprintln!("{}", dim(&format!("not by {}", clean(one))));
     }
-    let host = endpoint.host.as_ref().map_or_else(String::new, |host| format!(", host {host}"));
+    let host = endpoint
+        .host
+        .as_ref()
+        .map_or_else(String::new, |host| format!(", host {host}"));
     eprintln!("{}", dim(&clean(&format!("by {}{host}", endpoint.way))));
 }

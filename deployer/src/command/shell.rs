@@ -44,7 +44,9 @@ pub(super) fn command(called: Option<&OsStr>) -> Command {
     let command = Arguments::command();
     let file = called.map(Path::new).and_then(Path::file_stem).and_then(OsStr::to_str);
     if file == Some("kubectl-tidewaiter") {
-        return command.bin_name("kubectl tidewaiter").display_name("kubectl tidewaiter");
+        return command
+            .bin_name("kubectl tidewaiter")
+            .display_name("kubectl tidewaiter");
     }
     command
 }
@@ -57,17 +59,14 @@ pub(super) fn completions(arguments: &CompletionsArguments) -> Result<Ending, Fa
 }
 
 pub(super) fn man(arguments: ManArguments) -> Result<Ending, Failure> {
-    match arguments.folder {
-        Some(folder) => {
-            std::fs::create_dir_all(&folder)?;
-            clap_mangen::generate_to(Arguments::command(), &folder)?;
-            eprintln!("The pages are in {}.", folder.display());
-        }
-        None => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(Arguments::command()).render(&mut text)?;
-            std::io::stdout().write_all(&text)?;
-        }
+    if let Some(folder) = arguments.folder {
+        std::fs::create_dir_all(&folder)?;
+        clap_mangen::generate_to(Arguments::command(), &folder)?;
+        eprintln!("The pages are in {}.", folder.display());
+    } else {
+        let mut text = Vec::new();
+        clap_mangen::Man::new(Arguments::command()).render(&mut text)?;
+        std::io::stdout().write_all(&text)?;
     }
     Ok(Ending::Nothing)
 }

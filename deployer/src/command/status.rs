@@ -49,9 +49,7 @@ pub(crate) struct DescribeArguments {
 }
 
 pub(super) async fn run(arguments: StatusArguments) -> Result<Ending, Failure> {
-    let Place {
-        cluster, namespace, ..
-    } = arguments.service.place.open(&[]).await?;
+    let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
     let status = live::status(&cluster, &namespace, &arguments.service.name).await?;
     match arguments.output {
         Some(format) => print!("{}", document(&status, format)?),
@@ -61,9 +59,7 @@ pub(super) async fn run(arguments: StatusArguments) -> Result<Ending, Failure> {
 }
 
 pub(super) async fn describe(arguments: DescribeArguments) -> Result<Ending, Failure> {
-    let Place {
-        cluster, namespace, ..
-    } = arguments.service.place.open(&[]).await?;
+    let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
     let name = &arguments.service.name;
     let description = live::describe(&cluster, &namespace, name, &arguments.kserve_namespace).await?;
     match arguments.output {
@@ -95,11 +91,18 @@ fn shown(status: &Status, now: Timestamp) -> String {
     line("inside", &of(&status.address));
     let served = [&status.runtime, &status.runtime_version, &status.protocol];
     let served: Vec<&str> = served.into_iter().flatten().map(String::as_str).collect();
-    let by = if served.is_empty() { String::new() } else { format!(", by {}", served.join(" ")) };
+    let by = if served.is_empty() {
+        String::new()
+    } else {
+        format!(", by {}", served.join(" "))
+    };
     line("model", &format!("{}{by}", summary.framework));
     line("from", &of(&summary.storage_uri));
     if let Some(deployed) = &status.deployed {
-        line("deployed", &format!("{} by {} from {}", deployed.at, deployed.by, deployed.from));
+        line(
+            "deployed",
+            &format!("{} by {} from {}", deployed.at, deployed.by, deployed.from),
+        );
     }
     line("mode", status.mode.unwrap_or_default());
     line("age", &age(summary.created, now));
@@ -112,7 +115,11 @@ fn shown(status: &Status, now: Timestamp) -> String {
         .iter()
         .map(|one| {
             let words = [&one.reason, &one.message];
-            let words: Vec<&str> = words.into_iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
+            let words: Vec<&str> = words
+                .into_iter()
+                .map(String::as_str)
+                .filter(|word| !word.is_empty())
+                .collect();
             [one.of.clone(), one.status.clone(), words.join(": ")]
         })
         .collect();
@@ -125,7 +132,12 @@ fn shown(status: &Status, now: Timestamp) -> String {
         .iter()
         .map(|one| {
             let ready = one.ready.map_or("-", |is| if is { "True" } else { "False" });
-            [one.name.clone(), one.percent.to_string(), ready.to_owned(), of(&one.storage_uri)]
+            [
+                one.name.clone(),
+                one.percent.to_string(),
+                ready.to_owned(),
+                of(&one.storage_uri),
+            ]
         })
         .collect();
     if !rows.is_empty() {
@@ -176,7 +188,9 @@ fn in_full(description: &Description, now: Timestamp) -> String {
             let what = match (identity, secrets) {
                 (Some(identity), _) => format!("which stands for {identity}"),
                 (None, Some(secrets)) if !secrets.is_empty() => format!("with Secrets {}", secrets.join(", ")),
-                (None, Some(_)) => "which has no Secrets: the store has to be open to anybody, or to the node".to_owned(),
+                (None, Some(_)) => {
+                    "which has no Secrets: the store has to be open to anybody, or to the node".to_owned()
+                }
                 (None, None) => "which can't be read, or isn't there".to_owned(),
             };
             format!("ServiceAccount {account}, {what}")
@@ -200,7 +214,11 @@ fn in_full(description: &Description, now: Timestamp) -> String {
         .events
         .iter()
         .map(|event| {
-            let times = if event.count > 1 { format!(" (x{})", event.count) } else { String::new() };
+            let times = if event.count > 1 {
+                format!(" (x{})", event.count)
+            } else {
+                String::new()
+            };
             [
                 age(event.at, now),
                 event.of.clone(),

@@ -94,7 +94,10 @@ pub fn split(service: &Deployed, wanted: &Split, release: Release) -> Result<Pla
         }
         has_two_revisions(service, "split")?;
         if knative_percent(service) == Some(u64::from(wanted.percent)) {
-            return Err(Error::already(service, &format!("is split {} to the newest already", wanted.percent)));
+            return Err(Error::already(
+                service,
+                &format!("is split {} to the newest already", wanted.percent),
+            ));
         }
         return Ok(Planned::new(
             json!({"spec": {"predictor": {"canaryTrafficPercent": wanted.percent}}}),
@@ -116,7 +119,10 @@ pub fn split(service: &Deployed, wanted: &Split, release: Release) -> Result<Pla
                 entry["predictor"]["model"]["storageUri"] = json!(uri);
             }
             if *entry == before {
-                return Err(Error::already(service, &format!("gives its canary {} % already", wanted.percent)));
+                return Err(Error::already(
+                    service,
+                    &format!("gives its canary {} % already", wanted.percent),
+                ));
             }
         }
         (None, Some(uri)) => canaries.push(entry_of(service, wanted, uri)?),
@@ -127,7 +133,10 @@ pub fn split(service: &Deployed, wanted: &Split, release: Release) -> Result<Pla
             ));
         }
     }
-    let sum: u64 = canaries.iter().filter_map(|entry| entry["trafficPercent"].as_u64()).sum();
+    let sum: u64 = canaries
+        .iter()
+        .filter_map(|entry| entry["trafficPercent"].as_u64())
+        .sum();
     if sum > 100 {
         return Err(refused(
             &format!("its canaries would have {sum} per cent together"),
@@ -186,7 +195,10 @@ pub fn promote(service: &Deployed, canary: Option<&str>, release: Release) -> Re
             Some(_) => Ok(Planned::new(
                 json!({"spec": {"predictor": {"canaryTrafficPercent": null}}}),
             )),
-            None => Err(Error::already(service, "leads all requests to its newest revision already")),
+            None => Err(Error::already(
+                service,
+                "leads all requests to its newest revision already",
+            )),
         };
     }
     has_canaries(service, "promoted", release)?;
@@ -220,7 +232,10 @@ pub fn rollback(service: &Deployed, canary: Option<&str>, release: Release) -> R
     if is_knative(service, "rolled back")? {
         has_two_revisions(service, "rolled back")?;
         if knative_percent(service) == Some(0) {
-            return Err(Error::already(service, "leads no requests to its newest revision already"));
+            return Err(Error::already(
+                service,
+                "leads no requests to its newest revision already",
+            ));
         }
         let mut planned = Planned::new(json!({"spec": {"predictor": {"canaryTrafficPercent": 0}}}));
         planned.notes.push(
@@ -286,7 +301,10 @@ fn knative_percent(service: &Deployed) -> Option<u64> {
 }
 
 fn entries(service: &Deployed) -> &[Value] {
-    service.spec()["canary"].as_array().map(Vec::as_slice).unwrap_or_default()
+    service.spec()["canary"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 fn name(entry: &Value) -> &str {
@@ -322,7 +340,11 @@ fn chosen<'a>(service: &'a Deployed, canary: Option<&str>, done: &'static str) -
 fn without(service: &Deployed, index: usize) -> Value {
     let mut canaries = entries(service).to_vec();
     canaries.remove(index);
-    if canaries.is_empty() { Value::Null } else { json!(canaries) }
+    if canaries.is_empty() {
+        Value::Null
+    } else {
+        json!(canaries)
+    }
 }
 
 /// As KServe merges a canary over its predictor: what isn't empty there counts, objects are merged, lists are not.

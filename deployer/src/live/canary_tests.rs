@@ -67,7 +67,10 @@ fn knative_splits_between_revisions() {
 
 #[test]
 fn one_revision_is_nothing_to_split() {
-    let service = knative(json!(null), json!({"latestRolledoutRevision": "fraud-1", "latestCreatedRevision": "fraud-1"}));
+    let service = knative(
+        json!(null),
+        json!({"latestRolledoutRevision": "fraud-1", "latestCreatedRevision": "fraud-1"}),
+    );
     let error = split(&service, &by(10), NEW).unwrap_err();
     assert!(error.to_string().contains("one revision"), "{error}");
     assert!(rollback(&service, None, NEW).is_err());
@@ -162,7 +165,11 @@ fn the_next_canary_has_another_name_than_the_last() {
 fn what_requests_are_split_between_is_told() {
     let traffic = json!([{"revisionName": "fraud-2", "percent": 10}, {"revisionName": "fraud-1", "percent": 90}]);
     let service = knative(json!(10), json!({"traffic": traffic}));
-    let told: Vec<_> = Canaries::of(&service).0.into_iter().map(|one| (one.name, one.percent)).collect();
+    let told: Vec<_> = Canaries::of(&service)
+        .0
+        .into_iter()
+        .map(|one| (one.name, one.percent))
+        .collect();
     assert_eq!(told, [("fraud-2".to_owned(), 10), ("fraud-1".to_owned(), 90)]);
     let canaries = Canaries::of(&standard(json!([entry("canary", "s3://m/2", 10)]))).0;
     assert_eq!(
@@ -177,11 +184,16 @@ fn what_requests_are_split_between_is_told() {
 }
 
 fn json_values() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![any::<bool>().prop_map(|v| json!(v)), (1..9).prop_map(|v| json!(v)), "[a-c]{1,2}".prop_map(|v| json!(v))];
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(|v| json!(v)),
+        (1..9).prop_map(|v| json!(v)),
+        "[a-c]{1,2}".prop_map(|v| json!(v))
+    ];
     leaf.prop_recursive(3, 24, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
-            prop::collection::btree_map("[a-d]", inner, 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),
+            prop::collection::btree_map("[a-d]", inner, 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })
 }

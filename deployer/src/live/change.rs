@@ -140,7 +140,9 @@ pub async fn apply(
         }
     }
     let attempt = || cluster::Attempt::named("patch", &kinds::INFERENCE_SERVICE, Some(namespace), name);
-    Err(last.unwrap_or_else(|| cluster::Error::Changed { attempt: attempt() }).into())
+    Err(last
+        .unwrap_or_else(|| cluster::Error::Changed { attempt: attempt() })
+        .into())
 }
 
 fn changed(object: DynamicObject, notes: Vec<String>) -> Changed {

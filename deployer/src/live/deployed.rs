@@ -201,11 +201,10 @@ impl Deployed {
     /// The serving runtime that serves it.
     pub fn runtime(&self) -> Option<&str> {
         let status = self.status();
-        let names = [
-            &status["servingRuntimeName"],
-            &status["clusterServingRuntimeName"],
-        ];
-        let chosen = names.into_iter().find_map(|name| name.as_str().filter(|name| !name.is_empty()));
+        let names = [&status["servingRuntimeName"], &status["clusterServingRuntimeName"]];
+        let chosen = names
+            .into_iter()
+            .find_map(|name| name.as_str().filter(|name| !name.is_empty()));
         chosen.or_else(|| self.model()?.1["runtime"].as_str())
     }
 
@@ -293,7 +292,10 @@ mod tests {
             told(json!({"model": {"modelFormat": {"name": "mlflow"}, "storageUri": "s3://a/b"}})),
             ("mlflow".to_owned(), uri.clone())
         );
-        assert_eq!(told(json!({"xgboost": {"storageUri": "s3://a/b"}})), ("xgboost".to_owned(), uri.clone()));
+        assert_eq!(
+            told(json!({"xgboost": {"storageUri": "s3://a/b"}})),
+            ("xgboost".to_owned(), uri.clone())
+        );
         assert_eq!(
             told(json!({"containers": [{"env": [{"name": "STORAGE_URI", "value": "s3://a/b"}]}]})),
             ("custom".to_owned(), uri.clone())
@@ -302,7 +304,10 @@ mod tests {
             told(json!({"model": {"modelFormat": {"name": "onnx"}}, "storageUris": [{"uri": "s3://a/b"}]})),
             ("onnx".to_owned(), uri)
         );
-        assert_eq!(told(json!({"containers": [{"image": "x"}]})), ("custom".to_owned(), None));
+        assert_eq!(
+            told(json!({"containers": [{"image": "x"}]})),
+            ("custom".to_owned(), None)
+        );
     }
 
     #[test]

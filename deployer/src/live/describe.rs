@@ -10,8 +10,9 @@ use tidewaiter_core::kserve_config::{CONFIG_MAP, KserveConfig, SHIPPED_ANNOTATIO
 
 use super::pods;
 use super::status::Status;
-use super::{Component, Deployed, Deployment, history};
+use super::{Component, Deployed, history};
 use crate::cluster::{Cluster, Error, kinds};
+use crate::submit::Entry;
 
 /// All that is known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,7 +26,7 @@ pub struct Description {
     /// What Tidewaiter's webhook filled in: value by path.
     pub filled: BTreeMap<String, Value>,
     /// Every deployment that is on record, the newest first.
-    pub history: Vec<Deployment>,
+    pub history: Vec<Entry>,
     /// Of the service and its Pods, the oldest first.
     pub events: Vec<Happening>,
     /// What could not be read, a sentence each.
@@ -100,7 +101,9 @@ pub async fn describe(
     let objects = pods::objects(cluster, namespace, name).await?;
     let mut unknown = Vec::new();
     let mut known = |error: Error| unknown.push(error.to_string());
-    let map = cluster.get(&kinds::CONFIG_MAP, Some(kserve_namespace), CONFIG_MAP).await;
+    let map = cluster
+        .get(&kinds::CONFIG_MAP, Some(kserve_namespace), CONFIG_MAP)
+        .await;
     let config = map.map_or_else(
         |error| {
             known(error);
@@ -161,7 +164,10 @@ fn credentials(service: &Deployed, config: &KserveConfig) -> Credentials {
     let named = predictor["annotations"][annotation]
         .as_str()
         .or_else(|| service.annotation(annotation));
-    let storage = service.model().map(|(_, model)| &model["storage"]).filter(|storage| storage.is_object());
+    let storage = service
+        .model()
+        .map(|(_, model)| &model["storage"])
+        .filter(|storage| storage.is_object());
     if let Some(storage) = storage {
         return Credentials::StorageKey {
             secret: named.unwrap_or(&config.storage_spec_secret).to_owned(),
@@ -182,7 +188,9 @@ fn credentials(service: &Deployed, config: &KserveConfig) -> Credentials {
 
 fn listed(secrets: &Value) -> Vec<String> {
     let secrets = secrets.as_array().into_iter().flatten();
-    secrets.filter_map(|secret| secret["name"].as_str().map(str::to_owned)).collect()
+    secrets
+        .filter_map(|secret| secret["name"].as_str().map(str::to_owned))
+        .collect()
 }
 
 /// What is on record, but for what the user took out.
@@ -233,7 +241,10 @@ mod tests {
         assert_eq!(by(named.clone()), account("models"));
         let mut annotated = named;
         annotated["metadata"] = json!({"annotations": {SHIPPED_ANNOTATION: "minio"}});
-        assert_eq!(by(annotated.clone()), Credentials::Annotation { secret: "minio".into() });
+        assert_eq!(
+            by(annotated.clone()),
+            Credentials::Annotation { secret: "minio".into() }
+        );
         annotated["spec"]["predictor"]["annotations"] = json!({SHIPPED_ANNOTATION: "own"});
         assert_eq!(by(annotated.clone()), Credentials::Annotation { secret: "own".into() });
         annotated["spec"]["predictor"]["model"] = json!({"storage": {"key": "team"}});

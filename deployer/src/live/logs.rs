@@ -85,14 +85,22 @@ pub async fn logs(
     let of_part: Vec<&Value> = objects
         .iter()
         .filter(|pod| pod["metadata"]["labels"]["component"] == options.component.as_str())
-        .filter(|pod| options.pod.as_ref().is_none_or(|name| pod["metadata"]["name"] == name.as_str()))
+        .filter(|pod| {
+            options
+                .pod
+                .as_ref()
+                .is_none_or(|name| pod["metadata"]["name"] == name.as_str())
+        })
         .collect();
     let missing = |message: String| Error::NotFound {
         attempt: Attempt::named("get", &kinds::POD_LOG, Some(&namespace), &service.name()),
         message,
     };
     if of_part.is_empty() {
-        let known: Vec<&str> = objects.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
+        let known: Vec<&str> = objects
+            .iter()
+            .filter_map(|pod| pod["metadata"]["name"].as_str())
+            .collect();
         let message = match (service.is_stopped(), known.as_slice()) {
             (true, _) => "the service is stopped".to_owned(),
             (false, []) => "it has no Pods".to_owned(),
@@ -209,7 +217,10 @@ mod tests {
         let pod = pod(json!({}));
         assert_eq!(container(&pod, &Part::Server), Some("kserve-container"));
         assert_eq!(container(&pod, &Part::Initializer), Some("storage-initializer"));
-        assert_eq!(container(&pod, &Part::Container("queue-proxy".into())), Some("queue-proxy"));
+        assert_eq!(
+            container(&pod, &Part::Container("queue-proxy".into())),
+            Some("queue-proxy")
+        );
         assert_eq!(container(&pod, &Part::Container("agent".into())), None);
         let own = json!({"spec": {"containers": [{"name": "mine"}]}});
         assert_eq!(container(&own, &Part::Server), Some("mine"));
@@ -219,8 +230,10 @@ mod tests {
     #[test]
     fn a_container_that_waits_for_its_model_says_so() {
         let waiting = |restarts: u64| {
-            pod(json!({"containerStatuses": [{"name": "kserve-container", "restartCount": restarts,
-                "state": {"waiting": {"reason": "PodInitializing"}}}]}))
+            pod(
+                json!({"containerStatuses": [{"name": "kserve-container", "restartCount": restarts,
+                "state": {"waiting": {"reason": "PodInitializing"}}}]}),
+            )
         };
         let why = why_silent(&waiting(0), "kserve-container", false).unwrap();
         assert!(why.contains("--of initializer"), "{why}");

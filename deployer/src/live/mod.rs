@@ -9,6 +9,7 @@
 //!
 //! Sources: KServe 0.15.2, 0.16.0 and 0.20.0, `pkg/apis/serving/v1beta1` and `pkg/controller/v1beta1/inferenceservice`.
 
+mod artifacts;
 mod canary;
 mod change;
 mod delete;
@@ -24,13 +25,14 @@ mod scale;
 mod status;
 mod stop;
 
-pub use canary::{Canary, Canaries, Split, promote, rollback, split};
+pub use artifacts::{Removed, remove, uploaded};
+pub use canary::{Canaries, Canary, Split, promote, rollback, split};
 pub use change::{Changed, Error, Release, apply};
 pub use delete::{Deleted, Progress, delete, until_gone};
 pub use deployed::{Component, Condition, Deployed, STOP};
 pub use describe::{Credentials, Description, Happening, describe};
 pub use equivalent::{Alike, alike, list};
-pub use history::{Deployment, history, uploaded};
+pub use history::history;
 pub use logs::{Line, LogOptions, LogStream, Part, logs};
 pub use pods::{PodState, pods};
 pub use scale::{Replicas, scale};

@@ -58,9 +58,20 @@ pub(super) async fn objects(cluster: &Cluster, namespace: &str, name: &str) -> R
 
 pub(super) fn state(pod: &Value) -> PodState {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let statuses: Vec<&Value> = pod["status"]["containerStatuses"].as_array().into_iter().flatten().collect();
-    let before: Vec<&Value> = pod["status"]["initContainerStatuses"].as_array().into_iter().flatten().collect();
-    let containers = pod["spec"]["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let statuses: Vec<&Value> = pod["status"]["containerStatuses"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .collect();
+    let before: Vec<&Value> = pod["status"]["initContainerStatuses"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .collect();
+    let containers = pod["spec"]["containers"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let server = containers
         .iter()
         .find(|container| container["name"] == "kserve-container")
@@ -80,7 +91,9 @@ pub(super) fn state(pod: &Value) -> PodState {
             .sum(),
         image: server.map(|server| text(&server["image"])).unwrap_or_default(),
         node: text(&pod["spec"]["nodeName"]),
-        created: pod["metadata"]["creationTimestamp"].as_str().and_then(|time| time.parse().ok()),
+        created: pod["metadata"]["creationTimestamp"]
+            .as_str()
+            .and_then(|time| time.parse().ok()),
     }
 }
 
@@ -102,7 +115,10 @@ fn told(pod: &Value, before: &[&Value], statuses: &[&Value]) -> (String, String)
                 return (format!("{prefix}{reason}"), text(&ended["message"]));
             }
         }
-        let running = list.iter().filter(|status| status["state"]["terminated"].is_null()).count();
+        let running = list
+            .iter()
+            .filter(|status| status["state"]["terminated"].is_null())
+            .count();
         if prefix == "Init:" && running > 0 {
             return (format!("Init:{}/{}", list.len() - running, list.len()), String::new());
         }
@@ -122,7 +138,9 @@ mod tests {
     use super::*;
 
     fn of(status: Value) -> (String, String) {
-        let pod = state(&json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "kserve-container"}]}, "status": status}));
+        let pod = state(
+            &json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "kserve-container"}]}, "status": status}),
+        );
         (pod.state, pod.message)
     }
 
@@ -149,6 +167,9 @@ mod tests {
             of(json!({"phase": "Pending", "conditions": pending})),
             ("Pending".to_owned(), "no GPU".to_owned())
         );
-        assert_eq!(of(json!({"phase": "Running", "containerStatuses": [{"ready": true, "state": {"running": {}}}]})).0, "Running");
+        assert_eq!(
+            of(json!({"phase": "Running", "containerStatuses": [{"ready": true, "state": {"running": {}}}]})).0,
+            "Running"
+        );
     }
 }

@@ -45,7 +45,9 @@ pub fn scale(service: &Deployed, component: Component, wanted: Replicas) -> Resu
             "give both, --min and --max",
         ));
     }
-    let class = part["annotations"][AUTOSCALER].as_str().or_else(|| service.annotation(AUTOSCALER));
+    let class = part["annotations"][AUTOSCALER]
+        .as_str()
+        .or_else(|| service.annotation(AUTOSCALER));
     let class = class.unwrap_or("hpa");
     if wanted.min == Some(0) && service.mode() == Some(DeploymentMode::Standard) && class == "hpa" {
         return Err(refused(
@@ -64,10 +66,11 @@ pub fn scale(service: &Deployed, component: Component, wanted: Replicas) -> Resu
         return Err(Error::already(service, "has these replicas already"));
     }
     let mut planned = Planned::new(json!({"spec": {component.as_str(): Value::Object(change)}}));
-    if service.mode() == Some(DeploymentMode::Standard) && matches!(class, "none" | "external") && wanted.max.is_some() {
-        planned
-            .notes
-            .push(format!("its autoscaler class is `{class}`: KServe pays no heed to a maximum"));
+    if service.mode() == Some(DeploymentMode::Standard) && matches!(class, "none" | "external") && wanted.max.is_some()
+    {
+        planned.notes.push(format!(
+            "its autoscaler class is `{class}`: KServe pays no heed to a maximum"
+        ));
     }
     Ok(planned)
 }
@@ -89,11 +92,31 @@ mod tests {
     #[test]
     fn only_what_is_asked_for_is_written() {
         let two = service("Standard", json!({"minReplicas": 2}));
-        assert_eq!(of(&two, Some(3), None), Ok(json!({"spec": {"predictor": {"minReplicas": 3}}})));
-        assert_eq!(of(&two, Some(2), Some(4)), Ok(json!({"spec": {"predictor": {"maxReplicas": 4}}})));
+        assert_eq!(
+            of(&two, Some(3), None),
+            Ok(json!({"spec": {"predictor": {"minReplicas": 3}}}))
+        );
+        assert_eq!(
+            of(&two, Some(2), Some(4)),
+            Ok(json!({"spec": {"predictor": {"maxReplicas": 4}}}))
+        );
         assert!(of(&two, Some(2), None).unwrap_err().contains("already"));
-        assert!(of(&two, None, Some(1)).unwrap_err().contains("at least 2 and at most 1"));
-        assert!(scale(&two, Component::Transformer, Replicas { min: Some(1), max: None }).is_err());
+        assert!(
+            of(&two, None, Some(1))
+                .unwrap_err()
+                .contains("at least 2 and at most 1")
+        );
+        assert!(
+            scale(
+                &two,
+                Component::Transformer,
+                Replicas {
+                    min: Some(1),
+                    max: None
+                }
+            )
+            .is_err()
+        );
     }
 
     #[test]

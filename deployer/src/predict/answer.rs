@@ -52,7 +52,11 @@ impl Columns {
 fn of_predictions(predictions: &[Value]) -> Vec<(String, Vec<Value>)> {
     if !predictions.is_empty() && predictions.iter().all(Value::is_object) {
         let mut names: Vec<&String> = Vec::new();
-        for name in predictions.iter().filter_map(Value::as_object).flat_map(|members| members.keys()) {
+        for name in predictions
+            .iter()
+            .filter_map(Value::as_object)
+            .flat_map(|members| members.keys())
+        {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -68,7 +72,11 @@ fn of_predictions(predictions: &[Value]) -> Vec<(String, Vec<Value>)> {
     match (lists, width) {
         (Some(lists), Some(width)) if width > 0 && lists.iter().all(|list| list.len() == width) => (0..width)
             .map(|index| {
-                let name = if width == 1 { "prediction".to_owned() } else { index.to_string() };
+                let name = if width == 1 {
+                    "prediction".to_owned()
+                } else {
+                    index.to_string()
+                };
                 (name, lists.iter().map(|list| list[index].clone()).collect())
             })
             .collect(),

@@ -80,7 +80,9 @@ impl Expected {
         if inputs.is_empty() {
             return None;
         }
-        let are_columns = inputs.iter().all(|input| matches!(input.shape.as_slice(), [-1] | [-1, 1]));
+        let are_columns = inputs
+            .iter()
+            .all(|input| matches!(input.shape.as_slice(), [-1] | [-1, 1]));
         Some(Self {
             is_table: are_columns && (inputs.len() > 1 || inputs[0].content_type.is_some()),
             inputs,
@@ -154,7 +156,11 @@ mod tests {
     #[test]
     fn a_table_is_made_of_a_signatures_columns() {
         let signature = Signature {
-            inputs: vec![column("age", "long"), column("name", "string"), column("at", "datetime")],
+            inputs: vec![
+                column("age", "long"),
+                column("name", "string"),
+                column("at", "datetime"),
+            ],
             outputs: Vec::new(),
         };
         let expected = Expected::of_signature(&signature).unwrap();

@@ -45,7 +45,9 @@ impl Grpc {
         let connect_to = super::authority(&endpoint.base);
         let is_tls = endpoint.base.scheme() == "https";
         let asked_for = endpoint.host.clone();
-        let name = asked_for.clone().or_else(|| endpoint.base.host_str().map(str::to_owned));
+        let name = asked_for
+            .clone()
+            .or_else(|| endpoint.base.host_str().map(str::to_owned));
         let name = name.unwrap_or_default();
         let authority = asked_for.unwrap_or_else(|| connect_to.clone());
         let origin: Uri = format!("{}://{authority}", endpoint.base.scheme())
@@ -102,19 +104,28 @@ impl Grpc {
     }
 
     /// What the server says of a model, in the form that REST gives it; none where it says nothing.
-    pub(super) async fn metadata(&mut self, model: &str) -> Option<Value> {
+    pub(super) async fn metadata(&mut self, model: &str) -> Result<Option<Value>, Error> {
         let request = self.with_headers(ModelMetadataRequest {
             name: model.to_owned(),
             version: String::new(),
         });
-        let answer = self.client.model_metadata(request).await.ok()?.into_inner();
+        let answer = match self.client.model_metadata(request).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => {
+                let error = self.refusal(model, &status);
+                return match error {
+                    Error::Unreachable { .. } | Error::Timeout { .. } => Err(error),
+                    _ => Ok(None),
+                };
+            }
+        };
         let tensor = |tensor: super::protocol::model_metadata_response::TensorMetadata| {
             let parameters: serde_json::Map<String, Value> =
                 tensor.parameters.into_iter().filter_map(wire::member).collect();
             json!({"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "parameters": parameters})
         };
         let inputs: Vec<Value> = answer.inputs.into_iter().map(tensor).collect();
-        Some(json!({"name": answer.name, "inputs": inputs}))
+        Ok(Some(json!({"name": answer.name, "inputs": inputs})))
     }
 
     /// Asks, and returns the answer in the form that REST gives it.
@@ -145,6 +156,15 @@ impl Grpc {
     fn refusal(&self, model: &str, status: &Status) -> Error {
         let words = status.message().trim().to_owned();
         let url = self.url.clone();
+        // Not the server's word, but the connection's.
+        if let Some(cause) = std::error::Error::source(status)
+            && matches!(status.code(), Code::Unknown | Code::Unavailable | Code::Internal)
+        {
+            return Error::Unreachable {
+                url,
+                reason: tls::innermost(cause),
+            };
+        }
         match status.code() {
             Code::NotFound => Error::NoModel {
                 model: model.to_owned(),
@@ -159,8 +179,9 @@ impl Grpc {
             },
             Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => Error::Refused { words },
             Code::Unauthenticated | Code::PermissionDenied => Error::NotAllowed { url, words },
-            Code::DeadlineExceeded | Code::Cancelled if words.to_ascii_lowercase().contains("timeout") => self.too_late(),
             Code::DeadlineExceeded => self.too_late(),
+            // So tonic says that its own time is up.
+            Code::Cancelled if words.to_ascii_lowercase().contains("timeout") => self.too_late(),
             Code::Unavailable => Error::NotReady { words },
             code => Error::Failed {
                 code: format!("{code:?}"),
@@ -175,11 +196,7 @@ fn is_unknown_model(words: &str) -> bool {
     words.contains("model") && (words.contains("not found") || words.contains("does not exist"))
 }
 
-async fn dial(
-    connect_to: &str,
-    name: &str,
-    config: Option<Arc<rustls::ClientConfig>>,
-) -> std::io::Result<Box<dyn Io>> {
+async fn dial(connect_to: &str, name: &str, config: Option<Arc<rustls::ClientConfig>>) -> std::io::Result<Box<dyn Io>> {
     let stream = TcpStream::connect(connect_to).await?;
     stream.set_nodelay(true)?;
     let Some(config) = config else {

@@ -247,7 +247,10 @@ impl Input {
             },
             Self::V2(body) => {
                 let tensors = tensors(body)?;
-                Ok(content_of_tensors(&tensors, &body.get("parameters").cloned().unwrap_or_default()))
+                Ok(content_of_tensors(
+                    &tensors,
+                    &body.get("parameters").cloned().unwrap_or_default(),
+                ))
             }
         }
     }
@@ -262,7 +265,9 @@ pub(super) fn tensors(body: &Map<String, Value>) -> Result<Vec<Tensor>, InputErr
 /// Columns are a table, one tensor is its rows, others go by their names.
 fn content_of_tensors(tensors: &[Tensor], parameters: &Value) -> Content {
     let rows = tensors.first().and_then(Tensor::rows).unwrap_or_default();
-    let are_columns = tensors.iter().all(|tensor| tensor.is_column() && tensor.rows() == Some(rows));
+    let are_columns = tensors
+        .iter()
+        .all(|tensor| tensor.is_column() && tensor.rows() == Some(rows));
     let is_frame = parameters["content_type"] == "pd" || tensors.len() > 1;
     match tensors {
         [one] if !(is_frame && are_columns) => match one.nested() {
@@ -379,7 +384,10 @@ mod tests {
             assert_eq!(of(form.clone()).content().unwrap(), wanted, "{form}");
         }
         assert_eq!(Input::of_csv("a,b\n1,x\n2,y\n").unwrap().content().unwrap(), wanted);
-        assert_eq!(of(json!({"a": 1, "b": "x"})).content().unwrap(), table(&["a", "b"], json!([[1, "x"]])));
+        assert_eq!(
+            of(json!({"a": 1, "b": "x"})).content().unwrap(),
+            table(&["a", "b"], json!([[1, "x"]]))
+        );
     }
 
     #[test]

@@ -20,7 +20,13 @@ mod tls;
 mod wire;
 
 /// What protox made of `proto/inference.proto`.
-#[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "it is generated")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "it is generated"
+)]
 mod protocol {
     tonic::include_proto!("inference");
 }
@@ -61,7 +67,10 @@ impl Protocol {
             Some("v2") => Self::V2,
             Some("grpc-v2" | "grpc-v1") => Self::Grpc,
             // Only v2 is spoken by these; a service without a protocol is of a time when KServe chose for it.
-            None if service.runtime().is_some_and(|runtime| runtime.contains("mlserver") || runtime.contains("triton")) => {
+            None if service
+                .runtime()
+                .is_some_and(|runtime| runtime.contains("mlserver") || runtime.contains("triton")) =>
+            {
                 Self::V2
             }
             _ => Self::V1,
@@ -185,13 +194,16 @@ impl Server {
     }
 
     /// What the model takes by its server's word. None where it doesn't say, as over the first protocol nobody does.
-    pub async fn expected(&mut self) -> Option<Expected> {
+    ///
+    /// # Errors
+    /// Where the server can't be reached.
+    pub async fn expected(&mut self) -> Result<Option<Expected>, Error> {
         let metadata = match &mut self.speaks {
-            Speaks::V1(_) => return None,
-            Speaks::V2(rest) => rest.metadata(&self.model).await,
-            Speaks::Grpc(grpc) => grpc.metadata(&self.model).await,
+            Speaks::V1(_) => None,
+            Speaks::V2(rest) => rest.metadata(&self.model).await?,
+            Speaks::Grpc(grpc) => grpc.metadata(&self.model).await?,
         };
-        Expected::of_metadata(&metadata?)
+        Ok(metadata.as_ref().and_then(Expected::of_metadata))
     }
 
     /// What would be sent, as JSON: gRPC has the same members as REST.

@@ -174,7 +174,11 @@ fn matrix(content: Content, expected: Option<&ExpectedInput>) -> Result<Request,
         fits(input, &tensor)?;
     }
     // MLServer's codec for arrays would take texts for numbers.
-    let codec = if tensor.datatype == Datatype::Bytes { "str" } else { "np" };
+    let codec = if tensor.datatype == Datatype::Bytes {
+        "str"
+    } else {
+        "np"
+    };
     tensor.parameters = content_type_of(codec);
     Ok(Request {
         inputs: vec![tensor],
@@ -329,7 +333,9 @@ mod tests {
         for expected in [
             people(),
             expected(json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]})),
-            expected(json!({"inputs": [{"name": "x", "datatype": "UINT8", "shape": [1, 2, 2]}, {"name": "y", "datatype": "BYTES", "shape": [-1, 3]}]})),
+            expected(
+                json!({"inputs": [{"name": "x", "datatype": "UINT8", "shape": [1, 2, 2]}, {"name": "y", "datatype": "BYTES", "shape": [-1, 3]}]}),
+            ),
         ] {
             let request = v2(&expected.example(), Some(&expected)).unwrap();
             assert_eq!(request.inputs.len(), expected.inputs.len());

@@ -67,14 +67,16 @@ impl Rest {
     }
 
     /// What the server says of a model by the Open Inference Protocol; none where it says nothing.
-    pub(super) async fn metadata(&self, model: &str) -> Option<Value> {
+    pub(super) async fn metadata(&self, model: &str) -> Result<Option<Value>, Error> {
         let url = self.url(&format!("v2/models/{model}"));
-        let request = self.client.get(url).headers(self.headers.clone());
-        let answer = request.timeout(self.timeout.min(Duration::from_secs(10))).send().await.ok()?;
+        let request = self.client.get(url.clone()).headers(self.headers.clone());
+        let answer = request.timeout(self.timeout).send().await;
+        let answer = answer.map_err(|error| self.failed(&url, &error))?;
         if !answer.status().is_success() {
-            return None;
+            return Ok(None);
         }
-        serde_json::from_slice(&answer.bytes().await.ok()?).ok()
+        let body = answer.bytes().await.map_err(|error| self.failed(&url, &error))?;
+        Ok(serde_json::from_slice(&body).ok())
     }
 
     /// Sends a body, and returns the answer.
@@ -82,14 +84,20 @@ impl Rest {
         let url = self.url(path);
         let body = serde_json::to_vec(body).map_err(|error| Error::Answer(error.to_string()))?;
         let request = self.client.post(url.clone()).headers(self.headers.clone());
-        let request = request.header(CONTENT_TYPE, "application/json").body(body).timeout(self.timeout);
+        let request = request
+            .header(CONTENT_TYPE, "application/json")
+            .body(body)
+            .timeout(self.timeout);
         let answer = request.send().await.map_err(|error| self.failed(&url, &error))?;
         let status = answer.status();
-        let leads_to = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok()).map(str::to_owned);
+        let leads_to = answer
+            .headers()
+            .get(LOCATION)
+            .and_then(|to| to.to_str().ok())
+            .map(str::to_owned);
         let bytes = answer.bytes().await.map_err(|error| self.failed(&url, &error))?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes)
-                .map_err(|_| Error::Answer(words(&bytes)));
+            return serde_json::from_slice(&bytes).map_err(|_| Error::Answer(words(&bytes)));
         }
         let words = leads_to.map_or_else(|| words(&bytes), |to| format!("it sends to {to}"));
         Err(refusal(model, &url, status, &bytes, words))
@@ -102,7 +110,10 @@ impl Rest {
     }
 
     fn failed(&self, url: &Url, error: &reqwest::Error) -> Error {
-        let (url, reason) = (url.to_string(), tls::innermost(error));
+        let (url, mut reason) = (url.to_string(), tls::innermost(error));
+        if reason.contains("InvalidContentType") {
+            "what answers there speaks no TLS: write http://".clone_into(&mut reason);
+        }
         if error.is_timeout() {
             return Error::Timeout {
                 url,
@@ -210,10 +221,16 @@ mod tests {
         );
         assert_eq!(told(404, ""), "http://gate/v2/models/fraud/infer is not there");
         assert_eq!(
-            told(404, "<html><head><title>404 Not Found</title></head>\n<body>nginx</body></html>"),
-            "http://gate/v2/models/fraud/infer is not there: 404 Not Foundnginx"
+            told(
+                404,
+                "<html><head><title>404 Not Found</title></head>\n<body>nginx</body></html>"
+            ),
+            "http://gate/v2/models/fraud/infer is not there: 404 Not Found nginx"
         );
-        assert_eq!(told(503, r#"{"error":"Model with name fraud is not ready."}"#), "the model isn't ready: Model with name fraud is not ready.");
+        assert_eq!(
+            told(503, r#"{"error":"Model with name fraud is not ready."}"#),
+            "the model isn't ready: Model with name fraud is not ready."
+        );
         assert_eq!(
             told(422, r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#),
             r#"the server refuses the input: [{"loc":["body"],"msg":"field required"}]"#

@@ -93,7 +93,10 @@ impl Tensor {
         }
         let wanted = elements(&shape);
         if wanted != Some(data.len()) {
-            return Err(wrong(&format!("its shape {shape:?} is not that of {} elements", data.len())));
+            return Err(wrong(&format!(
+                "its shape {shape:?} is not that of {} elements",
+                data.len()
+            )));
         }
         Ok(Self {
             name: name.to_owned(),
@@ -205,7 +208,9 @@ mod tests {
             "tensor x: its shape [2, 2] is not that of 3 elements"
         );
         assert!(told(json!({"name": "x", "datatype": "float32", "shape": [1], "data": [1]})).contains("FP32"));
-        assert!(told(json!({"name": "x", "datatype": "FP32", "shape": [-1], "data": [1]})).contains("no list of lengths"));
+        assert!(
+            told(json!({"name": "x", "datatype": "FP32", "shape": [-1], "data": [1]})).contains("no list of lengths")
+        );
         let most = usize::MAX;
         assert!(told(json!({"name": "x", "datatype": "FP32", "shape": [most, 2], "data": [1]})).contains("shape"));
     }

@@ -29,7 +29,7 @@ pub(super) fn request(model: &str, request: &Request) -> Result<ModelInferReques
     let mut raw_input_contents = Vec::new();
     for tensor in &request.inputs {
         let contents = if is_raw {
-            raw_input_contents.push(raw(tensor)?.into());
+            raw_input_contents.push(raw(tensor)?);
             None
         } else {
             Some(contents(tensor)?)
@@ -42,7 +42,14 @@ pub(super) fn request(model: &str, request: &Request) -> Result<ModelInferReques
             contents,
         });
     }
-    let text = |name: &str| request.others.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |name: &str| {
+        request
+            .others
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let members = request.others.get("parameters").and_then(Value::as_object);
     Ok(ModelInferRequest {
         model_name: model.to_owned(),
@@ -69,7 +76,11 @@ pub(super) fn answer(response: ModelInferResponse) -> Result<Value, Error> {
             .datatype
             .parse()
             .map_err(|error: super::datatype::UnknownDatatype| wrong(&name, &error.to_string()))?;
-        let shape: Option<Vec<usize>> = output.shape.iter().map(|&length| usize::try_from(length).ok()).collect();
+        let shape: Option<Vec<usize>> = output
+            .shape
+            .iter()
+            .map(|&length| usize::try_from(length).ok())
+            .collect();
         let shape = shape.ok_or_else(|| wrong(&name, "a length below zero"))?;
         let data = if is_raw {
             let bytes = response.raw_output_contents.get(index);
@@ -149,17 +160,27 @@ fn each<T>(tensor: &Tensor, convert: impl Fn(&Value) -> Option<T>) -> Result<Vec
 
 /// What is missing is not a number.
 fn double(value: &Value) -> Option<f64> {
-    if value.is_null() { Some(f64::NAN) } else { value.as_f64() }
+    if value.is_null() {
+        Some(f64::NAN)
+    } else {
+        value.as_f64()
+    }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "single precision is what the model asks for")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "single precision is what the model asks for"
+)]
 fn single(value: &Value) -> Option<f32> {
     double(value).map(|number| number as f32)
 }
 
 fn whole<T: TryFrom<i128>>(tensor: &Tensor) -> Result<Vec<T>, InputError> {
     each(tensor, |value| {
-        let number = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from))?;
+        let number = value
+            .as_i64()
+            .map(i128::from)
+            .or_else(|| value.as_u64().map(i128::from))?;
         T::try_from(number).ok()
     })
 }
@@ -180,17 +201,14 @@ fn contents(tensor: &Tensor) -> Result<InferTensorContents, InputError> {
         Datatype::Uint64 => all.uint64_contents = whole(tensor)?,
         Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 => all.fp32_contents = each(tensor, single)?,
         Datatype::Fp64 => all.fp64_contents = each(tensor, double)?,
-        Datatype::Bytes => all.bytes_contents = text(tensor)?.into_iter().map(Into::into).collect(),
+        Datatype::Bytes => all.bytes_contents = text(tensor)?,
     }
     Ok(all)
 }
 
 fn accepted(tensor: &Tensor) -> Result<Tensor, InputError> {
     let data = each(tensor, |value| tensor.datatype.accept(value))?;
-    Ok(Tensor {
-        data,
-        ..tensor.clone()
-    })
+    Ok(Tensor { data, ..tensor.clone() })
 }
 
 fn of_contents(datatype: Datatype, all: InferTensorContents) -> Vec<Value> {
@@ -229,10 +247,10 @@ fn of_bytes(bytes: &[u8]) -> Value {
 
 /// As bytes.
 pub(super) fn raw(tensor: &Tensor) -> Result<Vec<u8>, InputError> {
-    let tensor = &accepted(tensor)?;
     fn all<const N: usize>(list: Vec<[u8; N]>) -> Vec<u8> {
         list.concat()
     }
+    let tensor = &accepted(tensor)?;
     Ok(match tensor.datatype {
         Datatype::Bool => each(tensor, |value| value.as_bool().map(u8::from))?,
         Datatype::Uint8 => whole::<u8>(tensor)?,
@@ -243,8 +261,16 @@ pub(super) fn raw(tensor: &Tensor) -> Result<Vec<u8>, InputError> {
         Datatype::Int16 => all(whole::<i16>(tensor)?.into_iter().map(i16::to_le_bytes).collect()),
         Datatype::Int32 => all(whole::<i32>(tensor)?.into_iter().map(i32::to_le_bytes).collect()),
         Datatype::Int64 => all(whole::<i64>(tensor)?.into_iter().map(i64::to_le_bytes).collect()),
-        Datatype::Fp16 => all(each(tensor, single)?.into_iter().map(half).map(u16::to_le_bytes).collect()),
-        Datatype::Bf16 => all(each(tensor, single)?.into_iter().map(brain).map(u16::to_le_bytes).collect()),
+        Datatype::Fp16 => all(each(tensor, single)?
+            .into_iter()
+            .map(half)
+            .map(u16::to_le_bytes)
+            .collect()),
+        Datatype::Bf16 => all(each(tensor, single)?
+            .into_iter()
+            .map(brain)
+            .map(u16::to_le_bytes)
+            .collect()),
         Datatype::Fp32 => all(each(tensor, single)?.into_iter().map(f32::to_le_bytes).collect()),
         Datatype::Fp64 => all(each(tensor, double)?.into_iter().map(f64::to_le_bytes).collect()),
         Datatype::Bytes => {
@@ -281,7 +307,9 @@ pub(super) fn of_raw(datatype: Datatype, bytes: &[u8]) -> Option<Vec<Value>> {
         Datatype::Int32 => each(bytes, |b| json!(i32::from_le_bytes(b))),
         Datatype::Int64 => each(bytes, |b| json!(i64::from_le_bytes(b))),
         Datatype::Fp16 => each(bytes, |b| of_single(of_half(u16::from_le_bytes(b)))),
-        Datatype::Bf16 => each(bytes, |b| of_single(f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))),
+        Datatype::Bf16 => each(bytes, |b| {
+            of_single(f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))
+        }),
         Datatype::Fp32 => each(bytes, |b| of_single(f32::from_le_bytes(b))),
         Datatype::Fp64 => each(bytes, |b| of_double(f64::from_le_bytes(b))),
         Datatype::Bytes => {

@@ -16,7 +16,10 @@ fn tensor(datatype: Datatype, data: Vec<Value>) -> Tensor {
 fn sent(tensor: Tensor) -> ModelInferRequest {
     let whole = Request {
         inputs: vec![tensor],
-        others: Map::from_iter([("parameters".to_owned(), json!({"content_type": "np", "n": 3, "on": true}))]),
+        others: Map::from_iter([(
+            "parameters".to_owned(),
+            json!({"content_type": "np", "n": 3, "on": true}),
+        )]),
     };
     request("fraud", &whole).unwrap()
 }
@@ -91,7 +94,10 @@ fn bytes_that_are_not_whole_are_no_answer() {
     assert_eq!(of_raw(Datatype::Fp32, &[0, 0, 0]), None);
     assert_eq!(of_raw(Datatype::Bytes, &[4, 0, 0, 0, b'a']), None);
     assert_eq!(of_raw(Datatype::Bytes, &[1, 0, 0]), None);
-    assert_eq!(of_raw(Datatype::Bytes, &[1, 0, 0, 0, b'a', 0, 0, 0, 0]), Some(vec![json!("a"), json!("")]));
+    assert_eq!(
+        of_raw(Datatype::Bytes, &[1, 0, 0, 0, b'a', 0, 0, 0, 0]),
+        Some(vec![json!("a"), json!("")])
+    );
     let output = InferOutputTensor {
         name: "y".into(),
         datatype: "FP32".into(),
@@ -124,7 +130,9 @@ fn of(datatype: Datatype) -> BoxedStrategy<Value> {
         Datatype::Int32 => any::<i32>().prop_map(|v| json!(v)).boxed(),
         Datatype::Int64 => any::<i64>().prop_map(|v| json!(v)).boxed(),
         Datatype::Fp16 => any::<u16>().prop_map(|v| of_single(of_half(v))).boxed(),
-        Datatype::Bf16 => any::<u16>().prop_map(|v| of_single(f32::from_bits(u32::from(v) << 16))).boxed(),
+        Datatype::Bf16 => any::<u16>()
+            .prop_map(|v| of_single(f32::from_bits(u32::from(v) << 16)))
+            .boxed(),
         Datatype::Fp32 => any::<f32>().prop_map(of_single).boxed(),
         Datatype::Fp64 => any::<f64>().prop_map(of_double).boxed(),
         Datatype::Bytes => text,

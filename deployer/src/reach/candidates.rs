@@ -132,8 +132,9 @@ impl Found<'_> {
         };
         let host = url.host_str().unwrap_or_default().to_owned();
         if is_inside(&host) {
-            self.passed_over
-                .push(format!("from outside: the service is for the inside of the cluster alone ({host})"));
+            self.passed_over.push(format!(
+                "from outside: the service is for the inside of the cluster alone ({host})"
+            ));
             return;
         }
         let own = (!PLACEHOLDERS.iter().any(|domain| host.ends_with(&format!(".{domain}")))).then(|| Candidate {
@@ -172,7 +173,8 @@ impl Found<'_> {
         };
         let read = self.read(&kinds::CONFIG_MAP, Some(namespace), CONFIG_MAP).await;
         let part = read.as_ref().and_then(|map| map.data["data"]["ingress"].as_str());
-        part.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        part.and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
     }
 
     /// An object that helps where it is there. What is in the way is told.
@@ -199,8 +201,9 @@ impl Found<'_> {
             };
             let found = exposed::service(&service.data, &nodes, url.scheme() == "https");
             if found.is_empty() {
-                self.passed_over
-                    .push(format!("{what} {namespace}/{name}: it has no address outside of the cluster"));
+                self.passed_over.push(format!(
+                    "{what} {namespace}/{name}: it has no address outside of the cluster"
+                ));
             }
             self.add(what, format!("{namespace}/{name}"), found, url);
         }
@@ -218,8 +221,9 @@ impl Found<'_> {
 
     async fn gateway(&mut self, configured: &str, url: &Url) {
         let Some((namespace, name)) = configured.split_once('/') else {
-            self.passed_over
-                .push(format!("a Gateway: KServe's configuration names `{configured}`, not namespace/name"));
+            self.passed_over.push(format!(
+                "a Gateway: KServe's configuration names `{configured}`, not namespace/name"
+            ));
             return;
         };
         let Some(gateway) = self.read(&kinds::GATEWAY, Some(namespace), name).await else {
@@ -243,7 +247,8 @@ impl Found<'_> {
     async fn ingress(&mut self, service: &Deployed, url: &Url) {
         let (namespace, name) = (service.namespace(), service.name());
         let Some(ingress) = self.read(&kinds::INGRESS, Some(&namespace), &name).await else {
-            self.passed_over.push(format!("Ingress {namespace}/{name}: there is none"));
+            self.passed_over
+                .push(format!("Ingress {namespace}/{name}: there is none"));
             return;
         };
         let found = exposed::ingress(&ingress.data, url.scheme() == "https");
@@ -269,11 +274,7 @@ impl Found<'_> {
             }
             self.candidates.push(Candidate {
                 base,
-                host: self
-                    .options
-                    .host
-                    .clone()
-                    .or_else(|| url.host_str().map(str::to_owned)),
+                host: self.options.host.clone().or_else(|| url.host_str().map(str::to_owned)),
                 way: Way::Gateway {
                     what,
                     name: name.clone(),
@@ -285,7 +286,8 @@ impl Found<'_> {
 }
 
 fn is_inside(host: &str) -> bool {
-    host.ends_with(".svc.cluster.local") || host.ends_with(".svc")
+    let mut labels = host.trim_end_matches(".cluster.local").rsplit('.');
+    labels.next() == Some("svc")
 }
 
 fn with_slash(mut url: Url) -> Url {
@@ -333,14 +335,19 @@ mod tests {
         let found = find(&cluster(answers), &service, Protocol::Grpc, &Options::default()).await;
         assert_eq!(
             told(&found),
-            ["Istio's gateway istio-system/istio-ingressgateway (load balancer) http://203.0.113.7/ fraud.team-a.example.com"]
+            [
+                "Istio's gateway istio-system/istio-ingressgateway (load balancer) http://203.0.113.7/ fraud.team-a.example.com"
+            ]
         );
     }
 
     #[tokio::test]
     async fn a_domain_of_ones_own_is_asked_before_the_gateway() {
         let answers = Answers::from([
-            ("/api/v1/namespaces/kourier-system/services/kourier", gateway_service("203.0.113.8")),
+            (
+                "/api/v1/namespaces/kourier-system/services/kourier",
+                gateway_service("203.0.113.8"),
+            ),
             ("/api/v1/nodes", json!({"items": []})),
         ]);
         let service = service("Knative", "https://fraud.team-a.corp.org/models/fraud");
@@ -369,7 +376,10 @@ mod tests {
         ]);
         let service = service("Standard", "http://fraud-team-a.example.com");
         let found = find(&cluster(answers), &service, Protocol::Rest, &Options::default()).await;
-        assert_eq!(told(&found), ["Gateway kserve/gate http://203.0.113.9/ fraud-team-a.example.com"]);
+        assert_eq!(
+            told(&found),
+            ["Gateway kserve/gate http://203.0.113.9/ fraud-team-a.example.com"]
+        );
     }
 
     #[tokio::test]
@@ -382,7 +392,10 @@ mod tests {
         };
         let service = service("RawDeployment", "http://fraud-team-a.example.com");
         let rest = find(&cluster(answers()), &service, Protocol::Rest, &Options::default()).await;
-        assert_eq!(told(&rest), ["Ingress team-a/fraud http://lb.example.org/ fraud-team-a.example.com"]);
+        assert_eq!(
+            told(&rest),
+            ["Ingress team-a/fraud http://lb.example.org/ fraud-team-a.example.com"]
+        );
         let grpc = find(&cluster(answers()), &service, Protocol::Grpc, &Options::default()).await;
         assert!(grpc.0.is_empty() && grpc.1[0].contains("REST alone"), "{grpc:?}");
     }
@@ -412,6 +425,12 @@ mod tests {
             told(&found)[0].starts_with("the service's address inside of the cluster http://fraud-predictor.team-a"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn what_only_pods_resolve_is_inside() {
+        assert!(is_inside("fraud.team-a.svc.cluster.local") && is_inside("fraud.team-a.svc"));
+        assert!(!is_inside("fraud.svc.example.org") && !is_inside("fraud-team-a.example.com"));
     }
 
     #[test]

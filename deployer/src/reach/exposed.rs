@@ -53,10 +53,10 @@ fn gateway_port(ports: &[Value], is_https: bool) -> Option<&Value> {
     } else {
         (&["http2", "http", "http-80", "web"], 80)
     };
-    let named = names
+    let found = names
         .iter()
         .find_map(|name| ports.iter().find(|port| port["name"] == **name));
-    named.or_else(|| ports.iter().find(|port| port["port"] == number))
+    found.or_else(|| ports.iter().find(|port| port["port"] == number))
 }
 
 /// The port of a model's Service that speaks gRPC, as KServe knows it: by its protocol, or its name.
@@ -93,7 +93,9 @@ pub(super) fn gateway(gateway: &Value, host: &str, is_https: bool) -> Vec<Expose
     let wanted = if is_https { "HTTPS" } else { "HTTP" };
     let listeners = gateway["spec"]["listeners"].as_array().into_iter().flatten();
     let mut listeners = listeners.filter(|listener| {
-        let takes = listener["hostname"].as_str().is_none_or(|pattern| is_for(pattern, host));
+        let takes = listener["hostname"]
+            .as_str()
+            .is_none_or(|pattern| is_for(pattern, host));
         listener["protocol"] == wanted && takes
     });
     let port = listeners.next().and_then(|listener| listener["port"].as_u64());
@@ -102,7 +104,9 @@ pub(super) fn gateway(gateway: &Value, host: &str, is_https: bool) -> Vec<Expose
     };
     let addresses = gateway["status"]["addresses"].as_array().into_iter().flatten();
     let addresses = addresses.filter_map(|address| address["value"].as_str());
-    addresses.map(|host| Exposed::new(host, port, Exposure::Address)).collect()
+    addresses
+        .map(|host| Exposed::new(host, port, Exposure::Address))
+        .collect()
 }
 
 /// `*.example.com` takes any name below.
@@ -208,8 +212,14 @@ mod tests {
     #[test]
     fn grpcs_port_is_known_by_name_or_protocol() {
         let of = |ports: Value| grpc_port(&json!({"spec": {"ports": ports}}));
-        assert_eq!(of(json!([{"name": "fraud", "port": 80}, {"name": "grpc-port", "port": 9000}])), Some(9000));
-        assert_eq!(of(json!([{"name": "x", "port": 80, "appProtocol": "kubernetes.io/h2c"}])), Some(80));
+        assert_eq!(
+            of(json!([{"name": "fraud", "port": 80}, {"name": "grpc-port", "port": 9000}])),
+            Some(9000)
+        );
+        assert_eq!(
+            of(json!([{"name": "x", "port": 80, "appProtocol": "kubernetes.io/h2c"}])),
+            Some(80)
+        );
         assert_eq!(of(json!([{"name": "fraud", "port": 80}])), None);
     }
 

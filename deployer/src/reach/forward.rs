@@ -35,7 +35,9 @@ impl Forward {
             let attempt = Attempt::named("create", &kinds::POD_FORWARD, Some(namespace), pod);
             Error::Cluster(cluster.failed(attempt, &error))
         })?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(Error::Listen)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(Error::Listen)?;
         let address = listener.local_addr().map_err(Error::Listen)?;
         let last = Arc::new(Mutex::new(None));
         let accepting = tokio::spawn(accept(listener, pods, pod.to_owned(), port, Arc::clone(&last)));

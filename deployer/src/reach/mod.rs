@@ -230,7 +230,9 @@ impl Error {
             Self::Cluster(error) => error.next(),
             Self::BaseUrl { .. } => "write it as http://203.0.113.7:8080 or https://models.example.com/path".to_owned(),
             Self::Stopped { namespace, name } => format!("`tidewaiter start -n {namespace} {name}` brings it back"),
-            Self::NoPod { namespace, name, .. } => format!("`tidewaiter status -n {namespace} {name}` says what it waits for"),
+            Self::NoPod { namespace, name, .. } => {
+                format!("`tidewaiter status -n {namespace} {name}` says what it waits for")
+            }
             Self::NoWay { .. } => "name the ingress by --base-url, or take --via port-forward".to_owned(),
             Self::Listen(_) => "close what has all ports open".to_owned(),
         }
@@ -396,7 +398,11 @@ fn why_not_ready(service: &Deployed, pods: usize) -> String {
         .find(|condition| condition.status != "True" && condition.of != "Stopped");
     let told = bad.map(|condition| {
         let words = [&condition.reason, &condition.message];
-        let words: Vec<&str> = words.into_iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&str> = words
+            .into_iter()
+            .map(String::as_str)
+            .filter(|word| !word.is_empty())
+            .collect();
         match words.as_slice() {
             [] => condition.of.clone(),
             words => format!("{} ({})", condition.of, words.join(": ")),

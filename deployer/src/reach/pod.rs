@@ -38,7 +38,12 @@ fn told(container: &Value, protocol: Protocol) -> Option<u16> {
         return Some(port);
     }
     let words = ["command", "args"].map(|part| container[part].as_array());
-    let words: Vec<&str> = words.into_iter().flatten().flatten().filter_map(Value::as_str).collect();
+    let words: Vec<&str> = words
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let of_word = |(index, word): (usize, &&str)| {
         let flag = flags.iter().find(|flag| word.starts_with(**flag))?;
         let rest = &word[flag.len()..];
@@ -92,7 +97,10 @@ mod tests {
         let mlserver = json!({"image": "docker.io/seldonio/mlserver:1.7.1", "env": [
             {"name": "MLSERVER_HTTP_PORT", "value": "8090"}, {"name": "MLSERVER_GRPC_PORT", "value": "9001"}]});
         assert_eq!(ports(mlserver), (8090, 9001));
-        assert_eq!(ports(json!({"args": ["--http_port=8085", "--grpc_port", "8086"]})), (8085, 8086));
+        assert_eq!(
+            ports(json!({"args": ["--http_port=8085", "--grpc_port", "8086"]})),
+            (8085, 8086)
+        );
     }
 
     #[test]
@@ -101,14 +109,18 @@ mod tests {
         assert_eq!(ports(grpc), (8080, 9005));
         let rest = json!({"ports": [{"containerPort": 5000}]});
         assert_eq!(ports(rest), (5000, 8081));
-        assert_eq!(ports(json!({"image": "nvcr.io/nvidia/tritonserver:23.05-py3"})), (8080, 9000));
+        assert_eq!(
+            ports(json!({"image": "nvcr.io/nvidia/tritonserver:23.05-py3"})),
+            (8080, 9000)
+        );
     }
 
     #[test]
     fn a_pod_that_is_leaving_is_not_asked() {
         let conditions = json!([{"type": "Ready", "status": "True"}]);
         assert!(is_ready(&json!({"metadata": {}, "status": {"conditions": conditions}})));
-        let leaving = json!({"metadata": {"deletionTimestamp": "2026-06-01T12:00:00Z"}, "status": {"conditions": conditions}});
+        let leaving =
+            json!({"metadata": {"deletionTimestamp": "2026-06-01T12:00:00Z"}, "status": {"conditions": conditions}});
         assert!(!is_ready(&leaving));
     }
 }

@@ -70,7 +70,13 @@ pub(crate) fn cluster(answers: Answers) -> Cluster {
 #[tokio::test]
 async fn a_stopped_service_is_not_looked_for() {
     let stopped = deployed(json!({"metadata": {"annotations": {"serving.kserve.io/stop": "true"}}}));
-    let found = find(&cluster(Answers::default()), &stopped, Protocol::Rest, &Options::default()).await;
+    let found = find(
+        &cluster(Answers::default()),
+        &stopped,
+        Protocol::Rest,
+        &Options::default(),
+    )
+    .await;
     let error = found.unwrap_err();
     assert!(
         matches!(error, Error::Stopped { .. }) && error.next().contains("tidewaiter start"),
@@ -117,8 +123,14 @@ async fn a_gateway_that_takes_no_connection_is_passed_over() {
     let error = find(&cluster, &service, Protocol::Rest, &options(Via::Ingress))
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("Kourier kourier-system/kourier (load balancer): 127.0.0.1:9 doesn't answer"));
-    let error = find(&cluster, &service, Protocol::Rest, &options(Via::Auto)).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("Kourier kourier-system/kourier (load balancer): 127.0.0.1:9 doesn't answer")
+    );
+    let error = find(&cluster, &service, Protocol::Rest, &options(Via::Auto))
+        .await
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "service team-a/fraud is not ready: it has no Pods, and waits for PredictorReady (RevisionMissing: no revision)"

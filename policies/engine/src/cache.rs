@@ -10,6 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
@@ -27,6 +28,17 @@ pub(crate) struct Cache {
     /// The owner of files that this process makes: its effective user.
     owner: u32,
     engine: u64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// What was looked for in a cache since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// And found.
+    pub hits: u64,
+    /// And not.
+    pub misses: u64,
 }
 
 impl Cache {
@@ -39,6 +51,8 @@ impl Cache {
                 dir,
                 owner,
                 engine: hasher.finish(),
+                hits: AtomicU64::default(),
+                misses: AtomicU64::default(),
             }),
             Err(error) => {
                 warn!(dir = %dir.display(), %error, "no cache of compiled policies: they are compiled at each start");
@@ -58,7 +72,10 @@ impl Cache {
         let path = self.path(&digest);
         match self.read(&path, &digest) {
             Ok(Some(payload)) => match deserialize(engine, &payload) {
-                Ok(component) => return Ok(component),
+                Ok(component) => {
+                    self.hits.fetch_add(1, Ordering::Relaxed);
+                    return Ok(component);
+                }
                 Err(error) => {
                     warn!(file = %path.display(), error = %format!("{error:#}"), "a compiled policy can't be used; compiling it again");
                 }
@@ -66,6 +83,7 @@ impl Cache {
             Ok(None) => {}
             Err(error) => warn!(file = %path.display(), %error, "a compiled policy is not trusted; compiling it again"),
         }
+        self.misses.fetch_add(1, Ordering::Relaxed);
         let component = compile()?;
         match component
             .serialize()
@@ -78,6 +96,13 @@ impl Cache {
             }
         }
         Ok(component)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+        }
     }
 
     fn path(&self, digest: &[u8; 32]) -> PathBuf {

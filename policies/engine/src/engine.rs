@@ -2,13 +2,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings::Policy;
-use crate::cache::Cache;
+use crate::cache::{Cache, Counts};
 use crate::host::State;
+use crate::room::Room;
 use crate::ticker::Ticker;
 
 /// Guest code may use this much of a fiber's stack. Wasm that recurses deeper traps.
@@ -29,6 +29,9 @@ pub struct Options {
     pub cache_dir: Option<PathBuf>,
     /// Policies that run at the same time; the next one waits. Default: 128.
     pub max_concurrent: u32,
+    /// Memory in MiB that those take together; the next one waits. One whose own limit is more than that runs alone. Default: 256, half of what the chart
+    /// gives the server.
+    pub memory_mib: u32,
 }
 
 impl Default for Options {
@@ -36,6 +39,7 @@ impl Default for Options {
         Self {
             cache_dir: None,
             max_concurrent: 128,
+            memory_mib: 256,
         }
     }
 }
@@ -54,7 +58,7 @@ pub(crate) struct Shared {
     pub(crate) engine: wasmtime::Engine,
     pub(crate) linker: Linker<State>,
     pub(crate) cache: Option<Cache>,
-    pub(crate) slots: Semaphore,
+    pub(crate) room: Arc<Room>,
     pub(crate) ticker: Ticker,
 }
 
@@ -77,10 +81,15 @@ impl Engine {
         Ok(Self(Arc::new(Shared {
             ticker: Ticker::new(&engine),
             cache: options.cache_dir.and_then(|dir| Cache::open(dir, &engine)),
-            slots: Semaphore::new(options.max_concurrent.max(1) as usize),
+            room: Room::new(options.memory_mib, options.max_concurrent),
             engine,
             linker,
         })))
+    }
+
+    /// What was looked for among the compiled policies that are kept; nothing where none are.
+    pub fn cached(&self) -> Counts {
+        self.0.cache.as_ref().map(Cache::counts).unwrap_or_default()
     }
 }
 

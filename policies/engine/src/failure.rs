@@ -12,6 +12,9 @@ pub enum Failure {
     /// It wanted more memory than its limit, in MiB.
     #[error("wanted more than {0} MiB of memory")]
     Memory(u32),
+    /// It wanted memory while the others that run had all there is.
+    #[error("found no memory left: policies that run at the same time have all there is for them")]
+    NoRoom,
     /// It trapped.
     #[error("trapped: {0}")]
     Trap(String),
@@ -33,7 +36,7 @@ impl Failure {
     /// What the user of an object can do that is refused for it.
     pub(crate) fn advice(&self, policy: &str) -> String {
         match self {
-            Self::Unselected | Self::Budget => "try again in a moment".to_owned(),
+            Self::Unselected | Self::Budget | Self::NoRoom => "try again in a moment".to_owned(),
             _ => format!("ask an admin to mend or remove the WasmPolicy {policy}"),
         }
     }

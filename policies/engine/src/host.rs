@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
 use crate::bindings::tidewaiter::policy::{cluster, log, runtimes, storage, types};
+use crate::room::Held;
 use crate::world::{Brought, Label, Listing, ObjectInfo, Release, Resolution, Runtime, StorageError, World};
 
 /// A policy may write this many lines in one run, each of this many bytes; the rest is dropped.
@@ -26,6 +27,10 @@ pub(crate) struct State {
     pub(crate) ticks_left: u64,
     pub(crate) memory_max: usize,
     pub(crate) memory_refused: bool,
+    /// What it holds of the memory of all; none until it runs.
+    pub(crate) held: Option<Held>,
+    /// All others together have the memory that it wanted.
+    pub(crate) no_room: bool,
     pub(crate) log_lines: u32,
 }
 
@@ -46,9 +51,14 @@ impl State {
 }
 
 impl ResourceLimiter for State {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         if desired <= self.memory_max {
-            return Ok(true);
+            let more = desired.saturating_sub(current);
+            if self.held.as_mut().is_none_or(|held| held.grow(more)) {
+                return Ok(true);
+            }
+            self.no_room = true;
+            wasmtime::bail!("over the memory of all policies");
         }
         // A trap says what happened. A failed `memory.grow` ends in whatever the guest's allocator does then.
         self.memory_refused = true;

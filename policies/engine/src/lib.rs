@@ -16,11 +16,13 @@ mod merge;
 pub mod outcome;
 mod patch;
 mod review;
+mod room;
 mod run;
 mod ticker;
 mod untouched;
 pub mod world;
 
+pub use cache::Counts;
 pub use engine::{Engine, EngineError, Options};
 pub use failure::Failure;
 pub use load::{Description, LoadError, LoadedPolicy, PolicySpec};

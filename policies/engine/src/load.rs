@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -99,6 +100,8 @@ pub(crate) struct Loaded {
     /// JSON text.
     pub(crate) settings: String,
     pub(crate) limits: Limits,
+    /// The most memory that a review of it took so far, in MiB; 0 for none yet.
+    pub(crate) peak: AtomicU32,
     imports: Vec<Capability>,
     description: Option<Description>,
 }
@@ -192,6 +195,7 @@ impl Engine {
                 spec.settings.to_string()
             },
             limits: spec.limits,
+            peak: AtomicU32::default(),
             imports,
             description: None,
         };

@@ -1,6 +1,7 @@
 //! One call into one policy, on a fresh instance and within its limits.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::time::{Instant as Deadline, timeout_at};
@@ -58,14 +59,15 @@ pub(crate) async fn review(
 /// Any call of the contract on a fresh instance.
 pub(crate) async fn call<T>(
     policy: &Loaded,
-    state: State,
+    mut state: State,
     host: &mut Duration,
     call: impl AsyncFnOnce(&Policy, &mut Store<State>) -> wasmtime::Result<T>,
 ) -> Result<T, Failure> {
     let shared = &policy.engine.0;
-    let Ok(_slot) = shared.slots.acquire().await else {
-        return Err(Failure::Start("the engine is shut down".to_owned()));
-    };
+    // What its reviews have been seen to take at most; the first one as much as it may.
+    let seen = policy.peak.load(Ordering::Relaxed);
+    let mib = if seen == 0 { policy.limits.memory_mib } else { seen };
+    state.held = Some(shared.room.take(mib).await?);
     let mut store = Store::new(&shared.engine, state);
     store.limiter(|state| state);
     store.set_hostcall_fuel(VERDICT_BYTES);
@@ -86,13 +88,23 @@ pub(crate) async fn call<T>(
         call(&instance, &mut store).await
     }
     .await;
-    *host = store.data().host;
+    let state = store.data();
+    *host = state.host;
+    if let Some(held) = state.held.as_ref().filter(|_| state.world.is_some()) {
+        // Read first: a write that changes nothing would still take the line from the other cores.
+        if held.used() > policy.peak.load(Ordering::Relaxed) {
+            policy.peak.fetch_max(held.used(), Ordering::Relaxed);
+        }
+    }
     result.map_err(|error| failure(&error, policy, store.data()))
 }
 
 fn failure(error: &wasmtime::Error, policy: &Loaded, state: &State) -> Failure {
     if state.memory_refused {
         return Failure::Memory(policy.limits.memory_mib);
+    }
+    if state.no_room {
+        return Failure::NoRoom;
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => Failure::Time(Duration::from_millis(policy.limits.time_ms.into())),
@@ -133,6 +145,8 @@ impl Loaded {
             ticks_left: u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1),
             memory_max: (self.limits.memory_mib as usize) << 20,
             memory_refused: false,
+            held: None,
+            no_room: false,
             log_lines: 0,
         }
     }

@@ -16,7 +16,7 @@ use tidewaiter_engine::world::{
     Brought, Label, Listing, ObjectInfo, Release, Resolution, Runtime, StorageError, World,
 };
 use tidewaiter_engine::{
-    Capability, Engine, FailurePolicy, Limits, LoadError, LoadedPolicy, Mode, Options, PolicySpec,
+    Capability, Counts, Engine, FailurePolicy, Limits, LoadError, LoadedPolicy, Mode, Options, PolicySpec,
 };
 
 /// Answers nothing; asked for the nodes, never.
@@ -303,6 +303,27 @@ async fn what_is_no_policy_is_not_loaded() {
 }
 
 #[tokio::test]
+async fn who_may_take_all_memory_waits_until_it_is_there() {
+    let engine = Engine::new(Options {
+        memory_mib: 4,
+        ..Options::default()
+    })
+    .unwrap();
+    let hungry = [loaded(&engine, "waiting", "(call $nodes (i32.const 512)) (i32.const 512)").await];
+    let good = [loaded(&engine, "good", "(i32.const 576)").await];
+    let (mut first, mut second) = (
+        Box::pin(reviewed(&hungry, Duration::from_millis(500))),
+        Box::pin(reviewed(&good, BUDGET)),
+    );
+    tokio::select! {
+        biased;
+        _ = &mut first => {}
+        outcome = &mut second => panic!("both have 4 MiB of 4: {:?}", outcome.runs),
+    }
+    assert_eq!(second.await.patch.len(), 2);
+}
+
+#[tokio::test]
 async fn the_cache_serves_what_is_ours_and_replaces_the_rest() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
@@ -320,14 +341,15 @@ async fn the_cache_serves_what_is_ours_and_replaces_the_rest() {
             .map(|file| file.unwrap().path())
             .collect();
         assert_eq!(files.len(), 1, "{files:?}");
-        files.remove(0)
+        (files.remove(0), engine.cached())
     };
-    let file = start().await;
+    let (file, counts) = start().await;
+    assert_eq!(counts, Counts { hits: 0, misses: 1 });
     let (whole, modified) = (std::fs::read(&file).unwrap(), || {
         std::fs::metadata(&file).unwrap().modified().unwrap()
     });
     let first = modified();
-    start().await;
+    assert_eq!(start().await.1, Counts { hits: 1, misses: 0 });
     assert_eq!(modified(), first, "the second start takes it from the cache");
 
     let mut damaged = whole.clone();

@@ -307,7 +307,8 @@ fn keep_unreadable(objects: &mut Objects, before: &Objects) {
 fn kserve_config(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> KserveConfig {
     let namespace = objects.kserve_namespace.as_deref().unwrap_or(KSERVE_NAMESPACE);
     let Some(map) = objects.config_map(namespace, KSERVE_CONFIG_MAP) else {
-        return KserveConfig::default();
+        // While it is replaced it is gone for a moment. By defaults, what was delivered under other names would be withdrawn and delivered anew.
+        return before.map_or_else(KserveConfig::default, |before| before.kserve.clone());
     };
     let data = map.data.clone().unwrap_or_default();
     let (config, wrong) = KserveConfig::parse(&data, before.map(|before| &before.kserve));

@@ -253,6 +253,10 @@ async fn the_annotation_is_the_one_that_kserves_configuration_names() {
             panic!("not served")
         };
         assert_eq!(served.delivery == Delivery::Annotation, expected.is_some(), "{name}");
+        // Gone for a moment, as while it is replaced: what was known last holds.
+        setting.write(&(backend("minio", "http://minio:9000", "") + &secret("a", "b")));
+        setting.load();
+        assert_eq!(setting.world("a").secret_annotation().as_deref(), expected);
     }
 }
 

@@ -1,5 +1,6 @@
 //! How it looks. Colours only on a terminal: `anstream` takes them out elsewhere.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -145,25 +146,25 @@ fn masked(secret: &Secret) {
 
 /// What each policy's running time grew by between two readings of `/metrics`, in microseconds.
 fn times(before: &str, after: &str) -> Vec<(String, f64)> {
-    let sums = |text: &str| -> Vec<(String, f64)> {
-        text.lines()
-            .filter_map(|line| line.strip_prefix("tidewaiter_policy_seconds_sum{"))
-            .filter_map(|line| {
-                let (labels, value) = line.split_once("} ")?;
-                let policy = labels.split('"').nth(1)?;
-                Some((policy.to_owned(), value.parse().ok()?))
-            })
-            .collect()
+    // One sum for each way that a run ends.
+    let sums = |text: &str| -> BTreeMap<String, f64> {
+        let mut sums = BTreeMap::new();
+        for line in text.lines() {
+            let told = line.strip_prefix("tidewaiter_policy_seconds_sum{");
+            let Some((labels, value)) = told.and_then(|told| told.split_once("} ")) else {
+                continue;
+            };
+            if let (Some(policy), Ok(value)) = (labels.split('"').nth(1), value.parse::<f64>()) {
+                *sums.entry(policy.to_owned()).or_default() += value;
+            }
+        }
+        sums
     };
     let before = sums(before);
     let mut times: Vec<_> = sums(after)
         .into_iter()
         .map(|(policy, total)| {
-            let earlier: f64 = before
-                .iter()
-                .filter(|(name, _)| *name == policy)
-                .map(|(_, sum)| sum)
-                .sum();
+            let earlier = before.get(&policy).copied().unwrap_or_default();
             (policy, (total - earlier) * 1e6)
         })
         .filter(|(_, took)| *took > 0.0)

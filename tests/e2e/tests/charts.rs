@@ -205,9 +205,28 @@ fn a_wrong_value_is_named(world: &World) -> Result<()> {
         ),
         ("backends.Min_io.type=s3", &["/backends'", "'Min_io'"]),
         ("policies.house.order=1", &["/policies/house'", "'module'"]),
+        ("webhook.maxBody=64MiB", &["/webhook/maxBody'"]),
+        ("log.level=nonsense", &["/log/level'"]),
+        (
+            "webhook.timeoutSeconds=2",
+            &["webhook.budget (2s)", "webhook.timeoutSeconds (2 s)"],
+        ),
+        (
+            "certificates.selfManaged.authorityLifetime=100d",
+            &["authorityLifetime (100d) must be at least twice as long"],
+        ),
+        ("certificates.selfManaged.authorityLifetime=7301d", &["7300d at most"]),
     ];
     for (value, words) in wrong {
         world.refused(&["template", "tidewaiter", "--set", value], words)?;
+    }
+    // With a short lifetime the alert on its end doesn't fire for ever.
+    for (lifetime, seconds) in [("90d", "604800"), ("12h", "7200")] {
+        let lifetime = format!("certificates.selfManaged.lifetime={lifetime}");
+        let alerts = ["template", "tidewaiter", "--set", "monitoring.alerts.enabled=true", "--set", &lifetime];
+        let rules = world.helm(&alerts)?;
+        let asked = format!("tidewaiter_certificate_expiry_timestamp_seconds) - time() < {seconds}\n");
+        ensure!(rules.contains(&asked), "{lifetime}: no `{asked}`");
     }
     Ok(())
 }

@@ -225,7 +225,7 @@ impl Cluster {
     }
 
     /// What a container of a Pod wrote, a text for each of its starts that the node still has the log of, the last start's at the end. From the node's
-    /// files: the API server has no address for this node.
+    /// files, which keep more starts than the API server tells of.
     pub fn logs(&self, pod: &Value, container: &str) -> Result<Vec<String>> {
         let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
         let folder = format!("{}_{}_{}", text("namespace"), text("name"), text("uid"));

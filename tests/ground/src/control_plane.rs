@@ -22,7 +22,7 @@ pub const MINIO_USER: &str = "minioadmin";
 /// The API server's address, on the run's own loopback. The port is that of the Service `kubernetes`: see [`network`].
 pub(crate) const API_SERVER: &str = "https://127.0.0.1:443";
 /// The address of the Service `kubernetes`, the first of its range: where Pods find the API server.
-const IN_CLUSTER: &str = "10.0.0.1";
+pub(crate) const IN_CLUSTER: &str = "10.0.0.1";
 /// The administrator's token.
 pub(crate) const ADMIN: &str = "admin";
 const ETCD: &str = "http://127.0.0.1:2379";
@@ -193,6 +193,8 @@ fn api_server(kubernetes: &Path, folder: &Path) -> Command {
             "--allow-privileged",
             "--endpoint-reconciler-type=none",
             "--enable-aggregator-routing=true",
+            // By the address that the node has, for logs and forwarded ports: nothing here resolves its name.
+            "--kubelet-preferred-address-types=InternalIP",
         ]);
     command
 }

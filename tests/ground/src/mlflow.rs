@@ -71,7 +71,7 @@ impl<'a> Mlflow<'a> {
             "--backend-store-uri",
             &database,
             "--default-artifact-root",
-            "s3://mlflow/runs",
+            "s3://mlflow/shared/runs",
         ]);
         cluster.processes().start(NAME, &mut command)?;
         let health = format!("{}/health", mlflow.uri());

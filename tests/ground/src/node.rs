@@ -9,6 +9,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::cache::Cache;
+use crate::control_plane::IN_CLUSTER;
 use crate::processes::Processes;
 use crate::tools::Module;
 use crate::{host, images, sandbox};
@@ -77,6 +78,8 @@ pub(crate) fn start(
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .args(["--hostname-override", NAME])
+            // One that is there before there is a Pod; without a default route the kubelet finds none by itself.
+            .args(["--node-ip", IN_CLUSTER])
             .arg("--root-dir")
             .arg(node.join("kubelet")),
     )?;
@@ -151,7 +154,7 @@ fn kubelet(folder: &Path, state: &Path) -> serde_json::Value {
         "failSwapOn": false,
         "enforceNodeAllocatable": [],
         "containerRuntimeEndpoint": format!("unix://{}", socket(state).display()),
-        "address": "127.0.0.1",
+        "address": IN_CLUSTER,
         "healthzBindAddress": "127.0.0.1",
         "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
         "authorization": {"mode": "AlwaysAllow"},

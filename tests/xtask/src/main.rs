@@ -84,7 +84,10 @@ fn run() -> Result<()> {
             _ => bail!("`test` has --quick or --all\n\n{HELP}"),
         }),
         "bench" => {
-            if let Some(other) = flags.iter().find(|flag| !["json", "scale", "no-cluster"].contains(&flag.as_str())) {
+            if let Some(other) = flags
+                .iter()
+                .find(|flag| !["json", "scale", "no-cluster"].contains(&flag.as_str()))
+            {
                 bail!("`bench` has no option `--{other}`\n\n{HELP}");
             }
             let flags: Vec<_> = flags.iter().map(|flag| format!("--{flag}").into()).collect();

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Change, Operation, Review};
 
-use super::Reviewer;
+use super::{Asker, Reviewer};
 use crate::metrics::Endpoint;
 
 /// A stored object.
@@ -58,7 +58,9 @@ impl Reviewer {
             old_object: (!stored.new).then_some(stored.object),
             ..review
         };
-        let judged = self.decide(Endpoint::mutate, &review, !effects, &snapshot).await?;
+        let judged = self
+            .decide(Endpoint::mutate, &review, Asker::default(), !effects, &snapshot)
+            .await?;
         let denial = judged
             .denial()
             .map(|(policy, denial)| (policy.unwrap_or("tidewaiter").to_owned(), denial.message.clone()));

@@ -10,7 +10,7 @@ use tidewaiter_core::uri::StorageUri;
 use tidewaiter_engine::outcome::{Denial, Outcome, Review};
 use tokio::time::Instant;
 
-use super::Failure;
+use super::{Asker, Failure};
 use crate::configuration::Snapshot;
 use crate::namespaces::{Namespaces, Subject};
 
@@ -19,6 +19,7 @@ use crate::namespaces::{Namespaces, Subject};
 pub(super) async fn authorize(
     outcome: &Outcome,
     review: &Review<'_>,
+    asker: Asker<'_>,
     snapshot: &Snapshot,
     namespaces: &dyn Namespaces,
     until: Instant,
@@ -36,7 +37,7 @@ pub(super) async fn authorize(
         if before.is_some_and(|before| uses(before, review.kind, backend, snapshot)) || is_stopped(review.object) {
             continue;
         }
-        for who in subjects(authorization, review) {
+        for who in subjects(authorization, review, asker) {
             let allowed = if who.user.is_empty() {
                 Ok(false)
             } else {
@@ -109,11 +110,13 @@ pub(super) fn uses(object: &Document, kind: &str, backend: &Backend, snapshot: &
     })
 }
 
-fn subjects(authorization: Authorization, review: &Review<'_>) -> Vec<Subject> {
+fn subjects(authorization: Authorization, review: &Review<'_>, asker: Asker<'_>) -> Vec<Subject> {
     match authorization {
         Authorization::Requester => vec![Subject {
             user: review.username.to_owned(),
             groups: review.groups.to_vec(),
+            uid: Some(asker.uid.to_owned()).filter(|uid| !uid.is_empty()),
+            extra: asker.extra.cloned().unwrap_or_default(),
         }],
         Authorization::ServiceAccount => {
             let service = Service::parse(review.kind, review.object.as_str());
@@ -141,6 +144,7 @@ fn subjects(authorization: Authorization, review: &Review<'_>) -> Vec<Subject> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
@@ -162,6 +166,7 @@ mod tests {
         allowed: Vec<&'static str>,
         silent: bool,
         asked: Mutex<Vec<(String, Vec<String>, String)>>,
+        known: Mutex<Vec<(Option<String>, BTreeMap<String, Vec<String>>)>>,
     }
 
     #[async_trait]
@@ -185,6 +190,7 @@ mod tests {
         async fn may_use(&self, who: &Subject, backend: &str, namespace: &str, _: Instant) -> Result<bool, String> {
             let asked = (who.user.clone(), who.groups.clone(), format!("{namespace}/{backend}"));
             self.asked.lock().unwrap().push(asked);
+            self.known.lock().unwrap().push((who.uid.clone(), who.extra.clone()));
             if self.silent {
                 return Err("the API server didn't answer in time".to_owned());
             }
@@ -250,8 +256,14 @@ mod tests {
         };
         let snapshot = reviewer.snapshot().unwrap();
         // A dry run asks as well: it is to say what would happen.
+        let extra = BTreeMap::from([("scopes".to_owned(), vec!["models".to_owned()])]);
+        let asker = Asker {
+            uid: "u-1",
+            extra: Some(&extra),
+            ..Asker::default()
+        };
         let judged = reviewer
-            .decide(Endpoint::mutate, &review, true, &snapshot)
+            .decide(Endpoint::mutate, &review, asker, true, &snapshot)
             .await
             .unwrap();
         let failure = judged.failure?;
@@ -284,6 +296,9 @@ mod tests {
             asked[0],
             ("ann".to_owned(), vec!["team".to_owned()], "team-a/minio".to_owned())
         );
+        // An authorizer may go by any of what the API server knows of them.
+        let extra = BTreeMap::from([("scopes".to_owned(), vec!["models".to_owned()])]);
+        assert_eq!(server.known.lock().unwrap()[0], (Some("u-1".to_owned()), extra));
     }
 
     #[tokio::test]

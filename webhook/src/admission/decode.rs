@@ -1,6 +1,7 @@
 //! The API server's question: an `AdmissionReview` of `admission.k8s.io/v1`, borrowed from the request's body. The objects in it stay raw text.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -64,6 +65,12 @@ pub struct UserInfo<'a> {
     /// The groups they are in.
     #[serde(default)]
     pub groups: Option<Vec<String>>,
+    /// Tells them from a later one of the same name.
+    #[serde(borrow, default)]
+    pub uid: Cow<'a, str>,
+    /// What else whoever authenticated them said, such as the scopes of a token.
+    #[serde(default)]
+    pub extra: Option<BTreeMap<String, Vec<String>>>,
 }
 
 #[derive(Deserialize)]

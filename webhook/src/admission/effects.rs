@@ -14,14 +14,14 @@ use crate::metrics::Metrics;
 use crate::namespaces::{Minting, Namespaces, ProvideError, Provided};
 
 /// Has all credentials that the outcome asks for in the object's namespace. On an update of an object whose credentials are there already, what can't be
-/// made or written is a warning. For one that is being stopped nothing is done: no Pod will read them, and starting it is an update again.
+/// made or written is a warning. The log has the request's `uid`. For one that is being stopped nothing is done: no Pod will read them, and starting it is an update again.
 pub(super) async fn carry_out(
     outcome: &mut Outcome,
     review: &Review<'_>,
     snapshot: &Snapshot,
     world: &ReviewWorld,
     namespaces: &dyn Namespaces,
-    metrics: &Metrics,
+    (metrics, uid): (&Metrics, &str),
     until: Instant,
 ) -> Result<(), Failure> {
     if outcome.effects.is_empty() || is_stopped(review.object) {
@@ -38,14 +38,14 @@ pub(super) async fn carry_out(
                     Provided::Unchanged => metrics.credentials("unchanged"),
                     Provided::Written => {
                         metrics.credentials("written");
-                        info!(backend, namespace, "credentials written");
+                        info!(uid, backend, namespace, "credentials written");
                     }
                 }
                 if let Some(error) = untold {
                     metrics.credentials("untold");
                     error!(
-                        backend,
-                        namespace, %error, "the access key can't read all that it should yet; trying again"
+                        uid,
+                        backend, namespace, %error, "the access key can't read all that it should yet; trying again"
                     );
                     outcome.warnings.push(super::cut(format!(
                         "tidewaiter: the key of {backend} can't read this model yet, since its store doesn't take it; trying on"
@@ -54,14 +54,20 @@ pub(super) async fn carry_out(
             }
             Err(Undelivered { there: true, error, .. }) if review.operation == Operation::Update => {
                 metrics.credentials("stale");
-                error!(backend, namespace, error, "credentials not renewed");
+                error!(uid, backend, namespace, error, "credentials not renewed");
                 outcome.warnings.push(super::cut(format!(
                     "tidewaiter: the credentials of {backend} could not be renewed; those there are used"
                 )));
             }
             Err(undelivered) => {
                 metrics.credentials(undelivered.result);
-                error!(backend, namespace, error = undelivered.error, "credentials not written");
+                error!(
+                    uid,
+                    backend,
+                    namespace,
+                    error = undelivered.error,
+                    "credentials not written"
+                );
                 return Err(undelivered.failure(effect));
             }
         }

@@ -79,7 +79,7 @@ impl Setup {
             &self.snapshot,
             &world,
             namespaces,
-            &self.metrics,
+            (&self.metrics, "of the request"),
             until,
         )
         .await

@@ -10,6 +10,7 @@ pub mod decode;
 mod effects;
 pub mod encode;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,7 @@ impl Reviewer {
     pub(crate) fn observe(&self) {
         if let Some(snapshot) = self.snapshot() {
             self.metrics.breakers(snapshot.configuration.shut_backends());
+            self.metrics.cache("stores", snapshot.cached());
         }
     }
 
@@ -194,7 +196,12 @@ impl Reviewer {
             return None;
         }
         let dry_run = request.dry_run.unwrap_or_default();
-        let judged = self.decide(endpoint, &review, dry_run, &snapshot).await?;
+        let asker = Asker {
+            request: &request.uid,
+            uid: &request.user_info.uid,
+            extra: request.user_info.extra.as_ref(),
+        };
+        let judged = self.decide(endpoint, &review, asker, dry_run, &snapshot).await?;
         self.record(endpoint, request, &judged);
         Some(judged)
     }
@@ -219,6 +226,7 @@ impl Reviewer {
         &self,
         endpoint: Endpoint,
         review: &Review<'_>,
+        asker: Asker<'_>,
         dry_run: bool,
         snapshot: &Snapshot,
     ) -> Option<Judged> {
@@ -246,10 +254,11 @@ impl Reviewer {
             Endpoint::mutate if outcome.denial.is_some() => None,
             Endpoint::mutate => {
                 let (namespaces, until) = (&*self.namespaces, tokio::time::Instant::now() + PATIENCE);
-                match authorize::authorize(&outcome, review, snapshot, namespaces, until).await {
+                match authorize::authorize(&outcome, review, asker, snapshot, namespaces, until).await {
                     Ok(()) if dry_run => None,
                     Ok(()) => {
-                        effects::carry_out(&mut outcome, review, snapshot, &world, namespaces, &self.metrics, until)
+                        let told = (&*self.metrics, asker.request);
+                        effects::carry_out(&mut outcome, review, snapshot, &world, namespaces, told, until)
                             .await
                             .err()
                     }
@@ -293,6 +302,16 @@ impl Reviewer {
             info!(uid = %request.uid, namespace, name, kind = %request.kind.kind, changed = ?fields, dry_run = request.dry_run.unwrap_or_default(), "filled in");
         }
     }
+}
+
+/// What is known of a request and of who sent it, beside what policies are told. Nothing where a stored object is looked at again.
+#[derive(Clone, Copy, Default)]
+struct Asker<'a> {
+    /// The request's uid, by which the log knows it.
+    request: &'a str,
+    /// The user's.
+    uid: &'a str,
+    extra: Option<&'a BTreeMap<String, Vec<String>>>,
 }
 
 /// What a review came to, with what became of its effects.
@@ -458,3 +477,7 @@ mod leaving_tests {
         );
     }
 }
+
+#[cfg(test)]
+#[path = "leaves_tests.rs"]
+mod leaves_tests;

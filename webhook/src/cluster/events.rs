@@ -1,6 +1,6 @@
-//! What is wrong with a Secret or a `ConfigMap`, told where its author looks: they have no status, but events.
+//! What is wrong with an object of the configuration, and that it no longer is, told where its author looks: in the object's events.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -19,13 +19,20 @@ use crate::namespaces::cluster::FIELD_MANAGER;
 const KEPT: Duration = Duration::from_hours(1);
 /// So long an event's text may be, in bytes (`k8s.io/kubernetes/pkg/apis/core/validation/events.go`).
 const NOTE: usize = 1024;
+/// Where the events of objects are that belong to no namespace: the API server takes them nowhere else (`validateEvent`, same file).
+const CLUSTER: &str = "default";
 /// An event's name begins with its object's, which may itself be as long as a name can be.
 const NAME: usize = 200;
+
+/// `Normal` or `Warning`, and the reason in one word.
+pub(crate) type Kind = (&'static str, &'static str);
 
 /// Tells each problem once as long as its event is kept.
 pub(super) struct Events {
     client: Client,
     told: HashMap<String, Instant>,
+    /// What was wrong the last time.
+    open: BTreeSet<(ObjectRef, String)>,
 }
 
 impl Events {
@@ -33,44 +40,54 @@ impl Events {
         Self {
             client,
             told: HashMap::new(),
+            open: BTreeSet::new(),
         }
     }
 
-    /// Tells the problems of objects that `reference` knows. What can't be told is in the log all the same.
+    /// Tells the problems of objects that `reference` knows, and which of them are no more. What can't be told is in the log all the same.
     pub(super) async fn tell(
         &mut self,
         problems: &[Problem],
         reference: impl Fn(&ObjectRef) -> Option<ObjectReference>,
     ) {
         self.told.retain(|_, since| since.elapsed() < KEPT);
-        for problem in problems {
-            let Some(object) = problem.object.as_ref().and_then(&reference) else {
-                continue;
-            };
-            let event = event(object, "Invalid", "Configure", &problem.message);
-            let name = event.metadata.name.clone().unwrap_or_default();
-            if self.told.contains_key(&name) {
-                continue;
-            }
-            let namespace = event.metadata.namespace.clone().unwrap_or_default();
-            let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-            match api.create(&PostParams::default(), &event).await {
-                Ok(_) => {}
-                // Another replica told it, or this one before it was restarted.
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => {
-                    debug!(namespace, name, %error, "can't write an event");
-                    continue;
-                }
-            }
-            self.told.insert(name, Instant::now());
+        let of = |problem: &Problem| Some((problem.object.clone()?, problem.message.clone()));
+        let now: BTreeSet<_> = problems.iter().filter_map(of).collect();
+        let before = std::mem::replace(&mut self.open, now.clone());
+        let gone = before
+            .difference(&now)
+            .map(|problem| (problem, ("Normal", "Mended"), "no more: "));
+        let all = now.iter().map(|problem| (problem, ("Warning", "Invalid"), ""));
+        for ((object, message), kind, words) in gone.chain(all) {
+            let Some(object) = reference(object) else { continue };
+            self.write(event(object, kind, "Configure", &format!("{words}{message}")))
+                .await;
         }
+    }
+
+    async fn write(&mut self, event: Event) {
+        let name = event.metadata.name.clone().unwrap_or_default();
+        if self.told.contains_key(&name) {
+            return;
+        }
+        let namespace = event.metadata.namespace.clone().unwrap_or_default();
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        match api.create(&PostParams::default(), &event).await {
+            Ok(_) => {}
+            // Another replica told it, or this one before it was restarted.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => {
+                debug!(namespace, name, %error, "can't write an event");
+                return;
+            }
+        }
+        self.told.insert(name, Instant::now());
     }
 }
 
 /// Tells something of one object, once. What can't be told is in the log all the same.
-pub(crate) async fn announce(client: &Client, object: ObjectReference, reason: &str, message: &str) {
-    let event = event(object, reason, "Review", message);
+pub(crate) async fn announce(client: &Client, object: ObjectReference, kind: Kind, message: &str) {
+    let event = event(object, kind, "Review", message);
     let api: Api<Event> = Api::namespaced(client.clone(), event.metadata.namespace.as_deref().unwrap_or_default());
     if let Err(error) = api.create(&PostParams::default(), &event).await {
         debug!(%error, "can't write an event");
@@ -78,7 +95,7 @@ pub(crate) async fn announce(client: &Client, object: ObjectReference, reason: &
 }
 
 /// Named by its object and text, so that all replicas together write one.
-fn event(object: ObjectReference, reason: &str, action: &str, message: &str) -> Event {
+fn event(object: ObjectReference, (type_, reason): Kind, action: &str, message: &str) -> Event {
     let name = object.name.clone().unwrap_or_default();
     let identity = format!("{} {message}", object.uid.as_deref().unwrap_or_default());
     let digest = digest_of(identity.as_bytes());
@@ -86,11 +103,12 @@ fn event(object: ObjectReference, reason: &str, action: &str, message: &str) -> 
     Event {
         metadata: ObjectMeta {
             name: Some(format!("{}.{}", &name[..name.floor_char_boundary(NAME)], &digest[..16])),
-            namespace: object.namespace.clone(),
+            // Of an object that belongs to no namespace, too.
+            namespace: Some(object.namespace.clone().unwrap_or_else(|| CLUSTER.to_owned())),
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(Timestamp::now())),
-        type_: Some("Warning".to_owned()),
+        type_: Some(type_.to_owned()),
         reason: Some(reason.to_owned()),
         action: Some(action.to_owned()),
         note: Some(message[..message.floor_char_boundary(NOTE)].to_owned()),
@@ -117,9 +135,14 @@ mod tests {
         let service = tower::service_fn(move |request: axum::http::Request<Body>| {
             let keep = Arc::clone(&keep);
             async move {
-                assert_eq!(request.uri().path(), "/apis/events.k8s.io/v1/namespaces/a/events");
+                let path = request.uri().path();
+                let namespace = path.strip_prefix("/apis/events.k8s.io/v1/namespaces/");
+                let namespace = namespace
+                    .and_then(|path| path.strip_suffix("/events"))
+                    .map(str::to_owned);
                 let body = request.into_body().collect_bytes().await.unwrap();
                 let event: Value = serde_json::from_slice(&body).unwrap();
+                assert_eq!(event["metadata"]["namespace"].as_str(), namespace.as_deref());
                 let mut kept = keep.lock().unwrap();
                 let there = kept
                     .iter()
@@ -177,13 +200,49 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn an_object_of_no_namespace_has_events_too_also_when_a_problem_goes() {
+        let (client, kept) = server();
+        let mut events = Events::new(client);
+        let cluster = |object: &ObjectRef| {
+            Some(ObjectReference {
+                kind: Some(object.kind.clone()),
+                name: Some(object.name.clone()),
+                uid: Some("uid".into()),
+                ..ObjectReference::default()
+            })
+        };
+        let problem = Problem {
+            object: Some(ObjectRef::cluster("WasmPolicy", "house")),
+            ..problem("WasmPolicy", "house")
+        };
+        events.tell(std::slice::from_ref(&problem), cluster).await;
+        events.tell(&[problem], cluster).await;
+        events.tell(&[], cluster).await;
+        events.tell(&[], cluster).await;
+        let kept = kept.lock().unwrap();
+        let told: Vec<_> = kept
+            .iter()
+            .map(|event| (&event["type"], &event["reason"], &event["note"]))
+            .collect();
+        let words = "the prefix `x` has no scheme";
+        assert_eq!(
+            told,
+            [
+                (&json!("Warning"), &json!("Invalid"), &json!(words)),
+                (&json!("Normal"), &json!("Mended"), &json!(format!("no more: {words}"))),
+            ]
+        );
+        assert!(kept.iter().all(|event| event["metadata"]["namespace"] == "default"));
+    }
+
     #[test]
     fn a_name_and_a_text_of_any_length_fit() {
         let long = ObjectReference {
             name: Some("s".repeat(253)),
             ..ObjectReference::default()
         };
-        let event = event(long, "Invalid", "Configure", &"é".repeat(2000));
+        let event = event(long, ("Warning", "Invalid"), "Configure", &"é".repeat(2000));
         assert!(event.metadata.name.unwrap().len() <= 253);
         assert_eq!(event.note.unwrap().len(), 1024);
     }

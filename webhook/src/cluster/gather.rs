@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Secret};
@@ -41,6 +41,17 @@ pub(super) struct Sources {
     /// What we wrote into namespaces.
     ours: InCluster,
     our_changes: Changes,
+    /// What was read by name the last time.
+    read: Mutex<Read>,
+}
+
+/// Objects by namespace and name.
+type ByName<K> = BTreeMap<(String, String), K>;
+
+#[derive(Default)]
+struct Read {
+    secrets: ByName<Secret>,
+    config_maps: ByName<ConfigMap>,
 }
 
 /// One look at the cluster.
@@ -52,6 +63,8 @@ pub(super) struct Gathered {
     pub(super) resources: Vec<Arc<DynamicObject>>,
     /// Equal for equal objects.
     pub(super) fingerprint: u64,
+    /// Whether the API server failed to answer for some object: it is worth another look soon.
+    pub(super) again: bool,
 }
 
 impl Sources {
@@ -110,6 +123,7 @@ impl Sources {
             ),
             ours: InCluster::watch(client.clone(), only, &our_changes, stop),
             our_changes,
+            read: Mutex::default(),
             kserve_namespace: kserve_namespace.clone(),
         }
     }
@@ -127,8 +141,17 @@ impl Sources {
         self.ours.secrets.all()
     }
 
-    /// A Secret or ConfigMap that configures us, as an event names it.
+    /// An object that configures us, as an event names it.
     pub(super) fn reference(&self, object: &ObjectRef) -> Option<ObjectReference> {
+        let custom = match object.kind.as_str() {
+            "StorageBackend" => Some(&self.backends),
+            "WasmPolicy" => Some(&self.policies),
+            _ => None,
+        };
+        if let Some(custom) = custom {
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tidewaiter.dev", "v1alpha1", &object.kind));
+            return Some(custom.current_of_cluster(&object.name)?.object_ref(&resource));
+        }
         let namespace = object.namespace.as_deref()?;
         match object.kind.as_str() {
             "Secret" => Some(self.own_secrets.current(namespace, &object.name)?.object_ref(&())),
@@ -197,23 +220,10 @@ impl Sources {
                 .map(|map| ConfigMap::clone(map)),
         );
 
-        let references = objects.references();
-        let there: BTreeSet<_> = objects
-            .secrets
-            .iter()
-            .map(|secret| (secret.namespace().unwrap_or_default(), secret.name_any()))
-            .collect();
-        objects
-            .secrets
-            .extend(read::<Secret>(client, references.secrets.difference(&there), &mut objects.withheld).await?);
-        let there: BTreeSet<_> = objects
-            .config_maps
-            .iter()
-            .map(|map| (map.namespace().unwrap_or_default(), map.name_any()))
-            .collect();
-        objects
-            .config_maps
-            .extend(read::<ConfigMap>(client, references.config_maps.difference(&there), &mut objects.withheld).await?);
+        let mut last = std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner));
+        let again = self.read_by_name(client, &mut objects, &mut last).await;
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        let again = again?;
 
         let fingerprint = fingerprint(&objects, &problems);
         Ok(Gathered {
@@ -221,7 +231,36 @@ impl Sources {
             problems,
             resources: backends.into_iter().chain(policies).collect(),
             fingerprint,
+            again,
         })
+    }
+
+    /// What the objects refer to, and no watch shows. Whether some of it is worth another look soon.
+    async fn read_by_name(&self, client: &Client, objects: &mut Objects, last: &mut Read) -> Result<bool, kube::Error> {
+        let references = objects.references();
+        let there: BTreeSet<_> = objects
+            .secrets
+            .iter()
+            .map(|secret| (secret.namespace().unwrap_or_default(), secret.name_any()))
+            .collect();
+        let withheld = &mut objects.withheld;
+        let (secrets, again) = read::<Secret>(
+            client,
+            references.secrets.difference(&there),
+            withheld,
+            &mut last.secrets,
+        )
+        .await?;
+        objects.secrets.extend(secrets);
+        let there: BTreeSet<_> = objects
+            .config_maps
+            .iter()
+            .map(|map| (map.namespace().unwrap_or_default(), map.name_any()))
+            .collect();
+        let names = references.config_maps.difference(&there);
+        let (maps, maps_again) = read::<ConfigMap>(client, names, withheld, &mut last.config_maps).await?;
+        objects.config_maps.extend(maps);
+        Ok(again || maps_again)
     }
 }
 
@@ -252,12 +291,14 @@ fn typed<K: DeserializeOwned>(
     read
 }
 
-/// One by one by name, so that nothing that isn't ours is listed or watched. What isn't there is left out: the configuration says who misses it.
+/// One by one by name, so that nothing that isn't ours is listed or watched. What isn't there is left out: the configuration says who misses it. An object that
+/// the API server fails to answer for is as it was the `last` time, so that it holds up none of the others; that it is worth another look is told beside.
 async fn read<K>(
     client: &Client,
     names: impl Iterator<Item = &(String, String)>,
     withheld: &mut BTreeMap<ObjectRef, String>,
-) -> Result<Vec<K>, kube::Error>
+    last: &mut ByName<K>,
+) -> Result<(Vec<K>, bool), kube::Error>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
@@ -272,7 +313,19 @@ where
                     // The role doesn't cover it, or there can be none of that name: for us it isn't there.
                     Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
                         tracing::warn!("{}", status.message);
-                        return Ok(Err((object, status.message.clone())));
+                        return Ok(Err(Unread {
+                            object,
+                            reason: status.message.clone(),
+                            again: false,
+                        }));
+                    }
+                    Err(kube::Error::Api(status)) if status.code == 429 || status.code >= 500 => {
+                        tracing::warn!("can't read {object} now: {}; trying again", status.message);
+                        return Ok(Err(Unread {
+                            object,
+                            reason: status.message.clone(),
+                            again: true,
+                        }));
                     }
                     Err(kube::Error::BuildRequest(error)) => {
                         tracing::warn!(name, %error, "no name of an object");
@@ -284,15 +337,38 @@ where
             }
         })
         .collect();
-    let read: Vec<Result<Option<K>, _>> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
-    let mut found = Vec::new();
+    let read: Vec<Result<Option<K>, Unread>> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
+    let before = std::mem::take(last);
+    let (mut found, mut look_again) = (Vec::new(), false);
     for read in read {
         match read {
             Ok(object) => found.extend(object),
-            Err((object, reason)) => drop(withheld.insert(object, reason)),
+            Err(Unread { object, reason, again }) => {
+                look_again |= again;
+                let name = (object.namespace.clone().unwrap_or_default(), object.name.clone());
+                match before.get(&name).filter(|_| again) {
+                    Some(object) => found.push(object.clone()),
+                    None => drop(withheld.insert(object, reason)),
+                }
+            }
         }
     }
-    Ok(found)
+    let named = |object: &K| {
+        (
+            (object.namespace().unwrap_or_default(), object.name_any()),
+            object.clone(),
+        )
+    };
+    *last = found.iter().map(named).collect();
+    Ok((found, look_again))
+}
+
+/// An object that can't be read.
+struct Unread {
+    object: ObjectRef,
+    reason: String,
+    /// Whether it may be in a moment.
+    again: bool,
 }
 
 /// Changes with anything that a configuration is made from; not with status and resource versions.

@@ -92,19 +92,30 @@ async fn a_name_that_can_not_be_is_one_that_is_not_there() {
         ("minio", "UPPER"),
         ("minio", "root"),
     ]);
-    let mut withheld = BTreeMap::new();
-    let found = read::<Secret>(&client, odd.iter(), &mut withheld)
+    let (mut withheld, mut last) = (BTreeMap::new(), BTreeMap::new());
+    let (found, again) = read::<Secret>(&client, odd.iter(), &mut withheld, &mut last)
         .await
         .expect("the rest is read");
+    assert!(!again);
     assert_eq!(found.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["root"]);
     let odd = ObjectRef::namespaced("Secret", "minio", "UPPER");
     assert_eq!(withheld.get(&odd).map(String::as_str), Some("no such name"));
-    // What may be there again in a moment is no answer.
-    assert!(
-        read::<Secret>(&client, names(&[("minio", "broken")]).iter(), &mut withheld)
-            .await
-            .is_err()
-    );
+    // What may be there again in a moment is as it was, and holds up none of the others.
+    let both = names(&[("minio", "broken"), ("minio", "root")]);
+    let (found, again) = read::<Secret>(&client, both.iter(), &mut withheld, &mut last)
+        .await
+        .expect("the rest is read");
+    assert_eq!((found.len(), again), (1, true));
+    let broken = ObjectRef::namespaced("Secret", "minio", "broken");
+    assert_eq!(withheld.remove(&broken).as_deref(), Some("etcd is away"));
+    let mut before = found[0].clone();
+    before.metadata.name = Some("broken".into());
+    last.insert(both[0].clone(), before);
+    let (found, again) = read::<Secret>(&client, both.iter(), &mut withheld, &mut last)
+        .await
+        .expect("the rest is read");
+    assert_eq!((found.len(), again, last.len()), (2, true, 2));
+    assert!(!withheld.contains_key(&broken));
 }
 
 #[tokio::test]
@@ -131,6 +142,14 @@ async fn a_backend_of_another_shape_is_known_by_what_it_serves() {
         .await
         .expect("all are listed");
     let gathered = sources.gather(&client).await.expect("all are read");
+    let regarding = sources
+        .reference(&ObjectRef::cluster("StorageBackend", "minio"))
+        .expect("it is there");
+    assert_eq!(
+        (regarding.kind.as_deref(), regarding.namespace),
+        (Some("StorageBackend"), None)
+    );
+    assert!(sources.reference(&ObjectRef::cluster("WasmPolicy", "minio")).is_none());
     let unusable = &gathered.objects.unusable_backends[0];
     assert_eq!(
         (unusable.name.as_str(), unusable.contact.as_deref()),

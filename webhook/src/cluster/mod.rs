@@ -33,7 +33,7 @@ const QUIET: Duration = Duration::from_millis(100);
 const AT_MOST: Duration = Duration::from_secs(1);
 /// Secrets and `ConfigMap`s of others are read by name, not watched: rotated credentials are seen after this time.
 const REFRESH: Duration = Duration::from_secs(30);
-/// After a round that failed.
+/// After a round that failed, as a whole or for one object.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Where to look.
@@ -113,6 +113,9 @@ impl Cluster {
                 let mut pause = REFRESH;
                 match sources.gather(&client).await {
                     Ok(gathered) => {
+                        if gathered.again {
+                            pause = RETRY;
+                        }
                         // Our own writes of status come back as changes.
                         let new = before.as_ref() != Some(&gathered.fingerprint);
                         let again = loader.worth_another_try() && tried.elapsed() >= REFRESH;

@@ -35,6 +35,16 @@ impl Asked {
         })
     }
 
+    /// About each.
+    #[cfg(test)]
+    pub(super) fn of_all() -> Self {
+        let all = || LabelSelector::default();
+        Self {
+            selectors: vec![(all(), all())],
+            since: 0,
+        }
+    }
+
     /// Whether any of them is asked about an object with these labels, in a namespace with those.
     pub(super) fn about(&self, namespace: &BTreeMap<String, String>, object: &BTreeMap<String, String>) -> bool {
         let mut webhooks = self.selectors.iter();

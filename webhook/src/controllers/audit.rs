@@ -27,6 +27,8 @@ use crate::namespaces::cluster::FIELD_MANAGER;
 
 /// The name of each namespace's report.
 const REPORT: &str = "tidewaiter";
+/// So long a service may take to be read.
+const READING: Duration = Duration::from_secs(10);
 /// After a change of the configuration: more may follow.
 const QUIET: Duration = Duration::from_secs(20);
 /// Services that are judged at once. There is no hurry, and reviews of what arrives have none of their time taken.
@@ -60,6 +62,14 @@ impl Audit {
     /// Works for as long as it is called.
     pub(super) async fn keep(self) {
         if self.interval.is_zero() {
+            // What was found before it was turned off holds no more.
+            let taken_back = match self.reports().await {
+                Ok(reports) => self.take_back(reports.unwrap_or_default(), &BTreeSet::new()).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = taken_back {
+                info!("can't delete the PolicyReports of an audit that is turned off: {error}");
+            }
             return;
         }
         self.services.settled().await;
@@ -85,23 +95,48 @@ impl Audit {
         }
     }
 
-    /// How many services were judged. A service that can't be read now is left out this time.
-    async fn scan(&self) -> Result<usize, String> {
-        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("wgpolicyk8s.io", "v1alpha2", "PolicyReport"));
-        let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
+    /// All of our reports; none where the cluster doesn't know the kind.
+    async fn reports(&self) -> Result<Option<Vec<DynamicObject>>, kube::Error> {
+        let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind());
         let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-        let before = match all.list(&ours).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {
-                return Err("the cluster doesn't know the kind PolicyReport: install its CustomResourceDefinition, as the chart \
-                     tidewaiter-crds does with policyReports.enabled=true, or set --audit-interval 0s"
-                    .to_owned());
+        match all.list(&ours).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            reports => Ok(Some(reports?.items)),
+        }
+    }
+
+    /// Deletes those of namespaces where nothing is judged any more.
+    async fn take_back(&self, reports: Vec<DynamicObject>, judged: &BTreeSet<&String>) -> Result<(), kube::Error> {
+        // One namespace that goes is no reason to leave the others as they are.
+        let mut failed = None;
+        for report in reports {
+            let namespace = report.namespace().unwrap_or_default();
+            if report.name_any() == REPORT && !judged.contains(&namespace) {
+                let reports: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &kind());
+                match reports.delete(REPORT, &DeleteParams::default()).await {
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    deleted => failed = deleted.map(drop).err().or(failed),
+                }
             }
-            before => before.map_err(|error| error.to_string())?,
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// How many services there are. One that can't be judged now is told as that.
+    async fn scan(&self) -> Result<usize, String> {
+        let kind = kind();
+        let Some(before) = self.reports().await.map_err(|error| error.to_string())? else {
+            return Err(
+                "the cluster doesn't know the kind PolicyReport: install its CustomResourceDefinition, as the chart \
+                 tidewaiter-crds does with policyReports.enabled=true, or set --audit-interval 0s"
+                    .to_owned(),
+            );
         };
         let asked = Asked::read(&self.client, &self.configuration).await?;
         let services = self.services.all();
         let count = services.len();
-        let known: BTreeSet<String> = services.iter().map(|service| service.namespace.clone()).collect();
+        // A namespace whose services aren't known is not one without.
+        let complete = self.services.complete();
         let judged = futures::stream::iter(services).map(|service| async {
             let finding = self.judge(&service, &asked).await;
             (service, finding)
@@ -119,20 +154,13 @@ impl Audit {
         let mut totals: BTreeMap<&'static str, i64> = BTreeMap::new();
         // One namespace that goes, or is full, is no reason to tell the others nothing.
         let mut failed = None;
-        for report in before.items {
-            let namespace = report.namespace().unwrap_or_default();
-            if report.name_any() == REPORT && !known.contains(&namespace) {
-                let reports: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &kind);
-                match reports.delete(REPORT, &DeleteParams::default()).await {
-                    Err(kube::Error::Api(status)) if status.code == 404 => {}
-                    deleted => failed = deleted.map(drop).err().or(failed),
-                }
-            }
+        if complete {
+            failed = self.take_back(before, &namespaces.keys().collect()).await.err();
         }
         for (namespace, services) in &mut namespaces {
             services.sort_by(|(one, _), (other, _)| one.cmp(other));
             let report = report(services, Timestamp::now());
-            for result in ["pass", "warn", "fail"] {
+            for result in ["pass", "warn", "fail", "error"] {
                 *totals.entry(result).or_default() += report["summary"][result].as_i64().unwrap_or_default();
             }
             let reports: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
@@ -150,17 +178,32 @@ impl Audit {
 
     /// None where there is nothing to judge.
     async fn judge(&self, service: &Service, asked: &Asked) -> Option<Vec<Finding>> {
+        match self.try_to_judge(service, asked).await {
+            Ok(findings) => findings,
+            Err(why) => Some(vec![unknown(&why)]),
+        }
+    }
+
+    async fn try_to_judge(&self, service: &Service, asked: &Asked) -> Result<Option<Vec<Finding>>, String> {
+        let told = |error: &dyn std::fmt::Display| format!("it can't be read: {error}");
         let resource = service.resource();
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &service.namespace, &resource);
         let request = axum::http::Request::get(format!("{}/{}", api.resource_url(), service.name));
-        let text = self.client.request_text(request.body(Vec::new()).ok()?).await.ok()?;
-        let labels: Labelled = serde_json::from_str(&text).ok()?;
-        let snapshot = self.reviewer.snapshot()?;
-        let namespace = snapshot.configuration.namespace_labels(&service.namespace)?;
+        let request = request.body(Vec::new()).map_err(|error| told(&error))?;
+        let text = match timeout(READING, self.client.request_text(request)).await {
+            // It went meanwhile.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(None),
+            Ok(text) => text.map_err(|error| told(&error))?,
+            Err(_) => return Err(told(&"the API server doesn't answer in time")),
+        };
+        let labels: Labelled = serde_json::from_str(&text).map_err(|error| told(&error))?;
+        let snapshot = self.reviewer.snapshot().ok_or("there is no configuration yet")?;
+        let namespace = snapshot.configuration.namespace_labels(&service.namespace);
+        let namespace = namespace.ok_or("the labels of its namespace are not known")?;
         if !asked.about(namespace, &labels.metadata.labels.unwrap_or_default()) {
-            return None;
+            return Ok(None);
         }
-        let document = Document::new(&text).ok()?;
+        let document = Document::new(&text).map_err(|error| told(&error))?;
         let stored = Stored {
             api_version: &resource.api_version,
             kind: service.kind,
@@ -169,9 +212,27 @@ impl Audit {
             object: &document,
             new: true,
         };
-        let reviewed = self.reviewer.review_again(&stored, false).await?;
-        // What can't be said now is left to the next scan.
-        reviewed.failure.is_none().then(|| findings(&reviewed))
+        let Some(reviewed) = self.reviewer.review_again(&stored, false).await else {
+            return Ok(None);
+        };
+        reviewed
+            .failure
+            .clone()
+            .map_or_else(|| Ok(Some(findings(&reviewed))), Err)
+    }
+}
+
+fn kind() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("wgpolicyk8s.io", "v1alpha2", "PolicyReport"))
+}
+
+/// Of a service that nobody could judge this time.
+fn unknown(why: &str) -> Finding {
+    Finding {
+        result: "error",
+        policy: "tidewaiter".to_owned(),
+        rule: "could-not-be-judged",
+        message: format!("could not be judged: {why}"),
     }
 }
 
@@ -220,16 +281,16 @@ fn findings(reviewed: &Reviewed) -> Vec<Finding> {
 /// One namespace's report. It doesn't change where nothing changed: a result has no time of its own.
 fn report(services: &[(Service, Vec<Finding>)], now: Timestamp) -> Value {
     let mut results = Vec::new();
-    let (mut pass, mut warned, mut failed) = (0, 0, 0);
+    let (mut pass, mut warned, mut failed, mut unknown) = (0, 0, 0, 0);
     for (service, findings) in services {
         if findings.is_empty() {
             pass += 1;
         }
         for finding in findings {
-            if finding.result == "fail" {
-                failed += 1;
-            } else {
-                warned += 1;
+            match finding.result {
+                "fail" => failed += 1,
+                "error" => unknown += 1,
+                _ => warned += 1,
             }
             results.push(json!({
                 "source": "tidewaiter",
@@ -263,16 +324,22 @@ fn report(services: &[(Service, Vec<Finding>)], now: Timestamp) -> Value {
                 "tidewaiter.dev/left-out": dropped.to_string(),
             },
         },
-        "summary": {"pass": pass, "warn": warned, "fail": failed, "error": 0, "skip": 0},
+        "summary": {"pass": pass, "warn": warned, "fail": failed, "error": unknown, "skip": 0},
         "results": results,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use kube::client::Body;
     use tidewaiter_engine::outcome::Change;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::cluster::watched::Changes;
+    use crate::namespaces::folder::Recorded;
 
     fn reviewed() -> Reviewed {
         Reviewed {
@@ -284,21 +351,7 @@ mod tests {
     }
 
     fn service(name: &str) -> Service {
-        Service {
-            namespace: "team-a".into(),
-            name: name.into(),
-            kind: "InferenceService",
-            version: "v1beta1",
-            uid: name.into(),
-            generation: 1,
-            created: 0,
-            written: 0,
-            adopted: false,
-            named: BTreeSet::new(),
-            accounts: BTreeSet::new(),
-            uris: BTreeSet::new(),
-            settled: true,
-        }
+        Service::of(name)
     }
 
     #[test]
@@ -350,5 +403,86 @@ mod tests {
         assert!(report.to_string().len() < 1_500_000);
         assert_eq!(report["metadata"]["annotations"]["tidewaiter.dev/left-out"], "200");
         assert_eq!(report["summary"]["fail"], 1200);
+    }
+
+    /// Against an API server with reports in the namespaces a and b and no service that can be read, which keeps what it was told to delete.
+    fn audit(interval: Duration) -> (Audit, Arc<Mutex<Vec<String>>>) {
+        let deleted = Arc::new(Mutex::new(Vec::new()));
+        let keep = Arc::clone(&deleted);
+        let service = tower::service_fn(move |request: axum::http::Request<Body>| {
+            let report = |namespace: &str| json!({"metadata": {"name": REPORT, "namespace": namespace}});
+            let path = request.uri().path().to_owned();
+            let failed =
+                |code: u16| json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "", "code": code});
+            let (code, answer) = if request.method() == axum::http::Method::DELETE {
+                keep.lock().unwrap().push(path);
+                (200, json!({"kind": "Status", "status": "Success"}))
+            } else if path == "/apis/wgpolicyk8s.io/v1alpha2/policyreports" {
+                let kind = json!({"apiVersion": "wgpolicyk8s.io/v1alpha2", "kind": "PolicyReportList", "metadata": {}});
+                let mut list = kind;
+                list["items"] = json!([report("a"), report("b")]);
+                (200, list)
+            } else if path.ends_with("/inferenceservices/gone") {
+                (404, failed(404))
+            } else {
+                (500, failed(500))
+            };
+            let mut response = axum::http::Response::new(Body::from(answer.to_string().into_bytes()));
+            *response.status_mut() = axum::http::StatusCode::from_u16(code).unwrap();
+            std::future::ready(Ok::<_, std::convert::Infallible>(response))
+        });
+        let client = Client::new(service, "default");
+        let metrics = Arc::new(Metrics::default());
+        let reviewer = Reviewer::new(
+            Arc::new(Recorded::default()),
+            None,
+            Arc::clone(&metrics),
+            Duration::from_secs(2),
+        );
+        let audit = Audit {
+            services: Services::watch(&client, &Changes::default(), &CancellationToken::new()),
+            client,
+            reviewer: Arc::new(reviewer),
+            metrics,
+            configuration: "tidewaiter.dev".into(),
+            interval,
+        };
+        (audit, deleted)
+    }
+
+    const REPORT_OF_B: &str = "/apis/wgpolicyk8s.io/v1alpha2/namespaces/b/policyreports/tidewaiter";
+
+    #[tokio::test]
+    async fn a_report_of_a_namespace_where_nothing_is_judged_is_taken_back() {
+        let (audit, deleted) = audit(Duration::from_hours(1));
+        let before = audit.reports().await.unwrap().unwrap();
+        audit
+            .take_back(before, &BTreeSet::from([&"a".to_owned()]))
+            .await
+            .unwrap();
+        assert_eq!(*deleted.lock().unwrap(), [REPORT_OF_B]);
+    }
+
+    #[tokio::test]
+    async fn an_audit_that_is_turned_off_leaves_no_report() {
+        let (audit, deleted) = audit(Duration::ZERO);
+        audit.keep().await;
+        assert_eq!(deleted.lock().unwrap().len(), 2);
+        assert!(deleted.lock().unwrap().contains(&REPORT_OF_B.to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_can_not_be_judged_is_an_error_in_the_report() {
+        let (audit, _) = audit(Duration::from_hours(1));
+        let asked = Asked::of_all();
+        assert_eq!(audit.judge(&service("gone"), &asked).await, None);
+        let findings = audit.judge(&service("there"), &asked).await.unwrap();
+        assert_eq!((findings.len(), findings[0].result), (1, "error"));
+        let report = report(&[(service("there"), findings)], Timestamp::now());
+        assert_eq!(
+            report["summary"],
+            json!({"pass": 0, "warn": 0, "fail": 0, "error": 1, "skip": 0})
+        );
+        assert_eq!(report["results"][0]["rule"], "could-not-be-judged");
     }
 }

@@ -1,5 +1,6 @@
 //! The credentials in all namespaces, kept equal to their sources: rotated keys reach each copy, what was edited or deleted by hand is put right, and what no
-//! service uses any more is collected in two steps.
+//! service uses any more is collected in two steps. A ServiceAccount that lists a copy uses it, and while a service is on its way from one spec to the next,
+//! nothing in its namespace is without use.
 //!
 //! A copy's contents change, never its name and never its S3 annotations, so nothing restarts: a Pod that starts later reads the new keys.
 
@@ -11,7 +12,7 @@ use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -36,8 +37,23 @@ const QUIET: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(10);
 /// A review writes a copy before the API server has stored the service that uses it: none is called unused sooner than this.
 const UNUSED_FOR: Duration = Duration::from_mins(5);
+/// Whether a ServiceAccount still lists a copy that no service names is looked at this often.
+const LOOK: Duration = Duration::from_mins(5);
+/// So long a namespace's ServiceAccounts may take to be listed.
+const LISTING: Duration = Duration::from_secs(5);
 /// Failures that a round tells one by one.
 const TOLD: usize = 3;
+
+/// What this leader has seen so far.
+#[derive(Default)]
+struct Seen {
+    /// Since when a copy is without use.
+    unused: HashMap<Place, Instant>,
+    /// Since when a copy is not as it should be.
+    stale: HashMap<Place, Instant>,
+    /// When a copy that no service names was last seen in a user's ServiceAccount.
+    listed: HashMap<Place, Instant>,
+}
 
 /// Keeps the copies.
 pub(super) struct Keeper {
@@ -78,12 +94,12 @@ impl Keeper {
         self.namespaces.settled().await;
         self.services.settled().await;
         let mut configured = self.reviewer.configured_anew();
-        let (mut unused, mut stale) = (HashMap::new(), HashMap::new());
+        let mut seen = Seen::default();
         loop {
             self.changed.mark_unchanged();
             configured.mark_unchanged();
             if let Some(snapshot) = self.reviewer.snapshot() {
-                self.round(&snapshot, &mut unused, &mut stale).await;
+                self.round(&snapshot, &mut seen).await;
             }
             let something = async {
                 tokio::select! {
@@ -97,24 +113,35 @@ impl Keeper {
         }
     }
 
-    async fn round(
-        &self,
-        snapshot: &Snapshot,
-        unused: &mut HashMap<Place, Instant>,
-        stale: &mut HashMap<Place, Instant>,
-    ) {
-        let needs = needs(&self.services.all());
+    async fn round(&self, snapshot: &Snapshot, Seen { unused, stale, listed }: &mut Seen) {
+        let services = self.services.all();
+        let mut needs = needs(&services);
         let copies = copies(&self.namespaces.secrets.all());
         // With a part of the services alone, a copy in use may look like an unused one.
         let complete = self.services.complete();
-        let steps = steps(&needs, &copies, unused, complete, self.grace, Timestamp::now());
+        look_again(&self.client, &copies, listed).await;
+        for place in listed.keys() {
+            needs.entry(place.clone()).or_default();
+        }
+        let changing = changing(&services);
+        let mut steps = steps(
+            &needs,
+            &copies,
+            &changing,
+            unused,
+            complete,
+            self.grace,
+            Timestamp::now(),
+        );
+        let failed = keep_listed(&self.client, &mut steps, listed).await;
         let steps = futures::stream::iter(steps)
             .map(|(place, step)| async {
                 let done = self.take(&place, step, &copies, snapshot).await;
                 (place, done)
             })
             .buffer_unordered(AT_ONCE);
-        let done: Vec<(Place, Result<(), String>)> = steps.collect().await;
+        let mut done: Vec<(Place, Result<(), String>)> = steps.collect().await;
+        done.extend(failed.into_iter().map(|(place, error)| (place, Err(error))));
 
         let failed: BTreeMap<&Place, &String> = done
             .iter()
@@ -286,6 +313,81 @@ fn needs(services: &[Service]) -> BTreeMap<Place, Need> {
     needs
 }
 
+/// The namespaces where something is still on its way from one spec to the next, such as a canary: what runs there may read what no spec names any more.
+fn changing(services: &[Service]) -> BTreeSet<String> {
+    let unsettled = services.iter().filter(|service| !service.settled);
+    unsettled.map(|service| service.namespace.clone()).collect()
+}
+
+/// Looks whether what ServiceAccounts listed a while ago is still there and listed. What can't be seen is taken to be.
+async fn look_again(client: &Client, copies: &BTreeMap<Place, Arc<Secret>>, listed: &mut HashMap<Place, Instant>) {
+    listed.retain(|place, _| copies.contains_key(place));
+    let due: Vec<Place> = listed
+        .iter()
+        .filter(|(_, seen)| seen.elapsed() >= LOOK)
+        .map(|(place, _)| place.clone())
+        .collect();
+    for place in due {
+        if matches!(is_listed(client, &place).await, Ok(false)) {
+            listed.remove(&place);
+        } else {
+            listed.insert(place, Instant::now());
+        }
+    }
+}
+
+/// Takes out of the steps the end of what a ServiceAccount lists, or may list, and returns where that can't be seen. A service that runs with a ServiceAccount
+/// of its user's is told by our own policy to list the Secret there, and names nothing of ours itself.
+async fn keep_listed(
+    client: &Client,
+    steps: &mut Vec<(Place, Step)>,
+    listed: &mut HashMap<Place, Instant>,
+) -> Vec<(Place, String)> {
+    let ends = |step: &Step| matches!(step, Step::Mark | Step::Collect);
+    let places: Vec<Place> = steps
+        .iter()
+        .filter(|(_, step)| ends(step))
+        .map(|(place, _)| place.clone())
+        .collect();
+    let looks = futures::stream::iter(places).map(|place| async {
+        let found = is_listed(client, &place).await;
+        (place, found)
+    });
+    let looked: Vec<_> = looks.buffer_unordered(AT_ONCE).collect().await;
+    let mut failed = Vec::new();
+    for (place, found) in looked {
+        if found == Ok(false) {
+            continue;
+        }
+        if let Some((_, step)) = steps.iter_mut().find(|(other, step)| *other == place && ends(step)) {
+            // A mark that it has is taken off by that.
+            *step = Step::Have(Need::default());
+        }
+        match found {
+            Ok(_) => drop(listed.insert(place, Instant::now())),
+            Err(error) => {
+                steps.retain(|(other, _)| *other != place);
+                failed.push((place, error));
+            }
+        }
+    }
+    failed
+}
+
+/// Whether a ServiceAccount that isn't ours has the Secret among its own.
+async fn is_listed(client: &Client, (namespace, backend): &Place) -> Result<bool, String> {
+    let name = managed_name(backend);
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let accounts = timeout(LISTING, api.list(&ListParams::default())).await;
+    let accounts = accounts.map_err(|_| "the API server doesn't list ServiceAccounts in time".to_owned())?;
+    let accounts = accounts.map_err(|error| error.to_string())?;
+    let lists = |account: &ServiceAccount| {
+        let mut secrets = account.secrets.iter().flatten();
+        account.name_any() != name && secrets.any(|secret| secret.name.as_ref() == Some(&name))
+    };
+    Ok(accounts.iter().any(lists))
+}
+
 /// The copies that there are, but for those that are going.
 fn copies(secrets: &[Arc<Secret>]) -> BTreeMap<Place, Arc<Secret>> {
     let mut copies = BTreeMap::new();
@@ -303,10 +405,11 @@ fn copies(secrets: &[Arc<Secret>]) -> BTreeMap<Place, Arc<Secret>> {
     copies
 }
 
-/// What there is to do. `unused`: since when this replica has seen a copy without use.
+/// What there is to do. `unused`: since when this replica has seen a copy without use. `changing`: where what no spec names may be read all the same.
 fn steps(
     needs: &BTreeMap<Place, Need>,
     copies: &BTreeMap<Place, Arc<Secret>>,
+    changing: &BTreeSet<String>,
     unused: &mut HashMap<Place, Instant>,
     complete: bool,
     grace: Duration,
@@ -317,13 +420,19 @@ fn steps(
         .map(|(place, need)| (place.clone(), Step::Have(*need)))
         .collect();
     let idle: BTreeSet<&Place> = copies.keys().filter(|place| !needs.contains_key(*place)).collect();
-    unused.retain(|place, _| idle.contains(place));
+    let still = |(namespace, _): &Place| !changing.contains(namespace);
+    unused.retain(|place, _| idle.contains(place) && still(place));
     if !complete {
         return steps;
     }
     for place in idle {
         let mark = copies[place].annotations().get(UNUSED_SINCE);
         let since = mark.and_then(|mark| mark.parse::<Timestamp>().ok());
+        if !still(place) {
+            // Kept current, but for what was without use before: that waits.
+            steps.extend(mark.is_none().then(|| (place.clone(), Step::Have(Need::default()))));
+            continue;
+        }
         let step = if let Some(since) = since {
             (now > since && now.duration_since(since).unsigned_abs() >= grace).then_some(Step::Collect)
         } else {

@@ -199,7 +199,15 @@ fn a_copy_in_use_is_had_whether_it_is_there_or_not_and_never_collected() {
         service("deleted", &["tidewaiter-minio"], &[]),
     ]);
     let copies = copies(&[copy("there", Some("2020-01-01T00:00:00Z"))]);
-    let steps = steps(&needs, &copies, &mut HashMap::new(), true, HOUR, now());
+    let steps = steps(
+        &needs,
+        &copies,
+        &BTreeSet::new(),
+        &mut HashMap::new(),
+        true,
+        HOUR,
+        now(),
+    );
     let have = || Step::Have(Need::default());
     assert_eq!(steps, [(place("deleted"), have()), (place("there"), have())]);
 }
@@ -208,7 +216,7 @@ fn a_copy_in_use_is_had_whether_it_is_there_or_not_and_never_collected() {
 async fn an_unused_copy_is_marked_and_after_the_grace_collected() {
     let at = |mark: Option<&str>, unused: &mut HashMap<Place, Instant>| {
         let copies = copies(&[copy("a", mark)]);
-        let steps = steps(&BTreeMap::new(), &copies, unused, true, HOUR, now());
+        let steps = steps(&BTreeMap::new(), &copies, &BTreeSet::new(), unused, true, HOUR, now());
         steps.into_iter().map(|(_, step)| step).collect::<Vec<_>>()
     };
     let mut unused = HashMap::new();
@@ -231,7 +239,7 @@ async fn a_use_in_between_begins_the_time_anew() {
     let copies = copies(&[copy("a", None)]);
     let mut unused = HashMap::new();
     for needs in [&idle, &used, &idle] {
-        let steps = steps(needs, &copies, &mut unused, true, HOUR, now());
+        let steps = steps(needs, &copies, &BTreeSet::new(), &mut unused, true, HOUR, now());
         assert!(!steps.contains(&(place("a"), Step::Mark)));
         tokio::time::advance(UNUSED_FOR * 2 / 3).await;
     }
@@ -241,7 +249,85 @@ async fn a_use_in_between_begins_the_time_anew() {
 fn while_services_are_not_known_nothing_counts_as_unused() {
     let copies = copies(&[copy("a", Some("2020-01-01T00:00:00Z"))]);
     assert_eq!(
-        steps(&BTreeMap::new(), &copies, &mut HashMap::new(), false, HOUR, now()),
+        steps(
+            &BTreeMap::new(),
+            &copies,
+            &BTreeSet::new(),
+            &mut HashMap::new(),
+            false,
+            HOUR,
+            now()
+        ),
         []
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_an_older_revision_may_run_its_copy_is_kept_and_not_marked() {
+    let mut moved = service("a", &["tidewaiter-other"], &[]);
+    moved.settled = false;
+    let (needs, changing) = (BTreeMap::new(), changing(&[moved, service("b", &[], &[])]));
+    let copies = copies(&[copy("a", None), copy("b", None)]);
+    let mut unused = HashMap::new();
+    let mut at = || steps(&needs, &copies, &changing, &mut unused, true, HOUR, now());
+    let kept = || (place("a"), Step::Have(Need::default()));
+    assert_eq!(at(), [kept()]);
+    tokio::time::advance(UNUSED_FOR).await;
+    assert_eq!(at(), [kept(), (place("b"), Step::Mark)]);
+    let marked = super::copies(&[copy("a", Some("2020-01-01T00:00:00Z"))]);
+    assert_eq!(steps(&needs, &marked, &changing, &mut unused, true, HOUR, now()), []);
+}
+
+/// An API server with the ServiceAccounts `tidewaiter-minio`, which is ours, and `mine`, which in the namespace `used` lists our Secret; it refuses to tell of
+/// the namespace `shut`.
+fn accounts() -> Client {
+    let service = tower::service_fn(|request: axum::http::Request<kube::client::Body>| async move {
+        let account = |name: &str, secret: &str| json!({"metadata": {"name": name}, "secrets": [{"name": secret}]});
+        let list = |secret: &str| {
+            let items = [account("tidewaiter-minio", "tidewaiter-minio"), account("mine", secret)];
+            json!({"apiVersion": "v1", "kind": "ServiceAccountList", "metadata": {}, "items": items})
+        };
+        let (code, answer) = match request.uri().path() {
+            "/api/v1/namespaces/used/serviceaccounts" => (200, list("tidewaiter-minio")),
+            "/api/v1/namespaces/idle/serviceaccounts" => (200, list("another")),
+            _ => (
+                403,
+                json!({"kind": "Status", "status": "Failure", "message": "shut", "reason": "Forbidden", "code": 403}),
+            ),
+        };
+        let mut response = axum::http::Response::new(kube::client::Body::from(answer.to_string().into_bytes()));
+        *response.status_mut() = axum::http::StatusCode::from_u16(code).unwrap();
+        Ok::<_, std::convert::Infallible>(response)
+    });
+    Client::new(service, "default")
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_service_account_lists_or_may_list_is_kept() {
+    let (client, mut listed) = (accounts(), HashMap::new());
+    let ends = [
+        (place("used"), Step::Mark),
+        (place("idle"), Step::Collect),
+        (place("shut"), Step::Mark),
+    ];
+    let mut steps = Vec::from(ends);
+    let failed = keep_listed(&client, &mut steps, &mut listed).await;
+    assert_eq!(
+        steps,
+        [
+            (place("used"), Step::Have(Need::default())),
+            (place("idle"), Step::Collect)
+        ]
+    );
+    assert_eq!(
+        failed.into_iter().map(|(place, _)| place).collect::<Vec<_>>(),
+        [place("shut")]
+    );
+    assert_eq!(listed.keys().collect::<Vec<_>>(), [&place("used")]);
+    // Later it is looked at again, and so is one that was taken off since.
+    let copies = copies(&[copy("used", None), copy("idle", None)]);
+    listed.insert(place("idle"), Instant::now());
+    tokio::time::advance(LOOK).await;
+    look_again(&client, &copies, &mut listed).await;
+    assert_eq!(listed.keys().collect::<Vec<_>>(), [&place("used")]);
 }

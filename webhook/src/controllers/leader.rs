@@ -23,7 +23,7 @@ const DURATION: u64 = 15;
 const GRACE: u64 = 5;
 /// Whether somebody deleted the Lease is looked at this often.
 const LOOK: Duration = Duration::from_secs(20);
-/// After a failure, and for giving the Lease back at shutdown.
+/// After a failure, for a look at the Lease, and for giving it back at shutdown.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 type Election = JoinHandle<Result<LeaseManager, LeaseManagerError>>;
@@ -43,11 +43,14 @@ pub(crate) fn elect(
                 () = stop.cancelled() => return,
             };
             loop {
-                tokio::select! {
-                    changed = state.changed() => if changed.is_err() { break },
-                    () = stop.cancelled() => break,
-                    // It is made at the beginning of a campaign alone.
-                    () = sleep(LOOK) => if is_gone(&client, &namespace).await { break } else { continue },
+                let look = async {
+                    sleep(LOOK).await;
+                    is_gone(&client, &namespace).await
+                };
+                match next(&mut state, &stop, look).await {
+                    Next::Told => {}
+                    Next::Nothing => continue,
+                    Next::Over => break,
                 }
                 let leads = *state.borrow_and_update();
                 if tell.send_replace(leads) != leads {
@@ -63,9 +66,30 @@ pub(crate) fn elect(
     (leads, election)
 }
 
+/// What happens in a campaign.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Something is known of who leads.
+    Told,
+    Nothing,
+    /// The campaign is over.
+    Over,
+}
+
+/// Whatever comes first. `look`: whether the Lease is gone, which is made at the beginning of a campaign alone. An API server that doesn't answer that must
+/// not hide a stop, nor the loss of the Lease.
+async fn next(state: &mut watch::Receiver<bool>, stop: &CancellationToken, look: impl Future<Output = bool>) -> Next {
+    tokio::select! {
+        changed = state.changed() => if changed.is_err() { Next::Over } else { Next::Told },
+        () = stop.cancelled() => Next::Over,
+        gone = look => if gone { Next::Over } else { Next::Nothing },
+    }
+}
+
+/// What isn't answered in time is not known to be gone.
 async fn is_gone(client: &Client, namespace: &str) -> bool {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let gone = matches!(leases.get_opt(LEASE).await, Ok(None));
+    let gone = matches!(timeout(PATIENCE, leases.get_opt(LEASE)).await, Ok(Ok(None)));
     if gone {
         warn!(
             namespace,
@@ -120,5 +144,34 @@ pub(super) async fn while_leading<F: Future<Output = ()>>(
             _ = leads.wait_for(|leads| !*leads) => {}
             () = stop.cancelled() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::client::Body;
+
+    use super::*;
+
+    /// An API server behind a line that swallows everything.
+    fn black_hole() -> Client {
+        let service = tower::service_fn(|_: axum::http::Request<Body>| {
+            std::future::pending::<Result<axum::http::Response<Body>, std::convert::Infallible>>()
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_swallows_a_request_hides_neither_a_stop_nor_a_loss() {
+        let client = black_hole();
+        let gone = timeout(PATIENCE * 2, is_gone(&client, "a")).await;
+        assert_eq!(gone, Ok(false), "what isn't answered is given up");
+
+        let (tell, mut state) = watch::channel(true);
+        let stop = CancellationToken::new();
+        tell.send_replace(false);
+        assert_eq!(next(&mut state, &stop, std::future::pending()).await, Next::Told);
+        stop.cancel();
+        assert_eq!(next(&mut state, &stop, std::future::pending()).await, Next::Over);
     }
 }

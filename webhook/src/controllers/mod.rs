@@ -8,6 +8,7 @@ mod credentials;
 mod health;
 mod leader;
 mod minting;
+mod reviewed;
 mod services;
 mod sweep;
 

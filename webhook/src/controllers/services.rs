@@ -66,6 +66,27 @@ impl Service {
     pub(super) fn resource(&self) -> ApiResource {
         resource(self.version, self.kind)
     }
+
+    /// One in team-a that names nothing of ours, its uid as its name.
+    #[cfg(test)]
+    pub(super) fn of(uid: &str) -> Self {
+        let (version, kind) = KINDS[0];
+        Self {
+            namespace: "team-a".into(),
+            name: uid.into(),
+            kind,
+            version,
+            uid: uid.into(),
+            generation: 1,
+            created: 0,
+            written: 0,
+            adopted: false,
+            named: BTreeSet::new(),
+            accounts: BTreeSet::new(),
+            uris: BTreeSet::new(),
+            settled: true,
+        }
+    }
 }
 
 fn resource(version: &str, kind: &str) -> ApiResource {

@@ -1,8 +1,9 @@
 //! Services that came past the webhook, as while no replica answered and the failure policy is `Ignore`: the leader finds them and sees to their papers.
 //!
 //! Each service is judged once after it was made, and after each change of its spec. Up to when that was done is kept on the Lease, so that the next leader
-//! goes on there; a service that ran before Tidewaiter was installed is not touched, whoever edits its labels. What would have been filled in is written as a patch, which passes the webhook like
-//! everybody's; what would have been refused runs already, and is told in an event.
+//! goes on there, and beside it which services a review had filled in ([`super::reviewed`]); a service that ran before Tidewaiter was installed is not touched,
+//! whoever edits its labels. What would have been filled in is written as a patch, which passes the webhook like everybody's; what would have been refused
+//! runs already, and is told in an event.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 
 use super::asked::Asked;
 use super::leader::LEASE;
+use super::reviewed::AtReview;
 use super::services::{Service, Services};
 use crate::admission::Reviewer;
 use crate::admission::again::{Reviewed, Stored};
@@ -30,6 +32,8 @@ use crate::namespaces::cluster::{FIELD_MANAGER, writes};
 
 /// On the Lease: every write of a service's spec before this time has been judged.
 const SWEPT_UNTIL: &str = "tidewaiter.dev/swept-until";
+/// On the Lease: the services that a review had filled in by then.
+const REVIEWED: &str = "tidewaiter.dev/reviewed";
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How far has been swept is written down this often.
@@ -78,15 +82,19 @@ struct Judged {
     states: HashMap<State, Option<Instant>>,
     /// The generation that each service had when this leader last looked.
     generations: HashMap<String, i64>,
+    /// Why nothing could be judged the last time, so that the log says it once.
+    complaint: String,
+    /// What it knows of services that a review filled in: at first what the leader before it knew.
+    reviewed: AtReview,
 }
 
 impl Sweep {
     /// Works for as long as it is called.
     pub(super) async fn keep(self) {
         self.services.settled().await;
-        let mut horizon = loop {
-            match self.horizon().await {
-                Ok(horizon) => break horizon,
+        let (mut horizon, reviewed) = loop {
+            match self.begin().await {
+                Ok(begin) => break begin,
                 Err(error) => {
                     warn!(%error, "can't read the Lease: services that came past the webhook aren't looked for yet");
                     sleep(PAUSE).await;
@@ -94,14 +102,17 @@ impl Sweep {
             }
         };
         let mut written_down = (Instant::now(), horizon);
-        let mut judged = Judged::default();
+        let mut judged = Judged {
+            reviewed,
+            ..Judged::default()
+        };
         loop {
             if self.reviewer.configured() {
                 horizon = self.round(horizon, &mut judged).await;
             }
             let (when, what) = written_down;
             if horizon != what && when.elapsed() >= WRITTEN_DOWN {
-                match self.write_down(horizon).await {
+                match self.write_down(horizon, &judged.reviewed).await {
                     Ok(()) => written_down = (Instant::now(), horizon),
                     Err(error) => warn!(%error, "can't write on the Lease how far has been swept; trying again"),
                 }
@@ -110,21 +121,23 @@ impl Sweep {
         }
     }
 
-    /// The first time that was not judged yet: at first that at which Tidewaiter was installed.
-    async fn horizon(&self) -> Result<i64, kube::Error> {
+    /// The first time that was not judged yet: at first that at which Tidewaiter was installed. And what the leader before this one knew.
+    async fn begin(&self) -> Result<(i64, AtReview), kube::Error> {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
         let lease = leases.get(LEASE).await?;
         let swept = lease.annotations().get(SWEPT_UNTIL);
         let swept = swept.and_then(|swept| swept.parse::<Timestamp>().ok());
         let made = lease.creation_timestamp().map(|made| made.0);
-        Ok(swept.or(made).unwrap_or_else(Timestamp::now).as_second())
+        let reviewed = lease.annotations().get(REVIEWED);
+        let reviewed = reviewed.map(|text| AtReview::read(text)).unwrap_or_default();
+        Ok((swept.or(made).unwrap_or_else(Timestamp::now).as_second(), reviewed))
     }
 
-    async fn write_down(&self, horizon: i64) -> Result<(), kube::Error> {
+    async fn write_down(&self, horizon: i64, reviewed: &AtReview) -> Result<(), kube::Error> {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
         let until = Timestamp::from_second(horizon).unwrap_or_else(|_| Timestamp::now());
         let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let change = json!({"metadata": {"annotations": {SWEPT_UNTIL: until}}});
+        let change = json!({"metadata": {"annotations": {SWEPT_UNTIL: until, REVIEWED: reviewed.write()}}});
         leases.patch(LEASE, &writes(), &Patch::Merge(&change)).await.map(drop)
     }
 
@@ -134,18 +147,24 @@ impl Sweep {
         let open = judged.open(&services, horizon);
         if !open.is_empty() {
             let asked = match Asked::read(&self.client, &self.configuration).await {
-                Ok(asked) => asked,
+                Ok(asked) => {
+                    judged.complaint.clear();
+                    asked
+                }
                 Err(error) => {
-                    info!(
-                        configuration = self.configuration,
-                        "can't read which services the webhook is asked about, so those that came past it aren't looked for: {error}"
-                    );
+                    if judged.complains(&error) {
+                        info!(
+                            configuration = self.configuration,
+                            "can't read which services the webhook is asked about, so those that came past it aren't looked for: {error}"
+                        );
+                    }
                     return horizon;
                 }
             };
+            let reviewed = &judged.reviewed;
             let looks = futures::stream::iter(open).map(|service| async {
                 // The webhook was not there yet, or not any more and not again.
-                let done = if service.written < asked.since {
+                let done = if service.written < asked.since && !reviewed.changed(&service) {
                     Ok(())
                 } else {
                     self.look(&service, &asked).await
@@ -176,7 +195,7 @@ impl Sweep {
         let waiting = waiting.map(|service| service.written).min();
         let now = Timestamp::now().as_second() - LAG;
         let horizon = waiting.map_or(now, |waiting| waiting.min(now)).max(horizon);
-        judged.forget(&services, horizon);
+        judged.forget(&services, horizon, self.services.complete());
         horizon
     }
 
@@ -243,7 +262,7 @@ impl Sweep {
                 name, policy, "came past the webhook and would have been refused: {message}"
             );
             let message = format!("came past Tidewaiter, which would have refused it: {message}");
-            events::announce(&self.client, reference, "WouldBeRefused", &message).await;
+            events::announce(&self.client, reference, ("Warning", "WouldBeRefused"), &message).await;
             return Ok(());
         }
         if reviewed.changes.is_empty() {
@@ -254,7 +273,7 @@ impl Sweep {
         self.metrics.swept("mended");
         info!(namespace, name, ?changed, "came past the webhook; filled in now");
         let message = format!("came past Tidewaiter; filled in now: {}", changed.join(", "));
-        events::announce(&self.client, reference, "FilledIn", &message).await;
+        events::announce(&self.client, reference, ("Normal", "FilledIn"), &message).await;
         Ok(())
     }
 
@@ -287,13 +306,14 @@ impl Sweep {
 
 impl Judged {
     /// The services that are to be judged now: made since the horizon; of another generation than this leader saw; or, where a review has filled something in
-    /// before, written since the horizon, as while nobody led. To judge those once more changes nothing.
+    /// before, written since the horizon or changed since the leader before this one looked, as while nobody led. To judge those once more changes nothing.
     fn open(&mut self, services: &[Service], horizon: i64) -> Vec<Service> {
         let mut open = Vec::new();
         for service in services {
             let seen = self.generations.insert(service.uid.clone(), service.generation);
             let risen = seen.is_some_and(|seen| seen < service.generation);
-            let came = service.created >= horizon || (service.adopted && service.written >= horizon);
+            let written = service.adopted && service.written >= horizon;
+            let came = service.created >= horizon || written || self.reviewed.changed(service);
             let tried = self.states.get(&state(service));
             if tried.is_none() && (risen || came) {
                 self.states.insert(state(service), Some(Instant::now()));
@@ -305,8 +325,17 @@ impl Judged {
         open
     }
 
-    /// What is gone, and what is done with and can't come up again.
-    fn forget(&mut self, services: &[Service], horizon: i64) {
+    /// Whether that is new.
+    fn complains(&mut self, error: &str) -> bool {
+        let new = self.complaint != error;
+        error.clone_into(&mut self.complaint);
+        new
+    }
+
+    /// What is gone, and what is done with and can't come up again. `complete`: whether the services are all there are.
+    fn forget(&mut self, services: &[Service], horizon: i64, complete: bool) {
+        let waits = |service: &Service| self.states.get(&state(service)).is_some_and(Option::is_some);
+        self.reviewed.follow(services, complete, waits);
         let there: HashMap<State, i64> = services
             .iter()
             .map(|service| (state(service), service.written))
@@ -327,27 +356,17 @@ fn state(service: &Service) -> State {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     const HORIZON: i64 = 1000;
 
     fn service(uid: &str, generation: i64, created: i64, written: i64, adopted: bool) -> Service {
         Service {
-            namespace: "a".into(),
-            name: uid.into(),
-            kind: "InferenceService",
-            version: "v1beta1",
-            uid: uid.into(),
             generation,
             created,
             written,
             adopted,
-            named: BTreeSet::new(),
-            accounts: BTreeSet::new(),
-            uris: BTreeSet::new(),
-            settled: true,
+            ..Service::of(uid)
         }
     }
 
@@ -356,7 +375,7 @@ mod tests {
         for service in &open {
             judged.states.insert(state(service), None);
         }
-        judged.forget(services, HORIZON);
+        judged.forget(services, HORIZON, true);
         open.into_iter().map(|service| service.uid).collect()
     }
 
@@ -392,13 +411,38 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_manifest_over_a_filled_service_is_judged_by_the_next_leader_though_the_record_is_gone() {
+        let mut before = Judged::default();
+        let ran_before = service("ran-before", 2, 10, 20, false);
+        open(&mut before, &[service("filled", 2, 10, 20, true), ran_before]);
+        let mut next = Judged {
+            reviewed: AtReview::read(&before.reviewed.write()),
+            ..Judged::default()
+        };
+        // What only takes away has no time of its own; a label has one.
+        let replaced = [
+            service("filled", 3, 10, 20, false),
+            service("ran-before", 2, 10, HORIZON + 1, false),
+        ];
+        assert_eq!(open(&mut next, &replaced), ["filled"]);
+        assert!(open(&mut next, &replaced).is_empty());
+    }
+
+    #[test]
+    fn a_complaint_is_told_once() {
+        let mut judged = Judged::default();
+        let told = ["gone", "gone", "shut", "gone"].map(|error| judged.complains(error));
+        assert_eq!(told, [true, false, true, true]);
+    }
+
+    #[test]
     fn what_could_not_be_judged_stays_open_and_what_is_gone_is_forgotten() {
         let mut judged = Judged::default();
         let new = [service("new", 1, HORIZON, HORIZON, false)];
         assert_eq!(judged.open(&new, HORIZON).len(), 1);
-        judged.forget(&new, HORIZON + 100);
+        judged.forget(&new, HORIZON + 100, true);
         assert_eq!(judged.open(&new, HORIZON + 100).len(), 1);
-        judged.forget(&[], HORIZON + 100);
+        judged.forget(&[], HORIZON + 100, true);
         assert!(judged.states.is_empty() && judged.generations.is_empty());
     }
 }

@@ -27,6 +27,8 @@ const BODY: Duration = Duration::from_secs(10);
 const BODY_UNIT: usize = 256 * 1024;
 /// 64 MiB of bodies, 256 reviews.
 const BODY_UNITS: u32 = 256;
+/// The longest body that may be asked for. One that needs all of that memory, or more, would wait for its turn in vain.
+pub(crate) const LARGEST_BODY: usize = BODY_UNIT * BODY_UNITS as usize / 2;
 /// How long a review waits for its turn, within the API server's own timeout.
 const TURN: Duration = Duration::from_secs(1);
 

@@ -134,6 +134,8 @@ impl Namespaces for InCluster {
             spec: SubjectAccessReviewSpec {
                 user: Some(who.user.clone()),
                 groups: Some(who.groups.clone()),
+                uid: who.uid.clone(),
+                extra: (!who.extra.is_empty()).then(|| who.extra.clone()),
                 resource_attributes: Some(ResourceAttributes {
                     group: Some("tidewaiter.dev".to_owned()),
                     resource: Some("storagebackends".to_owned()),

@@ -249,6 +249,10 @@ pub struct Subject {
     pub user: String,
     /// Their groups.
     pub groups: Vec<String>,
+    /// Their uid; none where it isn't known.
+    pub uid: Option<String>,
+    /// What else is known of them.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl Subject {
@@ -261,6 +265,8 @@ impl Subject {
                 format!("system:serviceaccounts:{namespace}"),
                 "system:authenticated".to_owned(),
             ],
+            uid: None,
+            extra: BTreeMap::new(),
         }
     }
 }

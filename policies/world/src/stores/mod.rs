@@ -16,10 +16,12 @@ mod tests;
 mod web;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use moka::future::Cache;
+use tidewaiter_engine::Counts;
 use tidewaiter_engine::world::{Listing, ObjectInfo};
 use tokio::time::{Instant, timeout_at};
 
@@ -59,6 +61,8 @@ impl Default for Limits {
 /// What all reviews share: the answers of the stores for a few seconds.
 pub struct Stores {
     answers: Cache<(u64, Place, Call), Answer>,
+    hits: AtomicU64,
+    misses: AtomicU64,
     pub(crate) patience: Patience,
 }
 
@@ -105,7 +109,17 @@ impl Stores {
             .build();
         Self {
             answers,
+            hits: AtomicU64::default(),
+            misses: AtomicU64::default(),
             patience: limits.patience,
+        }
+    }
+
+    /// How many questions had their answer already, or were answered with another's, and how many were asked of a store.
+    pub fn cached(&self) -> Counts {
+        Counts {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
         }
     }
 
@@ -166,8 +180,16 @@ impl Stores {
         };
         let key = (client.id, place.clone(), call);
         // The gate keeps the deadline of whoever asks; this one is for those who wait for another's answer.
-        match timeout_at(deadline, self.answers.try_get_with(key, asked)).await {
-            Ok(answer) => answer.map_err(|failure| (*failure).clone()),
+        match timeout_at(deadline, self.answers.entry(key).or_try_insert_with(asked)).await {
+            Ok(Ok(entry)) => {
+                let count = if entry.is_fresh() { &self.misses } else { &self.hits };
+                count.fetch_add(1, Ordering::Relaxed);
+                Ok(entry.into_value())
+            }
+            Ok(Err(failure)) => {
+                self.misses.fetch_add(1, Ordering::Relaxed);
+                Err((*failure).clone())
+            }
             Err(_) => Err(Failure::unreachable(format!("{host} didn't answer in time"))),
         }
     }

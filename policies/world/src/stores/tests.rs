@@ -71,6 +71,17 @@ async fn a_model_in_s3_is_looked_at() {
 }
 
 #[tokio::test]
+async fn what_is_answered_without_the_store_is_counted() {
+    let server = S3::start().await;
+    server.put("mlflow/1/MLmodel", "flavors: {}");
+    let (stores, client) = (Stores::default(), reader(&server.endpoint));
+    let stat = |key| stores.stat(&client, at("mlflow", key), soon());
+    let _ = futures::join!(stat("1/MLmodel"), stat("1/MLmodel"));
+    let _ = (stat("1/MLmodel").await, stat("1/none").await, stat("1/none").await);
+    assert_eq!(stores.cached(), Counts { hits: 3, misses: 2 });
+}
+
+#[tokio::test]
 async fn a_range_ends_with_the_object() {
     let server = S3::start().await;
     server.put("bucket/file", "0123456789");

@@ -42,7 +42,7 @@ const RECORD: &str = "tidewaiter.dev/filled";
 /// What the command wrote, and how it ended.
 #[derive(Debug)]
 pub(crate) struct Said {
-    code: Option<i32>,
+    pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }

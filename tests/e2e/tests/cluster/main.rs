@@ -8,11 +8,13 @@
 mod admission;
 mod command;
 mod denied;
+mod deploy;
 mod ground;
 mod hammer;
 mod hostile;
 mod kinds;
 mod minted;
+mod pipeline;
 mod reload;
 mod serving;
 mod using;
@@ -120,7 +122,9 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         hostile::TESTS,
         kinds::TESTS,
         minted::TESTS,
+        pipeline::TESTS,
         command::TESTS,
+        deploy::TESTS,
         serving::TESTS,
         using::TESTS,
     ]

@@ -85,9 +85,14 @@ fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result
     let instances = model.instances().to_string();
     // Its own request, another protocol's, the model's folder, and by both ways of the second protocol.
     let folder = model.folder.display().to_string();
+    let inputs: [Vec<&str>; 3] = [
+        vec!["--data", request.as_str()],
+        vec!["--data", instances.as_str()],
+        vec![folder.as_str()],
+    ];
     for protocol in ["v2", "grpc"] {
-        for input in [&["--data", &request][..], &["--data", &instances], &[&folder]] {
-            let answer = predicted(&namespace, &[input, &["--protocol", protocol]].concat())?;
+        for input in &inputs {
+            let answer = predicted(&namespace, &[&input[..], &["--protocol", protocol]].concat())?;
             model
                 .check(&numbers(&answer["outputs"][0]["data"]))
                 .with_context(|| format!("{protocol} {input:?}"))?;
@@ -101,7 +106,10 @@ fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result
     // As a person sees it: a row for each thing that was asked about.
     let table = run(&namespace, &["predict", "fraud", "--data", &request])?.ended(0)?;
     ensure!(table.stdout.lines().count() == 4, "{table:?}");
-    ensure!(table.stderr.contains("port forward to Pod fraud-predictor"), "{table:?}");
+    ensure!(
+        table.stderr.contains("port forward to Pod fraud-predictor"),
+        "{table:?}"
+    );
 
     other.ready("fraud")?;
     let answer = predicted(&other, &["--data", &plain.instances().to_string()])?;
@@ -110,7 +118,11 @@ fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result
     plain.check(&numbers(&from_v2["predictions"]))?;
 
     // What goes wrong is told with the next step.
-    let unknown = run(&namespace, &["predict", "fraud", "--data", &request, "--model", "nobody"])?.ended(2)?;
+    let unknown = run(
+        &namespace,
+        &["predict", "fraud", "--data", &request, "--model", "nobody"],
+    )?
+    .ended(2)?;
     ensure!(
         unknown.stderr.contains("no model `nobody`") && unknown.stderr.contains("--model"),
         "{unknown:?}"
@@ -136,7 +148,12 @@ fn using_status_and_logs_of_what_runs_and_of_what_fails(world: &World) -> Result
     namespace.apply(&lost.replace("      storageUri", "      protocolVersion: v2\n      storageUri"))?;
     namespace.ready("fraud")?;
     let listed = document(&run(&namespace, &["list", "-o", "json"])?.ended(0)?)?;
-    let names: Vec<_> = listed.as_array().into_iter().flatten().map(|one| &one["name"]).collect();
+    let names: Vec<_> = listed
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| &one["name"])
+        .collect();
     ensure!(names == ["fraud", "lost"] && listed[0]["ready"] == "True", "{listed}");
     let alike = document(&run(&namespace, &["list", "-o", "json", "--like", "fraud"])?.ended(0)?)?;
     ensure!(alike.as_array().is_some_and(|alike| alike.len() == 1), "{alike}");
@@ -147,18 +164,27 @@ fn using_status_and_logs_of_what_runs_and_of_what_fails(world: &World) -> Result
         "{status}"
     );
     let described = run(&namespace, &["describe", "fraud"])?.ended(0)?;
-    ensure!(described.stdout.contains("Secret minio, by annotation"), "{described:?}");
+    ensure!(
+        described.stdout.contains("Secret minio, by annotation"),
+        "{described:?}"
+    );
 
     let failing = world
         .cluster
         .until("the initializer fails", Duration::from_mins(3), || {
             let said = run(&namespace, &["status", "lost"])?.ended(1)?;
-            Ok(said.stdout.contains("Init:").then_some(said))
+            let failed = ["Init:Error", "Init:CrashLoopBackOff"]
+                .iter()
+                .any(|state| said.stdout.contains(state));
+            Ok(failed.then_some(said))
         })?;
     ensure!(failing.stdout.contains("lost-predictor"), "{failing:?}");
 
     let server = run(&namespace, &["logs", "fraud"])?.ended(0)?;
-    ensure!(server.stdout.contains("uvicorn") || server.stdout.contains("mlserver"), "{server:?}");
+    ensure!(
+        server.stdout.contains("uvicorn") || server.stdout.contains("mlserver"),
+        "{server:?}"
+    );
     let initializer = run(&namespace, &["logs", "fraud", "--of", "initializer"])?.ended(0)?;
     ensure!(!initializer.stdout.is_empty(), "{initializer:?}");
     let waits = run(&namespace, &["logs", "lost"])?.ended(1)?;
@@ -195,7 +221,9 @@ fn using_stop_start_scale_and_delete(world: &World) -> Result<()> {
     let without_nulls = |value: &Value| {
         let members = value.as_object().into_iter().flatten();
         let members = members.filter(|(_, value)| !value.is_null());
-        members.map(|(name, value)| (name.clone(), value.clone())).collect::<Value>()
+        members
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect::<Value>()
     };
     ensure!(
         without_nulls(predictor) == without_nulls(&before["spec"]["predictor"]),
@@ -222,14 +250,16 @@ fn using_a_canary_answers_and_is_promoted(world: &World) -> Result<()> {
         .as_str()
         .context("no URI")?
         .to_owned();
-    let said = run(&namespace, &["split", "fraud", "25", "--storage-uri", &format!("{uri}/")])?.ended(0)?;
+    let said = run(
+        &namespace,
+        &["split", "fraud", "25", "--storage-uri", &format!("{uri}/")],
+    )?
+    .ended(0)?;
     ensure!(said.stderr.contains("leads no requests to it"), "{said:?}");
-    world
-        .cluster
-        .until("the canary is ready", Duration::from_mins(5), || {
-            let status = run(&namespace, &["status", "fraud", "-o", "json"])?;
-            Ok((document(&status)?["canaries"][0]["ready"] == true).then_some(()))
-        })?;
+    world.cluster.until("the canary is ready", Duration::from_mins(5), || {
+        let status = run(&namespace, &["status", "fraud", "-o", "json"])?;
+        Ok((document(&status)?["canaries"][0]["ready"] == true).then_some(()))
+    })?;
     let data = model.request.to_string();
     let answer = predicted(&namespace, &["--canary", "canary", "--data", &data])?;
     model.check(&numbers(&answer["outputs"][0]["data"]))?;

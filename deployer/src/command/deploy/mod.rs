@@ -1,0 +1,194 @@
+//! `tidewaiter deploy`.
+
+mod arguments;
+mod graph;
+mod report;
+mod staging;
+mod store;
+mod submitting;
+mod waiting;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anstream::eprintln;
+use tidewaiter_deployer::cluster::{Access, Cluster};
+use tidewaiter_deployer::profile::{Key, Settings};
+use tidewaiter_deployer::service::{Wishes, checked_name, suggested_name};
+use tidewaiter_deployer::submit;
+
+use super::profile;
+use super::table::clean;
+use super::{Ending, Failure, HINT};
+
+pub(crate) use arguments::DeployArguments;
+pub(crate) use store::StoreArguments;
+
+/// The file of wishes beside a model.
+const FILE: &str = "tidewaiter.yaml";
+
+/// What holds for the whole command.
+struct Context {
+    arguments: DeployArguments,
+    settings: Settings,
+    cluster: Cluster,
+    wishes: Wishes,
+    name: String,
+    namespace: String,
+}
+
+/// Several objects are being written that belong together: a person's Ctrl-C waits for the last of them.
+static WRITES: AtomicBool = AtomicBool::new(false);
+
+pub(super) async fn run(arguments: DeployArguments) -> Result<Ending, Failure> {
+    let mut done = std::pin::pin!(deploy(arguments));
+    loop {
+        tokio::select! {
+            // What has an answer to a Ctrl-C of its own comes first.
+            biased;
+            ended = &mut done => return ended,
+            _ = tokio::signal::ctrl_c() => {
+                if !WRITES.load(Ordering::Relaxed) {
+                    eprintln!("\nInterrupted: nothing was submitted.");
+                    return Ok(Ending::Interrupted);
+                }
+            }
+        }
+    }
+}
+
+async fn deploy(arguments: DeployArguments) -> Result<Ending, Failure> {
+    let context = context(arguments).await?;
+    if let Some(router) = context.arguments.graph {
+        return graph::run(&context, router).await;
+    }
+    let staged = staging::stage(&context).await?;
+    if let Some(server) = context.arguments.server.clone() {
+        return graph::add_model(&context, &server, &staged).await;
+    }
+    let seen = submit::look(
+        &context.cluster,
+        &context.namespace,
+        &context.name,
+        &context.arguments.kserve_namespace,
+    )
+    .await?;
+    for remark in &seen.remarks {
+        note(remark);
+    }
+    submitting::run(&context, &staged, &seen).await
+}
+
+async fn context(arguments: DeployArguments) -> Result<Context, Failure> {
+    let settings = settings(&arguments)?;
+    let access = Access {
+        kubeconfig: arguments.kubeconfig.clone(),
+        context: settings.get(Key::KubernetesContext).map(str::to_owned),
+    };
+    let wishes = arguments.wishes().over(of_file(&arguments)?);
+    let cluster = Cluster::connect(&access).await?;
+    let namespace = wishes
+        .namespace
+        .clone()
+        .or_else(|| settings.get(Key::KubernetesNamespace).map(str::to_owned))
+        .unwrap_or_else(|| cluster.default_namespace().to_owned());
+    let name = match &wishes.name {
+        Some(name) => checked_name(name, &namespace)?.to_owned(),
+        None => named_after(arguments.source.as_deref().unwrap_or_default(), &namespace)?,
+    };
+    Ok(Context {
+        wishes: Wishes {
+            name: Some(name.clone()),
+            ..wishes
+        },
+        arguments,
+        settings,
+        cluster,
+        name,
+        namespace,
+    })
+}
+
+fn settings(arguments: &DeployArguments) -> Result<Settings, Failure> {
+    let flags = [
+        (Key::KubernetesContext, &arguments.context),
+        (Key::KubernetesNamespace, &arguments.namespace),
+        (Key::Secret, &arguments.secret),
+        (Key::ArtifactStore, &arguments.artifact_store),
+        (Key::TrackingServer, &arguments.tracking_server),
+    ];
+    let flags: BTreeMap<Key, String> = flags
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value.clone()?)))
+        .collect();
+    profile::settings(arguments.profile.as_deref(), &flags)
+}
+
+/// Wishes of the file that was named, or that lies beside a local model.
+fn of_file(arguments: &DeployArguments) -> Result<Wishes, Failure> {
+    let beside = arguments.source.as_deref().map(|source| Path::new(source).join(FILE));
+    let file = match (&arguments.file, beside) {
+        (Some(file), _) => file.clone(),
+        (None, Some(beside)) if beside.is_file() => beside,
+        _ => return Ok(Wishes::default()),
+    };
+    let text = fs::read_to_string(&file).map_err(|error| Failure {
+        message: format!("can't read {}: {error}", file.display()),
+        next: Some("name a file that is there with --file".to_owned()),
+    })?;
+    serde_saphyr::from_str(&text).map_err(|error| Failure {
+        message: format!("{} holds no wishes: {}", file.display(), error.without_snippet()),
+        next: Some(
+            "its fields are those of `tidewaiter deploy --help`, named as KServe names them, such as minReplicas"
+                .to_owned(),
+        ),
+    })
+}
+
+/// A name for a service that was given none: of `models:/fraud@champion` and `s3://mlflow/fraud/` it is `fraud`.
+fn named_after(source: &str, namespace: &str) -> Result<String, Failure> {
+    let path = source
+        .split_once(":/")
+        .map_or(source, |(_, path)| path)
+        .trim_matches('/');
+    let is_registered = source.starts_with("models:");
+    let part = if is_registered {
+        path.split(['/', '@']).next()
+    } else {
+        path.rsplit('/').find(|part| !part.is_empty() && *part != ".")
+    };
+    let part = part.unwrap_or_default();
+    if source.starts_with("runs:") || part.is_empty() || part == ".." {
+        return Err(Failure {
+            message: "the service has no name, and none can be made of its source".to_owned(),
+            next: Some("give it one with --name".to_owned()),
+        });
+    }
+    Ok(suggested_name(part, namespace))
+}
+
+fn note(text: &str) {
+    eprintln!("{HINT}note{HINT:#}: {}", clean(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_named_after_its_source() {
+        for (source, name) in [
+            ("models:/fraud/3", "fraud"),
+            ("models:/Fraud_Model@champion", "fraud-model"),
+            ("s3://mlflow/teams/churn/", "churn"),
+            ("./models/iris", "iris"),
+            ("gs://bucket/a/b.v2", "b-v2"),
+        ] {
+            assert_eq!(named_after(source, "team-a").unwrap(), name, "{source}");
+        }
+        assert!(named_after("runs:/4f0c/model", "team-a").is_err());
+        assert!(named_after(".", "team-a").is_err());
+    }
+}

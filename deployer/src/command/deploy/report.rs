@@ -1,0 +1,81 @@
+//! What became of it, for programs: `-o json` of a deployment that isn't a dry run.
+
+use anstream::print;
+use serde::Serialize;
+use tidewaiter_deployer::service::Built;
+use tidewaiter_deployer::wait::Finding;
+
+use super::super::Failure;
+use super::super::output::document;
+use super::Context;
+use super::staging::Ready;
+
+/// Fields that don't apply are left out.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    /// `unchanged`, `submitted`, `ready`, `failed`, `timeout`
+    pub(super) outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) url: Option<String>,
+    pub(super) from: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) storage_uri: Option<String>,
+    pub(super) framework: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) protocol_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) runtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stage: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cause: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) evidence: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) remarks: Vec<String>,
+}
+
+pub(super) fn submitted(context: &Context, built: &Built, ready: &Ready, outcome: &'static str) -> Report {
+    let chosen = built.chosen.as_ref();
+    Report {
+        name: context.name.clone(),
+        namespace: context.namespace.clone(),
+        outcome,
+        url: None,
+        from: ready.from.clone(),
+        storage_uri: ready.uri.clone(),
+        framework: ready.model.framework.to_string(),
+        protocol_version: chosen.map(|chosen| chosen.protocol_version.clone()),
+        runtime: chosen.map(|chosen| chosen.runtime.clone()),
+        stage: None,
+        cause: None,
+        message: None,
+        next: None,
+        evidence: Vec::new(),
+        remarks: built.remarks.clone(),
+    }
+}
+
+impl Report {
+    pub(super) fn found(&mut self, finding: &Finding) {
+        self.cause = Some(finding.cause.as_str());
+        self.message = Some(finding.message.clone());
+        self.next = Some(finding.next.clone());
+        self.evidence.clone_from(&finding.evidence);
+    }
+
+    /// Where it was asked for.
+    pub(super) fn print(&self, context: &Context) -> Result<(), Failure> {
+        if let Some(format) = context.arguments.output {
+            print!("{}", document(self, format)?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! The wait, told as it goes.
+
+use anstream::eprintln;
+use tidewaiter_deployer::wait::{Finding, Options, Outcome, Progress, Stage, wait};
+
+use super::super::output::dim;
+use super::super::table::clean;
+use super::super::{BAD, Ending, Failure, GOOD, HINT};
+use super::report::Report;
+use super::{Context, note};
+
+pub(super) async fn run(context: &Context, mut report: Report, never_ready: bool) -> Result<Ending, Failure> {
+    let options = Options {
+        namespace: context.namespace.clone(),
+        name: context.name.clone(),
+        timeout: context.arguments.timeout,
+    };
+    let waiting = wait(&context.cluster, &options, |progress| match progress {
+        Progress::Stage(Stage::Ready) => {}
+        Progress::Stage(stage) => eprintln!("  {}", said(stage)),
+        Progress::Trouble(finding) => eprintln!("  {HINT}waiting{HINT:#}: {}", clean(&finding.message)),
+        Progress::Blind(what) => note(&format!("{what}, so that less can be told")),
+    });
+    let name = &context.name;
+    let outcome = tokio::select! {
+        outcome = waiting => outcome?,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("\nInterrupted: {name} is submitted, and comes up or not by itself.");
+            remains(context, never_ready);
+            return Ok(Ending::Interrupted);
+        }
+    };
+    match outcome {
+        Outcome::Ready { url, remarks } => {
+            for remark in &remarks {
+                note(remark);
+            }
+            let at = url.as_deref().map(|url| format!(" at {url}")).unwrap_or_default();
+            eprintln!("{GOOD}{name} is ready{GOOD:#}{at}");
+            report.outcome = "ready";
+            report.url = url;
+            report.remarks.extend(remarks);
+            report.print(context)?;
+            Ok(Ending::Nothing)
+        }
+        Outcome::Failed(finding) => {
+            eprintln!("{BAD}error{BAD:#}: {name} doesn't come up: {}", clean(&finding.message));
+            evidence(&finding);
+            hint(&finding.next);
+            remains(context, never_ready);
+            report.outcome = "failed";
+            report.found(&finding);
+            report.print(context)?;
+            Ok(Ending::Something)
+        }
+        Outcome::TimedOut { stage, finding } => {
+            let limit = context.arguments.timeout.as_secs();
+            eprintln!("{BAD}error{BAD:#}: {name} is not ready after {limit} s: it came as far as {stage}");
+            match &finding {
+                Some(finding) => {
+                    eprintln!("  most likely {}", clean(&finding.message));
+                    evidence(finding);
+                    hint(&finding.next);
+                    report.found(finding);
+                }
+                None => hint("give it more time with --timeout: the same command goes on waiting"),
+            }
+            remains(context, never_ready);
+            report.outcome = "timeout";
+            report.stage = Some(stage.as_str());
+            report.print(context)?;
+            Ok(Ending::Something)
+        }
+        Outcome::Deleted => Err(Failure {
+            message: format!("{name} was deleted while it was waited for"),
+            next: Some("ask who did, and deploy it again".to_owned()),
+        }),
+    }
+}
+
+fn said(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Admitted => "admitted",
+        Stage::Pod => "its Pod waits for a node and images",
+        Stage::Download => "the model is being downloaded",
+        Stage::Load => "the server loads the model",
+        Stage::Ready => "ready",
+    }
+}
+
+pub(super) fn evidence(finding: &Finding) {
+    for line in &finding.evidence {
+        eprintln!("  {}", dim(&clean(line)));
+    }
+}
+
+pub(super) fn hint(next: &str) {
+    eprintln!("\n{HINT}hint{HINT:#}: {}", clean(next));
+}
+
+/// Nobody wants to find it weeks later, or to fear for what ran before.
+fn remains(context: &Context, never_ready: bool) {
+    let (name, namespace) = (&context.name, &context.namespace);
+    if never_ready {
+        eprintln!("{name} is still there; to remove it: tidewaiter delete {name} -n {namespace}");
+    } else {
+        eprintln!(
+            "What was ready before goes on answering; to go back, deploy it again: tidewaiter history {name} -n {namespace} says what it was"
+        );
+    }
+}

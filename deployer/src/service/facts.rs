@@ -1,0 +1,63 @@
+//! What has to be known of a cluster before an object is made for it.
+
+use tidewaiter_core::kserve_config::{self, KserveConfig};
+use tidewaiter_core::runtimes::Runtimes;
+
+use super::wishes::DeploymentMode;
+
+/// What is known of a cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// KServe's configuration; what KServe ships where it can't be read.
+    pub config: KserveConfig,
+    /// All serving runtimes that can be seen.
+    pub runtimes: Runtimes,
+    /// KServe's release, major and minor, as far as its runtimes' images tell.
+    pub release: Option<(u64, u64)>,
+    /// How a service of this name is deployed already; a mode never changes.
+    pub deployed_as: Option<DeploymentMode>,
+}
+
+impl Facts {
+    /// How a service is deployed that wishes for this.
+    pub fn mode(&self, wished: Option<DeploymentMode>) -> DeploymentMode {
+        let default = match self.config.deployment_mode {
+            kserve_config::DeploymentMode::Knative => DeploymentMode::Knative,
+            // A default of ModelMesh is no mode for a service with a model of its own: KServe takes its own then.
+            kserve_config::DeploymentMode::Standard | kserve_config::DeploymentMode::ModelMesh => {
+                DeploymentMode::Standard
+            }
+        };
+        wished.or(self.deployed_as).unwrap_or(default)
+    }
+
+    /// How this release of KServe calls a mode: both were renamed in 0.16.
+    pub fn mode_name(&self, mode: DeploymentMode) -> &'static str {
+        let is_old = self.release.is_some_and(|release| release < (0, 16));
+        match (mode, is_old) {
+            (DeploymentMode::Standard, false) => "Standard",
+            (DeploymentMode::Standard, true) => "RawDeployment",
+            (DeploymentMode::Knative, false) => "Knative",
+            (DeploymentMode::Knative, true) => "Serverless",
+        }
+    }
+
+    /// The release, from the images of KServe's own servers: their tag is KServe's.
+    pub fn release_of(runtimes: &Runtimes) -> Option<(u64, u64)> {
+        runtimes
+            .iter()
+            .filter_map(|runtime| {
+                let image = runtime.image.as_ref()?;
+                let name = image.repository.rsplit('/').next()?;
+                if !matches!(
+                    name,
+                    "sklearnserver" | "xgbserver" | "lgbserver" | "pmmlserver" | "paddleserver"
+                ) {
+                    return None;
+                }
+                let mut parts = image.tag.as_deref()?.strip_prefix('v')?.split('.');
+                Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+            })
+            .max()
+    }
+}

@@ -1,0 +1,75 @@
+//! A model on a server that has several.
+//!
+//! Source: `pkg/apis/serving/v1alpha1/trained_model.go` and `trainedmodel_webhook.go` of KServe 0.20.0, and its controller, which takes only a service whose predictor
+//! has no model of its own.
+
+use serde_json::{Value, json};
+
+use super::ALPHA;
+use super::error::WishError;
+use crate::model::Framework;
+
+const MODE: &str = "serving.kserve.io/deploymentMode";
+
+/// A model for a multi-model server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrainedWishes {
+    /// Its name there.
+    pub name: String,
+    /// The InferenceService that is the server.
+    pub service: String,
+    /// What loads it.
+    pub framework: Framework,
+    /// How much memory it takes there, as a quantity; the server's memory limits how many it takes.
+    pub memory: String,
+}
+
+/// Makes the `TrainedModel` for a server, given as it is in the cluster.
+///
+/// # Errors
+/// Where the service is none that takes models.
+pub fn trained_model(wishes: &TrainedWishes, uri: &str, namespace: &str, server: &Value) -> Result<Value, WishError> {
+    let service = &wishes.service;
+    let mode = server["metadata"]["annotations"][MODE].as_str().unwrap_or_default();
+    if mode.starts_with("ModelMesh") {
+        return Err(WishError::contradiction(
+            format!(
+                "{service} is served by ModelMesh, which this command leaves alone: there each model is an InferenceService of its own, and ModelMesh is no part of KServe any more"
+            ),
+            "deploy the model as a service of its own: leave --server out",
+        ));
+    }
+    let predictor = &server["spec"]["predictor"];
+    let has_model = predictor["model"]["storageUri"].is_string()
+        || !predictor["model"]["storage"].is_null()
+        || !predictor["model"]["storageUris"].is_null()
+        || !predictor["storageUris"].is_null();
+    if has_model {
+        return Err(WishError::contradiction(
+            format!("{service} has a model of its own, and KServe adds models only to a server without one"),
+            "name another --server, or leave it out",
+        ));
+    }
+    let name = &wishes.name;
+    let well_formed = name
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+        && name.starts_with(|c: char| c.is_ascii_lowercase());
+    if !well_formed {
+        return Err(WishError::Name {
+            name: name.clone(),
+            reason: "a trained model's is made of small letters, digits and '-'".to_owned(),
+            suggested: super::name::suggested_name(name, namespace),
+        });
+    }
+    Ok(json!({
+        "apiVersion": ALPHA,
+        "kind": "TrainedModel",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"inferenceService": service, "model": {
+            "storageUri": uri,
+            "framework": wishes.framework.as_str(),
+            "memory": wishes.memory,
+        }},
+    }))
+}

@@ -1,0 +1,208 @@
+//! What a user may ask for, by flags and by a `tidewaiter.yaml` alike.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Framework;
+
+/// What is wished for. Written in YAML with KServe's own names; a field that doesn't exist is refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Wishes {
+    /// The service's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its namespace; by default that of the kubeconfig's context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// What loads the model; by default what the model's files say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub framework: Option<Framework>,
+    /// How it is asked; by default REST.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// The fewest Pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_replicas: Option<u32>,
+    /// The most Pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_replicas: Option<u32>,
+    /// No Pod while nobody asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_to_zero: Option<bool>,
+    /// How much of the metric one Pod is to bear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_target: Option<u32>,
+    /// Of what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_metric: Option<ScaleMetric>,
+    /// Requests and limits of the model's server.
+    #[serde(skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
+    /// How many GPUs a Pod gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u32>,
+    /// What a GPU is called; by default `nvidia.com/gpu`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_resource: Option<String>,
+    /// After how many seconds a request is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u32>,
+    /// Environment of the model's server.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Packages that the model lists and doesn't need: that the server's image is without them is no reason to refuse.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_missing: Vec<String>,
+    /// Arguments of the model's server, behind those of its runtime.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Labels that a node has to have.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Labels of the service, and of its Pods.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the service, and of its Pods.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// How many of a hundred requests go to this version, the others to the last one that was ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary_traffic_percent: Option<u8>,
+    /// What stands before the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transformer: Option<Container>,
+    /// What explains the model's answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explainer: Option<Container>,
+    /// An image of the user's own in place of a runtime; the model is in `/mnt/models`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// A serving runtime by its name; by default the one that KServe chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// The tag of the runtime's image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_version: Option<String>,
+    /// The ServiceAccount of the Pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
+    /// Whether KServe makes a Deployment or a Knative service; by default what the cluster's admin chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment_mode: Option<DeploymentMode>,
+}
+
+/// How a model is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// JSON over HTTP.
+    Rest,
+    /// The Open Inference Protocol over gRPC.
+    Grpc,
+    /// Both, from one service.
+    Both,
+}
+
+impl Protocol {
+    /// As users write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Grpc => "grpc",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// What is measured to decide how many Pods there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScaleMetric {
+    /// Per cent of the requested CPU; of a Deployment.
+    Cpu,
+    /// Per cent of the requested memory; of a Deployment.
+    Memory,
+    /// Requests at the same time; with Knative.
+    Concurrency,
+    /// Requests a second; with Knative.
+    Rps,
+}
+
+impl ScaleMetric {
+    /// As KServe has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Concurrency => "concurrency",
+            Self::Rps => "rps",
+        }
+    }
+
+    /// Whether the metric is one of Knative's.
+    pub fn is_knatives(self) -> bool {
+        matches!(self, Self::Concurrency | Self::Rps)
+    }
+}
+
+/// Whether KServe makes a Deployment or a Knative service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeploymentMode {
+    /// A Deployment; `RawDeployment` before KServe 0.16.
+    #[serde(alias = "RawDeployment")]
+    Standard,
+    /// A Knative service; `Serverless` before KServe 0.16.
+    #[serde(alias = "Serverless")]
+    Knative,
+}
+
+/// Requests and limits in Kubernetes' quantities, such as `500m` and `2Gi`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Resources {
+    /// What a node has to have free.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, String>,
+    /// What the container may take.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, String>,
+}
+
+impl Resources {
+    /// Nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.limits.is_empty()
+    }
+}
+
+/// A transformer or an explainer: a container of the user's own that speaks the model's protocol. KServe adds the arguments `--model_name`,
+/// `--predictor_host` and `--http_port`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Container {
+    /// Its image.
+    pub image: String,
+    /// In place of the image's entry point.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Its environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// What is downloaded into its `/mnt/models`, such as its own code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_uri: Option<String>,
+    /// Its requests and limits.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
+    /// The fewest Pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_replicas: Option<u32>,
+    /// The most Pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_replicas: Option<u32>,
+}

@@ -1,0 +1,362 @@
+//! Object stores: S3 and what speaks its protocol, Google Cloud Storage, Azure's blob storage.
+
+mod access;
+mod error;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, Certificate, ClientOptions, GetOptions, GetRange, MultipartId, ObjectStore, ObjectStoreExt as _,
+    PutPayload, RetryConfig,
+};
+use tidewaiter_core::credentials::SecretValue;
+use tidewaiter_core::uri::{Scheme, StorageUri};
+
+pub use access::{Access, Azure, AzureIdentity, Gcs, S3, S3Identity};
+pub use error::{Doing, Error};
+
+use error::About;
+
+/// How long a connection may take, and then an answer.
+const CONNECT: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_mins(1);
+/// A store that is busy, or a line that breaks, is tried again this often and no longer than this.
+const RETRIES: usize = 5;
+const RETRY: Duration = Duration::from_mins(1);
+
+trait Store: ObjectStore + MultipartStore {}
+impl<T: ObjectStore + MultipartStore> Store for T {}
+
+/// One bucket of a store (with Azure: one container), opened.
+#[derive(Clone)]
+pub struct Bucket {
+    store: Arc<dyn Store>,
+    host: String,
+    name: String,
+    /// What stands before a key in a URI: `s3://bucket/`.
+    root: String,
+}
+
+/// An object, as a listing has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// The whole key.
+    pub key: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The store's mark for its content.
+    pub e_tag: Option<String>,
+}
+
+impl Bucket {
+    /// Makes a client for the bucket that a URI names, and says the key in it. The store is not asked yet.
+    ///
+    /// # Errors
+    /// [`Error::Elsewhere`] for what is no bucket's, [`Error::Unusable`] for settings that make no client.
+    pub fn open(uri: &StorageUri, access: &Access) -> Result<(Self, String), Error> {
+        // Programs that are built together share the features of rustls, and then it asks for the process's provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (store, host, name, root, key): (Arc<dyn Store>, _, _, _, _) = match (uri.scheme(), uri.azure()) {
+            (Scheme::S3, _) => {
+                let name = uri.authority().to_owned();
+                let host = access.s3.host();
+                let root = format!("s3://{name}/");
+                (s3(access, &name, &host)?, host, name, root, uri.key())
+            }
+            (Scheme::Gs, _) => {
+                let name = uri.authority().to_owned();
+                let host = access.gcs.endpoint.as_deref().map(access::host);
+                let host = host.unwrap_or_else(|| "storage.googleapis.com".to_owned());
+                let root = format!("gs://{name}/");
+                (gcs(access, &name, &host)?, host, name, root, uri.key())
+            }
+            (_, Some(place)) => {
+                let host = access.azure.endpoint.as_deref().map(access::host);
+                let host = host.unwrap_or_else(|| uri.authority().to_owned());
+                let store = azure(access, place.account, place.container, &host)?;
+                let root = format!("https://{}/{}/", uri.authority(), place.container);
+                (store, host, place.container.to_owned(), root, place.path)
+            }
+            _ => return Err(Error::Elsewhere { uri: uri.to_string() }),
+        };
+        let bucket = Self {
+            store,
+            host,
+            name,
+            root,
+        };
+        Ok((bucket, key.to_owned()))
+    }
+
+    /// A bucket in memory, for tests.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        Self {
+            store: Arc::new(object_store::memory::InMemory::new()),
+            host: "memory".to_owned(),
+            name: "models".to_owned(),
+            root: "s3://models/".to_owned(),
+        }
+    }
+
+    /// The URI of a key.
+    pub fn uri(&self, key: &str) -> String {
+        format!("{}{key}", self.root)
+    }
+
+    /// Everything below a folder, in the order of its keys.
+    ///
+    /// # Errors
+    /// Whatever the store says no with.
+    pub async fn list(&self, folder: &str) -> Result<Vec<Object>, Error> {
+        let prefix = self.path(folder, Doing::List)?;
+        let listed: Vec<_> = self
+            .store
+            .list(Some(&prefix))
+            .try_collect()
+            .await
+            .map_err(|error| self.error(Doing::List, folder, &error))?;
+        let mut objects: Vec<_> = listed.into_iter().map(object).collect();
+        objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok(objects)
+    }
+
+    /// One object's size and mark; none where there is none.
+    ///
+    /// # Errors
+    /// Whatever the store says no with.
+    pub async fn head(&self, key: &str) -> Result<Option<Object>, Error> {
+        if key.is_empty() {
+            return Ok(None);
+        }
+        match self.store.head(&self.path(key, Doing::Read)?).await {
+            Ok(meta) => Ok(Some(object(meta))),
+            Err(error) => match self.error(Doing::Read, key, &error) {
+                Error::NotFound { .. } => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// A part of an object: fewer bytes at its end, none past it.
+    ///
+    /// # Errors
+    /// Whatever the store says no with.
+    pub async fn read(&self, key: &str, offset: u64, length: u64) -> Result<Bytes, Error> {
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(offset..offset.saturating_add(length))),
+            ..GetOptions::default()
+        };
+        let path = self.path(key, Doing::Read)?;
+        let failed = |error| self.error(Doing::Read, key, &error);
+        let object = self.store.get_opts(&path, options).await.map_err(failed)?;
+        object.bytes().await.map_err(failed)
+    }
+
+    /// Writes an object in one request, and says the store's mark for it.
+    ///
+    /// # Errors
+    /// Whatever the store says no with.
+    pub async fn write(&self, key: &str, content: Bytes) -> Result<Option<String>, Error> {
+        let path = self.path(key, Doing::Write)?;
+        let written = self.store.put(&path, PutPayload::from_bytes(content)).await;
+        let written = written.map_err(|error| self.error(Doing::Write, key, &error))?;
+        Ok(written.e_tag)
+    }
+
+    /// Deletes an object. One that isn't there is no error.
+    ///
+    /// # Errors
+    /// Whatever the store says no with.
+    pub async fn delete(&self, key: &str) -> Result<(), Error> {
+        match self.store.delete(&self.path(key, Doing::Write)?).await {
+            Ok(()) => Ok(()),
+            Err(error) => match self.error(Doing::Write, key, &error) {
+                Error::NotFound { .. } => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Begins an object that is written in parts.
+    pub(crate) async fn begin(&self, key: &str) -> Result<MultipartId, Error> {
+        let path = self.path(key, Doing::Write)?;
+        let begun = self.store.create_multipart(&path).await;
+        begun.map_err(|error| self.error(Doing::Write, key, &error))
+    }
+
+    /// Writes a part, counted from 0, and says the store's mark for it.
+    pub(crate) async fn part(&self, key: &str, id: &MultipartId, part: usize, content: Bytes) -> Result<String, Error> {
+        let path = self.path(key, Doing::Write)?;
+        let written = self
+            .store
+            .put_part(&path, id, part, PutPayload::from_bytes(content))
+            .await;
+        let written = written.map_err(|error| self.error(Doing::Write, key, &error))?;
+        Ok(written.content_id)
+    }
+
+    /// Makes an object of its parts.
+    pub(crate) async fn complete(&self, key: &str, id: &MultipartId, parts: Vec<String>) -> Result<(), Error> {
+        let path = self.path(key, Doing::Write)?;
+        let parts = parts.into_iter().map(|content_id| PartId { content_id }).collect();
+        let completed = self.store.complete_multipart(&path, id, parts).await;
+        completed
+            .map(drop)
+            .map_err(|error| self.error(Doing::Write, key, &error))
+    }
+
+    fn path(&self, key: &str, doing: Doing) -> Result<Path, Error> {
+        Path::parse(key).map_err(|_| Error::Failed {
+            doing,
+            uri: self.uri(key),
+            reason: "it can't be an object's name".to_owned(),
+        })
+    }
+
+    fn error(&self, doing: Doing, key: &str, error: &object_store::Error) -> Error {
+        error::of(
+            error,
+            About {
+                doing,
+                host: &self.host,
+                bucket: &self.name,
+                uri: self.uri(key),
+            },
+        )
+    }
+}
+
+fn object(meta: object_store::ObjectMeta) -> Object {
+    Object {
+        key: meta.location.into(),
+        bytes: meta.size,
+        e_tag: meta.e_tag,
+    }
+}
+
+fn s3(access: &Access, bucket: &str, host: &str) -> Result<Arc<dyn Store>, Error> {
+    let s3 = &access.s3;
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_region(s3.region.as_deref().unwrap_or("us-east-1"))
+        .with_virtual_hosted_style_request(s3.virtual_host.unwrap_or(s3.endpoint.is_none()))
+        .with_client_options(client(access, host)?)
+        .with_retry(retry());
+    if let Some(endpoint) = &s3.endpoint {
+        builder = builder.with_endpoint(bucket_endpoint(endpoint, bucket, s3.virtual_host.unwrap_or(false)));
+    }
+    builder = match &s3.identity {
+        S3Identity::Machine => builder,
+        S3Identity::Anonymous => builder.with_skip_signature(true),
+        S3Identity::Key { id, secret, token } => {
+            let builder = builder
+                .with_access_key_id(id)
+                .with_secret_access_key(text(secret, host)?);
+            match token {
+                Some(token) => builder.with_token(text(token, host)?),
+                None => builder,
+            }
+        }
+    };
+    Ok(Arc::new(builder.build().map_err(|_| unusable(host))?))
+}
+
+fn gcs(access: &Access, bucket: &str, host: &str) -> Result<Arc<dyn Store>, Error> {
+    let mut builder = GoogleCloudStorageBuilder::new()
+        .with_bucket_name(bucket)
+        .with_client_options(client(access, host)?)
+        .with_retry(retry());
+    if let Some(endpoint) = &access.gcs.endpoint {
+        builder = builder.with_base_url(endpoint.trim_end_matches('/'));
+    }
+    if access.gcs.anonymous {
+        builder = builder.with_skip_signature(true);
+    } else if let Some(credentials) = &access.gcs.credentials {
+        builder = builder.with_service_account_key(text(credentials, host)?);
+    }
+    Ok(Arc::new(builder.build().map_err(|_| unusable(host))?))
+}
+
+fn azure(access: &Access, account: &str, container: &str, host: &str) -> Result<Arc<dyn Store>, Error> {
+    let mut builder = MicrosoftAzureBuilder::new()
+        .with_account(account)
+        .with_container_name(container)
+        .with_client_options(client(access, host)?)
+        .with_retry(retry());
+    if let Some(endpoint) = &access.azure.endpoint {
+        builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
+    }
+    builder = match &access.azure.identity {
+        AzureIdentity::Machine => builder,
+        AzureIdentity::Anonymous => builder.with_skip_signature(true),
+        AzureIdentity::AccountKey(key) => builder.with_access_key(text(key, host)?),
+        AzureIdentity::Client { tenant, id, secret } => {
+            builder.with_client_secret_authorization(id, text(secret, host)?, tenant)
+        }
+    };
+    Ok(Arc::new(builder.build().map_err(|_| unusable(host))?))
+}
+
+/// With virtual hosts the bucket is the first label of the endpoint's name.
+fn bucket_endpoint(endpoint: &str, bucket: &str, virtual_host: bool) -> String {
+    let endpoint = endpoint.trim_end_matches('/');
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("https", endpoint));
+    if virtual_host {
+        format!("{scheme}://{bucket}.{rest}")
+    } else {
+        format!("{scheme}://{rest}")
+    }
+}
+
+/// Its own words are left out: the error of a key that can't be parsed may quote the key.
+fn unusable(host: &str) -> Error {
+    Error::Unusable {
+        host: host.to_owned(),
+        reason: "an address or a key is not in the form that it has to be".to_owned(),
+    }
+}
+
+fn text(secret: &SecretValue, host: &str) -> Result<String, Error> {
+    String::from_utf8(secret.expose().to_vec()).map_err(|_| unusable(host))
+}
+
+fn client(access: &Access, host: &str) -> Result<ClientOptions, Error> {
+    let mut options = ClientOptions::new()
+        .with_allow_http(true)
+        .with_connect_timeout(CONNECT)
+        // Of each read, not of all: a large model on a slow line takes what it takes.
+        .with_timeout_disabled()
+        .with_read_timeout(access.timeout.unwrap_or(ANSWER))
+        .with_allow_invalid_certificates(access.insecure);
+    if let Some(bundle) = &access.ca_bundle {
+        let certificates = Certificate::from_pem_bundle(bundle).map_err(|_| Error::Unusable {
+            host: host.to_owned(),
+            reason: "the CA bundle holds no certificate in PEM form".to_owned(),
+        })?;
+        for certificate in certificates {
+            options = options.with_root_certificate(certificate);
+        }
+    }
+    Ok(options)
+}
+
+fn retry() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(5),
+            base: 2.,
+        },
+        max_retries: RETRIES,
+        retry_timeout: RETRY,
+    }
+}

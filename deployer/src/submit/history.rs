@@ -1,0 +1,125 @@
+//! What was deployed by whom from what, on the service itself.
+//!
+//! KServe copies a service's annotations into the Pods' template: one that changes restarts the model. So an entry is added only by a deployment that restarts
+//! it anyway, and every other one writes the history that is there.
+
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// A JSON array of [`Entry`], the newest first.
+pub const ANNOTATION: &str = "tidewaiter.dev/history";
+/// More are forgotten: annotations have 256 KiB together, and each Pod carries them.
+const LENGTH: usize = 10;
+
+/// One deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// When, as RFC 3339 has it, in UTC.
+    pub at: String,
+    /// By whom: the user's name as the API server knows it.
+    pub by: String,
+    /// From what, as the user wrote it: `models:/fraud@champion`.
+    pub from: String,
+    /// Where the model lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_uri: Option<String>,
+    /// What loads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// By which runtime, where the object names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Of which release, where the object names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_version: Option<String>,
+    /// In which protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_version: Option<String>,
+    /// This deployment put the model there: nobody else has a claim to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uploaded: bool,
+}
+
+impl Entry {
+    /// Of an object as it is submitted.
+    pub fn of(object: &Value, at: String, by: String, from: String, uploaded: bool) -> Self {
+        let model = &object["spec"]["predictor"]["model"];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Self {
+            at,
+            by,
+            from,
+            storage_uri: text(&model["storageUri"]),
+            format: text(&model["modelFormat"]["name"]),
+            runtime: text(&model["runtime"]),
+            runtime_version: text(&model["runtimeVersion"]),
+            protocol_version: text(&model["protocolVersion"]),
+            uploaded,
+        }
+    }
+}
+
+/// A service's history, the newest first; empty where it has none, or none that can be read.
+pub fn entries(service: &DynamicObject) -> Vec<Entry> {
+    let text = service.annotations().get(ANNOTATION);
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+/// The object with the history that a service has already.
+#[must_use]
+pub fn with_history_of(mut object: Value, service: Option<&DynamicObject>) -> Value {
+    if let Some(text) = service.and_then(|service| service.annotations().get(ANNOTATION)) {
+        object["metadata"]["annotations"][ANNOTATION] = json!(text);
+    }
+    object
+}
+
+/// The object with one more entry before those that a service has.
+#[must_use]
+pub fn with_entry(mut object: Value, service: Option<&DynamicObject>, entry: Entry) -> Value {
+    let mut history = vec![entry];
+    history.extend(service.map(entries).unwrap_or_default());
+    history.truncate(LENGTH);
+    object["metadata"]["annotations"][ANNOTATION] = json!(json!(history).to_string());
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(uri: &str) -> Entry {
+        let object = json!({"spec": {"predictor": {"model": {"storageUri": uri, "modelFormat": {"name": "sklearn"}}}}});
+        Entry::of(
+            &object,
+            "2026-01-01T00:00:00Z".to_owned(),
+            "me".to_owned(),
+            uri.to_owned(),
+            false,
+        )
+    }
+
+    #[test]
+    fn the_newest_is_first_and_the_oldest_forgotten() {
+        let mut service: Option<DynamicObject> = None;
+        for number in 0..12 {
+            let bare = json!({"metadata": {"name": "a"}});
+            let object = with_entry(bare, service.as_ref(), entry(&format!("s3://a/{number}")));
+            service = Some(serde_json::from_value(object).unwrap());
+        }
+        let history = entries(service.as_ref().unwrap());
+        assert_eq!(history.len(), LENGTH);
+        assert_eq!(history[0].storage_uri.as_deref(), Some("s3://a/11"));
+        assert_eq!(history[9].storage_uri.as_deref(), Some("s3://a/2"));
+    }
+
+    #[test]
+    fn a_history_that_nobody_can_read_is_none() {
+        let service = json!({"metadata": {"name": "a", "annotations": {ANNOTATION: "yes"}}});
+        assert_eq!(entries(&serde_json::from_value(service).unwrap()), []);
+    }
+}

@@ -1,0 +1,26 @@
+//! From an object to the cluster, by server-side apply.
+//!
+//! ```text
+//!   look ─▶ Seen (facts, the service as it is) ─▶ service::build ─▶ propose: a dry run on the API server ─▶ Proposal
+//!                          credentials: Secret and ServiceAccount, where nobody else sees to them ◀─┤
+//!                                                                                                   └─▶ apply
+//! ```
+//!
+//! What Tidewaiter's webhook would fill in shows in the dry run, so that nobody needs the right to look for the webhook itself. Whether something is left
+//! to do shows there too: the answer differs from the object that is stored, or it doesn't.
+
+mod apply;
+mod conflict;
+mod credentials;
+mod difference;
+mod history;
+mod look;
+mod store;
+
+pub use apply::{Applied, FIELD_MANAGER, Proposal, apply, propose};
+pub use conflict::{Conflict, SubmitError};
+pub use credentials::{Delivered, deliver, would_deliver};
+pub use difference::{content, is_same};
+pub use history::{ANNOTATION as HISTORY, Entry, entries, with_entry, with_history_of};
+pub use look::{Seen, kserve_config, look};
+pub use store::{Store, StoreError, StoreSettings, secret_objects};

@@ -1,0 +1,368 @@
+//! Sends a model's files to a store: in parallel, resumable, and never twice.
+//!
+//! ```text
+//!   read all ─▶ ROOT/NAME/DIGEST/…   each file, by its own path; what is there already is compared and left
+//!            ─▶ ROOT/NAME/manifests/DIGEST.json   last: it is there only when everything is
+//! ```
+//!
+//! The folder's name is its content's digest, so what an interrupted upload left behind is a part of the same model or nothing. The manifest lies beside the folder
+//! and not in it: KServe's servers would take it for a model, and its initializer loads whatever begins with the URI's text.
+
+mod digest;
+mod journal;
+mod plan;
+mod send;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde::Serialize;
+use tidewaiter_core::uri::{StorageUri, UriError};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::store::{self, Access, Bucket, Object};
+use digest::Known;
+use journal::Journal;
+
+/// Files that are read at once for their digests.
+const READERS: usize = 4;
+
+/// One file to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Below the model's folder.
+    pub path: String,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What is in an [`Item`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A file of this machine.
+    File(PathBuf),
+    /// These bytes.
+    Bytes(Bytes),
+}
+
+/// Where to, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The artifact store: `s3://models/deployed/`.
+    pub root: StorageUri,
+    /// The model's name, a folder below the root.
+    pub name: String,
+    /// Keys.
+    pub stores: Access,
+    /// A folder for what an interrupted upload goes on with; none keeps nothing, and then large files begin again.
+    pub journal: Option<PathBuf>,
+}
+
+/// A model that is in the store, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Its folder.
+    pub uri: StorageUri,
+    /// The manifest.
+    pub manifest: String,
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// Bytes that were there already.
+    pub reused: u64,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Bytes read for the digest, of how many.
+    Hashing(u64, u64),
+    /// Bytes in the store, of how many.
+    Uploading(u64, u64),
+}
+
+/// Why a model was not uploaded. No manifest is written then, and what was sent is used by the next try.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A file can't be read.
+    #[error("can't read {file}: {reason}")]
+    Unreadable {
+        /// Which.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file was written while it was sent.
+    #[error("{file} changed while it was uploaded")]
+    Changed {
+        /// Which.
+        file: String,
+    },
+    /// There is nothing to send.
+    #[error("there are no files to upload")]
+    Empty,
+    /// The artifact store is no URI that models can lie below.
+    #[error("models can't be uploaded to {root}: {reason}")]
+    Root {
+        /// The root.
+        root: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody else's files lie in the folder.
+    #[error("{uri} holds files that are not of this model: {}", files.join(", "))]
+    Foreign {
+        /// The folder.
+        uri: String,
+        /// Some of them.
+        files: Vec<String>,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn next(&self) -> String {
+        match self {
+            Self::Store(error) => error.next(),
+            Self::Unreadable { .. } => "look at the file and at who may read it".to_owned(),
+            Self::Changed { .. } => "wait until whoever writes it is done, and run it again".to_owned(),
+            Self::Empty => "name the folder with the model's files".to_owned(),
+            Self::Root { .. } => "write it as s3://bucket/path/, gs://bucket/path/ or https://account.blob.core.windows.net/container/path/".to_owned(),
+            Self::Foreign { .. } => "delete them there: the folder's name says exactly what is in it, and KServe would load them too".to_owned(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Manifest<'a> {
+    version: u32,
+    digest: &'a str,
+    files: Vec<ManifestFile<'a>>,
+}
+
+#[derive(Serialize)]
+struct ManifestFile<'a> {
+    path: &'a str,
+    bytes: u64,
+    blake3: &'a str,
+}
+
+/// Sends what isn't there yet, and says where the model lies.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn upload(items: Vec<Item>, options: &Options, progress: &dyn Fn(Progress)) -> Result<Uploaded, Error> {
+    let (bucket, root) = Bucket::open(&options.root, &options.stores).map_err(|error| match error {
+        store::Error::Elsewhere { .. } => Error::Root {
+            root: options.root.to_string(),
+            reason: "it is no store that can be written to from here".to_owned(),
+        },
+        error => error.into(),
+    })?;
+    to_bucket(items, &bucket, &root, options, progress).await
+}
+
+async fn to_bucket(
+    items: Vec<Item>,
+    bucket: &Bucket,
+    root: &str,
+    options: &Options,
+    progress: &dyn Fn(Progress),
+) -> Result<Uploaded, Error> {
+    if items.is_empty() {
+        return Err(Error::Empty);
+    }
+    let known = read(items, progress).await?;
+    let total = known.iter().map(|known| known.bytes).sum();
+    let digest = digest::name(&known);
+    let base = if root.is_empty() {
+        options.name.clone()
+    } else {
+        format!("{root}/{}", options.name)
+    };
+    let folder = format!("{base}/{digest}");
+    let manifest = format!("{base}/manifests/{digest}.json");
+    let uri = options.root.join(&format!("{}/{digest}", options.name));
+    let uri = uri.map_err(|error: UriError| Error::Root {
+        root: options.root.to_string(),
+        reason: error.to_string(),
+    })?;
+
+    progress(Progress::Uploading(0, total));
+    let is_whole = bucket.head(&manifest).await?.is_some();
+    let there = bucket.list(&folder).await?;
+    let (missing, reused) = compare(&known, &there, &folder, bucket, is_whole).await?;
+    let sent = missing.iter().map(|known| known.bytes).sum();
+    progress(Progress::Uploading(reused, total));
+    if missing.is_empty() && is_whole {
+        return Ok(Uploaded {
+            uri,
+            manifest: bucket.uri(&manifest),
+            sent,
+            reused,
+        });
+    }
+    let journal = Journal::open(options.journal.as_deref(), &bucket.uri(&folder));
+    let mut done = reused;
+    send::all(bucket, &folder, &missing, journal, &mut |bytes| {
+        done += bytes;
+        progress(Progress::Uploading(done.min(total), total));
+    })
+    .await?;
+    if let Some(changed) = known.iter().find(|known| !known.is_same()) {
+        return Err(Error::Changed {
+            file: changed.item.path.clone(),
+        });
+    }
+    bucket.write(&manifest, document(&digest, &known)).await?;
+    Ok(Uploaded {
+        uri,
+        manifest: bucket.uri(&manifest),
+        sent,
+        reused,
+    })
+}
+
+fn document(digest: &str, known: &[Known]) -> Bytes {
+    let manifest = Manifest {
+        version: 1,
+        digest,
+        files: known
+            .iter()
+            .map(|known| ManifestFile {
+                path: &known.item.path,
+                bytes: known.bytes,
+                blake3: &known.blake3,
+            })
+            .collect(),
+    };
+    serde_json::to_vec_pretty(&manifest).unwrap_or_default().into()
+}
+
+/// Reads everything once, several files at a time, in the order of the items.
+async fn read(items: Vec<Item>, progress: &dyn Fn(Progress)) -> Result<Vec<Known>, Error> {
+    let mut items = items;
+    items.sort_by(|a, b| a.path.cmp(&b.path));
+    let total = items.iter().map(|item| size(&item.content)).sum();
+    let count = items.len();
+    let (seen, mut news) = mpsc::unbounded_channel::<u64>();
+    let mut waiting = items.into_iter().enumerate();
+    let mut running = JoinSet::new();
+    let mut known: BTreeMap<usize, Known> = BTreeMap::new();
+    let mut done = 0;
+    progress(Progress::Hashing(0, total));
+    while known.len() < count {
+        while running.len() < READERS
+            && let Some((index, item)) = waiting.next()
+        {
+            let seen = seen.clone();
+            let file = item.path.clone();
+            running.spawn_blocking(move || {
+                let known = digest::know(item, |bytes| {
+                    let _ = seen.send(bytes);
+                });
+                (index, file, known)
+            });
+        }
+        tokio::select! {
+            Some(bytes) = news.recv() => {
+                done += bytes;
+                while let Ok(bytes) = news.try_recv() {
+                    done += bytes;
+                }
+                progress(Progress::Hashing(done.min(total), total));
+            }
+            Some(read) = running.join_next() => {
+                let (index, file, read) = read.map_err(|error| unreadable("a file", &error.to_string()))?;
+                known.insert(index, read.map_err(|error| unreadable(&file, &error.to_string()))?);
+            }
+        }
+    }
+    Ok(known.into_values().collect())
+}
+
+fn size(content: &Content) -> u64 {
+    match content {
+        Content::Bytes(bytes) => bytes.len() as u64,
+        Content::File(file) => std::fs::metadata(file).map_or(0, |meta| meta.len()),
+    }
+}
+
+/// What has to be sent, and how many bytes needn't.
+async fn compare(
+    known: &[Known],
+    there: &[Object],
+    folder: &str,
+    bucket: &Bucket,
+    is_whole: bool,
+) -> Result<(Vec<Known>, u64), Error> {
+    const SHOWN: usize = 5;
+    let mut there: BTreeMap<&str, &Object> = there
+        .iter()
+        .filter_map(|object| Some((object.key.strip_prefix(folder)?.strip_prefix('/')?, object)))
+        .collect();
+    let mut missing = Vec::new();
+    let mut reused = 0;
+    for known in known {
+        let object = there.remove(known.item.path.as_str());
+        let Some(object) = object.filter(|object| object.bytes == known.bytes) else {
+            missing.push(known.clone());
+            continue;
+        };
+        // Behind a manifest everything was sent with its checksum. Before it, only what the store marks as the same counts.
+        if is_whole || has_mark(known, object).await {
+            reused += known.bytes;
+        } else {
+            missing.push(known.clone());
+        }
+    }
+    if !there.is_empty() {
+        return Err(Error::Foreign {
+            uri: bucket.uri(folder),
+            files: there.keys().take(SHOWN).map(|file| (*file).to_owned()).collect(),
+        });
+    }
+    Ok((missing, reused))
+}
+
+async fn has_mark(known: &Known, object: &Object) -> bool {
+    let Some(mark) = object.e_tag.as_deref().map(|mark| mark.trim_matches('"').to_owned()) else {
+        return false;
+    };
+    let known = known.clone();
+    let same = tokio::task::spawn_blocking(move || digest::e_tag(&known).is_ok_and(|own| own == mark)).await;
+    same.unwrap_or(false)
+}
+
+fn unreadable(file: &str, reason: &str) -> Error {
+    Error::Unreadable {
+        file: file.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// The files of a folder, as they are.
+///
+/// # Errors
+/// Where it can't be read.
+pub async fn of_folder(folder: &Path) -> Result<Vec<Item>, crate::source::Error> {
+    let root = folder.to_owned();
+    crate::source::blocking(move || {
+        let entries = crate::source::walk(&root)?;
+        Ok(entries
+            .into_iter()
+            .map(|entry| Item {
+                content: Content::File(crate::source::local_file(&root, &entry.path)),
+                path: entry.path,
+            })
+            .collect())
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests;

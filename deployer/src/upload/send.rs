@@ -1,0 +1,206 @@
+//! The requests of an upload: so many at once, and so many bytes of files in memory.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::digest::Known;
+use super::journal::Journal;
+use super::{Content, Error, plan, unreadable};
+use crate::store::{self, Bucket};
+
+/// What every request needs.
+struct Shared {
+    bucket: Bucket,
+    folder: String,
+    journal: Journal,
+    /// Kilobytes that may still be read into memory.
+    memory: Arc<Semaphore>,
+    /// Requests that may still be begun.
+    requests: Arc<Semaphore>,
+    sent: mpsc::UnboundedSender<u64>,
+    /// Keys that this upload wrote.
+    written: Mutex<Vec<String>>,
+}
+
+/// Sends these files. The first refusal ends it; what the store has by then stays, for the next try.
+pub(super) async fn all(
+    bucket: &Bucket,
+    folder: &str,
+    files: &[Known],
+    journal: Journal,
+    told: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
+    let (sent, mut news) = mpsc::unbounded_channel();
+    let shared = Arc::new(Shared {
+        bucket: bucket.clone(),
+        folder: folder.to_owned(),
+        journal,
+        memory: Arc::new(Semaphore::new(kilobytes(plan::IN_MEMORY) as usize)),
+        requests: Arc::new(Semaphore::new(plan::AT_ONCE)),
+        sent,
+        written: Mutex::default(),
+    });
+    let ended = run(&shared, files, &mut news, told).await;
+    if let Err(Error::Store(store::Error::Full { .. } | store::Error::Denied { .. })) = &ended {
+        // Trying again is no use here, and what can't be used only takes room.
+        let written = std::mem::take(&mut *shared.written.lock().unwrap_or_else(PoisonError::into_inner));
+        for key in written {
+            let _ = shared.bucket.delete(&key).await;
+        }
+    }
+    ended?;
+    shared.journal.done();
+    Ok(())
+}
+
+async fn run(
+    shared: &Arc<Shared>,
+    files: &[Known],
+    news: &mut mpsc::UnboundedReceiver<u64>,
+    told: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
+    // Large ones first: the last to end are then the small ones.
+    let mut waiting: Vec<&Known> = files.iter().collect();
+    waiting.sort_by_key(|known| known.bytes);
+    let mut running = JoinSet::new();
+    while !(waiting.is_empty() && running.is_empty()) {
+        while running.len() < plan::AT_ONCE * 2
+            && let Some(known) = waiting.pop()
+        {
+            let (shared, known) = (Arc::clone(shared), known.clone());
+            running.spawn(async move { one(shared, known).await });
+        }
+        tokio::select! {
+            Some(bytes) = news.recv() => told(bytes),
+            // Dropped with an error, the set ends all that still runs.
+            Some(ended) = running.join_next() => ended.map_err(|error| unreadable("a file", &error.to_string()))??,
+        }
+    }
+    while let Ok(bytes) = news.try_recv() {
+        told(bytes);
+    }
+    Ok(())
+}
+
+fn kilobytes(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+async fn one(shared: Arc<Shared>, known: Known) -> Result<(), Error> {
+    let key = format!("{}/{}", shared.folder, known.item.path);
+    let Some(size) = plan::part_size(known.bytes) else {
+        let (content, _permits) = shared.read(&known, 0, known.bytes).await?;
+        shared.bucket.write(&key, content).await?;
+        shared.wrote(key);
+        let _ = shared.sent.send(known.bytes);
+        return Ok(());
+    };
+    let began = shared.journal.began(&key).unwrap_or_default();
+    match parts(&shared, &known, &key, size, began).await {
+        // A store forgets what was begun after some days; or another upload of the same model, which was thought dead, ended it.
+        Err(Error::Store(store::Error::Forgotten { .. } | store::Error::NotFound { .. })) => {
+            parts(&shared, &known, &key, size, super::journal::Began::default()).await
+        }
+        ended => ended,
+    }
+}
+
+/// A large file, in parts; those that the store has are left out.
+async fn parts(
+    shared: &Arc<Shared>,
+    known: &Known,
+    key: &str,
+    size: u64,
+    began: super::journal::Began,
+) -> Result<(), Error> {
+    let id = if began.id.is_empty() {
+        shared.bucket.begin(key).await?
+    } else {
+        began.id
+    };
+    let mut marks = began.parts;
+    let mut running = JoinSet::new();
+    let ended = |marks: &mut std::collections::BTreeMap<usize, String>, part: Result<_, tokio::task::JoinError>| {
+        let (index, mark): (usize, String) =
+            part.map_err(|error| unreadable(&known.item.path, &error.to_string()))??;
+        marks.insert(index, mark);
+        Ok::<_, Error>(())
+    };
+    for (index, (offset, length)) in plan::parts(known.bytes, size).enumerate() {
+        if marks.contains_key(&index) {
+            let _ = shared.sent.send(length);
+            continue;
+        }
+        let (content, permits) = shared.read(known, offset, length).await?;
+        let (shared, key, id) = (Arc::clone(shared), key.to_owned(), id.clone());
+        running.spawn(async move {
+            let mark = shared.bucket.part(&key, &id, index, content).await?;
+            drop(permits);
+            shared.journal.note(&key, &id, index, &mark);
+            let _ = shared.sent.send(length);
+            Ok::<_, Error>((index, mark))
+        });
+        while let Some(part) = running.try_join_next() {
+            ended(&mut marks, part)?;
+        }
+    }
+    while let Some(part) = running.join_next().await {
+        ended(&mut marks, part)?;
+    }
+    shared.bucket.complete(key, &id, marks.into_values().collect()).await?;
+    Ok(())
+}
+
+/// What is held as long as a request runs.
+type Permits = (tokio::sync::OwnedSemaphorePermit, tokio::sync::OwnedSemaphorePermit);
+
+impl Shared {
+    fn wrote(&self, key: String) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+    }
+
+    /// A part of a file, once there is room for it.
+    async fn read(&self, known: &Known, offset: u64, length: u64) -> Result<(Bytes, Permits), Error> {
+        let closed = |_| unreadable(&known.item.path, "the upload was ended");
+        let room = kilobytes(length.min(plan::IN_MEMORY));
+        let memory = Arc::clone(&self.memory)
+            .acquire_many_owned(room)
+            .await
+            .map_err(closed)?;
+        let request = Arc::clone(&self.requests).acquire_owned().await.map_err(closed)?;
+        let content = match &known.item.content {
+            Content::Bytes(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let end = usize::try_from(offset + length).unwrap_or(usize::MAX).min(bytes.len());
+                bytes.slice(start..end)
+            }
+            Content::File(file) => {
+                let file = file.clone();
+                let read = tokio::task::spawn_blocking(move || -> io::Result<Bytes> {
+                    let mut opened = File::open(file)?;
+                    if offset > 0 {
+                        opened.seek(SeekFrom::Start(offset))?;
+                    }
+                    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+                    opened.take(length).read_to_end(&mut bytes)?;
+                    Ok(bytes.into())
+                });
+                let read = read
+                    .await
+                    .map_err(|error| unreadable(&known.item.path, &error.to_string()))?;
+                read.map_err(|error| unreadable(&known.item.path, &error.to_string()))?
+            }
+        };
+        if content.len() as u64 != length {
+            return Err(Error::Changed {
+                file: known.item.path.clone(),
+            });
+        }
+        Ok((content, (memory, request)))
+    }
+}

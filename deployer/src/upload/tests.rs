@@ -1,0 +1,165 @@
+use std::fs;
+use std::sync::Mutex;
+
+use super::*;
+
+/// A folder, and a store in memory: its marks are none of S3's, as those of a store that encrypts. What a real one does is in `tests/e2e`.
+struct Ground {
+    bucket: Bucket,
+    files: tempfile::TempDir,
+    journal: tempfile::TempDir,
+}
+
+impl Ground {
+    fn new(files: &[(&str, &[u8])]) -> Self {
+        let ground = Self {
+            bucket: Bucket::in_memory(),
+            files: tempfile::tempdir().unwrap(),
+            journal: tempfile::tempdir().unwrap(),
+        };
+        for (path, content) in files {
+            ground.write(path, content);
+        }
+        ground
+    }
+
+    fn write(&self, path: &str, content: &[u8]) {
+        let file = self.files.path().join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, content).unwrap();
+    }
+
+    async fn upload_and(&self, progress: &dyn Fn(Progress)) -> Result<Uploaded, Error> {
+        let items = of_folder(self.files.path()).await.unwrap();
+        let options = Options {
+            root: "s3://models/deployed/".parse().unwrap(),
+            name: "fraud".into(),
+            stores: Access::default(),
+            journal: Some(self.journal.path().to_owned()),
+        };
+        to_bucket(items, &self.bucket, "deployed", &options, progress).await
+    }
+
+    async fn upload(&self) -> Result<Uploaded, Error> {
+        self.upload_and(&|_| {}).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_content_is_sent_once() {
+    let ground = Ground::new(&[("MLmodel", b"flavors: {}"), ("data/model.bin", &[7; 100_000])]);
+    let first = ground.upload().await.unwrap();
+    assert_eq!((first.sent, first.reused), (100_011, 0));
+    assert!(first.uri.as_str().starts_with("s3://models/deployed/fraud/"), "{}", first.uri);
+    let second = ground.upload().await.unwrap();
+    assert_eq!((second.sent, second.reused), (0, 100_011));
+    assert_eq!(first.uri, second.uri);
+
+    // Somebody deletes what the manifest promises.
+    let key = format!("{}/MLmodel", first.uri.key());
+    ground.bucket.delete(&key).await.unwrap();
+    let third = ground.upload().await.unwrap();
+    assert_eq!((third.sent, third.reused), (11, 100_000));
+
+    ground.write("MLmodel", b"flavors: {x}");
+    let other = ground.upload().await.unwrap();
+    assert_ne!(other.uri, first.uri);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_manifest_only_what_the_store_marks_as_the_same_counts() {
+    let ground = Ground::new(&[("a.bin", b"aaaa"), ("b.bin", b"bbbb")]);
+    let whole = ground.upload().await.unwrap();
+    let manifest = whole.manifest.strip_prefix("s3://models/").unwrap();
+    ground.bucket.delete(manifest).await.unwrap();
+    let key = format!("{}/b.bin", whole.uri.key());
+    ground.bucket.write(&key, Bytes::from_static(b"xxxx")).await.unwrap();
+
+    let again = ground.upload().await.unwrap();
+    assert_eq!((again.sent, again.reused), (8, 0));
+    assert_eq!(ground.bucket.read(&key, 0, 10).await.unwrap(), "bbbb");
+    assert!(ground.bucket.head(manifest).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_goes_on_where_it_was() {
+    let large: Vec<u8> = (0..40_u32 << 18).flat_map(u32::to_le_bytes).collect();
+    let ground = Ground::new(&[("model.bin", &large)]);
+    // Ends as a process that is killed does: nothing is tidied up.
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let stop = Mutex::new(Some(stop));
+    let progress = |progress| {
+        if matches!(progress, Progress::Uploading(done, _) if done > 0) {
+            drop(stop.lock().unwrap().take());
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = stopped => {}
+        _ = ground.upload_and(&progress) => {}
+    }
+    let uploaded = ground.upload().await.unwrap();
+    let key = format!("{}/model.bin", uploaded.uri.key());
+    let there = ground.bucket.read(&key, 0, large.len() as u64).await.unwrap();
+    assert!(there == large, "the object is not the file");
+    let left = fs::read_dir(ground.journal.path()).unwrap().next();
+    assert!(left.is_none(), "the journal is still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_not_the_models_is_refused() {
+    let ground = Ground::new(&[("model.onnx", b"1")]);
+    let uploaded = ground.upload().await.unwrap();
+    let key = format!("{}/other.onnx", uploaded.uri.key());
+    ground.bucket.write(&key, Bytes::from_static(b"2")).await.unwrap();
+    let refused = ground.upload().await.unwrap_err();
+    assert!(refused.to_string().contains("not of this model: other.onnx"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_on_the_way_gets_no_manifest() {
+    let ground = Ground::new(&[("a.bin", b"aaaa"), ("b.bin", b"bbbb")]);
+    let changed = ground
+        .upload_and(&|progress| {
+            if matches!(progress, Progress::Uploading(..)) {
+                ground.write("b.bin", b"longer");
+            }
+        })
+        .await;
+    assert!(matches!(changed, Err(Error::Changed { .. })), "{changed:?}");
+    let manifests = ground.bucket.list("deployed/fraud/manifests").await.unwrap();
+    assert!(manifests.is_empty(), "{manifests:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_there_is_told_soon_and_no_store_at_once() {
+    let ground = Ground::new(&[("model.onnx", b"1")]);
+    let said = |root: &str| {
+        let options = Options {
+            root: root.parse().unwrap(),
+            name: "fraud".into(),
+            stores: Access {
+                s3: store::S3 {
+                    endpoint: Some("http://127.0.0.1:1".into()),
+                    identity: store::S3Identity::Anonymous,
+                    ..store::S3::default()
+                },
+                ..Access::default()
+            },
+            journal: None,
+        };
+        let items = of_folder(ground.files.path());
+        async move { upload(items.await.unwrap(), &options, &|_| {}).await.unwrap_err().to_string() }
+    };
+    let nobody = said("s3://models/").await;
+    assert!(nobody.starts_with("no answer from 127.0.0.1:1: "), "{nobody}");
+    let no_store = said("pvc://claim/x").await;
+    assert!(no_store.contains("can't be uploaded to pvc://claim/x"), "{no_store}");
+    let options = Options {
+        root: "s3://models/".parse().unwrap(),
+        name: "x".into(),
+        stores: Access::default(),
+        journal: None,
+    };
+    assert_eq!(to_bucket(Vec::new(), &ground.bucket, "", &options, &|_| {}).await, Err(Error::Empty));
+}

@@ -1,0 +1,239 @@
+//! Why a service doesn't come up, from all that is known of it.
+
+use super::containers;
+use super::finding::{Cause, Finding};
+use super::state::{State, text};
+
+/// How long a thing that others may still bring is waited for, in seconds.
+const PATIENCE: u64 = 20;
+
+/// The most telling reason; none where all seems well. Reasons that are certain come before others.
+pub fn diagnose(state: &State) -> Option<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
+    found.extend(of_service(state));
+    for pod in state.newest_pods() {
+        found.extend(unscheduled(state, pod));
+        found.extend(containers::of_pod(state, pod));
+    }
+    found.extend(not_created(state));
+    let certain = found.iter().position(|finding| finding.certain);
+    match certain {
+        Some(index) => Some(found.swap_remove(index)),
+        None => found.into_iter().next(),
+    }
+}
+
+/// What a service ran into when there is no more time: as [`diagnose`], and where that finds nothing, what a Pod that runs without getting ready lacks.
+pub(super) fn at_last(state: &State) -> Option<Finding> {
+    diagnose(state).or_else(|| silent(state))
+}
+
+/// What KServe's controller says of it.
+fn of_service(state: &State) -> Option<Finding> {
+    let namespace = state.namespace();
+    let model = &state.service["spec"]["predictor"]["model"];
+    let failure = &state.service["status"]["modelStatus"]["lastFailureInfo"];
+    let is_invalid = state.service["status"]["modelStatus"]["transitionStatus"] == "InvalidSpec";
+    if is_invalid {
+        let format = text(&model["modelFormat"]["name"]);
+        let protocol = match text(&model["protocolVersion"]) {
+            "" => "v1",
+            protocol => protocol,
+        };
+        let message = match text(&failure["reason"]) {
+            "NoSupportingRuntime" => {
+                format!("no serving runtime in this cluster serves {format} in protocol {protocol}")
+            }
+            "RuntimeNotRecognized" => format!("there is no serving runtime {}", text(&model["runtime"])),
+            "RuntimeDisabled" => format!("the serving runtime {} is disabled", text(&model["runtime"])),
+            other => format!("KServe can't serve it ({other})"),
+        };
+        return Some(
+            Finding::new(
+                Cause::NoRuntime,
+                message,
+                "see which there are and what they speak: kubectl get clusterservingruntimes,servingruntimes; choose with --runtime and --protocol",
+            )
+            .seen(text(&failure["message"])),
+        );
+    }
+    if let Some(message) = state.events("InferenceService", "ServerlessModeRejected").next_back() {
+        return Some(
+            Finding::new(
+                Cause::NoKnative,
+                "the service asks for Knative mode, and Knative isn't installed in this cluster",
+                "deploy it with --deployment-mode Standard, under another name or after the service is deleted: a mode never changes",
+            )
+            .seen(message),
+        );
+    }
+    if state.condition("Stopped").is_some_and(|(status, ..)| status == "True")
+        || state.service["metadata"]["annotations"]["serving.kserve.io/stop"] == "true"
+    {
+        return Some(Finding::new(
+            Cause::Stopped,
+            "the service is stopped",
+            format!("start it: tidewaiter start {} -n {namespace}", state.name()),
+        ));
+    }
+    let (_, reason, message) = state.condition("PredictorReady")?;
+    match reason {
+        "FailedCreate" => Some(refused(state, message)),
+        "ReconcileFailed" => Some(
+            Finding::new(
+                Cause::Refused,
+                "KServe can't make what the service needs",
+                "do what the message says, and deploy again",
+            )
+            .seen(message)
+            .certain(state.quiet > PATIENCE),
+        ),
+        _ => None,
+    }
+}
+
+/// A Pod that the API server doesn't take.
+fn not_created(state: &State) -> Option<Finding> {
+    if !state.newest_pods().is_empty() {
+        return None;
+    }
+    let message = state.events("ReplicaSet", "FailedCreate").next_back()?;
+    Some(refused(state, message))
+}
+
+fn refused(state: &State, message: &str) -> Finding {
+    let namespace = state.namespace();
+    let patient = state.quiet > PATIENCE;
+    if message.contains("exceeded quota") {
+        return Finding::new(
+            Cause::Quota,
+            format!("namespace {namespace} has used up its quota"),
+            format!("ask for less (--request, --limit), delete what nobody needs, or have the quota raised: kubectl -n {namespace} describe quota"),
+        )
+        .seen(message);
+    }
+    if message.contains("must specify limits")
+        || message.contains("must specify requests")
+        || message.contains("failed quota")
+    {
+        return Finding::new(
+            Cause::Quota,
+            format!("the quota of namespace {namespace} wants requests and limits"),
+            "give them: --request cpu=1 --request memory=2Gi --limit cpu=1 --limit memory=2Gi",
+        )
+        .seen(message);
+    }
+    if message.contains("secrets \"") && message.contains("not found") {
+        let secret = between(message, "secrets \"");
+        return Finding::new(
+            Cause::SecretMissing,
+            format!("the Secret {secret} that the service names isn't in namespace {namespace}"),
+            format!("make it (tidewaiter secret create {secret} -n {namespace} …), or name another one with --secret"),
+        )
+        .seen(message)
+        .certain(patient);
+    }
+    if message.contains("serviceaccount \"") && message.contains("not found") {
+        let account = between(message, "serviceaccount \"");
+        return Finding::new(
+            Cause::SecretMissing,
+            format!("the ServiceAccount {account} that the service names isn't in namespace {namespace}"),
+            format!("make it (tidewaiter secret create {account} -n {namespace} … makes one with credentials), or leave --service-account out"),
+        )
+        .seen(message)
+        .certain(patient);
+    }
+    if message.contains("violates PodSecurity") {
+        return Finding::new(
+            Cause::Refused,
+            format!("namespace {namespace} admits only Pods that are more restricted than this one"),
+            "use a runtime whose containers run as no root and give up all capabilities, or ask an admin",
+        )
+        .seen(message);
+    }
+    Finding::new(
+        Cause::Refused,
+        "the API server, or a webhook that it asks, refuses the service's Pod",
+        "do what the message says, or ask whoever runs that webhook",
+    )
+    .seen(message)
+    .certain(patient)
+}
+
+fn between<'t>(message: &'t str, before: &str) -> &'t str {
+    let rest = message.split(before).nth(1).unwrap_or_default();
+    rest.split('"').next().unwrap_or_default()
+}
+
+/// A Pod that no node takes.
+fn unscheduled(state: &State, pod: &serde_json::Value) -> Option<Finding> {
+    let conditions = pod["status"]["conditions"].as_array()?;
+    let condition = conditions
+        .iter()
+        .find(|condition| condition["type"] == "PodScheduled" && condition["reason"] == "Unschedulable")?;
+    let message = text(&condition["message"]);
+    let more = state.events("Pod", "TriggeredScaleUp").next().is_some();
+    let none = state.events("Pod", "NotTriggerScaleUp").next().is_some();
+    let certain = !more && (none || state.quiet > PATIENCE);
+    let selector = &state.service["spec"]["predictor"]["nodeSelector"];
+    let wants_architecture = selector["kubernetes.io/arch"].as_str();
+    let finding = if message.contains("didn't match Pod's node affinity/selector") {
+        match wants_architecture {
+            Some(architecture) => Finding::new(
+                Cause::Architecture,
+                format!("no node that is free has an {architecture} processor"),
+                "see which there are (kubectl get nodes -L kubernetes.io/arch), and change or leave out --node-selector",
+            ),
+            None => Finding::new(
+                Cause::Unschedulable,
+                "no node has the labels that the Pod asks for",
+                "see which there are (kubectl get nodes --show-labels), and change or leave out --node-selector",
+            ),
+        }
+    } else if let Some(resource) = insufficient(message) {
+        Finding::new(
+            Cause::Unschedulable,
+            format!("no node has as much {resource} free as the Pod asks for"),
+            format!("ask for less (--request {resource}=…), or wait until a node is free"),
+        )
+    } else {
+        Finding::new(
+            Cause::Unschedulable,
+            "no node takes the Pod",
+            "do what the message says, or ask an admin for a node",
+        )
+    };
+    Some(finding.seen(message).certain(certain))
+}
+
+/// `0/1 nodes are available: 1 Insufficient nvidia.com/gpu.`
+fn insufficient(message: &str) -> Option<&str> {
+    let rest = message.split("Insufficient ").nth(1)?;
+    let word = rest.split([',', ' ']).next()?;
+    Some(word.trim_end_matches('.'))
+}
+
+/// It runs, and nobody hears of it.
+fn silent(state: &State) -> Option<Finding> {
+    let refused = state.events("Pod", "Unhealthy").next_back()?;
+    let is_running = state.newest_pods().iter().any(|pod| {
+        let mut statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+        statuses.any(|status| !status["state"]["running"].is_null() && status["ready"] == false)
+    });
+    if !is_running {
+        return None;
+    }
+    let port = refused
+        .split(": connect")
+        .next()
+        .and_then(|text| text.rsplit(':').next())
+        .unwrap_or("8080");
+    Some(
+        Finding::new(
+            Cause::Ports,
+            format!("the server runs, but nothing answers on port {port}, where KServe asks"),
+            format!("have it listen on {port}, or give it more time with --timeout where it loads for long"),
+        )
+        .seen(refused),
+    )
+}

@@ -1,0 +1,168 @@
+//! What a Pod's containers say by how they ended, and by what they wrote.
+
+use serde_json::Value;
+
+use super::finding::{Cause, Finding};
+use super::state::{State, ended, statuses, text};
+use super::words;
+
+const INITIALIZER: &str = "storage-initializer";
+
+/// What is wrong with a Pod, as far as its containers tell.
+pub(super) fn of_pod(state: &State, pod: &Value) -> Option<Finding> {
+    // Without a download there is no model: only KServe's own Pods get one, so the container's end says the rest.
+    if lacks_download(state, pod) && state.is_control_plane {
+        return Some(words::not_downloaded(state));
+    }
+    let mut found: Option<Finding> = None;
+    for status in statuses(pod) {
+        if let Some(finding) = of_container(state, pod, status)
+            && found.as_ref().is_none_or(|found| !found.certain && finding.certain)
+        {
+            found = Some(finding);
+        }
+    }
+    found
+}
+
+fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
+    let name = text(&status["name"]);
+    let waiting = &status["state"]["waiting"];
+    let reason = text(&waiting["reason"]);
+    let message = text(&waiting["message"]);
+    let tries = status["restartCount"].as_u64().unwrap_or_default() + 1;
+    if matches!(
+        reason,
+        "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError"
+    ) {
+        return Some(image(pod, name, reason, message));
+    }
+    if reason == "CreateContainerConfigError" {
+        return Some(
+            Finding::new(
+                Cause::SecretMissing,
+                format!("the container {name} can't be made: {message}"),
+                "make what is missing, or name another Secret with --secret",
+            )
+            .certain(message.contains("not found")),
+        );
+    }
+    let said = [message, ended(status).map_or("", |ended| text(&ended["message"]))];
+    if let Some(words) = said.iter().find(|words| words.contains("exec format error")) {
+        return Some(words::architecture(words));
+    }
+    let log = log(state, pod, status);
+    let ended = ended(status);
+    if name == INITIALIZER {
+        let ended = ended.filter(|ended| ended["exitCode"] != 0)?;
+        if text(&ended["reason"]) == "OOMKilled" {
+            return Some(
+                Finding::new(
+                    Cause::OutOfMemory,
+                    "the download of the model was given too little memory",
+                    "have an admin raise storageInitializer.memoryLimit in KServe's ConfigMap inferenceservice-config",
+                )
+                .seen("OOMKilled"),
+            );
+        }
+        return Some(words::of_initializer(state, &log, tries));
+    }
+    let Some(ended) = ended else {
+        // It runs, and for KServe's own servers that is no proof that they have a model.
+        return words::of_server(state, &log).filter(|finding| finding.cause == Cause::WrongFramework);
+    };
+    if text(&ended["reason"]) == "OOMKilled" {
+        let limit = limit(pod, name);
+        let (had, more) = match &limit {
+            Some(limit) => (format!(" {limit}"), "more than that".to_owned()),
+            None => (String::new(), "more than the node gave it".to_owned()),
+        };
+        return Some(
+            Finding::new(
+                Cause::OutOfMemory,
+                format!("the server needs more memory than the{had} that it was given"),
+                format!("give it {more}: --limit memory=4Gi"),
+            )
+            .seen("OOMKilled"),
+        );
+    }
+    // It may have run well for days before it was moved.
+    let is_back = !status["state"]["running"].is_null() && status["ready"] == true;
+    if is_back {
+        return None;
+    }
+    if let Some(finding) = words::of_server(state, &log) {
+        return Some(finding);
+    }
+    let code = ended["exitCode"].as_i64().unwrap_or_default();
+    let pod_name = text(&pod["metadata"]["name"]);
+    Some(
+        Finding::new(
+            Cause::ServerFailed,
+            format!("the container {name} ended by itself with code {code}, {tries} times"),
+            format!(
+                "look at its log: kubectl -n {} logs {pod_name} -c {name} --previous",
+                state.namespace()
+            ),
+        )
+        .seen(words::last_error(&log))
+        .certain(tries > 3),
+    )
+}
+
+/// What the container wrote: its log, else what KServe's, or our, termination message has of it.
+fn log(state: &State, pod: &Value, status: &Value) -> String {
+    let key = (
+        text(&pod["metadata"]["name"]).to_owned(),
+        text(&status["name"]).to_owned(),
+    );
+    let message = ended(status).map_or("", |ended| text(&ended["message"]));
+    match state.logs.get(&key) {
+        Some(log) if log.len() >= message.len() => log.clone(),
+        _ => message.to_owned(),
+    }
+}
+
+fn image(pod: &Value, container: &str, reason: &str, message: &str) -> Finding {
+    let specs = ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|list| pod["spec"][list].as_array().into_iter().flatten());
+    let mut specs = specs.filter(|spec| spec["name"] == container);
+    let image = specs.next().map_or("", |spec| text(&spec["image"]));
+    let denied = [
+        "unauthorized",
+        "authorization failed",
+        "denied",
+        "403 Forbidden",
+        "no basic auth",
+    ]
+    .iter()
+    .any(|word| message.contains(word));
+    let next = if denied {
+        "name a ServiceAccount with an imagePullSecret for it: --service-account"
+    } else {
+        "check its name and tag (--runtime-version, --image), and whether the nodes reach its registry"
+    };
+    let absent = ["not found", "manifest unknown", "InvalidImageName"]
+        .iter()
+        .any(|word| message.contains(word) || reason == *word);
+    Finding::new(Cause::ImagePull, format!("the node can't get the image {image}"), next)
+        .seen(message.chars().take(300).collect::<String>())
+        .certain(reason == "ImagePullBackOff" || denied || absent)
+}
+
+fn limit(pod: &Value, container: &str) -> Option<String> {
+    let containers = pod["spec"]["containers"].as_array()?;
+    let spec = containers.iter().find(|spec| spec["name"] == container)?;
+    spec["resources"]["limits"]["memory"].as_str().map(str::to_owned)
+}
+
+/// The service has a model to download, and the Pod nobody who does it. `pvc:` and `oci:` are mounted.
+fn lacks_download(state: &State, pod: &Value) -> bool {
+    let uri = state.uri();
+    let mounted = uri.is_empty() || ["pvc:", "oci:"].iter().any(|scheme| uri.starts_with(scheme));
+    let init = pod["spec"]["initContainers"].as_array();
+    let has = init.is_some_and(|containers| containers.iter().any(|container| container["name"] == INITIALIZER));
+    let is_predictors = matches!(text(&pod["metadata"]["labels"]["component"]), "" | "predictor");
+    !mounted && !has && is_predictors
+}

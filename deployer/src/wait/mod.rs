@@ -1,0 +1,30 @@
+//! Waits until a service answers, or until it is certain that it won't; and then says why, as a person would.
+//!
+//! ```text
+//!   watches: service, Pods, events ─▶ State ─▶ stage (admitted → Pod → download → load → ready)
+//!   logs of containers that ended  ──▶   └───▶ diagnose ─▶ Finding: cause, what happened, what to do, how certain
+//! ```
+//!
+//! A cause that time may heal (no node is free, a store can't be reached) is told and waited out; one that can't end the wait at once. [`diagnose`] is pure:
+//! its tests work on what a real cluster said.
+
+mod cause;
+mod containers;
+mod finding;
+mod graph;
+mod remarks;
+mod stage;
+mod state;
+mod watch;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use cause::diagnose;
+pub use finding::{Cause, Finding};
+pub use graph::{ConditionOutcome, wait_for_condition};
+pub use remarks::remarks;
+pub use stage::{Stage, stage};
+pub use state::State;
+pub use watch::{Options, Outcome, Progress, wait};

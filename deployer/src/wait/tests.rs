@@ -1,0 +1,385 @@
+//! What a real cluster said, and what is made of it. Each fixture was written by KServe 0.20 on Kubernetes 1.36, with KServe's storage initializer and the servers' own
+//! images, for a service that was made to fail in this one way.
+
+use serde_json::Value;
+
+use super::*;
+
+/// A cluster's words for one case: the service, its Pods, the warnings about them; and what a container wrote.
+fn case(objects: &str, log: Option<(&str, &str)>) -> State {
+    let objects: Value = serde_json::from_str(objects).unwrap();
+    let list = |name: &str| objects[name].as_array().cloned().unwrap_or_default();
+    let pods = list("pods");
+    let pod = pods.first().map_or("", |pod| pod["metadata"]["name"].as_str().unwrap());
+    let logs = log.map(|(container, log)| ((pod.to_owned(), container.to_owned()), log.to_owned()));
+    State {
+        service: objects["service"].clone(),
+        logs: logs.into_iter().collect(),
+        events: list("events"),
+        pods,
+        is_control_plane: false,
+        quiet: 0,
+    }
+}
+
+macro_rules! fixture {
+    ($name:literal) => {
+        include_str!(concat!("fixtures/", $name))
+    };
+}
+
+const SERVER: &str = "kserve-container";
+const INITIALIZER: &str = "storage-initializer";
+
+/// The reason, told as a person would, with the next step.
+fn told(state: &State) -> (Cause, bool, String) {
+    let finding = diagnose(state).expect("something is found");
+    assert!(!finding.evidence.is_empty(), "{finding:?}");
+    (
+        finding.cause,
+        finding.certain,
+        format!(
+            "{}; {} [{}]",
+            finding.message,
+            finding.next,
+            finding.evidence.join(" | ")
+        ),
+    )
+}
+
+fn expect(state: &State, cause: Cause, certain: bool, parts: &[&str]) {
+    let (found, is_certain, told) = told(state);
+    assert_eq!((found, is_certain), (cause, certain), "{told}");
+    for part in parts {
+        assert!(told.contains(part), "no `{part}` in: {told}");
+    }
+}
+
+#[test]
+fn a_wrong_key_is_told_as_credentials() {
+    let log = fixture!("initializer-wrong-key.log");
+    for log in [Some((INITIALIZER, log)), None] {
+        // Without the right to read logs, the Pod's status has the same words.
+        let state = case(fixture!("wrong-key.json"), log);
+        expect(
+            &state,
+            Cause::CredentialsWrong,
+            true,
+            &[
+                "the store refuses the credentials for s3://svclab/fraud",
+                "--aws-access-key-id",
+                "403",
+            ],
+        );
+    }
+    // A key that Tidewaiter made a moment ago gets more time.
+    let mut minted = case(fixture!("wrong-key.json"), None);
+    minted.service["metadata"]["annotations"]["tidewaiter.dev/filled"] = Value::from("{}");
+    assert!(!told(&minted).1);
+}
+
+#[test]
+fn no_credentials_at_all_are_told_so() {
+    expect(
+        &case(fixture!("no-credentials.json"), None),
+        Cause::CredentialsMissing,
+        true,
+        &[
+            "the Pod has no credentials for s3://svclab/",
+            "--secret",
+            "S3 authentication failed",
+        ],
+    );
+}
+
+#[test]
+fn a_missing_model_and_a_missing_bucket_are_told_apart() {
+    expect(
+        &case(fixture!("no-model.json"), None),
+        Cause::NoModel,
+        true,
+        &["there is no model at s3://svclab/nothing-here", "No model found"],
+    );
+    expect(
+        &case(fixture!("no-bucket.json"), None),
+        Cause::NoBucket,
+        true,
+        &["there is no bucket nosuchbucket"],
+    );
+}
+
+#[test]
+fn a_store_that_nobody_reaches_is_tried_again() {
+    let state = case(
+        fixture!("unreachable.json"),
+        Some((INITIALIZER, fixture!("initializer-unreachable.log"))),
+    );
+    let (cause, _, told) = told(&state);
+    assert_eq!(cause, Cause::StoreUnreachable);
+    assert!(
+        told.contains("http://10.88.0.1:9999/svclab") && told.contains("--s3-endpoint"),
+        "{told}"
+    );
+    let mut first = state;
+    first.pods[0]["status"]["initContainerStatuses"][0]["restartCount"] = Value::from(0);
+    assert!(!diagnose(&first).unwrap().certain);
+}
+
+#[test]
+fn versions_that_do_not_fit_are_named() {
+    expect(
+        &case(
+            fixture!("version.json"),
+            Some((SERVER, fixture!("mlserver-version-mismatch.log"))),
+        ),
+        Cause::VersionMismatch,
+        true,
+        &[
+            "of other versions than those that saved the model",
+            "--runtime-version",
+            "No module named '_loss'",
+        ],
+    );
+}
+
+#[test]
+fn a_package_that_the_image_lacks_is_named() {
+    expect(
+        &case(
+            fixture!("package.json"),
+            Some((SERVER, fixture!("sklearnserver-missing-package.log"))),
+        ),
+        Cause::PackageMissing,
+        true,
+        &["needs the package imblearn", "--image"],
+    );
+}
+
+#[test]
+fn a_model_of_another_framework_is_told_with_what_the_server_wants() {
+    expect(
+        &case(
+            fixture!("wrong-format.json"),
+            Some((SERVER, fixture!("mlserver-wrong-format.log"))),
+        ),
+        Cause::WrongFramework,
+        true,
+        &["finds no sklearn model in s3://svclab/plain_xgboost", "model.joblib"],
+    );
+    expect(
+        &case(
+            fixture!("no-mlmodel.json"),
+            Some((SERVER, fixture!("mlserver-no-mlmodel.log"))),
+        ),
+        Cause::WrongFramework,
+        true,
+        &["finds no mlflow model", "the file MLmodel"],
+    );
+}
+
+#[test]
+fn a_server_that_is_ready_without_a_model_is_no_success() {
+    let log = fixture!("sklearnserver-wrong-format.log");
+    let state = case(fixture!("ready-without-model.json"), Some((SERVER, log)));
+    assert_eq!(stage(&state), Stage::Ready, "KServe says so");
+    let finding = remarks(&state).unwrap_err();
+    assert_eq!(finding.cause, Cause::WrongFramework);
+    assert!(
+        finding.evidence[0].contains("failed to locate model file"),
+        "{finding:?}"
+    );
+}
+
+#[test]
+fn a_ready_server_with_other_libraries_is_remarked_on() {
+    let of = |log| remarks(&case(fixture!("ready.json"), Some((SERVER, log)))).unwrap();
+    assert_eq!(
+        of(fixture!("mlserver-other-versions.log")),
+        ["scikit-learn: the model was saved with 1.4.1.post1, the server has 1.7.0"]
+    );
+    assert_eq!(
+        of(fixture!("sklearnserver-other-version.log")),
+        ["scikit-learn: the model was saved with 1.7.0, the server has 1.5.2"]
+    );
+    assert_eq!(of(fixture!("mlserver-good.log")), Vec::<String>::new());
+}
+
+#[test]
+fn another_architecture_is_told() {
+    expect(
+        &case(
+            fixture!("exec-format.json"),
+            Some((SERVER, fixture!("exec-format.log"))),
+        ),
+        Cause::Architecture,
+        true,
+        &["another kind of processor", "kubernetes.io/arch"],
+    );
+    let mut state = case(fixture!("arm.json"), None);
+    expect(
+        &state,
+        Cause::Architecture,
+        false,
+        &["no node that is free has an arm64 processor"],
+    );
+    state.quiet = 60;
+    expect(&state, Cause::Architecture, true, &["--node-selector"]);
+}
+
+#[test]
+fn a_node_that_has_too_little_is_waited_for_and_then_told() {
+    let mut state = case(fixture!("cpu.json"), None);
+    expect(&state, Cause::Unschedulable, false, &["as much cpu free"]);
+    state.quiet = 60;
+    expect(&state, Cause::Unschedulable, true, &["--request cpu="]);
+    // An autoscaler is at work.
+    state.events.push(serde_json::json!({"involvedObject": {"kind": "Pod", "name": "big-predictor-1"}, "reason": "TriggeredScaleUp", "message": "pod triggered scale-up"}));
+    assert!(!told(&state).1);
+    let mut gpu = case(fixture!("gpu.json"), None);
+    gpu.quiet = 60;
+    expect(&gpu, Cause::Unschedulable, true, &["as much nvidia.com/gpu free"]);
+}
+
+#[test]
+fn a_port_where_nobody_listens_is_told_at_the_end() {
+    let state = case(fixture!("port.json"), None);
+    assert_eq!(diagnose(&state), None, "it may only be slow");
+    let finding = cause::at_last(&state).unwrap();
+    assert_eq!(finding.cause, Cause::Ports);
+    assert!(finding.message.contains("port 8080"), "{finding:?}");
+}
+
+#[test]
+fn a_control_plane_namespace_is_told_as_soon_as_the_pod_is_there() {
+    let mut state = case(
+        fixture!("control-plane.json"),
+        Some((SERVER, fixture!("mlserver-no-folder.log"))),
+    );
+    state.is_control_plane = true;
+    let finding = diagnose(&state).unwrap();
+    assert_eq!((finding.cause, finding.certain), (Cause::ControlPlaneNamespace, true));
+    assert!(
+        finding
+            .message
+            .contains("namespace svc-control has the label `control-plane`"),
+        "{finding:?}"
+    );
+    assert!(
+        finding
+            .next
+            .contains("kubectl label namespace svc-control control-plane-"),
+        "{finding:?}"
+    );
+    // Who may not read namespaces is told what can be known.
+    state.is_control_plane = false;
+    expect(&state, Cause::NoModel, true, &["without its model"]);
+}
+
+#[test]
+fn too_little_memory_is_told_with_the_limit() {
+    expect(
+        &case(fixture!("memory.json"), None),
+        Cause::OutOfMemory,
+        true,
+        &["more memory than the 60Mi", "--limit memory="],
+    );
+}
+
+#[test]
+fn an_image_that_nobody_has_is_named() {
+    expect(
+        &case(fixture!("image.json"), None),
+        Cause::ImagePull,
+        true,
+        &[
+            "can't get the image docker.io/seldonio/mlserver:9.9.9",
+            "--runtime-version",
+        ],
+    );
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_told() {
+    expect(
+        &case(fixture!("quota.json"), None),
+        Cause::Quota,
+        true,
+        &["namespace svc-quota has used up its quota", "exceeded quota: q"],
+    );
+}
+
+#[test]
+fn no_runtime_for_the_protocol_is_told() {
+    expect(
+        &case(fixture!("no-runtime.json"), None),
+        Cause::NoRuntime,
+        true,
+        &[
+            "no serving runtime in this cluster serves mlflow in protocol v1",
+            "clusterservingruntimes",
+        ],
+    );
+    expect(
+        &case(fixture!("runtime-missing.json"), None),
+        Cause::NoRuntime,
+        true,
+        &["no serving runtime nope"],
+    );
+}
+
+#[test]
+fn a_secret_that_is_not_there_gets_a_moment_to_come() {
+    let mut state = case(fixture!("secret-missing.json"), None);
+    expect(
+        &state,
+        Cause::SecretMissing,
+        false,
+        &["the Secret missing that the service names isn't in namespace svc-lab"],
+    );
+    state.quiet = 60;
+    expect(
+        &state,
+        Cause::SecretMissing,
+        true,
+        &["tidewaiter secret create missing -n svc-lab"],
+    );
+}
+
+#[test]
+fn knative_that_is_not_installed_is_told() {
+    expect(
+        &case(fixture!("knative.json"), None),
+        Cause::NoKnative,
+        true,
+        &["Knative isn't installed", "--deployment-mode Standard"],
+    );
+}
+
+#[test]
+fn a_service_on_its_way_has_nothing_wrong() {
+    let state = case(fixture!("loading.json"), None);
+    assert_eq!(diagnose(&state), None);
+    // The download is over, the server is to start.
+    assert_eq!(stage(&state), Stage::Load);
+    let trying = case(fixture!("wrong-key.json"), None);
+    assert_eq!(stage(&trying), Stage::Download);
+    let ready = case(fixture!("ready.json"), Some((SERVER, fixture!("mlserver-good.log"))));
+    assert_eq!((stage(&ready), diagnose(&ready)), (Stage::Ready, None));
+    // A newer generation, which nobody has looked at yet.
+    let mut changed = ready;
+    changed.service["metadata"]["generation"] = Value::from(9);
+    assert_ne!(stage(&changed), Stage::Ready);
+}
+
+#[test]
+fn while_pods_are_replaced_the_old_ones_do_not_count() {
+    let mut state = case(fixture!("ready.json"), None);
+    let mut newer = state.pods[0].clone();
+    newer["metadata"]["name"] = Value::from("newer");
+    newer["metadata"]["creationTimestamp"] = Value::from("2999-01-01T00:00:00Z");
+    newer["metadata"]["labels"]["pod-template-hash"] = Value::from("other");
+    newer["status"] = serde_json::json!({"phase": "Pending"});
+    state.pods.push(newer);
+    assert_eq!(state.newest_pods().len(), 1);
+    assert_eq!(stage(&state), Stage::Pod);
+}

@@ -1,0 +1,374 @@
+//! Watches a service, its Pods and events, and reads the logs of containers that ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use futures::stream::{BoxStream, SelectAll, StreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DynamicObject, LogParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use serde_json::Value;
+
+use super::cause::{at_last, diagnose};
+use super::finding::Finding;
+use super::remarks::remarks;
+use super::stage::{Stage, stage};
+use super::state::{State, ended, statuses, text};
+use crate::cluster::{Attempt, Cluster, Error, kinds};
+
+/// What is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The service's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// How long at most.
+    pub timeout: Duration,
+}
+
+/// What has happened on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// It has come this far.
+    Stage(Stage),
+    /// Something is in the way, and may go by itself.
+    Trouble(Finding),
+    /// Something can't be looked at, so that less can be told.
+    Blind(String),
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It answers.
+    Ready {
+        /// Where, as KServe says.
+        url: Option<String>,
+        /// What the user should look at all the same.
+        remarks: Vec<String>,
+    },
+    /// It won't.
+    Failed(Finding),
+    /// There is no more time.
+    TimedOut {
+        /// How far it came.
+        stage: Stage,
+        /// What is likely in the way.
+        finding: Option<Finding>,
+    },
+    /// Somebody deleted it.
+    Deleted,
+}
+
+/// Watches bring several changes at once.
+const SETTLE: Duration = Duration::from_millis(150);
+/// Patience is measured, and logs grow.
+const TICK: Duration = Duration::from_secs(2);
+const LINES: i64 = 200;
+/// How old an event may be at the start: those of an earlier deployment of the same name tell nothing of this one.
+const FRESH: Duration = Duration::from_secs(5);
+
+enum Change {
+    Service(Box<DynamicObject>),
+    Gone,
+    Pod(String, Option<Value>),
+    Pods(BTreeSet<String>),
+    Event(Value),
+    Blind(&'static str, String),
+}
+
+/// Waits until the service as it stands now answers. May be dropped at any time: it changes nothing.
+///
+/// # Errors
+/// Where the service can't be watched. Pods, events and logs that may not be read are gone without, and told.
+pub async fn wait(cluster: &Cluster, options: &Options, mut on: impl FnMut(Progress)) -> Result<Outcome, Error> {
+    let mut waiting = Waiting::start(cluster, options).await?;
+    let mut changes = waiting.watches();
+    let deadline = Instant::now() + options.timeout;
+    let (mut told_stage, mut told_trouble) = (None, None);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Ok(Some(change)) = tokio::time::timeout(TICK.min(left), changes.next()).await {
+            let mut next = Some(change);
+            while let Some(change) = next.take() {
+                match change {
+                    Change::Gone => return Ok(Outcome::Deleted),
+                    Change::Blind(what, reason) => {
+                        if waiting.blind.insert(what) {
+                            on(Progress::Blind(format!("{what} can't be looked at ({reason})")));
+                        }
+                    }
+                    change => waiting.take(change),
+                }
+                next = tokio::time::timeout(SETTLE, changes.next()).await.ok().flatten();
+            }
+        }
+        waiting.read_logs(&mut on).await;
+        let state = waiting.state();
+        let come = stage(state);
+        // Onwards alone: a Pod that is tried again is no news of its own.
+        if told_stage.is_none_or(|told| told < come) && come != Stage::Ready {
+            told_stage = Some(come);
+            on(Progress::Stage(come));
+        }
+        if come == Stage::Ready && waiting.is_rolled_out().await {
+            waiting.read_logs(&mut on).await;
+            on(Progress::Stage(Stage::Ready));
+            return Ok(match remarks(&waiting.state) {
+                Ok(remarks) => Outcome::Ready {
+                    url: waiting.state.service["status"]["url"].as_str().map(str::to_owned),
+                    remarks,
+                },
+                Err(finding) => Outcome::Failed(*finding),
+            });
+        }
+        let finding = diagnose(&waiting.state);
+        match finding {
+            Some(finding) if finding.certain => return Ok(Outcome::Failed(finding)),
+            Some(finding) if told_trouble.as_ref() != Some(&finding.message) => {
+                told_trouble = Some(finding.message.clone());
+                on(Progress::Trouble(finding));
+            }
+            _ => {}
+        }
+        if Instant::now() >= deadline {
+            return Ok(Outcome::TimedOut {
+                stage: come,
+                finding: at_last(&waiting.state),
+            });
+        }
+    }
+}
+
+struct Waiting<'a> {
+    cluster: &'a Cluster,
+    options: &'a Options,
+    state: State,
+    pods: BTreeMap<String, Value>,
+    moved: Instant,
+    since: jiff::Timestamp,
+    /// Of which run of a container the log is here.
+    read: BTreeMap<(String, String), (u64, bool)>,
+    blind: BTreeSet<&'static str>,
+}
+
+impl<'a> Waiting<'a> {
+    async fn start(cluster: &'a Cluster, options: &'a Options) -> Result<Self, Error> {
+        let attempt = Attempt::get(&kinds::INFERENCE_SERVICE, Some(&options.namespace), &options.name);
+        let api = cluster.api(&kinds::INFERENCE_SERVICE, Some(&options.namespace));
+        let service = api
+            .get(&options.name)
+            .await
+            .map_err(|error| cluster.failed(attempt, &error))?;
+        // Who may not read namespaces learns the label's effect by the Pod that has no download.
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(cluster.client().clone());
+        let labels = namespaces
+            .get_metadata(&options.namespace)
+            .await
+            .ok()
+            .and_then(|namespace| namespace.metadata.labels);
+        Ok(Self {
+            cluster,
+            options,
+            state: State {
+                service: serde_json::to_value(&service).unwrap_or_default(),
+                is_control_plane: labels.is_some_and(|labels| labels.contains_key("control-plane")),
+                ..State::default()
+            },
+            pods: BTreeMap::new(),
+            moved: Instant::now(),
+            since: jiff::Timestamp::now() - FRESH,
+            read: BTreeMap::new(),
+            blind: BTreeSet::new(),
+        })
+    }
+
+    fn watches(&self) -> SelectAll<BoxStream<'static, Change>> {
+        let namespace = Some(self.options.namespace.as_str());
+        let name = &self.options.name;
+        let of_name = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let services = watcher(self.cluster.api(&kinds::INFERENCE_SERVICE, namespace), of_name)
+            .default_backoff()
+            .filter_map(async |event| match event {
+                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                    Some(Change::Service(Box::new(object)))
+                }
+                Ok(watcher::Event::Delete(_)) => Some(Change::Gone),
+                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+                Err(error) => Some(Change::Blind("the service", told(&error))),
+            });
+        let of_service = watcher::Config::default().labels(&format!("serving.kserve.io/inferenceservice={name}"));
+        let mut listed = BTreeSet::new();
+        let pods = watcher(self.cluster.api(&kinds::POD, namespace), of_service)
+            .default_backoff()
+            .filter_map(move |event| {
+                let change = match event {
+                    Ok(watcher::Event::Init) => {
+                        listed.clear();
+                        None
+                    }
+                    Ok(watcher::Event::InitDone) => Some(Change::Pods(std::mem::take(&mut listed))),
+                    Ok(watcher::Event::InitApply(pod)) => {
+                        let name = pod.metadata.name.clone().unwrap_or_default();
+                        listed.insert(name.clone());
+                        Some(Change::Pod(name, serde_json::to_value(&pod).ok()))
+                    }
+                    Ok(watcher::Event::Apply(pod)) => Some(Change::Pod(
+                        pod.metadata.name.clone().unwrap_or_default(),
+                        serde_json::to_value(&pod).ok(),
+                    )),
+                    Ok(watcher::Event::Delete(pod)) => {
+                        Some(Change::Pod(pod.metadata.name.clone().unwrap_or_default(), None))
+                    }
+                    Err(error) => Some(Change::Blind("Pods", told(&error))),
+                };
+                std::future::ready(change)
+            });
+        let events = watcher(self.cluster.api(&kinds::EVENT, namespace), watcher::Config::default())
+            .default_backoff()
+            .filter_map(async |event| match event {
+                Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) => {
+                    serde_json::to_value(&event).ok().map(Change::Event)
+                }
+                Ok(_) => None,
+                Err(error) => Some(Change::Blind("events", told(&error))),
+            });
+        futures::stream::select_all([services.boxed(), pods.boxed(), events.boxed()])
+    }
+
+    fn take(&mut self, change: Change) {
+        match change {
+            Change::Service(object) => {
+                self.state.service = serde_json::to_value(&*object).unwrap_or_default();
+            }
+            Change::Pod(name, Some(pod)) => {
+                // Nothing but a move of the Pod itself counts as one: KServe writes the service's status all the time.
+                if self
+                    .pods
+                    .get(&name)
+                    .is_none_or(|before| before["status"] != pod["status"])
+                {
+                    self.moved = Instant::now();
+                }
+                self.pods.insert(name, pod);
+            }
+            Change::Pod(name, None) => {
+                self.pods.remove(&name);
+            }
+            Change::Pods(listed) => self.pods.retain(|name, _| listed.contains(name)),
+            Change::Event(event) if self.is_ours(&event) => {
+                self.state
+                    .events
+                    .retain(|old| old["metadata"]["uid"] != event["metadata"]["uid"]);
+                self.state.events.push(event);
+            }
+            Change::Event(_) | Change::Gone | Change::Blind(..) => {}
+        }
+        self.state.pods = self.pods.values().cloned().collect();
+    }
+
+    /// Names of what KServe makes begin with the service's. Another service's may do so too: `fraud-predictor-…` is no `fraud-2`'s.
+    fn is_ours(&self, event: &Value) -> bool {
+        let name = text(&event["involvedObject"]["name"]);
+        let of_service = name == self.options.name
+            || ["-predictor", "-transformer", "-explainer"].iter().any(|role| {
+                name.strip_prefix(self.options.name.as_str())
+                    .is_some_and(|rest| rest.starts_with(role))
+            });
+        let at = [&event["lastTimestamp"], &event["eventTime"], &event["firstTimestamp"]];
+        let at = at.iter().find_map(|at| at.as_str()?.parse::<jiff::Timestamp>().ok());
+        of_service && at.is_none_or(|at| at >= self.since)
+    }
+
+    fn state(&mut self) -> &State {
+        self.state.quiet = self.moved.elapsed().as_secs();
+        &self.state
+    }
+
+    /// The log of each container that ended, once; and of servers that are ready, which may have no model all the same.
+    async fn read_logs(&mut self, on: &mut impl FnMut(Progress)) {
+        let mut wanted = Vec::new();
+        for pod in self.state.newest_pods() {
+            let pod_name = text(&pod["metadata"]["name"]).to_owned();
+            for status in statuses(pod) {
+                let name = text(&status["name"]).to_owned();
+                let has_ended =
+                    ended(status).is_some_and(|ended| name != "storage-initializer" || ended["exitCode"] != 0);
+                let is_ready = status["ready"] == true && name == "kserve-container";
+                if !has_ended && !is_ready {
+                    continue;
+                }
+                let runs = status["restartCount"].as_u64().unwrap_or_default();
+                let is_running = !status["state"]["running"].is_null();
+                let key = (pod_name.clone(), name);
+                if self.read.get(&key) != Some(&(runs, is_ready)) {
+                    wanted.push((key, runs, is_ready, is_running && has_ended && !is_ready));
+                }
+            }
+        }
+        let api: Api<Pod> = Api::namespaced(self.cluster.client().clone(), &self.options.namespace);
+        for (key, runs, is_ready, previous) in wanted {
+            let params = LogParams {
+                container: Some(key.1.clone()),
+                previous,
+                tail_lines: Some(LINES),
+                ..LogParams::default()
+            };
+            match api.logs(&key.0, &params).await {
+                Ok(log) if !log.starts_with("unable to retrieve container logs") => {
+                    self.state.logs.insert(key.clone(), log);
+                    self.read.insert(key, (runs, is_ready));
+                }
+                // Gone already: the next run's will do.
+                Ok(_) => {}
+                Err(error) => {
+                    self.read.insert(key, (runs, is_ready));
+                    if self.blind.insert("logs") {
+                        on(Progress::Blind(format!(
+                            "logs can't be looked at ({})",
+                            told_api(&error)
+                        )));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the Pods that answer are those of the service as it stands: while a Deployment replaces them, KServe calls the service ready by the old ones.
+    async fn is_rolled_out(&self) -> bool {
+        let namespace = &self.options.namespace;
+        let api: Api<k8s_openapi::api::apps::v1::Deployment> =
+            Api::namespaced(self.cluster.client().clone(), namespace);
+        let Ok(Some(deployment)) = api.get_opt(&format!("{}-predictor", self.options.name)).await else {
+            // Knative's, or not to be read.
+            return true;
+        };
+        let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let generation = deployment.metadata.generation;
+        let Some(status) = deployment.status else { return false };
+        let updated = status.updated_replicas.unwrap_or_default();
+        status.observed_generation == generation
+            && updated >= wanted
+            && status.replicas.unwrap_or_default() == updated
+            && status.available_replicas.unwrap_or_default() >= wanted
+    }
+}
+
+fn told(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn told_api(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}

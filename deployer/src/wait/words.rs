@@ -1,0 +1,319 @@
+//! What the words mean that containers end with.
+//!
+//! Sources: logs of KServe 0.20's storage initializer, of its sklearnserver and xgbserver, and of MLServer 1.5.0 and 1.7.1, produced for each cause (the fixtures
+//! beside this); for other stores the messages of the clients that the initializer uses (`python/storage/kserve_storage`).
+
+use super::finding::{Cause, Finding};
+use super::state::State;
+
+/// What the storage initializer ended with. `tries`: how often it did.
+pub(super) fn of_initializer(state: &State, log: &str, tries: u64) -> Finding {
+    let found = absent(state, log).or_else(|| refused(state, log, tries));
+    found.unwrap_or_else(|| {
+        Finding::new(
+            Cause::ServerFailed,
+            format!("{} could not be downloaded", state.uri()),
+            "look at the whole log: kubectl logs POD -c storage-initializer",
+        )
+        .seen(last_error(log))
+        .certain(tries > 1)
+    })
+}
+
+/// Credentials, a bucket or a model that isn't there.
+fn absent(state: &State, log: &str) -> Option<Finding> {
+    let uri = state.uri();
+    let has = |words: &[&str]| words.iter().any(|word| log.contains(word));
+    let last = last_error(log);
+    if has(&[
+        "Unable to locate credentials",
+        "authentication failed. Set AWS_ACCESS_KEY_ID",
+        "DefaultCredentialsError",
+        "Anonymous caller does not have",
+        "DefaultAzureCredential failed",
+        "Public access is not permitted",
+    ]) {
+        return Some(Finding::new(
+            Cause::CredentialsMissing,
+            format!("the Pod has no credentials for {uri}"),
+            "give the store's keys (--aws-access-key-id=…, --aws-secret-access-key=@FILE, --s3-endpoint=…), or name what has them: --secret or --service-account",
+        )
+        .seen(last));
+    }
+    if has(&[
+        "(404) when calling the HeadBucket",
+        "NoSuchBucket",
+        "The specified bucket does not exist",
+        "ContainerNotFound",
+    ]) {
+        let bucket = uri.split('/').nth(2).unwrap_or(uri);
+        return Some(
+            Finding::new(
+                Cause::NoBucket,
+                format!("there is no bucket {bucket}"),
+                format!("look for it in the store that the Secret's endpoint leads to; the service asks for {uri}"),
+            )
+            .seen(last),
+        );
+    }
+    if has(&[
+        "(404) when calling",
+        "No model found in",
+        "NoSuchKey",
+        "RepositoryNotFoundError",
+        "BlobNotFound",
+    ]) {
+        return Some(
+            Finding::new(
+                Cause::NoModel,
+                format!("there is no model at {uri}"),
+                "look at what lies there; a folder's URI ends with the folder's name",
+            )
+            .seen(last),
+        );
+    }
+    None
+}
+
+/// A store that says no, or nothing.
+fn refused(state: &State, log: &str, tries: u64) -> Option<Finding> {
+    let uri = state.uri();
+    let has = |words: &[&str]| words.iter().any(|word| log.contains(word));
+    let last = last_error(log);
+    if has(&[
+        "(403)",
+        "[403]",
+        "Forbidden",
+        "AccessDenied",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "invalid_grant",
+        "AuthenticationFailed",
+        "ClientAuthenticationError",
+        "401 Client Error",
+        "GatedRepoError",
+    ]) {
+        return Some(Finding::new(
+            Cause::CredentialsWrong,
+            format!("the store refuses the credentials for {uri}"),
+            format!("check the key, and that it may read {uri}; give the right one with --aws-access-key-id and --aws-secret-access-key, or --secret"),
+        )
+        .seen(last)
+        // A key that was made a moment ago may not be known to the store yet.
+        .certain(!is_filled(state) || tries > 2));
+    }
+    if has(&["CERTIFICATE_VERIFY_FAILED", "SSL validation failed"]) {
+        return Some(Finding::new(
+            Cause::StoreUnreachable,
+            format!("the store of {uri} shows a certificate that the Pod doesn't trust"),
+            "have an admin give KServe the authority's certificate (storageInitializer.caBundleConfigMapName), or, for a trial, --s3-verify-ssl=0",
+        )
+        .seen(last));
+    }
+    if has(&[
+        "Could not connect to the endpoint",
+        "Connect timeout",
+        "Name or service not known",
+        "Temporary failure in name resolution",
+        "Connection refused",
+        "EndpointConnectionError",
+        "Max retries exceeded",
+    ]) {
+        return Some(Finding::new(
+            Cause::StoreUnreachable,
+            format!("the Pod can't reach the store of {uri}"),
+            "check the endpoint's host, port and scheme (--s3-endpoint http://HOST:PORT) as seen from inside of the cluster, and NetworkPolicies",
+        )
+        .seen(last)
+        .certain(tries > 1));
+    }
+    if has(&["No space left on device"]) {
+        return Some(
+            Finding::new(
+                Cause::OutOfMemory,
+                "the node's disk is too small for the model",
+                "ask for a larger one: --request ephemeral-storage=20Gi",
+            )
+            .seen(last),
+        );
+    }
+    None
+}
+
+/// What a model's server ended with, or what it runs on with; none where its words are not known.
+pub(super) fn of_server(state: &State, log: &str) -> Option<Finding> {
+    let uri = state.uri();
+    let line = |word: &str| log.lines().rev().find(|line| line.contains(word)).map(str::trim);
+    let first = |words: &[&str]| words.iter().find_map(|word| line(word));
+    if let Some(line) = first(&["exec format error", "cannot execute binary file", "Illegal instruction"]) {
+        return Some(architecture(line));
+    }
+    if let Some(line) = first(&[
+        "failed to locate model file",
+        "Could not find an \"MLmodel\" configuration file",
+        "IsADirectoryError: [Errno 21] Is a directory: '/mnt/models'",
+        "Missing Model File",
+        "More than one model file is detected",
+        "No model repository found",
+        "no files found for given model",
+    ]) {
+        let format = state.service["spec"]["predictor"]["model"]["modelFormat"]["name"]
+            .as_str()
+            .unwrap_or("custom");
+        return Some(
+            Finding::new(
+                Cause::WrongFramework,
+                format!("the server finds no {format} model in {uri}"),
+                format!(
+                    "look at the files there, and say with --framework what they are; {}",
+                    expected(format)
+                ),
+            )
+            .seen(line),
+        );
+    }
+    if let Some(line) = first(&[
+        "No module named 'numpy._core",
+        "No module named '_loss'",
+        "Can't get attribute",
+        "has an incompatible dtype",
+        "Unrecognized serialization format",
+        "Check failed: str[0] == '{'",
+        "No module named 'sklearn.",
+        "No module named 'xgboost.",
+        "No module named 'lightgbm.",
+        "unsupported pickle protocol",
+        "is not a known BitGenerator module",
+        "node array from the pickle",
+        "object has no attribute '_",
+    ]) {
+        let mut finding = Finding::new(
+            Cause::VersionMismatch,
+            "the server's libraries are of other versions than those that saved the model",
+            "serve it with a release that has the model's versions (--runtime-version), or save the model anew with the server's",
+        );
+        for mismatch in versions(log) {
+            finding = finding.seen(mismatch);
+        }
+        return Some(finding.seen(line));
+    }
+    if let Some(line) = line("No module named '") {
+        let package = line.split('\'').nth(1).unwrap_or_default();
+        let package = package.split('.').next().unwrap_or_default();
+        return Some(
+            Finding::new(
+                Cause::PackageMissing,
+                format!("the model needs the package {package}, which the server's image lacks"),
+                format!(
+                    "serve it with an image that has {package}: --runtime, or --image; or save the model without it"
+                ),
+            )
+            .seen(line),
+        );
+    }
+    if let Some(line) = first(&["No such file or directory: '/mnt/models'", "(/mnt/models)"]) {
+        return Some(not_downloaded(state).seen(line));
+    }
+    None
+}
+
+pub(super) fn architecture(evidence: &str) -> Finding {
+    Finding::new(
+        Cause::Architecture,
+        "the image's programs are made for another kind of processor than the node's",
+        "use an image for the node's architecture, or choose nodes with --node-selector kubernetes.io/arch=amd64 (or arm64)",
+    )
+    .seen(evidence)
+}
+
+/// A server without the model that KServe should have brought.
+pub(super) fn not_downloaded(state: &State) -> Finding {
+    let namespace = state.namespace();
+    if state.is_control_plane {
+        return Finding::new(
+            Cause::ControlPlaneNamespace,
+            format!(
+                "namespace {namespace} has the label `control-plane`, so KServe doesn't look at its Pods, and nobody downloads the model"
+            ),
+            format!(
+                "deploy into another namespace (--namespace), or take the label away: kubectl label namespace {namespace} control-plane-"
+            ),
+        );
+    }
+    Finding::new(
+        Cause::NoModel,
+        "the server started without its model: KServe's webhook didn't add the download",
+        format!(
+            "check that KServe's webhooks answer (kubectl -n kserve get pods) and are asked about namespace {namespace}, and delete the Pod"
+        ),
+    )
+}
+
+/// What each server looks for.
+fn expected(format: &str) -> &'static str {
+    match format {
+        "sklearn" => "scikit-learn's server wants model.joblib, .pkl or .pickle",
+        "xgboost" => "XGBoost's server wants model.json, .ubj or .bst",
+        "lightgbm" => "LightGBM's server wants model.bst",
+        "mlflow" => "MLflow's server wants the folder that has the file MLmodel",
+        "tensorflow" => "TensorFlow Serving wants a folder with a number in it, such as 1/saved_model.pb",
+        "onnx" | "triton" => "Triton wants MODEL/config.pbtxt and MODEL/1/",
+        "pytorch" => "TorchServe wants config/config.properties and model-store/NAME.mar",
+        _ => "the server's own page says what it wants",
+    }
+}
+
+/// Whether the credentials are of Tidewaiter's making.
+fn is_filled(state: &State) -> bool {
+    state.service["metadata"]["annotations"]["tidewaiter.dev/filled"].is_string()
+}
+
+/// The lines that say which versions differ.
+pub(super) fn versions(log: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in log.lines() {
+        let line = line.trim();
+        // MLflow: ` - scikit-learn (current: 1.7.0, required: scikit-learn==1.4.1)`
+        if let Some(entry) = line.strip_prefix("- ")
+            && let Some((package, rest)) = entry.split_once(" (current: ")
+            && let Some((current, required)) = rest.split_once(", required: ")
+        {
+            let required = required.trim_end_matches(')');
+            let required = required.split_once("==").map_or(required, |(_, version)| version);
+            found.push(format!(
+                "{package}: the model was saved with {required}, the server has {current}"
+            ));
+        }
+        // scikit-learn: `Trying to unpickle estimator X from version 1.7.0 when using version 1.5.2.`
+        if line.contains("InconsistentVersionWarning")
+            && let Some((_, rest)) = line.split_once(" from version ")
+            && let Some((saved, rest)) = rest.split_once(" when using version ")
+        {
+            let server = rest.split(". ").next().unwrap_or_default().trim_end_matches('.');
+            found.push(format!(
+                "scikit-learn: the model was saved with {saved}, the server has {server}"
+            ));
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The last line that tells of an error, without its time; else the last one at all.
+pub(super) fn last_error(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let telling = lines
+        .iter()
+        .rev()
+        .find(|line| line.contains("ERROR") || line.contains("Error"));
+    let line = telling.or(lines.last()).copied().unwrap_or_default();
+    let line = line.split_once("ERROR ").map_or(line, |(_, rest)| rest);
+    // `[entry:<module>():28] Storage initialization failed: …`
+    let line = match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((_, rest)) => rest,
+        None => line,
+    };
+    line.trim().chars().take(300).collect()
+}

@@ -1,0 +1,370 @@
+//! `tidewaiter deploy` against a real cluster: from a URI to an answer, and each way in which it fails told rightly.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tidewaiter_e2e::server::command_binary;
+use tidewaiter_ground::models::Model;
+use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
+
+use crate::command::{Said, tidewaiter};
+use crate::{Test, World};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "deploy_brings_credentials_and_again_does_nothing",
+        true,
+        deploy_brings_credentials_and_again_does_nothing,
+    ),
+    (
+        "deploy_leaves_credentials_to_tidewaiter",
+        true,
+        deploy_leaves_credentials_to_tidewaiter,
+    ),
+    (
+        "deploy_tells_a_wrong_key_as_credentials",
+        true,
+        deploy_tells_a_wrong_key_as_credentials,
+    ),
+    ("deploy_tells_a_missing_model", true, deploy_tells_a_missing_model),
+    (
+        "deploy_tells_a_server_without_a_model",
+        true,
+        deploy_tells_a_server_without_a_model,
+    ),
+    (
+        "deploy_tells_a_control_plane_namespace",
+        true,
+        deploy_tells_a_control_plane_namespace,
+    ),
+    (
+        "deploy_offers_a_name_and_names_conflicts",
+        false,
+        deploy_offers_a_name_and_names_conflicts,
+    ),
+    (
+        "deploy_makes_secrets_and_graphs",
+        false,
+        deploy_makes_secrets_and_graphs,
+    ),
+];
+
+/// What every model here does with.
+const SMALL: [&str; 6] = [
+    "--request",
+    "cpu=50m",
+    "--request",
+    "memory=128Mi",
+    "--limit",
+    "memory=1500Mi",
+];
+
+/// The command in a namespace, with keys of the store where there are some; as a user without variables of their own.
+fn run(namespace: &Namespace, key: Option<&str>, arguments: &[&str]) -> Result<Said> {
+    let mut command = Command::new(command_binary()?);
+    command
+        .args(arguments)
+        .args(["-n", namespace.name()])
+        .env("KUBECONFIG", namespace.cluster().kubeconfig())
+        .env("TIDEWAITER_PROFILES", "/nonexistent")
+        .stdin(Stdio::null());
+    if let Some(key) = key {
+        command
+            .env("AWS_ACCESS_KEY_ID", MINIO_USER)
+            .env("AWS_SECRET_ACCESS_KEY", key)
+            .env("AWS_DEFAULT_REGION", "us-east-1")
+            .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"));
+    }
+    let output = command.output()?;
+    Ok(Said {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+fn deploy(namespace: &Namespace, key: Option<&str>, uri: &str, more: &[&str]) -> Result<Said> {
+    let arguments = [&["deploy", uri, "--name", "fraud"][..], &SMALL, more].concat();
+    run(namespace, key, &arguments)
+}
+
+fn model(world: &World) -> Result<(Model, String)> {
+    world.model("fraud", Mlserver1_7_1, "mlflow")
+}
+
+fn tells(said: &Said, parts: &[&str]) -> Result<()> {
+    for part in parts {
+        ensure!(said.stderr.contains(part), "no `{part}` in {said:#?}");
+    }
+    Ok(())
+}
+
+fn deploy_brings_credentials_and_again_does_nothing(world: &World) -> Result<()> {
+    let (model, uri) = model(world)?;
+    let team = world.namespace_without("deploy")?;
+    let both = ["--protocol", "both"];
+    let shown = deploy(&team, Some(MINIO_USER), &uri, &["--protocol", "both", "--diff"])?.ended(1)?;
+    ensure!(
+        shown.stdout.contains("+ ") && shown.stdout.contains("kind: InferenceService"),
+        "{shown:#?}"
+    );
+    let there = team.kubectl(&["get", "secrets,isvc", "-o", "name"])?;
+    ensure!(there.is_empty(), "a difference left {there}");
+
+    let said = deploy(&team, Some(MINIO_USER), &uri, &both)?.ended(0)?;
+    tells(&said, &["fraud-store", "submitted", "downloaded", "fraud is ready"])?;
+    model.check(&team.infer("fraud", &model.request)?)?;
+    model.check(&team.infer_grpc("fraud", &model.request)?)?;
+    let before = team.get("isvc/fraud")?;
+    let history: Value = serde_json::from_str(
+        before["metadata"]["annotations"]["tidewaiter.dev/history"]
+            .as_str()
+            .context("no history")?,
+    )?;
+    ensure!(
+        history[0]["storageUri"] == json!(uri) && history[0]["by"].is_string(),
+        "{history}"
+    );
+    // They go with the service.
+    for object in ["secret/fraud-store", "serviceaccount/fraud-store"] {
+        let owner = team.get(object)?["metadata"]["ownerReferences"][0]["uid"].clone();
+        ensure!(owner == before["metadata"]["uid"], "{object} is {owner}'s");
+    }
+
+    let start = Instant::now();
+    let again = deploy(&team, Some(MINIO_USER), &uri, &both)?.ended(0)?;
+    tells(&again, &["the same: nothing was done"])?;
+    ensure!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?} for nothing",
+        start.elapsed()
+    );
+    let after = team.get("isvc/fraud")?;
+    for part in ["generation", "annotations"] {
+        ensure!(
+            before["metadata"][part] == after["metadata"][part],
+            "before {before}\nafter {after}"
+        );
+    }
+    deploy(&team, Some(MINIO_USER), &uri, &["--protocol", "both", "--diff"])?.ended(0)?;
+    // More replicas are no other model: the history, which is copied into each Pod, stays as it is.
+    deploy(
+        &team,
+        Some(MINIO_USER),
+        &uri,
+        &["--protocol", "both", "--max-replicas", "2", "--no-wait"],
+    )?
+    .ended(0)?;
+    let scaled = team.get("isvc/fraud")?;
+    ensure!(scaled["spec"]["predictor"]["maxReplicas"] == 2, "{}", scaled["spec"]);
+    ensure!(
+        scaled["metadata"]["annotations"] == before["metadata"]["annotations"],
+        "{}",
+        scaled["metadata"]
+    );
+    Ok(())
+}
+
+fn deploy_leaves_credentials_to_tidewaiter(world: &World) -> Result<()> {
+    let (model, uri) = model(world)?;
+    let team = world.namespace("deploy-reviewed")?;
+    let said = deploy(&team, None, &uri, &["--framework", "mlflow"])?.ended(0)?;
+    tells(&said, &["tidewaiter: ", "fraud is ready"])?;
+    model.check(&team.infer("fraud", &model.request)?)?;
+    let again = deploy(&team, Some(MINIO_USER), &uri, &[])?.ended(0)?;
+    tells(
+        &again,
+        &["Tidewaiter brings the store's credentials", "nothing was done"],
+    )?;
+    let there = team.kubectl(&["get", "secrets", "-o", "name"])?;
+    ensure!(!there.contains("fraud-store"), "{there}");
+    // Its refusal is told in its own words.
+    let elsewhere = deploy(&team, None, "s3://mlflow/another-team/x", &["--framework", "mlflow"])?.ended(2)?;
+    tells(&elsewhere, &["s3://mlflow/shared/", "#ml-platform"])
+}
+
+fn deploy_tells_a_wrong_key_as_credentials(world: &World) -> Result<()> {
+    let (_, uri) = model(world)?;
+    let team = world.namespace_without("deploy-key")?;
+    let made = run(&team, Some("not-the-key"), &["secret", "create", "wrong"])?;
+    ensure!(
+        made.code == Some(0) && !made.stderr.contains("not-the-key"),
+        "{made:#?}"
+    );
+    let said = deploy(
+        &team,
+        None,
+        &uri,
+        &["--framework", "mlflow", "--secret", "wrong", "-o", "json"],
+    )?
+    .ended(1)?;
+    tells(
+        &said,
+        &[
+            "refuses the credentials",
+            "--aws-access-key-id",
+            "is still there; to remove it",
+        ],
+    )?;
+    let report: Value = serde_json::from_str(&said.stdout)?;
+    ensure!(
+        report["outcome"] == "failed" && report["cause"] == "credentials-wrong",
+        "{report}"
+    );
+    Ok(())
+}
+
+fn deploy_tells_a_missing_model(world: &World) -> Result<()> {
+    model(world)?;
+    let team = world.namespace("deploy-missing")?;
+    let said = deploy(
+        &team,
+        None,
+        "s3://mlflow/shared/nothing-here",
+        &["--framework", "mlflow"],
+    )?
+    .ended(1)?;
+    tells(&said, &["there is no model at s3://mlflow/shared/nothing-here"])
+}
+
+/// KServe calls this service ready.
+fn deploy_tells_a_server_without_a_model(world: &World) -> Result<()> {
+    let (_, uri) = world.model("plain_xgboost", Mlserver1_7_1, "mlflow")?;
+    let team = world.namespace("deploy-framework")?;
+    let runtime = ["--framework", "sklearn", "--runtime", "kserve-sklearnserver"];
+    let said = deploy(&team, None, &uri, &runtime)?.ended(1)?;
+    tells(&said, &["finds no sklearn model", "model.joblib"])
+}
+
+fn deploy_tells_a_control_plane_namespace(world: &World) -> Result<()> {
+    let (_, uri) = model(world)?;
+    let team = world.namespace("deploy-control")?;
+    team.cluster()
+        .kubectl(&["label", "namespace", team.name(), "control-plane=x"])?;
+    let said = deploy(&team, None, &uri, &["--framework", "mlflow"])?.ended(1)?;
+    tells(&said, &["the label `control-plane`", "deploy into another namespace"])
+}
+
+fn deploy_offers_a_name_and_names_conflicts(world: &World) -> Result<()> {
+    let team = world.namespace_without("deploy-names")?;
+    let uri = "s3://mlflow/shared/x";
+    let refused = run(
+        &team,
+        None,
+        &["deploy", uri, "--name", "Fraud_2", "--framework", "mlflow"],
+    )?
+    .ended(2)?;
+    tells(&refused, &["KServe refuses the name `Fraud_2`", "--name fraud-2"])?;
+    let nothing = team.kubectl(&["get", "isvc", "-o", "name"])?;
+    ensure!(nothing.is_empty(), "{nothing}");
+
+    let submit = |more: &[&str]| {
+        deploy(
+            &team,
+            None,
+            uri,
+            &[&["--framework", "mlflow", "--no-wait"], more].concat(),
+        )
+    };
+    submit(&["--min-replicas", "1"])?.ended(0)?;
+    team.kubectl(&[
+        "patch",
+        "isvc/fraud",
+        "--type=merge",
+        "--field-manager=somebody",
+        "-p",
+        r#"{"spec":{"predictor":{"minReplicas":3}}}"#,
+    ])?;
+    let conflict = submit(&["--min-replicas", "2"])?.ended(2)?;
+    tells(
+        &conflict,
+        &[".spec.predictor.minReplicas by somebody", "--force-conflicts"],
+    )?;
+    submit(&["--min-replicas", "2", "--force-conflicts"])?.ended(0)?;
+    let forced = team.get("isvc/fraud")?;
+    ensure!(forced["spec"]["predictor"]["minReplicas"] == 2, "{}", forced["spec"]);
+
+    let client = run(
+        &team,
+        None,
+        &[
+            "deploy",
+            uri,
+            "--name",
+            "other",
+            "--framework",
+            "mlflow",
+            "--dry-run=client",
+            "-o",
+            "json",
+        ],
+    )?
+    .ended(0)?;
+    let object: Value = serde_json::from_str(&client.stdout)?;
+    ensure!(object["spec"]["predictor"]["model"]["storageUri"] == uri, "{object}");
+    let grpc = [
+        "deploy",
+        uri,
+        "--name",
+        "other",
+        "--framework",
+        "tensorflow",
+        "--protocol",
+        "grpc",
+    ];
+    let runtime = run(
+        &team,
+        None,
+        &[&grpc[..], &["--runtime", "kserve-tensorflow-serving"]].concat(),
+    )?
+    .ended(2)?;
+    tells(&runtime, &["kserve-tensorflow-serving speaks"])
+}
+
+fn deploy_makes_secrets_and_graphs(world: &World) -> Result<()> {
+    let team = world.namespace_without("deploy-graph")?;
+    let secret = ["secret", "create", "seed", "--s3_use_https=0"];
+    run(&team, Some(MINIO_USER), &secret)?.ended(0)?;
+    let made = team.get("secret/seed")?;
+    ensure!(
+        made["data"]["AWS_SECRET_ACCESS_KEY"].is_string(),
+        "{}",
+        made["metadata"]
+    );
+    let account = team.get("serviceaccount/seed")?;
+    ensure!(account["secrets"] == json!([{"name": "seed"}]), "{account}");
+    run(&team, Some(MINIO_USER), &secret)?.ended(0)?;
+    let none = tidewaiter(
+        team.cluster().kubeconfig(),
+        &["secret", "create", "x", "-n", team.name()],
+    )?
+    .ended(2)?;
+    tells(&none, &["no key was given"])?;
+
+    let graph = [
+        "deploy",
+        "--graph",
+        "sequence",
+        "--name",
+        "chain",
+        "--step",
+        "one",
+        "--step",
+        "two",
+        "--no-wait",
+    ];
+    let missing = run(&team, None, &graph)?.ended(2)?;
+    tells(&missing, &["there is no service one"])?;
+    for name in ["one", "two"] {
+        let uri = format!("s3://mlflow/shared/{name}");
+        run(&team, None, &["deploy", &uri, "--framework", "mlflow", "--no-wait"])?.ended(0)?;
+    }
+    run(&team, None, &graph)?.ended(0)?;
+    let steps = team.get("inferencegraph/chain")?["spec"]["nodes"]["root"]["steps"].clone();
+    ensure!(steps[1]["data"] == "$response", "{steps}");
+    run(&team, None, &graph)?.ended(0)?;
+    Ok(())
+}

@@ -1,0 +1,321 @@
+//! Uploads by the real command to the real MinIO: killed at random moments, and with a store that says no. It runs on the loopback: no cluster, no root.
+
+use std::collections::hash_map::RandomState;
+use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use futures::TryStreamExt as _;
+use libtest_mimic::{Arguments, Trial};
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::path::Path as Key;
+use object_store::{ObjectStore as _, ObjectStoreExt as _};
+use serde_json::Value;
+use tempfile::TempDir;
+use tidewaiter_e2e::server::command_binary;
+use tidewaiter_ground::cache::Cache;
+use tidewaiter_ground::processes::Processes;
+use tidewaiter_ground::tools::Module;
+use tokio::runtime::Runtime;
+
+const ROOT: &str = "minioadmin";
+const BUCKET: &str = "models";
+const STARTS: Duration = Duration::from_mins(1);
+const KILLS: usize = 100;
+/// More than one part, and files of one request each.
+const LARGE: usize = 40 << 20;
+const SMALL: usize = 24;
+
+type Test = (&'static str, fn(&World) -> Result<()>);
+
+const TESTS: &[Test] = &[
+    ("a_killed_upload_is_completed_and_never_half_there", killed),
+    ("what_a_killed_upload_sent_is_not_sent_again", resumed),
+    ("a_store_that_says_no_is_one_sentence", refused),
+];
+
+struct World {
+    endpoint: String,
+    processes: Processes,
+    runtime: Runtime,
+    store: AmazonS3,
+    folder: TempDir,
+}
+
+impl World {
+    fn start() -> Result<Self> {
+        let program = Module::Minio.build(&Cache::open()?)?.join("minio");
+        let folder = tempfile::tempdir()?;
+        let processes = Processes::new(folder.path())?;
+        let data = folder.path().join("data");
+        // A folder in its data folder is a bucket.
+        fs::create_dir_all(data.join(BUCKET))?;
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        processes.start(
+            "minio",
+            Command::new(program)
+                .env("MINIO_ROOT_USER", ROOT)
+                .env("MINIO_ROOT_PASSWORD", ROOT)
+                .env("MINIO_BROWSER", "off")
+                .arg("server")
+                .arg(&data)
+                .args(["--address", &address.to_string(), "--quiet"]),
+        )?;
+        // Tests that are built together share the features of rustls.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let endpoint = format!("http://{address}");
+        let store = AmazonS3Builder::new()
+            .with_endpoint(&endpoint)
+            .with_allow_http(true)
+            .with_region("us-east-1")
+            .with_bucket_name(BUCKET)
+            .with_access_key_id(ROOT)
+            .with_secret_access_key(ROOT)
+            .build()?;
+        let runtime = Runtime::new()?;
+        let asked = || runtime.block_on(store.list(None).try_collect::<Vec<_>>());
+        processes.wait("a MinIO that is ready", STARTS, || asked().is_ok())?;
+        Ok(Self {
+            endpoint,
+            processes,
+            runtime,
+            store,
+            folder,
+        })
+    }
+
+    /// The command, without a terminal and with a home of its own.
+    fn command(&self, model: &Path, name: &str) -> Result<Command> {
+        let mut command = Command::new(command_binary()?);
+        command
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .env("AWS_ACCESS_KEY_ID", ROOT)
+            .env("AWS_SECRET_ACCESS_KEY", ROOT)
+            .env("AWS_ENDPOINT_URL", &self.endpoint)
+            .arg("upload")
+            .arg(model)
+            .args([
+                "--to",
+                &format!("s3://{BUCKET}/deployed/"),
+                "--name",
+                name,
+                "-o",
+                "json",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Ok(command)
+    }
+
+    fn upload(&self, model: &Path, name: &str) -> Result<Value> {
+        let output = self
+            .command(model, name)?
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Kills an upload after a while; whether it had ended by then.
+    fn kill_after(&self, wait: Duration, model: &Path, name: &str) -> Result<bool> {
+        let mut running = self.command(model, name)?.spawn()?;
+        sleep(wait);
+        let ended = running.try_wait()?.is_some();
+        running.kill()?;
+        running.wait()?;
+        Ok(ended)
+    }
+
+    fn keys(&self, prefix: &str) -> Result<Vec<String>> {
+        let listed = self.store.list(Some(&Key::from(prefix))).try_collect::<Vec<_>>();
+        let listed = self.runtime.block_on(listed)?;
+        Ok(listed.into_iter().map(|object| object.location.to_string()).collect())
+    }
+
+    /// A manifest is only there when each file is, with the content that it had here.
+    fn check(&self, model: &Path, name: &str) -> Result<usize> {
+        let base = format!("deployed/{name}");
+        let manifests = self.keys(&format!("{base}/manifests"))?;
+        for manifest in &manifests {
+            let read = self.read(manifest)?;
+            let manifest: Value = serde_json::from_slice(&read)?;
+            let digest = manifest["digest"].as_str().context("a manifest without a digest")?;
+            let files = manifest["files"].as_array().context("a manifest without files")?;
+            ensure!(files.len() == SMALL + 1, "the manifest has {} files", files.len());
+            for file in files {
+                let path = file["path"].as_str().context("a file without a path")?;
+                let there = self.read(&format!("{base}/{digest}/{path}"));
+                let there = there.with_context(|| format!("the manifest is there, and {path} is not"))?;
+                ensure!(there == fs::read(model.join(path))?, "{path} is not what it was here");
+            }
+        }
+        Ok(manifests.len())
+    }
+
+    fn read(&self, key: &str) -> Result<Vec<u8>> {
+        let key = Key::from(key);
+        let read = self
+            .runtime
+            .block_on(async { self.store.get(&key).await?.bytes().await });
+        Ok(read?.to_vec())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.processes.stop("minio");
+    }
+}
+
+/// Numbers that nobody foresees; not for secrets.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        Self(RandomState::new().build_hasher().finish() | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn fill(&mut self, bytes: usize) -> Vec<u8> {
+        (0..bytes.div_ceil(8))
+            .flat_map(|_| self.next().to_le_bytes())
+            .take(bytes)
+            .collect()
+    }
+}
+
+/// One file of several parts, and many small ones.
+fn model(random: &mut Random) -> Result<TempDir> {
+    let model = tempfile::tempdir()?;
+    fs::write(model.path().join("weights.bin"), random.fill(LARGE))?;
+    fs::create_dir(model.path().join("parts"))?;
+    for number in 0..SMALL {
+        fs::write(model.path().join(format!("parts/{number}.bin")), random.fill(100_000))?;
+    }
+    Ok(model)
+}
+
+fn killed(world: &World) -> Result<()> {
+    let mut random = Random::new();
+    let mut round = 0;
+    let mut kills = 0;
+    let mut half = 0;
+    while kills < KILLS {
+        let files = model(&mut random)?;
+        let name = format!("round-{round}");
+        // How long it takes undisturbed; a moment of each model's own upload is then chosen.
+        let began = Instant::now();
+        world.upload(files.path(), &format!("whole-{round}"))?;
+        let whole = began.elapsed();
+        for _ in 0..10 {
+            let share = u32::try_from(random.next() % 1000)?;
+            let ended = world.kill_after(whole * share / 1000, files.path(), &name)?;
+            kills += 1;
+            let manifests = world.check(files.path(), &name)?;
+            half += usize::from(manifests == 0 && !ended);
+            if manifests > 0 {
+                break;
+            }
+        }
+        let uploaded = world.upload(files.path(), &name)?;
+        ensure!(world.check(files.path(), &name)? == 1, "no manifest after {uploaded}");
+        round += 1;
+    }
+    ensure!(
+        half > KILLS / 4,
+        "only {half} of {kills} uploads were killed half way: the test shows little"
+    );
+    Ok(())
+}
+
+fn resumed(world: &World) -> Result<()> {
+    let mut random = Random::new();
+    let files = model(&mut random)?;
+    // Until something is there and not all of it.
+    let mut wait = Duration::from_millis(100);
+    loop {
+        world.kill_after(wait, files.path(), "resumed")?;
+        if !world.keys("deployed/resumed")?.is_empty() {
+            break;
+        }
+        wait += Duration::from_millis(50);
+        ensure!(wait < Duration::from_mins(1), "nothing was ever sent");
+    }
+    let again = world.upload(files.path(), "resumed")?;
+    ensure!(again["reused"].as_u64() > Some(0), "everything was sent again: {again}");
+    let third = world.upload(files.path(), "resumed")?;
+    ensure!(third["sent"] == 0, "the same content was sent again: {third}");
+    Ok(())
+}
+
+fn refused(world: &World) -> Result<()> {
+    let mut random = Random::new();
+    let files = model(&mut random)?;
+    let said = |change: &dyn Fn(&mut Command)| -> Result<String> {
+        let mut command = world.command(files.path(), "refused")?;
+        change(&mut command);
+        let Output { status, stderr, .. } = command.stderr(Stdio::piped()).output()?;
+        ensure!(status.code() == Some(2), "it ended with {status}");
+        Ok(String::from_utf8_lossy(&stderr).into_owned())
+    };
+    let expect = |said: String, wanted: &str| -> Result<()> {
+        ensure!(said.contains(wanted), "{said}");
+        ensure!(said.contains("hint: "), "nothing says what to do: {said}");
+        ensure!(!said.contains("wrong-secret"), "a key is shown: {said}");
+        Ok(())
+    };
+    expect(
+        said(&|command| {
+            command.env("AWS_SECRET_ACCESS_KEY", "wrong-secret");
+        })?,
+        "doesn't accept these credentials (SignatureDoesNotMatch)",
+    )?;
+    expect(
+        said(&|command| {
+            command.env("AWS_ACCESS_KEY_ID", "nobody");
+        })?,
+        "doesn't accept these credentials (InvalidAccessKeyId)",
+    )?;
+    expect(
+        said(&|command| {
+            command.args(["--s3-endpoint", "http://127.0.0.1:1"]);
+        })?,
+        "no answer from 127.0.0.1:1",
+    )?;
+    ensure!(world.keys("deployed/refused")?.is_empty(), "something was left behind");
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if arguments.list {
+        let trials = TESTS.iter().map(|(name, _)| Trial::test(*name, || Ok(())));
+        return libtest_mimic::run(&arguments, trials.collect()).exit_code();
+    }
+    let world = match World::start() {
+        Ok(world) => std::sync::Arc::new(world),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let trials = TESTS.iter().map(|(name, test)| {
+        let world = std::sync::Arc::clone(&world);
+        Trial::test(*name, move || test(&world).map_err(|error| format!("{error:#}").into()))
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
