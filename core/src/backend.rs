@@ -476,7 +476,7 @@ impl Backend {
         if !self.serves.iter().any(|serves| serves.holds(uri)) {
             return None;
         }
-        let allowed = self.allowed(namespace, labels).into_iter();
+        let allowed = self.granted(namespace, labels).into_iter();
         let holding = allowed.filter(|pattern| pattern.holds_for(uri, namespace));
         holding
             .map(|pattern| pattern.root_of(uri))
@@ -490,11 +490,11 @@ impl Backend {
 
     /// Whether a namespace may use any part of this store. Labels that aren't known fulfil no selector, not even one that asks for their absence.
     pub fn granted_anything(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
-        !self.allowed(namespace, labels).is_empty()
+        !self.granted(namespace, labels).is_empty()
     }
 
     /// The prefixes that a namespace may use.
-    pub(crate) fn allowed(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Vec<&UriPattern> {
+    pub fn granted(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Vec<&UriPattern> {
         let Some(grants) = &self.grants else {
             return self.serves.iter().collect();
         };

@@ -163,7 +163,7 @@ impl Backends {
         let Some(backend) = served.map(|(index, _)| &self.by_name[*index]) else {
             return Resolved::Unserved;
         };
-        let allowed = backend.allowed(namespace, labels);
+        let allowed = backend.granted(namespace, labels);
         if allowed.iter().any(|pattern| pattern.holds_for(uri, namespace)) {
             return Resolved::Served(backend);
         }

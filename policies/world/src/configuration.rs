@@ -230,9 +230,8 @@ impl Configuration {
         })
     }
 
-    /// Whose key makes access keys for a backend's namespaces; none where its own are copied.
+    /// Whose key makes, or before made, access keys for a backend's namespaces; none where it is no S3 store with an endpoint and a key.
     pub fn issuer(&self, backend: &str) -> Option<Issuer<'_>> {
-        self.backends.get(backend)?.key_lifetime()?;
         self.client(backend)?.issuer()
     }
 

@@ -44,6 +44,10 @@ const ANSWER: usize = 16 * 1024 * 1024;
 /// More of an error's body than this is not read: the code stands at its beginning.
 const ERROR_ANSWER: usize = 16 * 1024;
 
+/// How often an access key that was deleted is tried to be made again, and the time between two.
+const ADDS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// A key takes 64 MiB to derive, so there is one at a time in the whole process.
 static DERIVING: Semaphore = Semaphore::const_new(1);
 
@@ -303,6 +307,62 @@ impl Admin {
 
     /// Makes an access key. One of its ID that is there already stays as it is, and is [`Error::Taken`].
     pub async fn add(&self, account: &NewAccount<'_>) -> Result<(), Error> {
+        let body = self.add_body(account).await?;
+        self.add_encrypted(account.key.id(), body).await
+    }
+
+    /// Makes an access key anew, with the same ID and secret, where [`Self::update`] is [`Error::Forbidden`]: to change a key takes a right that opens every key
+    /// of MinIO, root's too, and to delete and make one's own takes none. For as long as one call takes there is no such key, and what is asked with it in that
+    /// time is refused. Where it fails in between it is gone until it is made again.
+    pub async fn replace(&self, account: &NewAccount<'_>) -> Result<(), Error> {
+        let id = account.key.id();
+        // All that takes time, or can be wrong with it, comes before the key is away.
+        let body = self.add_body(account).await?;
+        let (admin, id) = (self.clone(), id.to_owned());
+        // Whoever waits for it may give up: what was begun is ended all the same.
+        let done = tokio::spawn(async move { admin.delete_and_add(&id, body).await });
+        done.await.map_err(|_| self.unreadable())?
+    }
+
+    async fn delete_and_add(&self, id: &str, body: Bytes) -> Result<(), Error> {
+        let was_there = self.delete(id).await?;
+        let mut attempt = 1;
+        loop {
+            let error = match self.add_encrypted(id, body.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let again = match &error {
+                // Another server of the same MinIO may not have heard yet that it is gone.
+                Error::Taken { .. } => was_there,
+                error => error.is_temporary(),
+            };
+            if !again || attempt == ADDS {
+                let foreign = matches!(error, Error::Taken { .. }) && !was_there && self.is_foreign(id).await?;
+                return Err(if foreign {
+                    Error::Foreign {
+                        host: self.host.clone(),
+                        access_key: id.to_owned(),
+                    }
+                } else {
+                    error
+                });
+            }
+            attempt += 1;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether a key that is there is another user's. Everybody may look at their own.
+    async fn is_foreign(&self, access_key: &str) -> Result<bool, Error> {
+        match self.info(access_key).await {
+            Ok(_) | Err(Error::NoAccount { .. }) => Ok(false),
+            Err(Error::Forbidden { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn add_body(&self, account: &NewAccount<'_>) -> Result<Bytes, Error> {
         check_name(account.name)?;
         check_description(account.description)?;
         let request = AddRequest {
@@ -313,10 +373,13 @@ impl Admin {
             description: account.description,
             expiration: expiration(account.expires)?,
         };
+        self.encrypt(&request).await
+    }
+
+    async fn add_encrypted(&self, access_key: &str, body: Bytes) -> Result<(), Error> {
         // The answer holds the key once more.
-        let asked = self.asked(Right::Create, &account.key.id);
-        self.call(asked, Method::PUT, "add-service-account", Some(&request))
-            .await?;
+        let asked = self.asked(Right::Create, access_key);
+        self.send(asked, Method::PUT, "add-service-account", body).await?;
         Ok(())
     }
 
@@ -398,6 +461,14 @@ impl Admin {
         action: &str,
         body: Option<&impl Serialize>,
     ) -> Result<Bytes, Error> {
+        let body = match body {
+            Some(body) => self.encrypt(body).await?,
+            None => Bytes::new(),
+        };
+        self.send(asked, method, action, body).await
+    }
+
+    async fn send(&self, asked: Asked<'_>, method: Method, action: &str, body: Bytes) -> Result<Bytes, Error> {
         let mut url = self.endpoint.clone();
         url.path_segments_mut()
             .map_err(|()| Error::Settings(format!("the endpoint {} is no web address", self.host)))?
@@ -411,10 +482,6 @@ impl Admin {
         let wanted = match method {
             Method::POST | Method::DELETE => StatusCode::NO_CONTENT,
             _ => StatusCode::OK,
-        };
-        let body = match body {
-            Some(body) => self.encrypt(body).await?,
-            None => Bytes::new(),
         };
         let request = self.sign(method, url, body)?;
         let response = self

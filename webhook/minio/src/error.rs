@@ -71,6 +71,14 @@ pub enum Error {
         /// Which.
         access_key: String,
     },
+    /// An access key of this ID belongs to another user.
+    #[error("the access key {access_key} of MinIO at {host} is another user's, and stays as it is")]
+    Foreign {
+        /// Where.
+        host: String,
+        /// Which.
+        access_key: String,
+    },
     /// The answer is MinIO's, but can't be read.
     #[error(
         "the answer of {host} can't be decrypted or makes no sense: a proxy changed it, or its MinIO is of another kind than those we know"
@@ -93,6 +101,25 @@ impl Error {
     /// Whether the same call may go well later, without anybody changing anything.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Unavailable { .. })
+    }
+
+    /// Whether a call for any other access key would end alike: MinIO is away, or has something against who asks. Else it is about this key alone.
+    pub fn concerns_all(&self) -> bool {
+        match self {
+            Self::Settings(_)
+            | Self::Unreachable(_)
+            | Self::Unavailable { .. }
+            | Self::Credentials { .. }
+            | Self::Clock { .. }
+            | Self::Forbidden { .. }
+            | Self::NotMinio { .. }
+            | Self::Unreadable { .. } => true,
+            Self::Request(_)
+            | Self::NoAccount { .. }
+            | Self::Taken { .. }
+            | Self::Foreign { .. }
+            | Self::Refused { .. } => false,
+        }
     }
 }
 

@@ -25,7 +25,8 @@
 //!
 //! # What the admin's own key has to be allowed
 //! Root may all of it. Another user may make, list, look at and delete access keys of its own without any right, unless a policy denies it
-//! `admin:CreateServiceAccount`; to change one it needs `admin:UpdateServiceAccount`. An access key that has a policy of its own needs each of
+//! `admin:CreateServiceAccount`. To change one it needs `admin:UpdateServiceAccount`, which opens every user's keys, root's too; so without it
+//! [`Admin::replace`] deletes the key and makes it again. An access key that has a policy of its own needs each of
 //! [`Right`]'s. What a minted key can read is never more than what its user can: the user needs `s3:GetObject` and `s3:ListBucket` itself.
 //!
 //! # What MinIO doesn't enforce

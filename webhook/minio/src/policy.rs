@@ -290,6 +290,8 @@ struct Document {
 struct Statement {
     effect: &'static str,
     action: Vec<&'static str>,
+    /// The admin API has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     resource: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     condition: Option<Condition>,
@@ -338,6 +340,12 @@ impl Document {
             }
             statement.push(list);
         }
+        // What isn't allowed is denied anyway, but up to October 2025 not to make a further key of the same user, one without a policy
+        // (GHSA-jjjj-jwhf-8rgr): that only a denial stopped.
+        statement.push(Statement {
+            effect: "Deny",
+            ..allow(&["admin:*"], Vec::new())
+        });
         Self {
             version: "2012-10-17",
             statement,

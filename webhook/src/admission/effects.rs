@@ -45,7 +45,7 @@ pub(super) async fn carry_out(
                     metrics.credentials("untold");
                     error!(
                         uid,
-                        backend, namespace, error, "the access key can't read all that it should yet; trying again"
+                        backend, namespace, %error, "the access key can't read all that it should yet; trying again"
                     );
                     outcome.warnings.push(super::cut(format!(
                         "tidewaiter: the key of {backend} can't read this model yet, since its store doesn't take it; trying on"

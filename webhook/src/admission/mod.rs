@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use axum::http::HeaderMap;
+use jiff::Timestamp;
 use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Denial, Operation, Outcome, Review};
 use tidewaiter_world::ClusterReader;
@@ -207,26 +208,14 @@ impl Reviewer {
 
     /// Whoever deletes a backend is told who still has its credentials.
     fn backend_leaves(&self, backend: &str) -> Option<Judged> {
-        const NAMED: usize = 3;
         let namespaces = self.namespaces.copies(backend);
-        let (first, rest) = namespaces.split_at(namespaces.len().min(NAMED));
-        let more = if rest.is_empty() {
-            String::new()
-        } else {
-            format!(" and {} more", rest.len())
-        };
-        if first.is_empty() {
+        if namespaces.is_empty() {
             return None;
         }
-        let warnings = [
-            format!(
-                "tidewaiter: services in {}{more} have the credentials of {backend}",
-                first.join(", ")
-            ),
-            "tidewaiter: these credentials stay as they are, and are renewed no more".to_owned(),
-        ];
         let outcome = Outcome {
-            warnings: warnings.map(cut).into(),
+            warnings: leaving(backend, &namespaces, self.namespaces.ends(backend))
+                .map(cut)
+                .into(),
             ..Outcome::default()
         };
         Some(Judged { outcome, failure: None })
@@ -437,6 +426,55 @@ fn cut(line: String) -> String {
     match line.char_indices().nth(119) {
         Some((end, last)) if end + last.len_utf8() < line.len() => line[..end].to_owned() + "…",
         _ => line,
+    }
+}
+
+/// What whoever deletes a backend is told, of the namespaces that have its credentials, and of when the first of them ends.
+fn leaving(backend: &str, namespaces: &[String], ends: Option<Timestamp>) -> [String; 2] {
+    const NAMED: usize = 3;
+    let (first, rest) = namespaces.split_at(namespaces.len().min(NAMED));
+    let more = if rest.is_empty() {
+        String::new()
+    } else {
+        format!(" and {} more", rest.len())
+    };
+    [
+        format!(
+            "tidewaiter: services in {}{more} have the credentials of {backend}",
+            first.join(", ")
+        ),
+        match ends {
+            Some(ends) => format!(
+                "tidewaiter: these keys are renewed no more, and end from {} on: what starts later can't load its model",
+                ends.strftime("%Y-%m-%d %H:%MZ")
+            ),
+            None => "tidewaiter: these credentials stay as they are, and are renewed no more".to_owned(),
+        },
+    ]
+}
+
+#[cfg(test)]
+mod leaving_tests {
+    use super::*;
+
+    #[test]
+    fn whoever_deletes_a_backend_is_told_when_its_minted_keys_end() {
+        let namespaces: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).into();
+        let ends = "2026-12-24T18:05:59Z".parse().ok();
+        let told = leaving("minio", &namespaces, ends);
+        assert_eq!(
+            told,
+            [
+                "tidewaiter: services in a, b, c and 1 more have the credentials of minio",
+                "tidewaiter: these keys are renewed no more, and end from 2026-12-24 18:05Z on: what starts later can't load its model",
+            ]
+        );
+        assert!(told.iter().all(|line| line.len() <= 120), "it is cut");
+        let [_, copied] = leaving("minio", &namespaces, None);
+        assert_eq!(
+            copied,
+            "tidewaiter: these credentials stay as they are, and are renewed no more"
+        );
     }
 }
 

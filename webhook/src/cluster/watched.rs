@@ -182,6 +182,14 @@ where
         part.current(&ObjectRef::new_with(name, self.dyntype.clone()))
     }
 
+    /// Whether what is in a namespace is looked at, and as the API server has it now.
+    pub(crate) fn shows(&self, namespace: &str) -> bool {
+        let mut parts = self.parts.iter();
+        parts.any(|part| {
+            part.namespace.as_deref().is_none_or(|own| own == namespace) && part.live.load(Ordering::Acquire)
+        })
+    }
+
     /// Whether the objects are those that the API server has now, as far as a watch can tell.
     pub(crate) fn live(&self) -> bool {
         self.parts.iter().all(|part| part.live.load(Ordering::Acquire))
@@ -357,6 +365,22 @@ mod tests {
             futures::stream::iter(events).chain(futures::stream::pending())
         };
         Watched::follow(watch, (), "test", Changes::default(), CancellationToken::new())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_named_namespace_that_is_gone_says_nothing_of_the_others() {
+        let gone = || futures::stream::iter([Err(watcher::Error::NoResourceVersion)]);
+        let gone = Watched::<ConfigMap>::follow(gone, (), "test", Changes::default(), CancellationToken::new());
+        let mut both = watched(vec![None]);
+        both.settled().await;
+        both.parts.extend(gone.parts);
+        for (part, namespace) in both.parts.iter_mut().zip(["a", "b"]) {
+            part.namespace = Some(namespace.to_owned());
+        }
+        assert!(!both.live());
+        assert!(both.shows("a"));
+        assert!(!both.shows("b"), "it isn't known what is there");
+        assert!(!both.shows("c"), "nobody looks there");
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,6 +25,7 @@ use super::services::{Service, Services};
 use crate::admission::Reviewer;
 use crate::configuration::{Snapshot, ToDeliver};
 use crate::metrics::Metrics;
+use crate::minting::{self, Mint};
 use crate::namespaces::cluster::{InCluster, writes};
 use crate::namespaces::{Namespaces, PATIENCE, ProvideError, Provided, UNUSED_SINCE};
 
@@ -185,10 +186,13 @@ impl Keeper {
         let copy = copies.get(&(namespace.clone(), backend.clone()));
         match (step, copy) {
             (Step::Have(need), _) => {
-                let written = have(&*self.namespaces, namespace, backend, need, copy.is_some(), snapshot).await?;
-                if written {
+                let provided = have(&*self.namespaces, namespace, backend, need, copy.is_some(), snapshot).await?;
+                if provided == Some(Provided::Written) {
                     self.metrics.credentials("renewed");
                     info!(namespace, backend, "credentials renewed");
+                }
+                if let (Some(_), Some(copy)) = (provided, copy) {
+                    self.end_minted(namespace, backend, copy, snapshot).await;
                 }
                 Ok(())
             }
@@ -206,6 +210,17 @@ impl Keeper {
             }
             (Step::Collect, Some(copy)) => self.collect(namespace, backend, copy, snapshot).await,
             (Step::Mark | Step::Collect, None) => Ok(()),
+        }
+    }
+
+    /// Revokes the key that was minted before `minting` was taken from the backend, whose own key has its place in the Secret now.
+    async fn end_minted(&self, namespace: &str, backend: &str, before: &Secret, snapshot: &Snapshot) {
+        if !before.annotations().contains_key(minting::ANNOTATION) {
+            return;
+        }
+        if let Some(configured) = snapshot.configuration.backends().get(backend) {
+            let former = Mint::former(&snapshot.configuration, configured);
+            self.namespaces.revoke(&former, namespace, before).await;
         }
     }
 
@@ -228,7 +243,7 @@ impl Keeper {
     }
 }
 
-/// Whether anything had to be written.
+/// None where it is left as it is.
 async fn have(
     namespaces: &dyn Namespaces,
     namespace: &str,
@@ -236,26 +251,26 @@ async fn have(
     need: Need,
     there: bool,
     snapshot: &Snapshot,
-) -> Result<bool, String> {
+) -> Result<Option<Provided>, String> {
     // Where a right is asked for, a review asks for it: to name what isn't there must not be a way around.
     let configured = snapshot.configuration.backends().get(backend);
     if !there && configured.is_some_and(|backend| backend.spec().authorization.is_some()) {
-        return Ok(false);
+        return Ok(None);
     }
     // A namespace that lost its grant gets no new keys: it may be why they were rotated. What a backend that is gone had delivered stays.
     if !snapshot.grants(backend, namespace) {
-        return Ok(false);
+        return Ok(None);
     }
     // Minted keys are kept by `super::minting`.
     let Ok(ToDeliver::Copy(wanted)) = snapshot.wanted(backend, need.service_account) else {
-        return Ok(false);
+        return Ok(None);
     };
     match namespaces.provide(namespace, wanted, Instant::now() + PATIENCE).await {
-        Ok(provided) => Ok(provided == Provided::Written),
+        Ok(provided) => Ok(Some(provided)),
         // The admin doesn't want it kept.
-        Err(ProvideError::Elsewhere { .. }) => Ok(false),
+        Err(ProvideError::Elsewhere { .. }) => Ok(None),
         // Its services go with it.
-        Err(ProvideError::Refused { message, .. }) if message.contains("is being terminated") => Ok(false),
+        Err(ProvideError::Refused { message, .. }) if message.contains("is being terminated") => Ok(None),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -149,7 +149,7 @@ async fn a_namespace_that_lost_its_grant_gets_no_new_key() {
     let (namespaces, snapshot) = (Namespaces::default(), snapshot().await);
     for namespace in ["revoked", "team-a"] {
         let written = have(&namespaces, namespace, "minio", Need::default(), true, &snapshot).await;
-        assert_eq!(written, Ok(namespace == "team-a"));
+        assert_eq!(written, Ok((namespace == "team-a").then_some(Provided::Written)));
     }
     assert_eq!(*namespaces.written.lock().unwrap(), ["team-a"]);
 }
@@ -158,7 +158,7 @@ async fn a_namespace_that_lost_its_grant_gets_no_new_key() {
 async fn what_a_backend_that_is_gone_delivered_stays_as_it_is() {
     let (namespaces, snapshot) = (Namespaces::default(), snapshot().await);
     let written = have(&namespaces, "team-a", "gone", Need::default(), true, &snapshot).await;
-    assert_eq!(written, Ok(false));
+    assert_eq!(written, Ok(None));
 }
 
 #[tokio::test]

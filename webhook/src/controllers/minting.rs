@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use tidewaiter_core::backend::managed_name;
-use tidewaiter_minio::{Account, Error};
+use tidewaiter_minio::{Account, Admin, Error};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -20,9 +20,9 @@ use crate::admission::Reviewer;
 use crate::cluster::watched::Changes;
 use crate::configuration::Snapshot;
 use crate::metrics::Metrics;
-use crate::minting::{Known, Mint, Place, Record, beginning, descriptions};
+use crate::minting::{Known, Mint, Place, Record, Untold, beginning, descriptions};
 use crate::namespaces::cluster::InCluster;
-use crate::namespaces::{Namespaces, ProvideError, Provided};
+use crate::namespaces::{Namespaces, ProvideError, Provided, Trouble};
 
 /// As for copied credentials.
 const QUIET: Duration = Duration::from_secs(1);
@@ -66,6 +66,8 @@ struct Memory {
     strays: HashMap<String, Instant>,
     /// Up to which namespace each backend's policies were looked at.
     looked: HashMap<String, String>,
+    /// The namespace at which each backend's last round ended early; the next one begins behind it.
+    ended: HashMap<String, String>,
 }
 
 impl Keeper {
@@ -106,7 +108,19 @@ impl Keeper {
         let services = self.services.all();
         for mint in mints {
             let mut taken = Ok(());
-            for (namespace, failed) in self.backend(snapshot, mint, &cluster, &services).await {
+            let last = memory.ended.remove(mint.backend());
+            let round = self.backend(snapshot, mint, &cluster, &services, last.as_deref()).await;
+            for namespace in round.left_out {
+                // As it was when it was last looked at.
+                let place = (namespace, mint.backend().to_owned());
+                if let Some(since) = memory.behind.get(&place) {
+                    behind.insert(place, *since);
+                }
+            }
+            if let Some(ended) = round.ended {
+                memory.ended.insert(mint.backend().to_owned(), ended);
+            }
+            for (namespace, failed) in round.failed {
                 let place = (namespace, mint.backend().to_owned());
                 let since = memory.behind.get(&place).copied();
                 if since.is_none() {
@@ -144,19 +158,21 @@ impl Keeper {
         );
     }
 
-    /// One after another: MinIO's bodies take 64 MiB and a tenth of a second to encrypt, and reviews wait for their turn. Returns what went wrong where.
+    /// One after another, from behind `last` on: MinIO's bodies take 64 MiB and a tenth of a second to encrypt, and reviews wait for their turn.
     async fn backend(
         &self,
         snapshot: &Snapshot,
         mint: &Mint,
         cluster: &str,
         services: &[Service],
-    ) -> Vec<(String, Failed)> {
-        let mut failed = Vec::new();
+        last: Option<&str>,
+    ) -> Round {
+        let mut round = Round::default();
         let name = managed_name(mint.backend());
         let configured = snapshot.configuration.backends().get(mint.backend());
         let asks = configured.is_some_and(|backend| backend.spec().authorization.is_some());
-        for (namespace, need) in needs(&name, services) {
+        let mut needs = behind(needs(&name, services), last).into_iter();
+        while let Some((namespace, need)) = needs.next() {
             let labels = snapshot.configuration.namespace_labels(&namespace);
             let copy = self.namespaces.secrets.current(&namespace, &name);
             // Without a copy, nobody has looked yet whether who named it may use it.
@@ -176,15 +192,17 @@ impl Keeper {
                 continue;
             }
             if let Err(error) = self.namespace(mint, place, &need, copy.as_deref()).await {
-                // It won't answer for the others either.
-                let last = error.store;
-                failed.push((namespace, error));
-                if last {
+                // MinIO or the API server won't answer for the others either. Only then: one namespace must not stop the others.
+                if error.all {
+                    round.ended = Some(namespace.clone());
+                    round.left_out = needs.map(|(namespace, _)| namespace).collect();
+                    round.failed.push((namespace, error));
                     break;
                 }
+                round.failed.push((namespace, error));
             }
         }
-        failed
+        round
     }
 
     async fn namespace(&self, mint: &Mint, place: Place<'_>, need: &Need, copy: Option<&Secret>) -> Result<(), Failed> {
@@ -192,18 +210,15 @@ impl Keeper {
         let until = Instant::now() + PATIENCE;
         let now = Timestamp::now();
         let record = copy.and_then(|copy| Some(mint.held(place, copy)?.1));
-        if let Some(record) = record.filter(|record| mint.is_due(record, now) && record.expires > now) {
-            let uris = if need.settled {
-                need.uris.clone()
-            } else {
-                record.uris.union(&need.uris).cloned().collect()
-            };
-            let rotated = self.namespaces.rotate(mint, place, uris, until).await;
-            if rotated.map_err(Failed::store)? {
-                self.metrics.credentials("rotated");
-                info!(namespace, backend, "the next access key is in its place");
+        let uris = match &record {
+            Some(record) if !need.settled => record.uris.union(&need.uris).cloned().collect(),
+            _ => need.uris.clone(),
+        };
+        if record.is_some_and(|record| mint.is_due(&record, now) && record.expires > now) {
+            if self.rotate(mint, place, &uris, until).await? {
+                return Ok(());
             }
-            return Ok(());
+            // Nothing is granted any more: then the key that is there is to read nothing. Or somebody else changed the Secret.
         }
         let minting = self
             .namespaces
@@ -220,15 +235,38 @@ impl Keeper {
             self.metrics.credentials("renewed");
             info!(namespace, backend, "access key renewed");
         }
-        if let Some(error) = minting.untold {
-            return Err(Failed::store(error));
+        match minting.untold {
+            None => {}
+            // The backend has another user now: what the last one made isn't ours to change.
+            Some(Untold::Refused(Error::Foreign { .. })) => {
+                self.rotate(mint, place, &uris, until).await?;
+                return Ok(());
+            }
+            Some(untold) => return Err(Trouble::from(untold).into()),
         }
-        let revoked = self.namespaces.revoke_retired(mint, place, now, until).await;
-        if revoked.map_err(Failed::store)? > 0 {
+        let now = Timestamp::now();
+        if self.namespaces.revoke_retired(mint, place, now, until).await? > 0 {
             self.metrics.credentials("revoked");
             info!(namespace, backend, "the access keys before are revoked");
         }
         Ok(())
+    }
+
+    async fn rotate(
+        &self,
+        mint: &Mint,
+        place: Place<'_>,
+        uris: &BTreeSet<String>,
+        until: Instant,
+    ) -> Result<bool, Trouble> {
+        let uris = mint.used(uris.iter().map(String::as_str), place.namespace, place.labels);
+        let rotated = self.namespaces.rotate(mint, place, &uris, until).await?;
+        if rotated {
+            let (namespace, backend) = (place.namespace, mint.backend());
+            self.metrics.credentials("rotated");
+            info!(namespace, backend, "the next access key is in its place");
+        }
+        Ok(rotated)
     }
 
     /// Puts right what was changed in MinIO, and revokes what no Secret holds.
@@ -266,9 +304,45 @@ impl Keeper {
             .collect();
         let mut wrong: BTreeSet<&str> = copies
             .iter()
-            .filter(|(_, (key, record))| record.known == Known::Yes && !as_told(record, listed.get(key.as_str())))
+            .filter(|(_, (key, record))| {
+                let listed = listed.get(key.as_str());
+                record.known == Known::Yes && listed.is_some_and(|account| !record.is_as_told(account))
+            })
             .map(|(namespace, _)| namespace.as_str())
             .collect();
+        let missing: Vec<_> = copies
+            .iter()
+            .filter(|(_, (key, record))| record.known == Known::Yes && !listed.contains_key(key.as_str()))
+            .collect();
+        if missing.len() > LOOKED_AT {
+            // The rest in the next round.
+            memory.compared.remove(mint.backend());
+        }
+        for (namespace, (key, record)) in missing.into_iter().take(LOOKED_AT) {
+            match is_foreign(admin, key).await {
+                Ok(false) => {
+                    wrong.insert(namespace);
+                }
+                Ok(true) => {
+                    let place = Place {
+                        cluster,
+                        namespace,
+                        labels: snapshot.configuration.namespace_labels(namespace),
+                    };
+                    if mint.asks_for_labels() && place.labels.is_none() {
+                        continue;
+                    }
+                    let until = Instant::now() + PATIENCE;
+                    warn!(
+                        namespace,
+                        backend = mint.backend(),
+                        "its access key is of another user of MinIO than the backend's; it is replaced"
+                    );
+                    self.rotate(mint, place, &record.uris, until).await.or_else(passing)?;
+                }
+                Err(error) => passing(Trouble::from(error)).map(drop)?,
+            }
+        }
         let last = memory.looked.remove(mint.backend()).unwrap_or_default();
         let looked_at: Vec<_> = copies
             .range(last.clone()..)
@@ -281,7 +355,9 @@ impl Keeper {
                 namespace,
                 labels: snapshot.configuration.namespace_labels(namespace),
             };
-            if record.known != Known::Yes || mint.asks_for_labels() && place.labels.is_none() {
+            // One that isn't listed was looked at already.
+            let there = record.known == Known::Yes && listed.contains_key(key.as_str());
+            if !there || mint.asks_for_labels() && place.labels.is_none() {
                 continue;
             }
             let Ok(Some(policy)) = mint.policy(place, record) else {
@@ -292,7 +368,7 @@ impl Keeper {
                 Ok(_) | Err(Error::NoAccount { .. }) => {
                     wrong.insert(namespace);
                 }
-                Err(error) => return Err(error.to_string()),
+                Err(error) => passing(Trouble::from(error)).map(drop)?,
             }
         }
         // From the beginning again, after the last.
@@ -305,18 +381,23 @@ impl Keeper {
                 backend = mint.backend(),
                 "its access key was changed or revoked in MinIO; it is told again"
             );
-            self.namespaces.doubt(mint, cluster, namespace).await?;
+            let place = Place {
+                cluster,
+                namespace,
+                labels: None,
+            };
+            let until = Instant::now() + PATIENCE;
+            let told = self.namespaces.doubt(mint, place, false, until).await;
+            told.map_or_else(passing, |()| Ok(true))?;
         }
 
         let held: BTreeSet<&str> = copies
             .values()
             .flat_map(|(key, record)| record.retired.keys().chain([key]).map(String::as_str))
             .collect();
-        let stray = strays(&accounts, &held, cluster, mint.backend());
         // One that is only just made isn't in any Secret that we see; and nothing is known of Secrets that can't be seen.
-        if !self.namespaces.secrets.live() {
-            return Ok(());
-        }
+        let seen = |namespace: &str| self.namespaces.secrets.shows(namespace);
+        let stray = strays(&accounts, &held, cluster, mint.backend(), seen);
         let known: BTreeSet<&str> = accounts.iter().map(|account| account.access_key.as_str()).collect();
         memory
             .strays
@@ -324,7 +405,10 @@ impl Keeper {
         for key in stray {
             let since = memory.strays.entry(key.to_owned()).or_insert_with(Instant::now);
             if since.elapsed() >= COMPARE / 2 {
-                admin.delete(key).await.map_err(|error| error.to_string())?;
+                if let Err(error) = admin.delete(key).await {
+                    passing(Trouble::from(error))?;
+                    continue;
+                }
                 memory.strays.remove(key);
                 self.metrics.credentials("revoked");
                 info!(
@@ -337,46 +421,97 @@ impl Keeper {
     }
 }
 
+/// What came of one backend's keys.
+#[derive(Default)]
+struct Round {
+    /// What went wrong where.
+    failed: Vec<(String, Failed)>,
+    /// The namespace at which it ended early.
+    ended: Option<String>,
+    /// Those that weren't looked at.
+    left_out: Vec<String>,
+}
+
 /// Why a namespace's key is not as it should be.
+#[derive(Debug)]
 struct Failed {
     words: String,
-    /// It is the store that doesn't answer, or the API server, so that others fail alike.
+    /// It is MinIO that doesn't answer or has something against us.
     store: bool,
+    /// Others fail alike.
+    all: bool,
 }
 
 impl Failed {
-    fn store(words: String) -> Self {
-        Self { words, store: true }
-    }
-
     fn place(error: &ProvideError) -> Self {
         Self {
             words: error.to_string(),
             store: false,
+            all: false,
         }
     }
 }
 
-/// The keys that were made for this backend in this cluster, and that no Secret holds. Everybody else's are none of ours, whatever they are called.
-fn strays<'a>(accounts: &'a [Account], held: &BTreeSet<&str>, cluster: &str, backend: &str) -> BTreeSet<&'a str> {
+impl From<Trouble> for Failed {
+    fn from(trouble: Trouble) -> Self {
+        Self {
+            words: trouble.to_string(),
+            store: trouble.is_minios(),
+            all: trouble.concerns_all(),
+        }
+    }
+}
+
+/// What concerns one key alone is said, and the comparison goes on.
+fn passing(trouble: Trouble) -> Result<bool, String> {
+    if trouble.concerns_all() {
+        return Err(trouble.to_string());
+    }
+    warn!("an access key is not as it should be: {trouble}; trying again");
+    Ok(false)
+}
+
+/// Whether a key that isn't listed is another user's; else it is gone.
+async fn is_foreign(admin: &Admin, key: &str) -> Result<bool, Error> {
+    match admin.info(key).await {
+        // Those of the own user are shown to everybody.
+        Err(Error::Forbidden { .. }) => Ok(true),
+        Err(Error::NoAccount { .. }) => Ok(false),
+        Err(error) => Err(error),
+        // Root sees them all. One that a review made anew just then wasn't there for a moment.
+        Ok(_) => Ok(!admin.list().await?.iter().any(|account| account.access_key == key)),
+    }
+}
+
+/// In the order of their names, but those behind the `last` first.
+fn behind<T>(mut needs: BTreeMap<String, T>, last: Option<&str>) -> Vec<(String, T)> {
+    let Some(last) = last else {
+        return needs.into_iter().collect();
+    };
+    let mut later = needs.split_off(last);
+    let own = later.remove_entry(last);
+    later.into_iter().chain(needs).chain(own).collect()
+}
+
+/// The keys that were made for this backend in this cluster, and that no Secret holds, of namespaces whose Secrets are `seen`: a Secret that nobody looks at may
+/// hold its key. Everybody else's are none of ours, whatever they are called.
+fn strays<'a>(
+    accounts: &'a [Account],
+    held: &BTreeSet<&str>,
+    cluster: &str,
+    backend: &str,
+    seen: impl Fn(&str) -> bool,
+) -> BTreeSet<&'a str> {
     let ours = |account: &&Account| {
         let place = account.description.strip_prefix(&descriptions(cluster));
         let place = place.and_then(|place| place.split_once('/'));
         // The ID as well: anybody may write a description.
         place.is_some_and(|(namespace, of)| {
-            of == backend && account.access_key.starts_with(&beginning(cluster, namespace, backend))
+            of == backend && seen(namespace) && account.access_key.starts_with(&beginning(cluster, namespace, backend))
         })
     };
     let keys = accounts.iter().filter(ours).map(|account| account.access_key.as_str());
     keys.filter(|key| !held.contains(key)).collect()
-}
-
-/// Whether MinIO lists a key as it was told of it.
-fn as_told(record: &Record, listed: Option<&&Account>) -> bool {
-    listed.is_some_and(|account| {
-        let expires = account.expires.map(jiff::Timestamp::as_second);
-        account.enabled && !account.unrestricted && expires == Some(record.expires.as_second())
-    })
 }
 
 /// What the services need that name this Secret or ServiceAccount, by namespace.
@@ -422,8 +557,57 @@ mod tests {
             account("SOMEBODYS1234567890A", "tidewaiter c team-a/minio"),
             account(&key("c", "team-c", "minio"), "an admin's own"),
         ];
-        let strays = strays(&accounts, &[held.as_str()].into(), "c", "minio");
-        assert_eq!(strays, [ours.as_str()].into());
+        let held = [held.as_str()].into();
+        assert_eq!(strays(&accounts, &held, "c", "minio", |_| true), [ours.as_str()].into());
+        // With `deliveryNamespaces` its Secret isn't seen, and may be there.
+        let seen = |namespace: &str| namespace == "team-b";
+        assert_eq!(strays(&accounts, &held, "c", "minio", seen), BTreeSet::new());
+    }
+
+    #[test]
+    fn only_what_is_wrong_with_minio_or_the_api_server_ends_a_round() {
+        let all = |trouble: Trouble| {
+            let failed = Failed::from(trouble);
+            (failed.store, failed.all)
+        };
+        let host = || "minio".to_owned();
+        for minios in [
+            Error::Unreachable(host()),
+            Error::Credentials {
+                host: host(),
+                answer: String::new(),
+            },
+        ] {
+            assert_eq!(all(minios.into()), (true, true));
+        }
+        assert_eq!(all(Untold::Unanswered.into()), (true, true));
+        assert_eq!(all(Trouble::Silent(String::new())), (false, true));
+        for one in [
+            Error::Request("it would end in 8000 years".to_owned()).into(),
+            Error::Refused {
+                host: host(),
+                answer: "400".to_owned(),
+            }
+            .into(),
+            Trouble::Refused("by another webhook".to_owned()),
+            Trouble::Unmintable(tidewaiter_minio::NoPolicy::NothingWanted.into()),
+            Untold::Overtaken.into(),
+        ] {
+            assert_eq!(all(one), (false, false));
+        }
+    }
+
+    #[test]
+    fn a_round_begins_behind_where_the_last_one_ended() {
+        let needs: BTreeMap<String, ()> = ["a", "b", "c"].map(|name| (name.to_owned(), ())).into();
+        let order = |last| {
+            let needs = behind(needs.clone(), last);
+            needs.into_iter().map(|(name, ())| name).collect::<String>()
+        };
+        assert_eq!(order(None), "abc");
+        assert_eq!(order(Some("a")), "bca");
+        assert_eq!(order(Some("c")), "abc");
+        assert_eq!(order(Some("bb")), "cab");
     }
 
     #[test]
@@ -438,8 +622,7 @@ mod tests {
             expires: Some(expires),
             ..account("id", "")
         };
-        assert!(as_told(&record, Some(&&as_it_is)));
-        assert!(!as_told(&record, None));
+        assert!(record.is_as_told(&as_it_is));
         for wrong in [
             Account {
                 enabled: false,
@@ -454,7 +637,7 @@ mod tests {
                 ..as_it_is.clone()
             },
         ] {
-            assert!(!as_told(&record, Some(&&wrong)), "{wrong:?}");
+            assert!(!record.is_as_told(&wrong), "{wrong:?}");
         }
     }
 

@@ -4,11 +4,15 @@
 //! and then MinIO is told of it, as often as it takes: whoever is interrupted in between leaves what the next one completes, and a MinIO that is down delays
 //! what the key may read, but holds nobody up. Two writers of a Secret meet in its resourceVersion, so that neither loses what the other granted.
 
+#[cfg(test)]
+pub(crate) mod fake;
+mod gate;
 mod record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,18 +20,25 @@ use k8s_openapi::api::core::v1::Secret;
 use tidewaiter_core::backend::Backend;
 use tidewaiter_core::backends::Resolved;
 use tidewaiter_core::credentials::kserve_secret_with_key;
-use tidewaiter_core::uri::StorageUri;
+use tidewaiter_core::uri::{NAMESPACE, StorageUri, UriPattern};
 use tidewaiter_minio::{
-    AccessKey, Admin, Change, Error, Grant, NewAccount, NoPolicy, NotGranted, Policy, SHORTEST, Trust,
+    AccessKey, Admin, Change, Error, Grant, NewAccount, NoPolicy, NotGranted, Policy, Right, SHORTEST, Trust,
 };
 use tidewaiter_world::{Configuration, Labels, Trust as StoreTrust};
+use tokio::time::{Instant, timeout_at};
 
-pub(crate) use record::{ANNOTATION, Known, Record, beginning};
+use record::digest;
+pub(crate) use record::{ANNOTATION, Known, Record, beginning, end};
 
-use crate::namespaces::Wanted;
+use self::gate::Gate;
+use crate::namespaces::{PATIENCE, Wanted};
 
 /// How long a key that was replaced works on: what has it in its environment began before.
 pub(crate) const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
+/// By how much a key may seem to live longer than it was given: clocks differ.
+const SLACK: SignedDuration = SignedDuration::from_mins(5);
+/// A call of MinIO's that had no answer may be carried out for so long.
+const LATE: SignedDuration = SignedDuration::from_secs(30);
 /// The most models that are kept one by one.
 const URIS: usize = 64;
 /// The name of each key in MinIO's console.
@@ -41,6 +52,9 @@ pub struct Mint {
     ca_bundle: Option<String>,
     /// Made at the first call: reading the machine's CAs takes milliseconds.
     admin: OnceLock<Result<Admin, Error>>,
+    gate: Gate,
+    /// The backend's own key may not change others; they are made anew instead.
+    replaces: AtomicBool,
 }
 
 /// A key as it is to be in a namespace.
@@ -61,6 +75,39 @@ pub(crate) enum Unmintable {
     NoKey(#[from] Error),
 }
 
+/// Why MinIO doesn't let a key read all that it should.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Untold {
+    /// It says no, or can't be reached.
+    #[error(transparent)]
+    Refused(#[from] Error),
+    /// It may do it yet.
+    #[error("MinIO doesn't answer in time")]
+    Unanswered,
+    /// Others have waited for it in vain.
+    #[error("MinIO didn't answer the last time, and is asked again in a few seconds")]
+    NotAsked,
+    /// Each time that it was told, something else was in the Secret.
+    #[error("others change its Secret all the time")]
+    Overtaken,
+}
+
+impl Untold {
+    /// Whether it is MinIO that is away or has something against us, so that other keys fare alike.
+    pub(crate) fn concerns_all(&self) -> bool {
+        match self {
+            Self::Refused(error) => error.concerns_all(),
+            Self::Unanswered | Self::NotAsked => true,
+            Self::Overtaken => false,
+        }
+    }
+
+    /// Whether MinIO may have heard it all the same.
+    pub(crate) fn may_be_done(&self) -> bool {
+        matches!(self, Self::Unanswered | Self::Refused(Error::Unreachable(_)))
+    }
+}
+
 /// Where a key is for, and by which labels the namespace is granted what it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
@@ -75,13 +122,25 @@ pub(crate) struct Place<'a> {
 impl Mint {
     /// None where the backend's own key is copied.
     pub(crate) fn new(configuration: &Arc<Configuration>, backend: &Backend) -> Option<Self> {
-        Some(Self {
-            lifetime: backend.key_lifetime()?.try_into().ok()?,
+        let lifetime = backend.key_lifetime()?.try_into().ok()?;
+        Some(Self::with(configuration, backend, lifetime))
+    }
+
+    /// For a backend from which `minting` was taken: revokes keys of before, and makes none.
+    pub(crate) fn former(configuration: &Arc<Configuration>, backend: &Backend) -> Self {
+        Self::with(configuration, backend, SignedDuration::ZERO)
+    }
+
+    fn with(configuration: &Arc<Configuration>, backend: &Backend, lifetime: SignedDuration) -> Self {
+        Self {
+            lifetime,
             ca_bundle: configuration.ca_bundle(backend.name()),
             backend: backend.clone(),
             configuration: Arc::clone(configuration),
             admin: OnceLock::new(),
-        })
+            gate: Gate::default(),
+            replaces: AtomicBool::new(false),
+        }
     }
 
     /// The `StorageBackend`.
@@ -130,19 +189,59 @@ impl Mint {
     ) -> Result<Minted, Unmintable> {
         let there = found.and_then(|secret| self.held(place, secret));
         let Some((key, mut record)) = there.filter(|(_, record)| record.expires > now) else {
-            let mut uris = BTreeSet::new();
-            self.add_uses(&mut uris, uses, place);
-            return self.fresh(place, uris, now);
+            return self.fresh(place, uses, now);
         };
-        let before = record.uris.clone();
+        let before = (record.uris.clone(), record.expires, record.grants.clone());
+        // Whoever may write the Secret may write any time here. A shorter `keyLifetime` counts for keys that are there, too.
+        if record.expires > now + self.lifetime + SLACK {
+            record.expires = now + self.lifetime;
+        }
+        for end in record.retired.values_mut() {
+            *end = (*end).min(now + OVERLAP);
+        }
+        if let Some(grants) = self.grants(place)
+            && record.grants.as_ref() != Some(&grants)
+        {
+            record.grants = Some(grants);
+            record.end_retired(now);
+        }
         if !self.asks_for_labels() || place.labels.is_some() {
-            record.uris = self.used(before.iter().map(String::as_str), place.namespace, place.labels);
+            record.uris = self.used(before.0.iter().map(String::as_str), place.namespace, place.labels);
         }
         self.add_uses(&mut record.uris, uses, place);
-        if record.uris != before && record.known == Known::Yes {
+        if (&record.uris, record.expires, &record.grants) != (&before.0, before.1, &before.2)
+            && record.known == Known::Yes
+        {
             record.known = Known::Partly;
         }
         Ok(Minted { key, record })
+    }
+
+    /// Of all that decides which part of a bucket a URI opens to a namespace. None where its labels would have to be known.
+    fn grants(&self, place: Place<'_>) -> Option<String> {
+        if self.asks_for_labels() && place.labels.is_none() {
+            return None;
+        }
+        let granted = self.backend.granted(place.namespace, place.labels);
+        let begins = |serves: &UriPattern| {
+            let mut beginnings = granted.iter().map(|pattern| {
+                let text = pattern.as_str();
+                let filled_in = [text.find('*'), text.find(NAMESPACE)].into_iter().flatten().min();
+                filled_in.map_or(text.trim_end_matches('/'), |end| &text[..end])
+            });
+            beginnings.any(|beginning| serves.literal().starts_with(beginning))
+        };
+        let others = self.configuration.backends().iter();
+        let others = others.filter(|other| other.name() != self.backend());
+        let inside = others.flat_map(Backend::serves).filter(|serves| begins(serves));
+        let lines: BTreeSet<(u8, &str)> = granted
+            .iter()
+            .map(|pattern| (0, pattern.as_str()))
+            .chain(self.backend.serves().iter().map(|pattern| (1, pattern.as_str())))
+            .chain(inside.map(|pattern| (2, pattern.as_str())))
+            .collect();
+        let lines: Vec<String> = lines.into_iter().map(|(kind, text)| format!("{kind} {text}")).collect();
+        Some(digest(&lines.iter().map(String::as_str).collect::<Vec<_>>()))
     }
 
     /// Past a number they become the granted roots that they lie in, with a slash at the end: MinIO's policy holds no more of them either.
@@ -183,10 +282,18 @@ impl Mint {
         Some(if shared { uri.key_as_written() } else { root })
     }
 
-    /// Another key, that MinIO doesn't know yet.
-    pub(crate) fn fresh(&self, place: Place<'_>, uris: BTreeSet<String>, now: Timestamp) -> Result<Minted, Unmintable> {
+    /// Another key for these URIs, that MinIO doesn't know yet.
+    pub(crate) fn fresh(
+        &self,
+        place: Place<'_>,
+        uses: &BTreeSet<String>,
+        now: Timestamp,
+    ) -> Result<Minted, Unmintable> {
+        let mut uris = BTreeSet::new();
+        self.add_uses(&mut uris, uses, place);
         let key = AccessKey::random(&beginning(place.cluster, place.namespace, self.backend()))?;
-        let record = Record::new(&key, now + self.lifetime, uris);
+        let mut record = Record::new(&key, now + self.lifetime, uris);
+        record.grants = self.grants(place);
         Ok(Minted { key, record })
     }
 
@@ -222,43 +329,82 @@ impl Mint {
         }
     }
 
-    /// Has MinIO know a key, and let it read what this policy says; with none it is revoked.
-    pub(crate) async fn tell(&self, place: Place<'_>, minted: &Minted, policy: Option<&Policy>) -> Result<(), Error> {
+    /// Has MinIO know a key, and let it read what this policy says; with none it is revoked. Gives up at `until`. Whoever has no more time than a review has
+    /// doesn't wait for a MinIO that others have waited for in vain.
+    pub(crate) async fn tell(
+        &self,
+        place: Place<'_>,
+        minted: &Minted,
+        policy: Option<&Policy>,
+        until: Instant,
+    ) -> Result<(), Untold> {
+        let patient = until.saturating_duration_since(Instant::now()) > PATIENCE;
+        let call = if patient {
+            self.gate.enter_anyway()
+        } else {
+            self.gate.enter().ok_or(Untold::NotAsked)?
+        };
+        let Ok(done) = timeout_at(until, self.try_tell(place, minted, policy)).await else {
+            return Err(Untold::Unanswered);
+        };
+        match &done {
+            Err(Error::Unreachable(_)) => call.silent(),
+            // Nobody was asked.
+            Err(Error::Settings(_) | Error::Request(_)) => call.cancelled(),
+            _ => call.answered(),
+        }
+        Ok(done?)
+    }
+
+    async fn try_tell(&self, place: Place<'_>, minted: &Minted, policy: Option<&Policy>) -> Result<(), Error> {
         let admin = self.admin()?;
         let Minted { key, record } = minted;
         let Some(policy) = policy else {
             return admin.delete(key.id()).await.map(drop);
         };
-        if record.known == Known::No {
-            return match self.add(admin, place, minted, policy).await {
-                // Whoever began this before.
-                Err(Error::Taken { .. }) => admin.update(key.id(), &Change::policy(policy)).await,
-                done => done,
-            };
-        }
-        // MinIO takes no end that is so near, and the next key is about to come.
-        let far = record.expires.duration_since(Timestamp::now()) > SHORTEST + SignedDuration::from_mins(1);
-        let change = Change {
-            enabled: Some(true),
-            expires: far.then_some(record.expires),
-            ..Change::policy(policy)
-        };
-        match admin.update(key.id(), &change).await {
-            // Revoked by hand, or a MinIO that was made anew.
-            Err(Error::NoAccount { .. }) => self.add(admin, place, minted, policy).await,
-            done => done,
-        }
-    }
-
-    async fn add(&self, admin: &Admin, place: Place<'_>, minted: &Minted, policy: &Policy) -> Result<(), Error> {
+        let description = self.description(place);
         let account = NewAccount {
-            key: &minted.key,
+            key,
             name: NAME,
-            description: &self.description(place),
+            description: &description,
             policy,
-            expires: minted.record.expires,
+            expires: record.expires,
         };
-        admin.add(&account).await
+        if record.known == Known::No {
+            match admin.add(&account).await {
+                // Whoever began this before.
+                Err(Error::Taken { .. }) => {}
+                done => return done,
+            }
+        }
+        if !self.replaces.load(Ordering::Relaxed) {
+            // MinIO takes no end that is so near, and the next key is about to come.
+            let far = record.expires.duration_since(Timestamp::now()) > SHORTEST + SignedDuration::from_mins(1);
+            let change = Change {
+                enabled: Some(true),
+                expires: far.then_some(record.expires),
+                ..Change::policy(policy)
+            };
+            match admin.update(key.id(), &change).await {
+                // Revoked by hand, or a MinIO that was made anew.
+                Err(Error::NoAccount { .. }) => return admin.add(&account).await,
+                Err(Error::Forbidden {
+                    right: Right::Update, ..
+                }) => self.replaces.store(true, Ordering::Relaxed),
+                done => return done,
+            }
+        }
+        match admin.info(key.id()).await {
+            // Each time that a key is made anew it is away for a moment, so only where it has to be.
+            Ok(info) if record.is_as_told(&info.account) && policy.is(&info.policy) => Ok(()),
+            Ok(_) => admin.replace(&account).await,
+            Err(Error::NoAccount { .. }) => admin.add(&account).await,
+            Err(Error::Forbidden { host, .. }) => Err(Error::Foreign {
+                host,
+                access_key: key.id().to_owned(),
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     /// By which a person, and the leader, knows whose a key is.

@@ -8,10 +8,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tidewaiter_core::credentials::storage_key;
-use tidewaiter_minio::AccessKey;
+use tidewaiter_minio::{AccessKey, Account};
+
+use super::LATE;
 
 /// The annotation that holds it.
 pub(crate) const ANNOTATION: &str = "tidewaiter.dev/minted-key";
+
+/// The most keys of before that are kept: a key is replaced when two thirds of its life are over, so there is hardly more than one.
+const RETIRED: usize = 8;
 
 /// An access key: what it may read, how long, and whether MinIO has been told of it as it stands here.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -23,6 +28,12 @@ pub(crate) struct Record {
     /// The models that it may read.
     pub(crate) uris: BTreeSet<String>,
     pub(crate) known: Known,
+    /// Of what the namespace was granted when this was written: where it differs, MinIO may have been told something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) grants: Option<String>,
+    /// When MinIO was last told something and didn't answer: it may do it yet, after what it is told next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unanswered: Option<Timestamp>,
     /// IDs of keys that were here before, with when each is revoked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) retired: BTreeMap<String, Timestamp>,
@@ -48,6 +59,8 @@ impl Record {
             expires,
             uris,
             known: Known::No,
+            grants: None,
+            unanswered: None,
             retired: BTreeMap::new(),
         }
     }
@@ -59,9 +72,33 @@ impl Record {
         // This form of it has the same names whatever KServe's settings are.
         let json: Value = serde_json::from_slice(&secret.data.as_ref()?.get(storage_key(backend))?.0).ok()?;
         let key = AccessKey::new(json["access_key_id"].as_str()?, json["secret_access_key"].as_str()?);
-        // Who may write here must not have another's key changed or revoked.
+        // Who may write here must not have another's key changed or revoked, nor keep us busy. Those left out are found in MinIO.
         record.retired.retain(|id, _| id.starts_with(beginning));
+        record.retired = record.retired.into_iter().take(RETIRED).collect();
         (key.id().starts_with(beginning) && fingerprint(&key) == record.fingerprint).then_some((key, record))
+    }
+
+    /// Has the keys of before revoked: what they may read isn't known any more.
+    pub(crate) fn end_retired(&mut self, now: Timestamp) {
+        for end in self.retired.values_mut() {
+            *end = (*end).min(now);
+        }
+    }
+
+    /// MinIO was told all of it. Where something that was told before may come after it, it is told once more in a while.
+    pub(crate) fn told(&mut self, now: Timestamp) {
+        if self.unanswered.is_some_and(|at| at.duration_since(now).abs() < LATE) {
+            self.known = Known::Partly;
+        } else {
+            self.known = Known::Yes;
+            self.unanswered = None;
+        }
+    }
+
+    /// Whether MinIO lists the key as it was told of it.
+    pub(crate) fn is_as_told(&self, listed: &Account) -> bool {
+        let expires = listed.expires.map(Timestamp::as_second);
+        listed.enabled && !listed.unrestricted && expires == Some(self.expires.as_second())
     }
 
     /// As the annotation has it.
@@ -72,11 +109,18 @@ impl Record {
 }
 
 fn fingerprint(key: &AccessKey) -> String {
-    hash(&[key.id(), key.secret()])
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest(&[key.id(), key.secret()])
+}
+
+/// When the key ends whose record is on a Secret, as far as it says so itself.
+pub(crate) fn end(secret: &Secret) -> Option<Timestamp> {
+    let record = secret.metadata.annotations.as_ref()?.get(ANNOTATION)?;
+    Some(serde_json::from_str::<Record>(record).ok()?.expires)
+}
+
+/// Of lines, in 32 letters.
+pub(super) fn digest(lines: &[&str]) -> String {
+    hash(lines).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the IDs of all keys of one namespace and backend begin with, and no others do.

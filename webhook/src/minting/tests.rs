@@ -5,7 +5,7 @@ use tidewaiter_world::{Folder, Limits, Stores};
 
 use super::*;
 
-const YAML: &str = "
+pub(crate) const YAML: &str = "
 apiVersion: tidewaiter.dev/v1alpha1
 kind: StorageBackend
 metadata: { name: minio }
@@ -24,13 +24,26 @@ metadata: { namespace: minio, name: root }
 stringData: { accessKey: root, secretKey: the-roots-secret }
 ";
 
-const PLACE: Place<'_> = Place {
+pub(crate) const PLACE: Place<'_> = Place {
     cluster: "c",
     namespace: "team-a",
     labels: None,
 };
 
-fn mint_of(yaml: &str) -> Mint {
+pub(crate) fn mint_of(yaml: &str) -> Mint {
+    let configuration = configuration(yaml);
+    let backend = configuration.backends().get("minio").unwrap();
+    Mint::new(&configuration, backend).unwrap()
+}
+
+pub(crate) fn former_of(yaml: &str) -> Mint {
+    let configuration = configuration(yaml);
+    let backend = configuration.backends().get("minio").unwrap();
+    assert!(Mint::new(&configuration, backend).is_none());
+    Mint::former(&configuration, backend)
+}
+
+fn configuration(yaml: &str) -> Arc<Configuration> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("all.yaml"), yaml).unwrap();
     let (objects, problems) = Folder::new(folder.path()).load().unwrap();
@@ -38,21 +51,19 @@ fn mint_of(yaml: &str) -> Mint {
     let stores = Stores::new(Limits::default());
     let (configuration, problems) = Configuration::build(&objects, None, &[], &stores);
     assert!(problems.is_empty(), "{problems:?}");
-    let configuration = Arc::new(configuration);
-    let backend = configuration.backends().get("minio").unwrap();
-    Mint::new(&configuration, backend).unwrap()
+    Arc::new(configuration)
 }
 
 fn mint() -> Mint {
     mint_of(YAML)
 }
 
-fn uris(uris: &[&str]) -> BTreeSet<String> {
+pub(crate) fn uris(uris: &[&str]) -> BTreeSet<String> {
     uris.iter().map(|&uri| uri.to_owned()).collect()
 }
 
 /// What the namespace has after it was written.
-fn secret(mint: &Mint, minted: &Minted) -> Secret {
+pub(crate) fn secret(mint: &Mint, minted: &Minted) -> Secret {
     (*mint.wanted(minted).secret).clone()
 }
 
@@ -223,6 +234,101 @@ fn only_what_this_backend_serves_and_grants_is_used() {
     ];
     let used = mint().used(all.into_iter(), "team-a", None);
     assert_eq!(used, uris(&["s3://mlflow/team-a/fraud", "s3://mlflow/x/shared/fraud"]));
+}
+
+#[test]
+fn a_time_that_somebody_wrote_is_not_believed() {
+    let mint = mint();
+    let mut minted = next(&mint, None, &["s3://mlflow/team-a/fraud"]);
+    let as_it_was = minted.record.expires;
+    let far: Timestamp = "9999-01-01T00:00:00Z".parse().unwrap();
+    minted.record.expires = far;
+    minted.record.known = Known::Yes;
+    minted.record.retired.insert(minted.key.id().to_owned(), far);
+    let healed = next(&mint, Some(&secret(&mint, &minted)), &[]);
+    assert_eq!(
+        healed.key, minted.key,
+        "another key each time would be made for whoever asks for it"
+    );
+    assert_eq!((healed.record.expires, healed.record.known), (as_it_was, Known::Partly));
+    assert_eq!(healed.record.retired[minted.key.id()], Timestamp::UNIX_EPOCH + OVERLAP);
+    // As is a time that an admin's shorter `keyLifetime` has outrun.
+    let shorter = mint_of(&YAML.replace("30d", "1d"));
+    let shortened = next(&shorter, Some(&secret(&mint, &healed)), &[]);
+    assert_eq!(shortened.record.expires.as_second(), 24 * 3600);
+    assert_eq!(shortened.key, minted.key);
+}
+
+#[test]
+fn what_somebody_wrote_of_keys_before_is_no_work_without_end() {
+    let mint = mint();
+    let mut minted = next(&mint, None, &[]);
+    let beginning = beginning(PLACE.cluster, PLACE.namespace, "minio");
+    for n in 0..5000 {
+        minted
+            .record
+            .retired
+            .insert(format!("{beginning}{n:012}"), Timestamp::UNIX_EPOCH);
+    }
+    let (_, record) = mint.held(PLACE, &secret(&mint, &minted)).unwrap();
+    assert!(record.retired.len() < 10, "{}", record.retired.len());
+}
+
+#[test]
+fn the_next_key_of_many_models_reads_the_roots_they_lie_in() {
+    let mint = mint();
+    let many = (0..5000).map(|n| format!("s3://mlflow/team-a/model-{n}")).collect();
+    let fresh = mint.fresh(PLACE, &many, Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(fresh.record.uris, uris(&["s3://mlflow/team-a/"]));
+}
+
+#[test]
+fn a_grant_that_is_taken_back_ends_the_keys_of_before() {
+    let mint = mint();
+    let mut minted = next(&mint, None, &["s3://mlflow/team-a/fraud"]);
+    minted.record.known = Known::Yes;
+    let later = Timestamp::UNIX_EPOCH + OVERLAP;
+    // It may read what no service uses any more, so that nothing is taken from the key there is.
+    minted.record.retired.insert(minted.key.id().to_owned(), later);
+    let there = secret(&mint, &minted);
+    assert_eq!(next(&mint, Some(&there), &[]).record.retired[minted.key.id()], later);
+    let less = mint_of(&YAML.replace(", 's3://mlflow/*/shared/'", ""));
+    let ended = next(&less, Some(&there), &[]).record;
+    assert_eq!(ended.retired[minted.key.id()], Timestamp::UNIX_EPOCH);
+    assert_eq!(ended.uris, minted.record.uris);
+}
+
+#[test]
+fn a_key_is_told_anew_where_the_granted_roots_are_others() {
+    let mint = mint();
+    let many: BTreeSet<String> = (0..=URIS).map(|n| format!("s3://mlflow/team-a/model-{n}")).collect();
+    let mut minted = mint.next(PLACE, None, &many, Timestamp::UNIX_EPOCH).unwrap();
+    minted.record.known = Known::Yes;
+    let there = secret(&mint, &minted);
+    assert_eq!(next(&mint, Some(&there), &[]).record.known, Known::Yes);
+    let (split, other) = (
+        YAML.replace(
+            "'s3://mlflow/{namespace}/'",
+            "'s3://mlflow/{namespace}/', 's3://mlflow/'",
+        ),
+        "
+apiVersion: tidewaiter.dev/v1alpha1
+kind: StorageBackend
+metadata: { name: inner }
+spec:
+  type: s3
+  serves: ['s3://mlflow/team-a/private/']
+  s3: { endpoint: 'http://127.0.0.1:9', region: us-east-1 }
+  credentials: { anonymous: {} }
+",
+    );
+    for changed in [split, format!("{other}---{YAML}")] {
+        let told = next(&mint_of(&changed), Some(&there), &[]).record;
+        assert_eq!(told.known, Known::Partly, "{changed}");
+    }
+    // What lies elsewhere changes nothing.
+    let elsewhere = format!("{}---{YAML}", other.replace("mlflow/team-a", "mlflow-2/team-a"));
+    assert_eq!(next(&mint_of(&elsewhere), Some(&there), &[]).record.known, Known::Yes);
 }
 
 proptest! {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -165,6 +166,15 @@ impl Namespaces for InCluster {
         let mut namespaces: Vec<String> = copies.filter_map(|secret| secret.namespace()).collect();
         namespaces.sort_unstable();
         namespaces
+    }
+
+    fn ends(&self, backend: &str) -> Option<Timestamp> {
+        let name = managed_name(backend);
+        let copies = self.secrets.all();
+        let copies = copies
+            .iter()
+            .filter(|secret| secret.name_any() == name && ours(&secret.metadata));
+        copies.filter_map(|secret| minting::end(secret)).min()
     }
 
     async fn has_secret(&self, namespace: &str, backend: &str, until: Instant) -> bool {
@@ -409,4 +419,4 @@ pub(super) fn marked_as(there: &ObjectMeta, wanted: &ObjectMeta) -> bool {
 
 #[cfg(test)]
 #[path = "cluster_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 
 #[derive(Clone, Default)]
-struct ApiServer(Arc<Mutex<State>>);
+pub(in crate::namespaces) struct ApiServer(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -107,15 +107,15 @@ impl ApiServer {
         std::mem::take(&mut self.0.lock().unwrap().requests)
     }
 
-    fn put(&self, path: &str, object: Value) {
+    pub(in crate::namespaces) fn put(&self, path: &str, object: Value) {
         self.0.lock().unwrap().objects.insert(path.into(), object);
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub(in crate::namespaces) fn get(&self, path: &str) -> Value {
         self.0.lock().unwrap().objects[path].clone()
     }
 
-    fn refuse(&self, code: u16, message: &str) {
+    pub(in crate::namespaces) fn refuse(&self, code: u16, message: &str) {
         self.0.lock().unwrap().refusal = Some((code, message.into()));
     }
 }
@@ -129,7 +129,7 @@ fn status(code: u16, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": reason})
 }
 
-const SECRET: &str = "/api/v1/namespaces/team-a/secrets/tidewaiter-minio";
+pub(in crate::namespaces) const SECRET: &str = "/api/v1/namespaces/team-a/secrets/tidewaiter-minio";
 const ACCOUNT: &str = "/api/v1/namespaces/team-a/serviceaccounts/tidewaiter-minio";
 
 fn wanted(key: &str) -> Wanted {
@@ -153,7 +153,7 @@ fn soon() -> Instant {
 }
 
 /// With watches that show these Secrets, and then say nothing more.
-async fn namespaces(server: &ApiServer, secrets: Vec<Secret>) -> InCluster {
+pub(in crate::namespaces) async fn namespaces(server: &ApiServer, secrets: Vec<Secret>) -> InCluster {
     fn follow<K>(objects: Vec<K>) -> Watched<K>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,

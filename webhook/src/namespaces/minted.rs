@@ -1,21 +1,24 @@
 //! A minted key in a namespace: written into its Secret first, so that two writers meet there, and then told to MinIO. See [`crate::minting`].
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::Patch;
 use kube::{Api, ResourceExt};
 use tidewaiter_core::backend::managed_name;
-use tidewaiter_minio::AccessKey;
+use tidewaiter_minio::{AccessKey, Error};
 use tidewaiter_world::Labels;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::cluster::{InCluster, change, creates, marked_as, ours, writes};
 use super::{Minting, ProvideError, Provided, within};
-use crate::minting::{Known, Mint, Minted, OVERLAP, Place, Record, Unmintable};
+use crate::minting::{Known, Mint, Minted, OVERLAP, Place, Record, Unmintable, Untold};
 
+/// Of a review's time, what is kept to write down that MinIO didn't answer.
+const WRITING: Duration = Duration::from_millis(300);
 /// Each replica may widen the key at once, and tells MinIO anew what the others wrote.
 const ATTEMPTS: usize = 6;
 
@@ -45,6 +48,47 @@ impl From<kube::Error> for Stop {
 impl From<Unmintable> for Stop {
     fn from(error: Unmintable) -> Self {
         Self::Unmintable(error)
+    }
+}
+
+/// Why the leader doesn't come on with a key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error(transparent)]
+    Unmintable(#[from] Unmintable),
+    #[error(transparent)]
+    Minio(#[from] Untold),
+    /// For this object: RBAC, a quota, another webhook.
+    #[error("the API server refuses it: {0}")]
+    Refused(String),
+    #[error("the API server doesn't answer: {0}")]
+    Silent(String),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Minio(error.into())
+    }
+}
+
+impl From<kube::Error> for Trouble {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Refused(status.message.clone()),
+            error => Self::Silent(error.to_string()),
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether it is MinIO that is away or has something against us.
+    pub(crate) fn is_minios(&self) -> bool {
+        matches!(self, Self::Minio(untold) if untold.concerns_all())
+    }
+
+    /// Whether other namespaces' keys fare alike.
+    pub(crate) fn concerns_all(&self) -> bool {
+        self.is_minios() || matches!(self, Self::Silent(_))
     }
 }
 
@@ -132,17 +176,25 @@ impl InCluster {
             if (minted.record.known == Known::Yes || nothing) && !overtaken {
                 return Ok(Minting { provided, untold: None });
             }
-            let untold = match timeout_at(wish.until, mint.tell(place, &minted, policy.as_ref())).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some("MinIO doesn't answer in time".to_owned()),
-            };
-            if untold.is_some() {
-                return Ok(Minting { provided, untold });
+            let told_until = wish.until - WRITING;
+            if let Err(untold) = mint.tell(place, &minted, policy.as_ref(), told_until).await {
+                // What it does later would undo what it is told next.
+                if untold.may_be_done() && minted.record.known != Known::No {
+                    let noted = self.doubt(mint, place, true, wish.until).await;
+                    noted.unwrap_or_else(|error| warn!(namespace, backend = mint.backend(), "not noted: {error}"));
+                }
+                return Ok(Minting {
+                    provided,
+                    untold: Some(untold),
+                });
             }
             provided = Provided::Written;
             let mut told = minted;
-            told.record.known = if policy.is_some() { Known::Yes } else { Known::No };
+            if policy.is_some() {
+                told.record.told(Timestamp::now());
+            } else {
+                told.record.known = Known::No;
+            }
             let change =
                 change(&stored, &within(namespace, &*mint.wanted(&told).secret)).map_err(kube::Error::SerdeError)?;
             match in_time(wish, api.patch(name, &writes(), &Patch::Merge(&change))).await {
@@ -153,41 +205,44 @@ impl InCluster {
         }
         Ok(Minting {
             provided,
-            untold: Some("others change its Secret all the time".to_owned()),
+            untold: Some(Untold::Overtaken),
         })
     }
 
-    /// Puts the next key in the place of the one there, which works on for a while. False where the Secret changed meanwhile.
+    /// Puts the next key, for these URIs, in the place of the one there, which works on for a while. False where nothing is granted, or the Secret changed
+    /// meanwhile.
     pub(crate) async fn rotate(
         &self,
         mint: &Mint,
         place: Place<'_>,
-        uris: BTreeSet<String>,
+        uses: &BTreeSet<String>,
         until: Instant,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, Trouble> {
         let Some((secret, last, before)) = self.stored(mint, place, until).await? else {
             return Ok(false);
         };
         let now = Timestamp::now();
-        let mut minted = mint.fresh(place, uris, now).map_err(|error| error.to_string())?;
-        let policy = mint.policy(place, &minted.record).map_err(|error| error.to_string())?;
+        let mut minted = mint.fresh(place, uses, now)?;
+        let policy = mint.policy(place, &minted.record)?;
         let Some(policy) = policy else {
             return Ok(false);
         };
         // MinIO first: a Pod that starts in between finds a key that works, this one or the last.
-        let told = mint.tell(place, &minted, Some(&policy));
-        said(timeout_at(until, told).await)?;
+        mint.tell(place, &minted, Some(&policy), until).await?;
         minted.record.known = Known::Yes;
         minted.record.retired = before.retired;
         let end = before.expires.min(now + OVERLAP);
         minted.record.retired.insert(last.id().to_owned(), end);
-        let wanted = within(place.namespace, &*mint.wanted(&minted).secret);
-        if self.replace(&secret, &wanted, until).await? {
-            return Ok(true);
+        if before.grants != minted.record.grants {
+            minted.record.end_retired(now);
         }
-        let unused = async { mint.admin()?.delete(minted.key.id()).await };
-        said(timeout_at(until, unused).await)?;
-        Ok(false)
+        let wanted = within(place.namespace, &*mint.wanted(&minted).secret);
+        let replaced = self.replace(&secret, &wanted, until).await;
+        if matches!(replaced, Ok(false) | Err(Trouble::Refused(_))) {
+            // Nobody will ever hold it.
+            asked(until, mint.admin()?.delete(minted.key.id())).await?;
+        }
+        replaced
     }
 
     /// Revokes the keys of before whose time is over, and says how many.
@@ -197,7 +252,7 @@ impl InCluster {
         place: Place<'_>,
         now: Timestamp,
         until: Instant,
-    ) -> Result<usize, String> {
+    ) -> Result<usize, Trouble> {
         let over = |secret: &Secret| {
             let record = mint.held(place, secret);
             record.is_some_and(|(_, record)| record.retired.values().any(|end| *end <= now))
@@ -216,8 +271,7 @@ impl InCluster {
             .map(|(id, _)| id.clone())
             .collect();
         for id in &ended {
-            let revoked = async { mint.admin()?.delete(id).await };
-            said(timeout_at(until, revoked).await)?;
+            asked(until, mint.admin()?.delete(id)).await?;
             record.retired.remove(id);
         }
         let minted = Minted { key, record };
@@ -250,20 +304,30 @@ impl InCluster {
         }
     }
 
-    /// Has MinIO told anew of a namespace's key, since it has forgotten.
-    pub(crate) async fn doubt(&self, mint: &Mint, cluster: &str, namespace: &str) -> Result<(), String> {
-        let place = Place {
-            cluster,
-            namespace,
-            labels: None,
-        };
-        let until = Instant::now() + super::PATIENCE;
-        let Some((secret, key, mut record)) = self.stored(mint, place, until).await? else {
-            return Ok(());
-        };
-        record.known = Known::Partly;
-        let wanted = within(namespace, &*mint.wanted(&Minted { key, record }).secret);
-        self.replace(&secret, &wanted, until).await.map(drop)
+    /// Has MinIO told anew of a namespace's key, since it has forgotten, or `unanswered`: since it may yet do what it was told before.
+    pub(crate) async fn doubt(
+        &self,
+        mint: &Mint,
+        place: Place<'_>,
+        unanswered: bool,
+        until: Instant,
+    ) -> Result<(), Trouble> {
+        for _ in 0..ATTEMPTS {
+            let Some((secret, key, mut record)) = self.stored(mint, place, until).await? else {
+                return Ok(());
+            };
+            if record.known == Known::Yes {
+                record.known = Known::Partly;
+            }
+            if unanswered {
+                record.unanswered = Some(Timestamp::now());
+            }
+            let wanted = within(place.namespace, &*mint.wanted(&Minted { key, record }).secret);
+            if self.replace(&secret, &wanted, until).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The Secret as the API server has it, with the key in it.
@@ -272,10 +336,10 @@ impl InCluster {
         mint: &Mint,
         place: Place<'_>,
         until: Instant,
-    ) -> Result<Option<(Secret, AccessKey, Record)>, String> {
+    ) -> Result<Option<(Secret, AccessKey, Record)>, Trouble> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), place.namespace);
         let name = managed_name(mint.backend());
-        let found = said(timeout_at(until, api.get_opt(&name)).await)?;
+        let found = said(until, api.get_opt(&name)).await?;
         Ok(found.filter(|found| ours(&found.metadata)).and_then(|found| {
             let (key, record) = mint.held(place, &found)?;
             Some((found, key, record))
@@ -283,12 +347,14 @@ impl InCluster {
     }
 
     /// False where it isn't any more as it was `found`.
-    async fn replace(&self, found: &Secret, wanted: &Secret, until: Instant) -> Result<bool, String> {
+    async fn replace(&self, found: &Secret, wanted: &Secret, until: Instant) -> Result<bool, Trouble> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &found.namespace().unwrap_or_default());
-        let change = change(found, wanted).map_err(|error| error.to_string())?;
-        match timeout_at(until, api.patch(&found.name_any(), &writes(), &Patch::Merge(&change))).await {
+        let change = change(found, wanted).map_err(kube::Error::SerdeError)?;
+        let (name, params, change) = (found.name_any(), writes(), Patch::Merge(&change));
+        match timeout_at(until, api.patch(&name, &params, &change)).await {
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(false),
-            done => said(done).map(|_| true),
+            Ok(done) => Ok(done.map(|_| true)?),
+            Err(_) => Err(Trouble::Silent("in time".to_owned())),
         }
     }
 
@@ -326,10 +392,17 @@ async fn write_key(
     }
 }
 
-fn said<T, E: std::fmt::Display>(done: Result<Result<T, E>, tokio::time::error::Elapsed>) -> Result<T, String> {
-    match done {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => Err("no answer in time".to_owned()),
+async fn said<T>(until: Instant, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {
+    match timeout_at(until, call).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Trouble::Silent("in time".to_owned())),
+    }
+}
+
+async fn asked<T>(until: Instant, call: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
+    match timeout_at(until, call).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Untold::Unanswered.into()),
     }
 }
 
@@ -345,3 +418,7 @@ async fn in_time<T, E: Into<Stop>>(wish: &Wish<'_>, call: impl Future<Output = R
         Err(_) => Err(Stop::Late),
     }
 }
+
+#[cfg(test)]
+#[path = "minted_tests.rs"]
+mod tests;

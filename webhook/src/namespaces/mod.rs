@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ByteString, Metadata};
@@ -20,7 +21,8 @@ use tidewaiter_core::credentials::SecretContents;
 use tidewaiter_world::Labels;
 use tokio::time::Instant;
 
-use crate::minting::Mint;
+pub(crate) use self::minted::Trouble;
+use crate::minting::{Mint, Untold};
 
 /// Put on what a namespace no longer uses, before it is deleted. A review that needs the object takes the mark off by writing it.
 pub const UNUSED_SINCE: &str = "tidewaiter.dev/unused-since";
@@ -237,7 +239,7 @@ pub struct Minting {
     /// Of the objects in the namespace.
     pub provided: Provided,
     /// Why MinIO doesn't let the key read all that it should yet; the leader tells it until it does.
-    pub untold: Option<String>,
+    pub untold: Option<Untold>,
 }
 
 /// Who is asked about.
@@ -291,6 +293,11 @@ pub trait Namespaces: Send + Sync {
 
     /// The namespaces that have a backend's credentials, sorted.
     fn copies(&self, backend: &str) -> Vec<String>;
+
+    /// When the first of the access keys ends that were minted for this backend. None where its own are copied.
+    fn ends(&self, _backend: &str) -> Option<Timestamp> {
+        None
+    }
 
     /// Whether a Secret of ours for this backend is in the namespace, as old as it may be. False where that can't be known by `until`.
     async fn has_secret(&self, namespace: &str, backend: &str, until: Instant) -> bool;
