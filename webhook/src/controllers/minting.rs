@@ -214,12 +214,11 @@ impl Keeper {
             Some(record) if !need.settled => record.uris.union(&need.uris).cloned().collect(),
             _ => need.uris.clone(),
         };
-        if record.is_some_and(|record| mint.is_due(&record, now) && record.expires > now) {
-            if self.rotate(mint, place, &uris, until).await? {
-                return Ok(());
-            }
-            // Nothing is granted any more: then the key that is there is to read nothing. Or somebody else changed the Secret.
+        let is_due = record.is_some_and(|record| mint.is_due(&record, now) && record.expires > now);
+        if is_due && self.rotate(mint, place, &uris, until).await? {
+            return Ok(());
         }
+        // Where one was due: nothing is granted any more, and then the key that is there is to read nothing. Or somebody else changed the Secret.
         let minting = self
             .namespaces
             .mint(namespace, place.labels, mint, &need.uris, need.service_account, until)
@@ -280,7 +279,7 @@ impl Keeper {
         let admin = mint.admin().map_err(|error| error.to_string())?;
         let accounts = admin.list().await.map_err(|error| error.to_string())?;
         let name = managed_name(mint.backend());
-        let copies: BTreeMap<String, (String, Record)> = self
+        let copies: Copies = self
             .namespaces
             .secrets
             .all()
@@ -310,6 +309,39 @@ impl Keeper {
             })
             .map(|(namespace, _)| namespace.as_str())
             .collect();
+        wrong.extend(self.unlisted(snapshot, mint, cluster, &copies, &listed, memory).await?);
+        wrong.extend(looked_into(snapshot, mint, cluster, &copies, &listed, memory).await?);
+        for namespace in wrong {
+            warn!(
+                namespace,
+                backend = mint.backend(),
+                "its access key was changed or revoked in MinIO; it is told again"
+            );
+            let place = Place {
+                cluster,
+                namespace,
+                labels: None,
+            };
+            let until = Instant::now() + PATIENCE;
+            let told = self.namespaces.doubt(mint, place, false, until).await;
+            told.map_or_else(passing, |()| Ok(true))?;
+        }
+
+        self.revoke_strays(mint, cluster, &accounts, &copies, memory).await
+    }
+
+    /// The namespaces whose keys were revoked, or are gone, in MinIO. Another user's are replaced.
+    async fn unlisted<'a>(
+        &self,
+        snapshot: &Snapshot,
+        mint: &Mint,
+        cluster: &str,
+        copies: &'a Copies,
+        listed: &HashMap<&str, &Account>,
+        memory: &mut Memory,
+    ) -> Result<BTreeSet<&'a str>, String> {
+        let admin = mint.admin().map_err(|error| error.to_string())?;
+        let mut wrong = BTreeSet::new();
         let missing: Vec<_> = copies
             .iter()
             .filter(|(_, (key, record))| record.known == Known::Yes && !listed.contains_key(key.as_str()))
@@ -321,7 +353,7 @@ impl Keeper {
         for (namespace, (key, record)) in missing.into_iter().take(LOOKED_AT) {
             match is_foreign(admin, key).await {
                 Ok(false) => {
-                    wrong.insert(namespace);
+                    wrong.insert(namespace.as_str());
                 }
                 Ok(true) => {
                     let place = Place {
@@ -343,61 +375,26 @@ impl Keeper {
                 Err(error) => passing(Trouble::from(error)).map(drop)?,
             }
         }
-        let last = memory.looked.remove(mint.backend()).unwrap_or_default();
-        let looked_at: Vec<_> = copies
-            .range(last.clone()..)
-            .filter(|(namespace, _)| **namespace != last)
-            .take(LOOKED_AT)
-            .collect();
-        for (namespace, (key, record)) in &looked_at {
-            let place = Place {
-                cluster,
-                namespace,
-                labels: snapshot.configuration.namespace_labels(namespace),
-            };
-            // One that isn't listed was looked at already.
-            let there = record.known == Known::Yes && listed.contains_key(key.as_str());
-            if !there || mint.asks_for_labels() && place.labels.is_none() {
-                continue;
-            }
-            let Ok(Some(policy)) = mint.policy(place, record) else {
-                continue;
-            };
-            match admin.info(key).await {
-                Ok(info) if policy.is(&info.policy) => {}
-                Ok(_) | Err(Error::NoAccount { .. }) => {
-                    wrong.insert(namespace);
-                }
-                Err(error) => passing(Trouble::from(error)).map(drop)?,
-            }
-        }
-        // From the beginning again, after the last.
-        if let Some((namespace, _)) = looked_at.last().filter(|_| looked_at.len() == LOOKED_AT) {
-            memory.looked.insert(mint.backend().to_owned(), (*namespace).clone());
-        }
-        for namespace in wrong {
-            warn!(
-                namespace,
-                backend = mint.backend(),
-                "its access key was changed or revoked in MinIO; it is told again"
-            );
-            let place = Place {
-                cluster,
-                namespace,
-                labels: None,
-            };
-            let until = Instant::now() + PATIENCE;
-            let told = self.namespaces.doubt(mint, place, false, until).await;
-            told.map_or_else(passing, |()| Ok(true))?;
-        }
+        Ok(wrong)
+    }
 
+    /// Revokes what was made here and no Secret holds.
+    async fn revoke_strays(
+        &self,
+        mint: &Mint,
+        cluster: &str,
+        accounts: &[Account],
+        copies: &Copies,
+        memory: &mut Memory,
+    ) -> Result<(), String> {
+        let admin = mint.admin().map_err(|error| error.to_string())?;
         let held: BTreeSet<&str> = copies
             .values()
             .flat_map(|(key, record)| record.retired.keys().chain([key]).map(String::as_str))
             .collect();
         // One that is only just made isn't in any Secret that we see; and nothing is known of Secrets that can't be seen.
         let seen = |namespace: &str| self.namespaces.secrets.shows(namespace);
-        let stray = strays(&accounts, &held, cluster, mint.backend(), seen);
+        let stray = strays(accounts, &held, cluster, mint.backend(), seen);
         let known: BTreeSet<&str> = accounts.iter().map(|account| account.access_key.as_str()).collect();
         memory
             .strays
@@ -419,6 +416,55 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// By namespace: the ID of its key, and what is on record of it.
+type Copies = BTreeMap<String, (String, Record)>;
+
+/// The namespaces whose keys have another policy than they should, among the next [`LOOKED_AT`].
+async fn looked_into<'a>(
+    snapshot: &Snapshot,
+    mint: &Mint,
+    cluster: &str,
+    copies: &'a Copies,
+    listed: &HashMap<&str, &Account>,
+    memory: &mut Memory,
+) -> Result<BTreeSet<&'a str>, String> {
+    let admin = mint.admin().map_err(|error| error.to_string())?;
+    let mut wrong = BTreeSet::new();
+    let last = memory.looked.remove(mint.backend()).unwrap_or_default();
+    let looked_at: Vec<_> = copies
+        .range(last.clone()..)
+        .filter(|(namespace, _)| **namespace != last)
+        .take(LOOKED_AT)
+        .collect();
+    for (namespace, (key, record)) in &looked_at {
+        let place = Place {
+            cluster,
+            namespace,
+            labels: snapshot.configuration.namespace_labels(namespace),
+        };
+        // One that isn't listed was looked at already.
+        let there = record.known == Known::Yes && listed.contains_key(key.as_str());
+        if !there || mint.asks_for_labels() && place.labels.is_none() {
+            continue;
+        }
+        let Ok(Some(policy)) = mint.policy(place, record) else {
+            continue;
+        };
+        match admin.info(key).await {
+            Ok(info) if policy.is(&info.policy) => {}
+            Ok(_) | Err(Error::NoAccount { .. }) => {
+                wrong.insert(namespace.as_str());
+            }
+            Err(error) => passing(Trouble::from(error)).map(drop)?,
+        }
+    }
+    // From the beginning again, after the last.
+    if let Some((namespace, _)) = looked_at.last().filter(|_| looked_at.len() == LOOKED_AT) {
+        memory.looked.insert(mint.backend().to_owned(), (*namespace).clone());
+    }
+    Ok(wrong)
 }
 
 /// What came of one backend's keys.
@@ -599,10 +645,10 @@ mod tests {
 
     #[test]
     fn a_round_begins_behind_where_the_last_one_ended() {
-        let needs: BTreeMap<String, ()> = ["a", "b", "c"].map(|name| (name.to_owned(), ())).into();
+        let needs: BTreeMap<String, u8> = ["a", "b", "c"].map(|name| (name.to_owned(), 0)).into();
         let order = |last| {
             let needs = behind(needs.clone(), last);
-            needs.into_iter().map(|(name, ())| name).collect::<String>()
+            needs.into_iter().map(|(name, _)| name).collect::<String>()
         };
         assert_eq!(order(None), "abc");
         assert_eq!(order(Some("a")), "bca");
