@@ -192,7 +192,6 @@ async fn to_bucket(
         reason: error.to_string(),
     })?;
 
-    progress(Progress::Uploading(0, total));
     let is_whole = bucket.head(&manifest).await?.is_some();
     let there = bucket.list(&folder).await?;
     let (missing, reused) = compare(&known, &there, &folder, bucket, is_whole).await?;

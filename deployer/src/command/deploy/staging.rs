@@ -62,6 +62,9 @@ pub(super) async fn stage(context: &Context) -> Result<Ready, Failure> {
         next: Some(error.next()),
         message: error.to_string(),
     })?;
+    if staged.sent == 0 && staged.reused > 0 {
+        eprintln!("The artifact store has these files already: nothing was sent.");
+    }
     eprintln!("{}", staged.origin);
     for line in &staged.notes {
         note(line);
@@ -185,7 +188,7 @@ impl Told {
             bar.set_position(done);
             bar.set_message(what);
         } else if let Ok(mut last) = self.last.lock() {
-            if *last != what && matches!(what, "fetching" | "uploading") {
+            if *last != what && done < total && matches!(what, "fetching" | "uploading") {
                 eprintln!("{what} {total} bytes");
             }
             *last = what;
