@@ -192,8 +192,9 @@ async fn to_bucket(
         reason: error.to_string(),
     })?;
 
-    let is_whole = bucket.head(&manifest).await?.is_some();
+    // The listing first: a store that says no to a HEAD has no body to say why in.
     let there = bucket.list(&folder).await?;
+    let is_whole = bucket.head(&manifest).await?.is_some();
     let (missing, reused) = compare(&known, &there, &folder, bucket, is_whole).await?;
     let sent = missing.iter().map(|known| known.bytes).sum();
     progress(Progress::Uploading(reused, total));
