@@ -11,7 +11,7 @@ use tidewaiter_core::credentials::SecretValue;
 use tidewaiter_deployer::store::{Access, AzureIdentity, S3Identity};
 use tidewaiter_deployer::submit::StoreSettings;
 
-use super::super::Failure;
+use super::super::{Failure, stores};
 
 /// A value, or @FILE with it. It is never shown.
 #[derive(Clone)]
@@ -187,23 +187,25 @@ impl StoreArguments {
         }
     }
 
-    /// The same for this command itself, which looks into the store and uploads to it.
+    /// The same for this command itself, which looks into the store and uploads to it: as `inspect` and `upload` find their keys, in `~/.aws` too, unless keys are given here.
     pub(crate) fn access(&self) -> Result<Access, Failure> {
         let keys = self.keys()?;
         let text = |name: &str| {
             let value = keys.get(name)?;
             String::from_utf8(value.expose().to_vec()).ok()
         };
-        let mut access = Access {
-            insecure: self.s3_verify_ssl == Some(false),
-            ..Access::default()
-        };
-        access.s3.endpoint = self.s3_endpoint.as_ref().map(|endpoint| match self.s3_use_https {
-            _ if endpoint.contains("://") => endpoint.clone(),
-            Some(false) => format!("http://{endpoint}"),
-            _ => format!("https://{endpoint}"),
-        });
-        access.s3.region.clone_from(&self.s3_region);
+        let mut access = stores::StoreArguments::default().access()?;
+        access.insecure = self.s3_verify_ssl == Some(false);
+        if let Some(endpoint) = &self.s3_endpoint {
+            access.s3.endpoint = Some(match self.s3_use_https {
+                _ if endpoint.contains("://") => endpoint.clone(),
+                Some(false) => format!("http://{endpoint}"),
+                _ => format!("https://{endpoint}"),
+            });
+        }
+        if self.s3_region.is_some() {
+            access.s3.region.clone_from(&self.s3_region);
+        }
         if let (Some(id), Some(secret)) = (text("aws_access_key_id"), keys.get("aws_secret_access_key")) {
             access.s3.identity = S3Identity::Key {
                 id,
@@ -211,7 +213,9 @@ impl StoreArguments {
                 token: std::env::var("AWS_SESSION_TOKEN").ok().map(SecretValue::from),
             };
         }
-        access.gcs.credentials = keys.get("google_application_credentials").cloned();
+        if let Some(key) = keys.get("google_application_credentials") {
+            access.gcs.credentials = Some(key.clone());
+        }
         if let Some(key) = keys.get("azure_storage_access_key") {
             access.azure.identity = AzureIdentity::AccountKey(key.clone());
         } else if let (Some(tenant), Some(id), Some(secret)) = (
