@@ -120,12 +120,18 @@ fn whoever_may_not_use_a_backend_is_told_whom_to_ask(world: &World) -> Result<()
         let asked = Custom::apply(&world.cluster, &asked)?;
         asked.until("Accepted", "True")?;
         let model = service("fraud", &format!("{prefix}fraud"));
-        let refused = world
+        // She may create services by then, and each replica that is asked knows the backend.
+        let mut in_a_row = 0;
+        world
             .cluster
-            .until("ann may create services", Duration::from_mins(1), || {
-                let said = as_ann(&namespace, &model)?;
-                Ok((!said.stderr.contains("cannot patch resource")).then_some(said))
+            .until("ann is refused the backend", Duration::from_mins(1), || {
+                let said = as_ann(&namespace, &model, &["--dry-run=server"])?;
+                let is_refused = !said.ok && !said.stderr.contains("cannot patch resource");
+                in_a_row = if is_refused { in_a_row + 1 } else { 0 };
+                ensure!(is_refused, "{authorization}: {}{}", said.stdout, said.stderr);
+                Ok((in_a_row == 3).then_some(()))
             })?;
+        let refused = as_ann(&namespace, &model, &[])?;
         ensure!(!refused.ok, "{authorization}: admitted: {}", refused.stdout);
         for part in [subject, "may not use the StorageBackend", "#ml-platform", "RoleBinding"] {
             ensure!(
@@ -143,7 +149,7 @@ fn whoever_may_not_use_a_backend_is_told_whom_to_ask(world: &World) -> Result<()
         world
             .cluster
             .until("the right is in force", Duration::from_mins(1), || {
-                let said = as_ann(&namespace, &model)?;
+                let said = as_ann(&namespace, &model, &[])?;
                 ensure!(said.ok, "{authorization}: {}", said.stderr);
                 Ok(Some(()))
             })?;
@@ -156,9 +162,26 @@ fn whoever_may_not_use_a_backend_is_told_whom_to_ask(world: &World) -> Result<()
     Ok(())
 }
 
-fn as_ann(namespace: &Namespace, service: &Value) -> Result<Said> {
+fn as_ann(namespace: &Namespace, service: &Value, more: &[&str]) -> Result<Said> {
     let apply = ["apply", "-n", namespace.name(), "--as=ann", "--server-side", "-f", "-"];
-    namespace.cluster().try_kubectl(&apply, &service.to_string())
+    namespace
+        .cluster()
+        .try_kubectl(&[&apply, more].concat(), &service.to_string())
+}
+
+/// Waits until whichever replica is asked knows a backend: that it is accepted says that one of them does.
+fn until_known(world: &World, namespace: &Namespace, prefix: &str) -> Result<()> {
+    let (api, probe) = (world.cluster.api()?, service("probe", &format!("{prefix}probe")));
+    let mut in_a_row = 0;
+    world
+        .cluster
+        .until("every replica knows the backend", Duration::from_mins(1), || {
+            let answer = api.would_create(namespace.name(), &probe)?;
+            let is_known = answer.admitted() && has_credentials(&answer.body);
+            in_a_row = if is_known { in_a_row + 1 } else { 0 };
+            ensure!(is_known, "{}{:?}", answer.message(), answer.warnings);
+            Ok((in_a_row == 5).then_some(()))
+        })
 }
 
 /// A backend with a Secret of its own, both named after a namespace.
@@ -187,6 +210,7 @@ impl<'a> Keyed<'a> {
             model: service("fraud", &format!("{prefix}fraud")).to_string(),
         };
         keyed.custom.until("Accepted", "True")?;
+        until_known(world, namespace, &prefix)?;
         Ok(keyed)
     }
 
@@ -248,6 +272,7 @@ fn a_backend_whose_secret_was_deleted_says_so_and_takes_nothing_from_anyone(worl
 
     keyed.key(MINIO_USER)?;
     custom.until("Accepted", "True")?;
+    until_known(world, &empty, &format!("s3://{}/", used.name()))?;
     empty.apply(model)?;
     empty.get(copy).map(drop)
 }
@@ -310,6 +335,7 @@ fn a_key_is_minted_with_the_charts_rights(world: &World) -> Result<()> {
     object["spec"]["minting"] = json!({"keyLifetime": "1h"});
     let custom = Custom::apply(&world.cluster, &object)?;
     custom.until("Accepted", "True")?;
+    until_known(world, &namespace, &prefix)?;
     namespace.apply(&service("fraud", &format!("{prefix}fraud")).to_string())?;
     let secret = namespace.get(&format!("secret/tidewaiter-{name}"))?;
     let root = tls::base64(MINIO_USER.as_bytes());
