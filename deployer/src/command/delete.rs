@@ -1,11 +1,12 @@
 //! `tidewaiter delete`.
 #![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anstream::eprintln;
 use clap::Args;
-use tidewaiter_deployer::cluster::Cluster;
+use tidewaiter_deployer::cluster::{Cluster, kinds};
 use tidewaiter_deployer::live::{self, Deleted, Deployed, Progress, Removed};
 
 use super::confirm;
@@ -59,7 +60,10 @@ pub(super) async fn run(arguments: DeleteArguments) -> Result<Ending, Failure> {
     match service.storage_uri() {
         _ if !artifacts.is_empty() => {
             for uri in &artifacts {
-                eprintln!("The model at {} is taken out of its store.", clean(uri));
+                eprintln!(
+                    "The model at {} is taken out of its store: no other service of this cluster is served from it.",
+                    clean(uri)
+                );
             }
         }
         Some(uri) => eprintln!("The model stays at {}.", clean(&uri)),
@@ -76,7 +80,16 @@ pub(super) async fn run(arguments: DeleteArguments) -> Result<Ending, Failure> {
     match live::until_gone(&cluster, &service, true, arguments.timeout, waiting).await? {
         Deleted::Gone => {
             eprintln!("{GOOD}{name}{GOOD:#} is gone");
-            remove(&artifacts, &arguments.store).await
+            // Somebody may have begun to serve the same meanwhile.
+            let still = if artifacts.is_empty() {
+                Vec::new()
+            } else {
+                uploaded(&cluster, &service).await?
+            };
+            for uri in artifacts.iter().filter(|uri| !still.contains(uri)) {
+                eprintln!("{uri} stays: another service is served from it by now");
+            }
+            remove(&still, &arguments.store).await
         }
         Deleted::Waiting(left) => {
             let service = if left.service { "the service and " } else { "" };
@@ -88,14 +101,22 @@ pub(super) async fn run(arguments: DeleteArguments) -> Result<Ending, Failure> {
 
 /// What was uploaded for a service. All services have to be known: one that can't be seen may be served from the same model.
 async fn artifacts(cluster: &Cluster, service: &Deployed) -> Result<Vec<String>, Failure> {
-    let all = live::list(cluster, None).await?;
-    let artifacts = live::uploaded(service, &all);
+    let artifacts = uploaded(cluster, service).await?;
     if artifacts.is_empty() {
         eprintln!(
             "There is nothing to take out of a store: no deploy uploaded it, or another service is served from it."
         );
     }
     Ok(artifacts)
+}
+
+async fn uploaded(cluster: &Cluster, service: &Deployed) -> Result<Vec<String>, Failure> {
+    let all = live::list(cluster, None).await?;
+    let mut trained = BTreeSet::new();
+    for model in cluster.list_if_known(&kinds::TRAINED_MODEL, None).await? {
+        live::places(&model.data["spec"], &mut trained);
+    }
+    Ok(live::uploaded(service, &all, &trained))
 }
 
 async fn remove(artifacts: &[String], store: &StoreArguments) -> Result<Ending, Failure> {

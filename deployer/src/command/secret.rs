@@ -104,7 +104,7 @@ pub(super) async fn run(command: Secret) -> Result<Ending, Failure> {
         eprintln!("Secret and ServiceAccount {name} would be written: the API server agrees");
         return Ok(Ending::Nothing);
     }
-    let delivered = submit::deliver(&cluster, &store, name, &namespace, &config, None).await?;
+    let delivered = submit::deliver(&cluster, &store, name, &namespace, &config, None, None).await?;
     let did = if delivered.is_new { "made" } else { "up to date" };
     eprintln!("{GOOD}Secret and ServiceAccount {name}{GOOD:#} {did} in namespace {namespace}");
     eprintln!(

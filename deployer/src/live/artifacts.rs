@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use serde_json::Value;
 use tidewaiter_core::uri::StorageUri;
 
 use super::{Deployed, history};
@@ -32,17 +33,35 @@ pub enum Removed {
 
 /// The models that the service's history names as an upload names them, and that none of `others` is served from, or was. `others` are the services of all
 /// namespaces; the service itself may be among them.
-pub fn uploaded(service: &Deployed, others: &[Deployed]) -> Vec<String> {
+///
+/// `more` are places that other objects are served from, such as `TrainedModel`s.
+pub fn uploaded(service: &Deployed, others: &[Deployed], more: &BTreeSet<String>) -> Vec<String> {
     let of = |service: &Deployed| {
         let before = history(service).into_iter().filter_map(|entry| entry.storage_uri);
-        before.chain(service.storage_uri()).collect::<BTreeSet<String>>()
+        let mut used: BTreeSet<String> = before.chain(service.storage_uri()).collect();
+        // Canaries, transformers, adapters: whatever names a place, wherever it stands.
+        places(&service.object().data["spec"], &mut used);
+        used
     };
     let is_other = |other: &&Deployed| other.name() != service.name() || other.namespace() != service.namespace();
-    let used: BTreeSet<String> = others.iter().filter(is_other).flat_map(of).collect();
+    let mut used: BTreeSet<String> = others.iter().filter(is_other).flat_map(of).collect();
+    used.extend(more.iter().cloned());
     let own = history(service).into_iter().filter_map(|entry| entry.storage_uri);
     let own: BTreeSet<String> = own.filter(|uri| parts(uri).is_some()).collect();
     let free = |uri: &String| !used.iter().any(|used| overlap(uri, used));
     own.into_iter().filter(free).collect()
+}
+
+/// Every text in an object that names a place in a store.
+pub fn places(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) if text.contains("://") => {
+            found.insert(text.clone());
+        }
+        Value::Array(list) => list.iter().for_each(|value| places(value, found)),
+        Value::Object(members) => members.values().for_each(|value| places(value, found)),
+        _ => {}
+    }
 }
 
 /// The folder above, and the name that is its content's digest.
@@ -93,7 +112,7 @@ pub async fn remove(uri: &str, access: &Access) -> Result<Removed, Error> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::super::fixture::deployed;
     use super::*;
@@ -118,9 +137,9 @@ mod tests {
     fn what_others_are_served_from_is_not_ours_to_remove() {
         let (a, b) = (uri("a"), uri("b"));
         let service = served("a", &[&a, &b, &a, "s3://models/by-hand"], &a);
-        let left = |other: Deployed| uploaded(&service, &[service.clone(), other]);
+        let left = |other: Deployed| uploaded(&service, &[service.clone(), other], &BTreeSet::new());
         assert_eq!(
-            uploaded(&service, std::slice::from_ref(&service)),
+            uploaded(&service, std::slice::from_ref(&service), &BTreeSet::new()),
             [a.clone(), b.clone()]
         );
         assert_eq!(left(served("b", &[], &format!("{a}/"))), std::slice::from_ref(&b));
@@ -130,8 +149,17 @@ mod tests {
         );
         assert_eq!(left(served("b", &[&b], "s3://models/other")), std::slice::from_ref(&a));
         assert_eq!(left(served("b", &[], "s3://models/fraud")), Vec::<String>::new());
+        // A canary is served from there, and a model on another's server.
+        let mut canary = served("d", &[], "s3://models/other").object().clone();
+        canary.data["spec"]["canary"] = json!([{"name": "next", "model": {"storageUri": a}}]);
+        assert_eq!(left(Deployed::from(canary)), std::slice::from_ref(&b));
+        let trained = BTreeSet::from([b.clone()]);
+        assert_eq!(uploaded(&service, &[], &trained), std::slice::from_ref(&a));
         // Served from there is not deployed from here.
-        assert_eq!(uploaded(&served("c", &[], &a), &[]), Vec::<String>::new());
+        assert_eq!(
+            uploaded(&served("c", &[], &a), &[], &BTreeSet::new()),
+            Vec::<String>::new()
+        );
     }
 
     #[test]

@@ -43,10 +43,10 @@ impl Proposal {
             let record: Value = serde_json::from_str(record).unwrap_or_default();
             let paths = record.as_object().into_iter().flatten();
             paths.filter(|(_, value)| !value.is_null()).any(|(path, _)| {
+                // The annotation's name is KServe's configuration's to say; by default it ends so.
                 path.ends_with("/serviceAccountName")
                     || path.contains("/storage/key")
-                    || path.ends_with("storageSecretName")
-                    || path.contains("/metadata/annotations/")
+                    || path.to_ascii_lowercase().ends_with("secretname")
             })
         })
     }
@@ -157,6 +157,9 @@ mod tests {
         assert!(proposal(Some(annotation), &[]).has_credentials());
         let account = r#"{"/spec/predictor/serviceAccountName":"tidewaiter-minio"}"#;
         assert!(proposal(Some(account), &[]).has_credentials());
+        // A house rule's annotation is no key.
+        let house = proposal(Some(r#"{"/metadata/annotations/team":"fraud"}"#), &[]);
+        assert!(house.is_reviewed() && !house.has_credentials());
         let protocol = proposal(Some(r#"{"/spec/predictor/model/protocolVersion":"v2"}"#), &[]);
         assert!(protocol.is_reviewed() && !protocol.has_credentials());
         let unserved = proposal(None, &["tidewaiter: no backend serves s3://a/"]);

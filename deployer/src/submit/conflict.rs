@@ -34,6 +34,16 @@ pub enum SubmitError {
     /// No Secret can be made.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What would be written is there, and somebody else's, or another service's.
+    #[error("{kind} {name} is in namespace {namespace} already, and wasn't made for this")]
+    Foreign {
+        /// `Secret` or `ServiceAccount`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
     /// Others manage fields of the object.
     #[error(
         "{name} in namespace {namespace} is managed by others, with other values: {}",
@@ -56,6 +66,9 @@ impl SubmitError {
             Self::Cluster(error) => error.next(),
             Self::Wish(error) => error.next(),
             Self::Store(error) => error.next(),
+            Self::Foreign { name, .. } => format!(
+                "use it as it is (`tidewaiter deploy --secret {name}`), or choose another name: of the service with --name, or of the Secret"
+            ),
             Self::Conflict { conflicts, .. } => {
                 let mut managers: Vec<&str> = conflicts.iter().map(|conflict| conflict.manager.as_str()).collect();
                 managers.sort_unstable();

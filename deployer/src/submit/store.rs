@@ -243,6 +243,11 @@ fn backend(kind: BackendType, settings: &StoreSettings) -> Result<Backend, Store
     Backend::new(PROBE, spec).map_err(|problems| StoreError::Keys(problems.join("; ")))
 }
 
+/// The label by which this command knows its own Secrets and ServiceAccounts.
+pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// See [`MANAGED_BY`].
+pub(super) const MANAGER: &str = "tidewaiter-deploy";
+
 /// The Secret that KServe opens the store with, and the ServiceAccount that names it, both of this name. Not labelled as Tidewaiter's webhook labels
 /// its own: those it collects.
 ///
@@ -260,7 +265,7 @@ pub fn secret_objects(
         .iter()
         .map(|(key, value)| (key, base64::engine::general_purpose::STANDARD.encode(value.expose())))
         .collect();
-    let labels = json!({"app.kubernetes.io/managed-by": "tidewaiter-deploy"});
+    let labels = json!({MANAGED_BY: MANAGER});
     let mut secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",

@@ -102,6 +102,12 @@ pub enum Error {
         /// Which.
         file: String,
     },
+    /// What was there at the beginning isn't at the end.
+    #[error("files at {uri} went while the others were sent")]
+    Meanwhile {
+        /// Where.
+        uri: String,
+    },
     /// There is nothing to send.
     #[error("there are no files to upload")]
     Empty,
@@ -130,6 +136,7 @@ impl Error {
             Self::Store(error) => error.next(),
             Self::Unreadable { .. } => "look at the file and at who may read it".to_owned(),
             Self::Changed { .. } => "wait until whoever writes it is done, and run it again".to_owned(),
+            Self::Meanwhile { .. } => "run it again: what is missing is sent then".to_owned(),
             Self::Empty => "name the folder with the model's files".to_owned(),
             Self::Root { .. } => "write it as s3://bucket/path/, gs://bucket/path/ or https://account.blob.core.windows.net/container/path/".to_owned(),
             Self::Foreign { .. } => "delete them there: the folder's name says exactly what is in it, and KServe would load them too".to_owned(),
@@ -218,6 +225,10 @@ async fn to_bucket(
             file: changed.item.path.clone(),
         });
     }
+    // Who uploads the same content beside us may have given up meanwhile, and taken out what we counted as there.
+    if !is_all_there(&known, &bucket.list(&folder).await?, &folder) {
+        return Err(Error::Meanwhile { uri: uri.to_string() });
+    }
     bucket.write(&manifest, document(&digest, &known)).await?;
     Ok(Uploaded {
         uri,
@@ -225,6 +236,14 @@ async fn to_bucket(
         sent,
         reused,
     })
+}
+
+/// Whether each file is in the listing of the folder, in its size.
+fn is_all_there(known: &[Known], there: &[Object], folder: &str) -> bool {
+    let sizes: BTreeMap<&str, u64> = there.iter().map(|object| (object.key.as_str(), object.bytes)).collect();
+    known
+        .iter()
+        .all(|known| sizes.get(format!("{folder}/{}", known.item.path).as_str()) == Some(&known.bytes))
 }
 
 fn document(digest: &str, known: &[Known]) -> Bytes {

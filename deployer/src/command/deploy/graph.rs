@@ -114,6 +114,7 @@ async fn submit(context: &Context, kind: &'static Kind, object: &Value) -> Resul
     if proposal.is_same {
         eprintln!("{name} is deployed already, and the same: nothing was done");
     } else {
+        super::WRITES.store(true, std::sync::atomic::Ordering::Relaxed);
         apply(&context.cluster, kind, object, arguments.force_conflicts).await?;
         eprintln!(
             "{GOOD}{} {name}{GOOD:#} submitted in namespace {}",
@@ -123,7 +124,14 @@ async fn submit(context: &Context, kind: &'static Kind, object: &Value) -> Resul
     if arguments.no_wait {
         return Ok(Ending::Nothing);
     }
-    let outcome = wait_for_condition(&context.cluster, kind, &context.namespace, name, arguments.timeout).await?;
+    let waiting = wait_for_condition(&context.cluster, kind, &context.namespace, name, arguments.timeout);
+    let outcome = tokio::select! {
+        outcome = waiting => outcome?,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("\nInterrupted: {name} is submitted, and comes up or not by itself.");
+            return Ok(Ending::Interrupted);
+        }
+    };
     match outcome {
         ConditionOutcome::Ready(url) => {
             let at = url.map(|url| format!(" at {url}")).unwrap_or_default();

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::eprintln;
+use kube::api::DynamicObject;
 use tidewaiter_deployer::cluster::{Access, Cluster};
 use tidewaiter_deployer::profile::{Key, Settings};
 use tidewaiter_deployer::service::{Wishes, checked_name, suggested_name};
@@ -77,6 +78,16 @@ async fn deploy(arguments: DeployArguments) -> Result<Ending, Failure> {
     .await?;
     for remark in &seen.remarks {
         note(remark);
+    }
+    let leaves = |service: &DynamicObject| service.metadata.deletion_timestamp.is_some();
+    if seen.service.as_ref().is_some_and(leaves) {
+        return Err(Failure {
+            message: format!("{} in namespace {} is being deleted", context.name, context.namespace),
+            next: Some(format!(
+                "wait until it is gone (`kubectl -n {} wait --for=delete isvc/{}`), and deploy it again",
+                context.namespace, context.name
+            )),
+        });
     }
     submitting::run(&context, &staged, &seen).await
 }

@@ -5,15 +5,15 @@ use std::sync::Mutex;
 
 use anstream::eprintln;
 use indicatif::{ProgressBar, ProgressStyle};
-use tidewaiter_core::credentials::SecretValue;
 use tidewaiter_core::uri::StorageUri;
 use tidewaiter_deployer::model::{Framework, Model};
 use tidewaiter_deployer::prepare::{Function, TorchServe};
 use tidewaiter_deployer::profile::Key;
-use tidewaiter_deployer::source::{Auth, Source, Tracking};
+use tidewaiter_deployer::source::Source;
 use tidewaiter_deployer::stage::{self, Options, Progress};
 
 use super::super::Failure;
+use super::super::stores::TrackingArguments;
 use super::{Context, note};
 
 /// A model that KServe can load.
@@ -114,7 +114,7 @@ fn options(context: &Context, stores: tidewaiter_deployer::store::Access) -> Res
     });
     Ok(Options {
         framework: context.wishes.framework,
-        tracking: context.settings.get(Key::TrackingServer).map(tracking),
+        tracking: TrackingArguments::default().tracking(context.settings.get(Key::TrackingServer))?,
         proxied_root: uri(arguments.artifacts_destination.as_deref(), "artifacts' destination")?,
         stores,
         artifact_store: uri(context.settings.get(Key::ArtifactStore), "artifact store")?,
@@ -128,29 +128,6 @@ fn options(context: &Context, stores: tidewaiter_deployer::store::Access) -> Res
         }),
         scratch: None,
     })
-}
-
-/// The server, and who asks: MLflow's own variables.
-fn tracking(server: &str) -> Tracking {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let auth = if let Some(token) = variable("MLFLOW_TRACKING_TOKEN") {
-        Auth::Token(SecretValue::from(token))
-    } else if let (Some(user), Some(password)) = (
-        variable("MLFLOW_TRACKING_USERNAME"),
-        variable("MLFLOW_TRACKING_PASSWORD"),
-    ) {
-        Auth::Basic {
-            user,
-            password: SecretValue::from(password),
-        }
-    } else {
-        Auth::None
-    };
-    Tracking {
-        auth,
-        insecure: variable("MLFLOW_TRACKING_INSECURE_TLS").as_deref() == Some("true"),
-        ..Tracking::open(server)
-    }
 }
 
 /// A bar on a terminal; elsewhere a line for each step.

@@ -187,6 +187,23 @@ impl StoreArguments {
         }
     }
 
+    /// The same, and where nothing is said here as the store is reached from here: what was uploaded to an address of `~/.aws` or MLflow's is to be read there.
+    pub(crate) fn settings_as_used(&self) -> Result<StoreSettings, Failure> {
+        let (said, used) = (self.settings(), self.access()?.s3);
+        Ok(StoreSettings {
+            endpoint: said.endpoint.or(used.endpoint),
+            region: said.region.or(used.region),
+            ..said
+        })
+    }
+
+    /// The token of the environment, where the key is the environment's too: they belong together.
+    pub(crate) fn session_token(&self) -> Option<String> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let Given(id) = self.aws_access_key_id.as_ref()?;
+        variable("AWS_SESSION_TOKEN").filter(|_| variable("AWS_ACCESS_KEY_ID").as_ref() == Some(id))
+    }
+
     /// The same for this command itself, which looks into the store and uploads to it: as `inspect` and `upload` find their keys, in `~/.aws` too, unless keys are given here.
     pub(crate) fn access(&self) -> Result<Access, Failure> {
         let keys = self.keys()?;
@@ -210,7 +227,7 @@ impl StoreArguments {
             access.s3.identity = S3Identity::Key {
                 id,
                 secret: secret.clone(),
-                token: std::env::var("AWS_SESSION_TOKEN").ok().map(SecretValue::from),
+                token: self.session_token().map(SecretValue::from),
             };
         }
         if let Some(key) = keys.get("google_application_credentials") {

@@ -105,6 +105,7 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
             &account,
             &context.namespace,
             &seen.facts.config,
+            Some(&context.name),
             owner,
         )
         .await?;
@@ -193,12 +194,12 @@ fn needed_store(context: &Context, ready: &Ready, seen: &Seen, proposal: &Propos
         note("Tidewaiter brings the store's credentials: the keys given here are not put into the cluster");
         return Ok(None);
     }
-    if std::env::var_os("AWS_SESSION_TOKEN").is_some() && uri.starts_with("s3:") {
+    if context.arguments.store.session_token().is_some() && uri.starts_with("s3:") {
         note("a temporary key (AWS_SESSION_TOKEN) can't be given to KServe: it is not put into the cluster");
         return Ok(None);
     }
     let settings = if uri.starts_with("s3:") {
-        context.arguments.store.settings()
+        context.arguments.store.settings_as_used()?
     } else {
         submit::StoreSettings::default()
     };
@@ -216,6 +217,7 @@ async fn bring(context: &Context, seen: &Seen, store: &Store, name: &str) -> Res
         name,
         &context.namespace,
         &seen.facts.config,
+        Some(&context.name),
         owner,
     )
     .await?;
