@@ -32,6 +32,8 @@ pub struct Options {
     pub function: Option<prepare::Function>,
     /// Where files are kept that are made or fetched on the way, and what of an upload is done already; the system's folder for such by default.
     pub scratch: Option<PathBuf>,
+    /// Nothing is sent: only where the model would lie.
+    pub dry_run: bool,
 }
 
 /// A model that KServe can load.
@@ -189,6 +191,7 @@ pub async fn stage(source: &Source, options: &Options, progress: &dyn Fn(Progres
                 .unwrap_or_else(std::env::temp_dir)
                 .join("tidewaiter-uploads"),
         ),
+        dry_run: options.dry_run,
     };
     let told = |upload| match upload {
         upload::Progress::Hashing(done, total) => progress(Progress::Hashing { done, total }),

@@ -82,6 +82,7 @@ pub(super) async fn run(arguments: UploadArguments) -> Result<Ending, Failure> {
         name: name.unwrap_or_else(|| "model".to_owned()),
         stores: arguments.stores.access()?,
         journal: Some(journal()),
+        dry_run: false,
     };
     let items = upload::of_folder(&arguments.folder).await?;
     let bar = Bar::new();

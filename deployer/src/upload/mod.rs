@@ -58,6 +58,8 @@ pub struct Options {
     pub stores: Access,
     /// A folder for what an interrupted upload goes on with; none keeps nothing, and then large files begin again.
     pub journal: Option<PathBuf>,
+    /// Only find out where it would lie, and what would have to be sent.
+    pub dry_run: bool,
 }
 
 /// A model that is in the store, whole.
@@ -205,7 +207,7 @@ async fn to_bucket(
     let (missing, reused) = compare(&known, &there, &folder, bucket, is_whole).await?;
     let sent = missing.iter().map(|known| known.bytes).sum();
     progress(Progress::Uploading(reused, total));
-    if missing.is_empty() && is_whole {
+    if options.dry_run || missing.is_empty() && is_whole {
         return Ok(Uploaded {
             uri,
             manifest: bucket.uri(&manifest),

@@ -30,12 +30,17 @@ impl Ground {
     }
 
     async fn upload_and(&self, progress: &dyn Fn(Progress)) -> Result<Uploaded, Error> {
+        self.upload_as(false, progress).await
+    }
+
+    async fn upload_as(&self, dry_run: bool, progress: &dyn Fn(Progress)) -> Result<Uploaded, Error> {
         let items = of_folder(self.files.path()).await.unwrap();
         let options = Options {
             root: "s3://models/deployed/".parse().unwrap(),
             name: "fraud".into(),
             stores: Access::default(),
             journal: Some(self.journal.path().to_owned()),
+            dry_run,
         };
         to_bucket(items, &self.bucket, "deployed", &options, progress).await
     }
@@ -43,6 +48,16 @@ impl Ground {
     async fn upload(&self) -> Result<Uploaded, Error> {
         self.upload_and(&|_| {}).await
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_where_it_would_lie_and_sends_nothing() {
+    let ground = Ground::new(&[("MLmodel", b"flavors: {}")]);
+    let would = ground.upload_as(true, &|_| {}).await.unwrap();
+    assert_eq!((would.sent, would.reused), (11, 0));
+    assert!(ground.bucket.list("deployed").await.unwrap().is_empty());
+    let done = ground.upload().await.unwrap();
+    assert_eq!((done.uri, done.sent), (would.uri, 11));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,6 +169,7 @@ async fn nobody_there_is_told_soon_and_no_store_at_once() {
                 ..Access::default()
             },
             journal: None,
+            dry_run: false,
         };
         let items = of_folder(ground.files.path());
         async move {
@@ -172,6 +188,7 @@ async fn nobody_there_is_told_soon_and_no_store_at_once() {
         name: "x".into(),
         stores: Access::default(),
         journal: None,
+        dry_run: false,
     };
     assert_eq!(
         to_bucket(Vec::new(), &ground.bucket, "", &options, &|_| {}).await,

@@ -62,7 +62,9 @@ pub(super) async fn stage(context: &Context) -> Result<Ready, Failure> {
         next: Some(error.next()),
         message: error.to_string(),
     })?;
-    if staged.sent == 0 && staged.reused > 0 {
+    if options.dry_run && staged.sent > 0 {
+        eprintln!("{} bytes would be sent to the artifact store.", staged.sent);
+    } else if staged.sent == 0 && staged.reused > 0 {
         eprintln!("The artifact store has these files already: nothing was sent.");
     }
     eprintln!("{}", staged.origin);
@@ -127,6 +129,7 @@ fn options(context: &Context, stores: tidewaiter_deployer::store::Access) -> Res
             load: arguments.load.clone(),
         }),
         scratch: None,
+        dry_run: arguments.diff || arguments.dry_run.is_some(),
     })
 }
 
