@@ -135,8 +135,12 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
     tests
 }
 
+/// Tests that run at once, on two cores: most of them wait for a Pod most of the time.
+const AT_ONCE: usize = 3;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
     match run_all(&arguments) {
         Ok(code) => code,
         Err(error) => {
