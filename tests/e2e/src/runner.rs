@@ -36,3 +36,8 @@ pub fn selected(arguments: &Arguments, name: &str) -> bool {
     };
     arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)
 }
+
+/// Whether those tests run too which the gate has no time for: `TIDEWAITER_CHART=all`, as `cargo xtask test --all` sets it.
+pub fn everything() -> bool {
+    std::env::var("TIDEWAITER_CHART").is_ok_and(|value| value == "all")
+}

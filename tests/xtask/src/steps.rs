@@ -120,7 +120,7 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
             variables.push(("TIDEWAITER_CHART", "all"));
         } else {
             left_out.push(
-                "the chart with the oldest KServe, cert-manager, named namespaces and each of its rights (cargo xtask test --all)",
+                "the chart with the oldest KServe, cert-manager, named namespaces and each of its rights, and the command on what is deployed (cargo xtask test --all)",
             );
         }
         cargo.run_with(&variables, &["test", "--workspace", "--locked"])?;

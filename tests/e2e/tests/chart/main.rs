@@ -26,7 +26,7 @@ use tidewaiter_e2e::chart::{RELEASE, Release, install_chart};
 use tidewaiter_e2e::install::NAMESPACE;
 use tidewaiter_e2e::load::{has_credentials, service};
 use tidewaiter_e2e::rights::Rights;
-use tidewaiter_e2e::runner::{asked_for, selected};
+use tidewaiter_e2e::runner::{asked_for, everything, selected};
 use tidewaiter_e2e::{in_the_ground, manifests, path, policy};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::{Model, SavedWith};
@@ -213,11 +213,6 @@ struct Group {
 
 /// Two cores take no more model servers that start.
 const AT_ONCE: usize = 4;
-
-/// Whether the tests that take another quarter of an hour run too: the oldest KServe, cert-manager, named namespaces and each right.
-fn everything() -> bool {
-    std::env::var("TIDEWAITER_CHART").is_ok_and(|value| value == "all")
-}
 
 /// What runs with a release of KServe, in this order.
 fn groups(kserve: Kserve) -> Vec<Group> {

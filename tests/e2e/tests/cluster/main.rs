@@ -113,6 +113,13 @@ const OLDEST: [&str; 8] = [
     "using_stop_as_kserve_has_it",
 ];
 
+/// What the gate has no time for: `cargo xtask test --all` runs them.
+const LONG: [&str; 3] = [
+    "using_status_and_logs_of_what_runs_and_of_what_fails",
+    "using_stop_start_scale_and_delete",
+    "using_a_canary_answers_and_is_promoted",
+];
+
 fn tests_with(kserve: Kserve) -> Vec<Test> {
     let mut tests: Vec<Test> = [
         ground::TESTS,
@@ -131,6 +138,9 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
     .concat();
     if kserve != Kserve::V0_20 {
         tests.retain(|(name, ..)| OLDEST.contains(name));
+    }
+    if !runner::everything() {
+        tests.retain(|(name, ..)| !LONG.contains(name));
     }
     tests
 }
