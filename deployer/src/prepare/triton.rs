@@ -145,13 +145,12 @@ fn check(
             ));
         }
     }
-    if let Some(config) = config
+    if config.is_some()
         && backend.is_none()
         && !inside
             .iter()
             .any(|path| path.split_once('/').is_some_and(|(_, file)| backend_of(file).is_some()))
     {
-        let _ = config;
         return Err(Error::wrong(
             format!("{told}/config.pbtxt names no backend"),
             format!("write a line such as backend: \"onnxruntime\"; {PAGE}"),

@@ -54,7 +54,7 @@ pub fn build(
     }
     agree(wishes, mode, facts)?;
     let (server, chosen) = if let Some(image) = &wishes.image {
-        (own_image(wishes, image, uri, mode)?, None)
+        (own_image(wishes, image, uri), None)
     } else {
         let chosen = choose(wishes, model, namespace, facts, pins)?;
         packages::check(wishes, model, facts.runtimes.named(namespace, &chosen.runtime))?;
@@ -245,15 +245,7 @@ fn ports(protocol: Option<Protocol>, grpc: u16) -> Vec<Value> {
 }
 
 /// An image of the user's own: KServe knows its model by `STORAGE_URI` alone, and downloads it to `/mnt/models`.
-fn own_image(
-    wishes: &Wishes,
-    image: &str,
-    uri: Option<&str>,
-    mode: DeploymentMode,
-) -> Result<Map<String, Value>, WishError> {
-    if wishes.protocol == Some(Protocol::Both) && mode == DeploymentMode::Knative {
-        return Err(WishError::BothInKnative);
-    }
+fn own_image(wishes: &Wishes, image: &str, uri: Option<&str>) -> Map<String, Value> {
     let mut env = wishes.env.clone();
     if let Some(uri) = uri {
         env.insert("STORAGE_URI".to_owned(), uri.to_owned());
@@ -265,7 +257,7 @@ fn own_image(
     if !ports.is_empty() {
         server.insert("ports".to_owned(), json!(ports));
     }
-    Ok(Map::from_iter([("containers".to_owned(), json!([server]))]))
+    Map::from_iter([("containers".to_owned(), json!([server]))])
 }
 
 /// A transformer or explainer.

@@ -137,7 +137,7 @@ impl Namespace {
     /// The same question as [`Namespace::infer`], over gRPC.
     pub fn infer_grpc(&self, service: &str, request: &Value) -> Result<Vec<f64>> {
         let grpcurl = Module::Grpcurl.build(self.cluster.cache())?.join("grpcurl");
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deployer/proto");
         let answer = host::output(
             Command::new(grpcurl)
                 .args([
