@@ -49,7 +49,7 @@ pub const COMMAND: &str = "TIDEWAITER_COMMAND";
 
 /// The command's binary: `$TIDEWAITER_COMMAND`, else built by cargo.
 pub fn command_binary() -> Result<PathBuf> {
-    binary(COMMAND, "tidewaiter-deployer", "tidewaiter")
+    binary(COMMAND, "tidewaiter", "tidewaiter")
 }
 
 fn binary(variable: &str, package: &str, name: &str) -> Result<PathBuf> {

@@ -30,6 +30,13 @@ impl Cargo {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(arguments);
+        // Cargo told this program about its own package. Build scripts that look at such variables would run again, and all that stands on them.
+        for (name, _) in env::vars_os() {
+            let own = name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+            if own {
+                command.env_remove(name);
+            }
+        }
         // For the end-to-end tests, which start them: built with everything else, not once more by themselves.
         command.env("TIDEWAITER_WEBHOOK", target_dir().join("debug/tidewaiter-webhook"));
         command.env("TIDEWAITER_COMMAND", target_dir().join("debug/tidewaiter"));

@@ -1,4 +1,4 @@
-//! docs/command.md has every command and flag: `UPDATE_REFERENCE=1 cargo test -p tidewaiter-deployer --bin tidewaiter reference` writes it.
+//! docs/command.md has every command and flag: `UPDATE_REFERENCE=1 cargo test -p tidewaiter reference` writes it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,13 +7,13 @@ use clap::{Arg, Command, CommandFactory as _};
 
 use super::arguments::Arguments;
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/command.md");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/command.md");
 /// Above it stands what people wrote, and that stays.
 const MARK: &str = "## Reference";
 
 fn reference() -> String {
     let mut text = format!(
-        "{MARK}\n\nWritten by `UPDATE_REFERENCE=1 cargo test -p tidewaiter-deployer --bin tidewaiter reference`; a test says when it is out of date.\n"
+        "{MARK}\n\nWritten by `UPDATE_REFERENCE=1 cargo test -p tidewaiter reference`; a test says when it is out of date.\n"
     );
     let mut root = Arguments::command();
     root.build();
@@ -90,6 +90,6 @@ fn the_reference_has_every_command_and_flag() {
     assert!(wanted.matches("| `").count() > 15, "{wanted}");
     assert!(
         there == wanted,
-        "docs/command.md is out of date: UPDATE_REFERENCE=1 cargo test -p tidewaiter-deployer --bin tidewaiter reference"
+        "docs/command.md is out of date: UPDATE_REFERENCE=1 cargo test -p tidewaiter reference"
     );
 }

@@ -1,4 +1,4 @@
-//! The command line: what is asked for, what is shown, how it ends.
+//! The command `tidewaiter`: what is asked for, what is shown, how it ends. See `--help`.
 
 mod arguments;
 mod audit;
@@ -120,7 +120,7 @@ impl From<io::Error> for Failure {
 }
 
 /// Does what the command line says.
-pub(crate) fn main() -> ExitCode {
+fn main() -> ExitCode {
     let called = std::env::args_os().next();
     let matches = shell::command(called.as_deref()).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
