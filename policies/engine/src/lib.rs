@@ -6,6 +6,7 @@
 //! review         strip what is ours ─▶ each policy on a fresh instance ─▶ merge fills ─▶ JSON Patch, warnings, effects
 //! ```
 
+mod answer;
 mod bindings;
 mod cache;
 mod engine;
@@ -22,6 +23,7 @@ mod ticker;
 mod untouched;
 pub mod world;
 
+pub use answer::Answer;
 pub use cache::Counts;
 pub use engine::{Engine, EngineError, Options};
 pub use failure::Failure;

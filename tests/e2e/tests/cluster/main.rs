@@ -6,6 +6,7 @@
 //! need Pods are left out, and counted as ignored.
 
 mod admission;
+mod authors;
 mod command;
 mod denied;
 mod deploy;
@@ -26,7 +27,7 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
-use tidewaiter_e2e::{Server, in_the_ground, install, path, policy, runner, server};
+use tidewaiter_e2e::{Server, author, in_the_ground, install, path, policy, runner, server};
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::Kserve;
 use tidewaiter_ground::{Cluster, Namespace, Options, host, python};
@@ -124,6 +125,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
     let mut tests: Vec<Test> = [
         ground::TESTS,
         admission::TESTS,
+        authors::TESTS,
         denied::TESTS,
         reload::TESTS,
         hostile::TESTS,
@@ -181,10 +183,17 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
         let done = in_the_ground(
             Options { node, kserve },
             || {
-                Ok(vec![
+                let mut variables = vec![
                     (policy::UNRULY, policy::unruly()?.into_os_string()),
                     (server::COMMAND, server::command_binary()?.into_os_string()),
-                ])
+                ];
+                if authors::TESTS
+                    .iter()
+                    .any(|(name, ..)| runner::selected(arguments, name))
+                {
+                    variables.push((author::AUTHORED, author::authored(authors::LANGUAGES)?.into_os_string()));
+                }
+                Ok(variables)
             },
             |cluster| Ok(run(arguments, cluster)),
         )?;
