@@ -1,4 +1,4 @@
-//! Results as JUnit's XML, which every CI service reads.
+//! Results as `JUnit`'s XML, which every CI service reads.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,7 @@
 //! A policy's settings as a table, from their JSON Schema.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -128,13 +130,13 @@ fn kind(root: &Value, schema: &Value) -> String {
         _ => name,
     };
     match (schema.get("minimum"), schema.get("maximum")) {
-        (Some(least), Some(most)) => text.push_str(&format!(", {least} to {most}")),
-        (Some(least), None) => text.push_str(&format!(", at least {least}")),
-        (None, Some(most)) => text.push_str(&format!(", at most {most}")),
+        (Some(least), Some(most)) => drop(write!(text, ", {least} to {most}")),
+        (Some(least), None) => drop(write!(text, ", at least {least}")),
+        (None, Some(most)) => drop(write!(text, ", at most {most}")),
         (None, None) => {}
     }
     if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
-        text.push_str(&format!(" like {pattern}"));
+        drop(write!(text, " like {pattern}"));
     }
     text
 }

@@ -1,6 +1,7 @@
-//! Reviews for other programs: SARIF for those that show findings in code, JUnit for those that show tests.
+//! Reviews for other programs: SARIF for those that show findings in code, `JUnit` for those that show tests.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
@@ -49,13 +50,13 @@ fn uri(file: &str) -> String {
     for byte in file.trim_start_matches("./").bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => uri.push(char::from(byte)),
-            _ => uri.push_str(&format!("%{byte:02X}")),
+            _ => drop(write!(uri, "%{byte:02X}")),
         }
     }
     uri
 }
 
-/// As JUnit: a test for each object, which fails where it would be refused.
+/// As `JUnit`: a test for each object, which fails where it would be refused.
 pub fn junit(reviewed: &[Reviewed]) -> String {
     let tests = reviewed.iter().map(|object| {
         let said = |levels: &[Level]| {

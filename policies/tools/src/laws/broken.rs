@@ -21,11 +21,10 @@ pub(super) struct Found {
     pub(super) next: String,
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "it is what a law's check ends with")]
 fn found(message: String, next: &str) -> Option<Found> {
-    Some(Found {
-        message,
-        next: next.to_owned(),
-    })
+    let next = next.to_owned();
+    Some(Found { message, next })
 }
 
 /// A law, and the policy to check it with.
@@ -232,28 +231,31 @@ impl Trial<'_> {
 }
 
 /// A verdict without the order in which it lists things.
-fn sorted(
-    verdict: &Verdict,
-) -> (
-    Option<(String, String, Option<String>)>,
-    Vec<(String, Value)>,
-    Vec<String>,
-    Vec<String>,
-) {
+#[derive(PartialEq)]
+struct Sorted {
+    denial: Option<[String; 3]>,
+    fills: Vec<(String, Value)>,
+    warnings: Vec<String>,
+    effects: Vec<String>,
+}
+
+fn sorted(verdict: &Verdict) -> Sorted {
     let denial = verdict.denial.as_ref();
-    let denial = denial.map(|denial| (denial.code.clone(), denial.message.clone(), denial.path.clone()));
     let value = |fill: &Fill| serde_json::from_str(&fill.value).unwrap_or_else(|_| Value::from(fill.value.as_str()));
-    let mut fills: Vec<_> = verdict
-        .fills
-        .iter()
-        .map(|fill| (fill.path.clone(), value(fill)))
-        .collect();
-    fills.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut warnings = verdict.warnings.clone();
-    warnings.sort();
-    let mut effects: Vec<_> = verdict.effects.iter().map(|effect| format!("{effect:?}")).collect();
-    effects.sort();
-    (denial, fills, warnings, effects)
+    let fills = verdict.fills.iter().map(|fill| (fill.path.clone(), value(fill)));
+    let mut sorted = Sorted {
+        denial: denial.map(|denial| {
+            let path = denial.path.clone().unwrap_or_default();
+            [denial.code.clone(), denial.message.clone(), path]
+        }),
+        fills: fills.collect(),
+        warnings: verdict.warnings.clone(),
+        effects: verdict.effects.iter().map(|effect| format!("{effect:?}")).collect(),
+    };
+    sorted.fills.sort_by(|a, b| a.0.cmp(&b.0));
+    sorted.warnings.sort();
+    sorted.effects.sort();
+    sorted
 }
 
 fn both(first: &Verdict, second: &Result<Verdict, Failure>) -> String {

@@ -37,7 +37,7 @@ pub(super) fn services(bases: &[Value]) -> impl Strategy<Value = Value> + use<> 
                     let mut places = Vec::new();
                     removable(&object, "", &mut places);
                     if !places.is_empty() {
-                        remove(&mut object, place.get(&places));
+                        remove(&mut object, place.get::<String>(&places));
                     }
                 }
             }
@@ -81,7 +81,9 @@ fn uris(bases: &[Value]) -> Vec<Value> {
         }
     }
     let mut found = Vec::new();
-    bases.iter().for_each(|base| find(base, &mut found));
+    for base in bases {
+        find(base, &mut found);
+    }
     found.extend(["s3://elsewhere/model/", "pvc://claim/model", "gs://bucket/model", ""].map(Value::from));
     found
 }

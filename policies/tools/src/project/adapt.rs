@@ -41,12 +41,11 @@ pub fn component(bytes: &[u8], adapter: Option<&[u8]>) -> Result<Vec<u8>, AdaptE
         let world = resolve.select_world(&[package], Some(WORLD)).map_err(failed)?;
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).map_err(failed)?;
     }
-    let mut encoder = ComponentEncoder::default()
-        .validate(true)
-        .module(&module)
-        .map_err(failed)?;
+    let mut encoder = ComponentEncoder::default();
+    encoder.validate(true);
+    encoder.module(&module).map_err(failed)?;
     if let Some(adapter) = adapter.filter(|_| contains(bytes, PREVIEW_1.as_bytes())) {
-        encoder = encoder.adapter(PREVIEW_1, adapter).map_err(failed)?;
+        encoder.adapter(PREVIEW_1, adapter).map_err(failed)?;
     }
     encoder.encode().map_err(failed)
 }

@@ -130,13 +130,12 @@ impl Suite {
                 .push(format!("the policy failed: it {}", failure.reason));
         }
         match snapshots.judge(&tried.name, &tried.told, update) {
-            Standing::Same => {}
             Standing::Updated => tried.updated = true,
             Standing::None if case.expect.is_none() => tried.differences.push(
                 "it expects nothing: say what is to come of it in `expect`, or keep what comes now with --update"
                     .to_owned(),
             ),
-            Standing::None => {}
+            Standing::Same | Standing::None => {}
             Standing::Differs(difference) => tried.differences.push(difference),
         }
         tried
