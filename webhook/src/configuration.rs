@@ -307,17 +307,23 @@ impl Loader {
         objects: &Objects,
         problems: &mut Vec<Problem>,
     ) -> Active {
-        let changed = |loaded: LoadedPolicy, digest: Option<Arc<str>>| Active {
-            policy: policy.clone(),
-            loaded,
-            digest,
+        let changed = |loaded: LoadedPolicy, digest: Option<Arc<str>>, problems: &mut Vec<Problem>| {
+            let mut policy = policy.clone();
+            if let Some(description) = loaded.description() {
+                policy.grant_described(description);
+                problems.extend(policy.undeclared(description).map(|message| Problem {
+                    in_use: true,
+                    ..objects.problem(ObjectRef::cluster("WasmPolicy", &policy.name), message)
+                }));
+            }
+            Active { policy, loaded, digest }
         };
         if let Some(last) = last.filter(|last| loads_alike(&last.policy, policy)) {
-            return changed(last.loaded.clone(), last.digest.clone());
+            return changed(last.loaded.clone(), last.digest.clone(), problems);
         }
         if let Some(component) = &policy.component {
             match self.engine.load(spec(policy, component)).await {
-                Ok(loaded) => return changed(loaded, Some(digest_of(component).into())),
+                Ok(loaded) => return changed(loaded, Some(digest_of(component).into()), problems),
                 Err(error @ LoadError::Settings(_))
                     if last.is_none() && !policy.spec.settings.is_empty() && is_builtin(policy) =>
                 {
@@ -328,6 +334,9 @@ impl Loader {
                     let mut defaults = policy.clone();
                     defaults.spec.settings.clear();
                     if let Ok(loaded) = self.engine.load(spec(&defaults, component)).await {
+                        if let Some(description) = loaded.description() {
+                            defaults.grant_described(description);
+                        }
                         return Active {
                             digest: Some(digest_of(component).into()),
                             policy: defaults,
@@ -352,6 +361,7 @@ impl Loader {
             changed(
                 LoadedPolicy::not_loaded(&policy.name, spec.failure_policy, spec.mode),
                 None,
+                problems,
             )
         })
     }

@@ -25,7 +25,7 @@ pub mod world;
 pub use cache::Counts;
 pub use engine::{Engine, EngineError, Options};
 pub use failure::Failure;
-pub use load::{Description, LoadError, LoadedPolicy, PolicySpec};
+pub use load::{Description, LoadError, LoadedPolicy, ObjectKind, PolicySpec};
 pub use review::review;
 pub use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Limits, Mode};
 pub use untouched::{Untouched, untouched};

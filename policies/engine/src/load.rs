@@ -106,7 +106,7 @@ pub(crate) struct Loaded {
     description: Option<Description>,
 }
 
-pub use tidewaiter::policy::types::Description;
+pub use tidewaiter::policy::types::{Description, ObjectKind};
 
 impl LoadedPolicy {
     /// The `WasmPolicy`'s name.

@@ -42,16 +42,25 @@ impl World for Silent {
     async fn read(&self, _: &str, _: u64, _: u32) -> Result<Bytes, StorageError> {
         Err(StorageError::NotFound)
     }
+    async fn list_folder(&self, _: &str, _: u32) -> Result<Listing, StorageError> {
+        Err(StorageError::NotFound)
+    }
     async fn supporting(&self, _: &str, _: Option<&str>) -> Vec<Runtime> {
         Vec::new()
     }
     async fn named(&self, _: &str) -> Option<Runtime> {
         None
     }
+    async fn runtime_spec(&self, _: &str) -> Option<String> {
+        None
+    }
     async fn release_of(&self, _: &str, _: &str, _: &[String]) -> Option<Release> {
         None
     }
     async fn releases(&self, _: &str, _: &[String]) -> Vec<Release> {
+        Vec::new()
+    }
+    async fn lacking(&self, _: &str, _: &[String]) -> Vec<String> {
         Vec::new()
     }
     async fn namespace_labels(&self) -> Vec<Label> {
@@ -62,6 +71,12 @@ impl World for Silent {
     }
     async fn get_object(&self, _: &str, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
         Ok(None)
+    }
+    async fn cluster_objects(&self, _: &str, _: &str, _: &str) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+    async fn kserve_config(&self, _: &str) -> Option<String> {
+        None
     }
 }
 
@@ -78,7 +93,7 @@ fn component(body: &str, fill: (&str, &[u8])) -> Bytes {
     let (path, value) = fill;
     let verdict = [0, 0, 0, 0, 0, 0, 0, 0, 640, 1, 0, 0, 0, 0].map(word).concat();
     let one_fill = [700, path.len(), 800, value.len(), 700, path.len()].map(word).concat();
-    let description = [900, 4, 904, 5, 900, 4, 0, 0, 0].map(word).concat();
+    let description = [900, 4, 904, 5, 900, 4, 0, 0, 0, 0, 0].map(word).concat();
     let text = format!(
         r#"(component
   (import "tidewaiter:policy/types@0.1.0" (instance $types
@@ -96,8 +111,11 @@ fn component(body: &str, fill: (&str, &[u8])) -> Bytes {
     (type $effect' (variant (case "credentials" $credentials))) (export "effect" (type $effect (eq $effect')))
     (type $verdict' (record (field "denial" (option $denial)) (field "fills" (list $fill)) (field "warnings" (list string))
       (field "effects" (list $effect)))) (export "verdict" (type $verdict (eq $verdict')))
+    (type $object-kind' (record (field "api-version" string) (field "kind" string)))
+    (export "object-kind" (type $object-kind (eq $object-kind')))
     (type $description' (record (field "name" string) (field "version" string) (field "summary" string)
-      (field "settings-schema" (option string)))) (export "description" (type $description (eq $description')))))
+      (field "settings-schema" (option string)) (field "objects" (list $object-kind))))
+    (export "description" (type $description (eq $description')))))
   (import "tidewaiter:policy/cluster@0.1.0" (instance $cluster (export "node-architectures" (func (result (list string))))))
   (alias export $types "request" (type $request))
   (alias export $types "verdict" (type $verdict))

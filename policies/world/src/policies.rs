@@ -4,9 +4,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Mode, Module, WasmPolicySpec};
+use tidewaiter_core::nearest::nearest;
+use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Mode, Module, ObjectKind, WasmPolicySpec};
+use tidewaiter_engine::Description;
 
-use crate::nearest::nearest;
 use crate::objects::{ObjectRef, Objects, Problem};
 
 /// A component of 16 MiB is a whole JavaScript engine with its program; nothing larger is a policy.
@@ -33,6 +34,38 @@ impl Policy {
             (FailurePolicy::Fail, Mode::Enforce) => "it doesn't run, and what it matches is refused",
             _ => "it doesn't run, and what it matches is admitted without it",
         }
+    }
+
+    /// Grants a policy that Tidewaiter ships what it says that it reads, where its object declares nothing: as it has its capabilities.
+    pub fn grant_described(&mut self, description: &Description) {
+        if !matches!(self.spec.module, Module::Builtin(_)) || !self.spec.objects.is_empty() {
+            return;
+        }
+        let described = description.objects.iter().map(|object| ObjectKind {
+            api_version: object.api_version.clone(),
+            kind: object.kind.clone(),
+        });
+        self.spec.objects = described.collect();
+    }
+
+    /// What the policy says that it reads, and its object doesn't declare, in words for its admin. It runs all the same.
+    pub fn undeclared(&self, description: &Description) -> Option<String> {
+        let declared = |object: &&tidewaiter_engine::ObjectKind| {
+            let mut declared = self.spec.objects.iter();
+            declared.any(|declared| declared.kind == object.kind && declared.api_version == object.api_version)
+        };
+        let missing: Vec<String> = description
+            .objects
+            .iter()
+            .filter(|object| !declared(object))
+            .map(|object| format!("{} ({})", object.kind, object.api_version))
+            .collect();
+        (!missing.is_empty()).then(|| {
+            format!(
+                "spec.objects: the policy reads {}, and this object doesn't declare it, so the policy goes without; declare it there, with the capability `cluster`",
+                missing.join(", ")
+            )
+        })
     }
 }
 
