@@ -101,7 +101,8 @@ impl Cache {
 
     fn path(&self, digest: &Sum) -> PathBuf {
         // Two versions of the server may share a folder during a roll-out.
-        self.dir.join(format!("{}-{:016x}.policy", compiled::hex(digest), self.engine))
+        self.dir
+            .join(format!("{}-{:016x}.policy", compiled::hex(digest), self.engine))
     }
 
     fn trusted(&self, file: &Metadata) -> Result<(), &'static str> {

@@ -30,7 +30,9 @@ impl Shipped {
             debug!(dir = %dir.display(), "no compiled policies came with this program");
             return None;
         };
-        let owner = std::env::current_exe().and_then(fs::metadata).map(|program| program.uid());
+        let owner = std::env::current_exe()
+            .and_then(fs::metadata)
+            .map(|program| program.uid());
         match owner {
             Ok(owner) if folder.is_dir() && trusted(&folder, owner).is_ok() => Some(Self { dir, owner }),
             _ => {

@@ -430,7 +430,11 @@ async fn what_came_with_the_program_is_used_where_only_its_owner_can_write_it() 
         std::fs::write(&file, bad).unwrap();
         assert_eq!(compiled().await, 1);
     }
-    let other = if cfg!(target_arch = "x86_64") { "aarch64" } else { "x86_64" };
+    let other = if cfg!(target_arch = "x86_64") {
+        "aarch64"
+    } else {
+        "x86_64"
+    };
     // Without the other machine's compiler, which only the image's build has, there is nothing to confuse.
     if let Ok((_, foreign)) = compile_for(&format!("{other}-unknown-linux-gnu"), &component) {
         std::fs::write(&file, foreign).unwrap();

@@ -74,14 +74,23 @@ mod tests {
 
     #[test]
     fn the_image_is_one_program_with_the_roots_beside_it_and_runs_as_nobody() {
-        let image = image(Architecture::Amd64, b"program".to_vec(), vec![File::readable("policy", Vec::new())], Vec::new(), Vec::new());
+        let image = image(
+            Architecture::Amd64,
+            b"program".to_vec(),
+            vec![File::readable("policy", Vec::new())],
+            Vec::new(),
+            Vec::new(),
+        );
         let files: Vec<_> = image
             .layers
             .iter()
             .flat_map(|layer| &layer.files)
             .map(|file| (file.path.as_str(), file.mode))
             .collect();
-        assert_eq!(files, [(roots::PATH, 0o644), ("policy", 0o644), ("tidewaiter-webhook", 0o755)]);
+        assert_eq!(
+            files,
+            [(roots::PATH, 0o644), ("policy", 0o644), ("tidewaiter-webhook", 0o755)]
+        );
         assert_eq!(image.entrypoint, ["/tidewaiter-webhook"]);
         assert_eq!(image.user, "65532:65532");
     }

@@ -32,7 +32,9 @@ impl Cargo {
         command.args(arguments);
         // Cargo told this program about its own package. Build scripts that look at such variables would run again, and all that stands on them.
         for (name, _) in env::vars_os() {
-            let own = name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+            let own = name
+                .to_str()
+                .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
             if own {
                 command.env_remove(name);
             }
