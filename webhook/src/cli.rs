@@ -81,6 +81,14 @@ pub struct Arguments {
     /// Where compiled policies are kept for the next start; without it they are compiled at each start
     #[arg(long, env = "TIDEWAITER_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// Where the compiled policies lie that came with this program; they are used where nobody but the program's owner can write there
+    #[arg(
+        long,
+        env = "TIDEWAITER_SHIPPED_DIR",
+        value_name = "DIR",
+        default_value = "/usr/share/tidewaiter/policies"
+    )]
+    pub shipped_dir: PathBuf,
     /// What all calls to model stores in one review may take together, such as 2s or 500ms
     #[arg(long, env = "TIDEWAITER_BUDGET", value_name = "TIME", default_value = "2s", value_parser = budget)]
     pub budget: Duration,

@@ -67,6 +67,8 @@ pub struct Options {
     pub tls: TlsSource,
     /// Where compiled policies are kept.
     pub cache_dir: Option<PathBuf>,
+    /// Where compiled policies lie that came with the program. Default: nowhere.
+    pub shipped_dir: Option<PathBuf>,
     /// What host calls may take in one review. Default: 2 s.
     pub budget: Duration,
     /// The longest body in bytes. Default: 7 MiB.
@@ -86,6 +88,7 @@ impl Options {
             observe: None,
             tls,
             cache_dir: None,
+            shipped_dir: None,
             budget: Duration::from_secs(2),
             max_body: 7 << 20,
             drain: Duration::from_secs(5),
@@ -142,6 +145,7 @@ impl Server {
         let (stop_listening, stop) = (CancellationToken::new(), CancellationToken::new());
         let engine = Engine::new(EngineOptions {
             cache_dir: options.cache_dir,
+            shipped_dir: options.shipped_dir,
             ..EngineOptions::default()
         })?;
 
