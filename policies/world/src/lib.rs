@@ -25,7 +25,7 @@ mod words;
 
 pub use configuration::{Configuration, CredentialsError, Reach};
 pub use folder::{Folder, FolderError};
-pub use objects::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem, References};
+pub use objects::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem, References, Supplied};
 pub use policies::{Builtins, Policy, digest_of};
 pub use reader::{AccountFacts, ClusterReader, SecretFacts};
 pub use review::ReviewWorld;

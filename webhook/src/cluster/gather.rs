@@ -28,6 +28,8 @@ const ARCHITECTURE: &str = "kubernetes.io/arch";
 
 /// All watches.
 pub(super) struct Sources {
+    /// Our own.
+    namespace: String,
     kserve_namespace: String,
     backends: Watched<DynamicObject>,
     policies: Watched<DynamicObject>,
@@ -124,6 +126,7 @@ impl Sources {
             ours: InCluster::watch(client.clone(), only, &our_changes, stop),
             our_changes,
             read: Mutex::default(),
+            namespace: place.namespace.clone(),
             kserve_namespace: kserve_namespace.clone(),
         }
     }
@@ -181,9 +184,11 @@ impl Sources {
         );
     }
 
-    pub(super) async fn gather(&self, client: &Client) -> Result<Gathered, kube::Error> {
+    pub(super) async fn gather(&self, client: &Client, pull_secrets: Vec<String>) -> Result<Gathered, kube::Error> {
         let mut objects = Objects {
             kserve_namespace: Some(self.kserve_namespace.clone()),
+            own_namespace: Some(self.namespace.clone()),
+            pull_secrets,
             ..Objects::default()
         };
         let mut problems = Vec::new();
