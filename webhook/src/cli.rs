@@ -84,6 +84,14 @@ pub struct Arguments {
     /// How modules are fetched from registries and web servers: a YAML file with hosts, mirrors, pull secrets and who must have signed
     #[arg(long, env = "TIDEWAITER_MODULES", value_name = "FILE")]
     pub modules: Option<PathBuf>,
+    /// Where the compiled policies lie that came with this program; they are used where nobody but the program's owner can write there
+    #[arg(
+        long,
+        env = "TIDEWAITER_SHIPPED_DIR",
+        value_name = "DIR",
+        default_value = "/usr/share/tidewaiter/policies"
+    )]
+    pub shipped_dir: PathBuf,
     /// What all calls to model stores in one review may take together, such as 2s or 500ms
     #[arg(long, env = "TIDEWAITER_BUDGET", value_name = "TIME", default_value = "2s", value_parser = budget)]
     pub budget: Duration,

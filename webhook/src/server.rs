@@ -70,6 +70,8 @@ pub struct Options {
     pub cache_dir: Option<PathBuf>,
     /// How modules are fetched over the network; none for not at all.
     pub modules: Option<ModuleSettings>,
+    /// Where compiled policies lie that came with the program. Default: nowhere.
+    pub shipped_dir: Option<PathBuf>,
     /// What host calls may take in one review. Default: 2 s.
     pub budget: Duration,
     /// The longest body in bytes. Default: 7 MiB.
@@ -90,6 +92,7 @@ impl Options {
             tls,
             cache_dir: None,
             modules: None,
+            shipped_dir: None,
             budget: Duration::from_secs(2),
             max_body: 7 << 20,
             drain: Duration::from_secs(5),
@@ -146,6 +149,7 @@ impl Server {
         let (stop_listening, stop) = (CancellationToken::new(), CancellationToken::new());
         let engine = Engine::new(EngineOptions {
             cache_dir: options.cache_dir,
+            shipped_dir: options.shipped_dir,
             ..EngineOptions::default()
         })?;
 
