@@ -340,15 +340,19 @@ impl Loader {
             loaded,
             digest,
         };
+        let loads = |component: &Bytes| {
+            if let Some(modules) = &self.modules {
+                modules.loaded(&policy.name, component);
+            }
+        };
         if let Some(last) = last.filter(|last| loads_alike(&last.policy, policy)) {
+            policy.component.iter().for_each(loads);
             return changed(last.loaded.clone(), last.digest.clone());
         }
         if let Some(component) = &policy.component {
             match self.engine.load(spec(policy, component)).await {
                 Ok(loaded) => {
-                    if let Some(modules) = &self.modules {
-                        modules.loaded(&policy.name, component);
-                    }
+                    loads(component);
                     return changed(loaded, Some(digest_of(component).into()));
                 }
                 Err(error @ LoadError::Settings(_))
@@ -371,20 +375,12 @@ impl Loader {
                 Err(error) => {
                     // A machine that is busy now may be quiet later.
                     self.again |= matches!(error, LoadError::Failed(_));
-                    let kept = match last {
-                        Some(_) => None,
-                        None => self.kept(policy, component).await,
-                    };
-                    let stays = if last.is_some() || kept.is_some() {
-                        "its last good version stays"
-                    } else {
-                        policy.without_it()
+                    let stays = match last {
+                        Some(_) => "its last good version stays",
+                        None => policy.without_it(),
                     };
                     let object = ObjectRef::cluster("WasmPolicy", &policy.name);
                     problems.push(objects.problem(object, format!("{error}; {stays}")));
-                    if let Some(kept) = kept {
-                        return kept;
-                    }
                 }
             }
         }
@@ -394,20 +390,6 @@ impl Loader {
                 LoadedPolicy::not_loaded(&policy.name, spec.failure_policy, spec.mode),
                 None,
             )
-        })
-    }
-
-    /// What was good before a restart, of a module that comes over the network and is bad now.
-    async fn kept(&self, policy: &Policy, bad: &Bytes) -> Option<Active> {
-        let component = self.modules.as_ref()?.last_good(&policy.name, bad)?;
-        let loaded = self.engine.load(spec(policy, &component)).await.ok()?;
-        Some(Active {
-            digest: Some(digest_of(&component).into()),
-            policy: Policy {
-                component: Some(component),
-                ..policy.clone()
-            },
-            loaded,
         })
     }
 

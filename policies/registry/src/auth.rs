@@ -98,7 +98,7 @@ async fn token(
             "its token server {host} doesn't speak https; where that is meant, list it as a host with plainHttp"
         )));
     }
-    let client = clients.of(&host);
+    let client = clients.of(&host)?;
     let request = match login {
         // OAuth 2: a refresh token is only taken in a body.
         Some(Login::Identity(token)) => {

@@ -1,6 +1,7 @@
 //! HTTP to registries and web servers: whom to trust, how long to wait, how much to read.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::redirect::Policy;
@@ -18,21 +19,20 @@ const ERROR_BODY: u64 = 16 << 10;
 
 /// A client for each way of trusting.
 pub(crate) struct Clients {
-    hosts: HashMap<String, (Host, reqwest::Client)>,
-    others: reqwest::Client,
+    hosts: HashMap<String, (Host, Option<reqwest::Client>)>,
+    /// Trusts what the machine trusts. Made when it is needed: a machine without any authority may have no need of one.
+    others: OnceLock<Result<reqwest::Client, String>>,
+    /// For HTTP without TLS, which needs no authority.
+    plain: reqwest::Client,
     pub(crate) limits: Limits,
 }
 
 impl Clients {
     pub(crate) fn new(hosts: Vec<Host>, limits: Limits) -> Result<Self, Error> {
-        let others = client(None, limits).map_err(Error::Settings)?;
         let mut with_hosts = HashMap::new();
         for host in hosts {
-            let client = match &host.ca {
-                Some(ca) => client(Some(ca), limits)
-                    .map_err(|reason| Error::Settings(format!("host {}: ca: {reason}", host.host)))?,
-                None => others.clone(),
-            };
+            let client = host.ca.as_deref().map(|ca| trusting(ca, limits)).transpose();
+            let client = client.map_err(|reason| Error::Settings(format!("host {}: ca: {reason}", host.host)))?;
             let name = host.host.clone();
             if with_hosts.insert(name.clone(), (host, client)).is_some() {
                 return Err(Error::Settings(format!(
@@ -42,7 +42,8 @@ impl Clients {
         }
         Ok(Self {
             hosts: with_hosts,
-            others,
+            others: OnceLock::new(),
+            plain: built(builder(limits).tls_certs_only([])).map_err(Error::Settings)?,
             limits,
         })
     }
@@ -51,14 +52,24 @@ impl Clients {
         self.hosts.get(host).map(|(settings, _)| settings)
     }
 
-    pub(crate) fn of(&self, host: &str) -> &reqwest::Client {
-        self.hosts.get(host).map_or(&self.others, |(_, client)| client)
+    pub(crate) fn of(&self, host: &str) -> Result<&reqwest::Client, Error> {
+        if self.scheme(host) == "http" {
+            return Ok(&self.plain);
+        }
+        if let Some((_, Some(client))) = self.hosts.get(host) {
+            return Ok(client);
+        }
+        let others = self.others.get_or_init(|| built(builder(self.limits)));
+        others
+            .as_ref()
+            .map_err(|reason| Error::Settings(format!("{host} can't be asked: {reason}")))
     }
 
     /// `http` on the loopback and where the settings say so, else `https`.
     pub(crate) fn scheme(&self, host: &str) -> &'static str {
-        let plain = self.settings(host).is_some_and(|settings| settings.plain_http);
-        let encrypted = self.settings(host).is_some_and(|settings| settings.ca.is_some());
+        let settings = self.settings(host);
+        let plain = settings.is_some_and(|settings| settings.plain_http);
+        let encrypted = settings.is_some_and(|settings| settings.ca.is_some());
         if plain || (is_loopback(host) && !encrypted) {
             "http"
         } else {
@@ -67,21 +78,28 @@ impl Clients {
     }
 }
 
-fn client(ca: Option<&String>, limits: Limits) -> Result<reqwest::Client, String> {
+/// Trusts these certificates beside those that the machine trusts, if it trusts any.
+fn trusting(ca: &str, limits: Limits) -> Result<reqwest::Client, String> {
+    let certificates = || reqwest::Certificate::from_pem_bundle(ca.as_bytes()).unwrap_or_default();
+    if certificates().is_empty() {
+        return Err("holds no certificate in PEM form".to_owned());
+    }
+    built(builder(limits).tls_certs_merge(certificates()))
+        .or_else(|_| built(builder(limits).tls_certs_only(certificates())))
+}
+
+fn builder(limits: Limits) -> reqwest::ClientBuilder {
     // Without a default provider reqwest panics; where another part of the program installed one, that one is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = reqwest::Client::builder()
+    reqwest::Client::builder()
         .user_agent(concat!("tidewaiter/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(limits.connect)
         .read_timeout(limits.silence)
         .timeout(limits.transfer)
         // reqwest leaves out `Authorization` where a redirect leads to another host.
         .redirect(Policy::custom(|attempt| {
-            let left_tls = attempt
-                .previous()
-                .first()
-                .is_some_and(|first| first.scheme() == "https")
-                && attempt.url().scheme() != "https";
+            let first = attempt.previous().first();
+            let left_tls = first.is_some_and(|first| first.scheme() == "https") && attempt.url().scheme() != "https";
             if left_tls {
                 attempt.error("a redirect leads from https to http")
             } else if attempt.previous().len() > REDIRECTS {
@@ -89,17 +107,10 @@ fn client(ca: Option<&String>, limits: Limits) -> Result<reqwest::Client, String
             } else {
                 attempt.follow()
             }
-        }));
-    let builder = match ca {
-        Some(pem) => {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
-            if certificates.is_empty() {
-                return Err("holds no certificate in PEM form".to_owned());
-            }
-            builder.tls_certs_merge(certificates)
-        }
-        None => builder,
-    };
+        }))
+}
+
+fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, String> {
     builder
         .build()
         .map_err(|error| format!("no TLS client can be made: {}", Error::innermost(&error)))

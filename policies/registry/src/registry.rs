@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::auth::{self, Passes};
 use crate::credentials::{Credentials, DOCKER_HUB};
-use crate::http::{Clients, Expected, body, good, host_of};
+use crate::http::{Clients, Expected, body, good};
 use crate::manifest::{Descriptor, INDEX, Index, MANIFESTS};
 use crate::settings::{DOCUMENT, Host, Limits, Progress, Watch, nobody};
 use crate::{Digest, Error, Reference};
@@ -309,6 +309,11 @@ impl Registry {
         Err(said.unwrap_or_else(|| Error::Settings(format!("{reference}: there is nobody to ask"))))
     }
 
+    fn base(&self, place: &Place) -> Result<Url, Error> {
+        let base = format!("{}://{}/", self.clients.scheme(&place.host), place.host);
+        Url::parse(&base).map_err(|_| Error::Reference(format!("`{}` is no host", place.host)))
+    }
+
     async fn send(
         &self,
         place: &Place,
@@ -317,9 +322,8 @@ impl Registry {
         path: &str,
         request: &Request,
     ) -> Result<Response, Error> {
-        let scheme = self.clients.scheme(&place.host);
-        let url = format!("{scheme}://{}/v2/{}/{path}", place.host, place.repository);
-        let url = Url::parse(&url).map_err(|_| Error::Reference(format!("`{url}` is no URL")))?;
+        let mut url = self.base(place)?;
+        url.set_path(&format!("/v2/{}/{path}", place.repository));
         self.send_to(place, action, method, url, request).await
     }
 
@@ -332,9 +336,8 @@ impl Registry {
         url: Url,
         request: &Request,
     ) -> Result<Response, Error> {
-        let client = self.clients.of(&place.host);
-        let at_home =
-            host_of(&url) == place.host.trim_end_matches(":443") && url.scheme() == self.clients.scheme(&place.host);
+        let client = self.clients.of(&place.host)?;
+        let at_home = self.base(place)?.origin() == url.origin();
         let actions = match action {
             Action::Pull => "pull",
             Action::Push => "pull,push",

@@ -143,7 +143,7 @@ impl Registry {
                 "the URL at {host} has a user name or a password in it, which everybody can read; use a registry for what is private"
             )));
         }
-        let response = self.clients().of(&host).get(parsed).send().await;
+        let response = self.clients().of(&host)?.get(parsed).send().await;
         let response = response.map_err(|error| Error::no_answer(&host, &error))?;
         let response = good(&host, url, response).await?;
         let expected = Expected {

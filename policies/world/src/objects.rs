@@ -119,6 +119,16 @@ impl Objects {
         found
     }
 
+    /// The `ConfigMap`s that hold modules, as (namespace, name).
+    pub fn module_maps(&self) -> BTreeSet<(String, String)> {
+        let modules = self.policies.iter().map(|policy| &policy.spec.module);
+        let maps = modules.filter_map(|module| match module {
+            Module::ConfigMap(map) => Some((map.namespace.clone(), map.name.clone())),
+            _ => None,
+        });
+        maps.collect()
+    }
+
     pub(crate) fn secret(&self, namespace: &str, name: &str) -> Option<&Secret> {
         self.secrets.iter().find(|secret| is(&secret.metadata, namespace, name))
     }

@@ -6,6 +6,7 @@
 
 pub(crate) mod events;
 mod gather;
+mod named;
 pub mod reader;
 mod status;
 pub mod watched;

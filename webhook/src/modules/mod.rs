@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::Secret;
 use tidewaiter_core::policy_resource::{Module, OciModule, WasmPolicySpec};
 use tidewaiter_core::verification::Verification;
 use tidewaiter_registry::{Credentials, Digest, Error, Fetched, Origin, Registry, Trouble, Verifier, Wanted, nobody};
-use tidewaiter_world::{Objects, Supplied};
+use tidewaiter_world::{ObjectRef, Objects, Supplied};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -58,7 +58,8 @@ struct Asked {
 /// How far it is.
 #[derive(Default)]
 struct State {
-    wanted: Option<Wanted>,
+    /// It loads, and is on disk.
+    kept: bool,
     /// None as long as nobody answered.
     outcome: Option<Result<Fetched, String>>,
 }
@@ -98,7 +99,10 @@ impl Modules {
                 Err(reason) => drop(said.insert(name, reason)),
             }
         }
-        self.entries.retain(|name, entry| asked.get(name) == Some(&entry.asked));
+        // Of an object that can't be read now, the version before stays, and with it its module.
+        let unreadable = |name: &str| objects.unreadable.contains_key(&ObjectRef::cluster("WasmPolicy", name));
+        self.entries
+            .retain(|name, entry| asked.get(name) == Some(&entry.asked) || unreadable(name));
         for (name, asked) in asked {
             if !self.entries.contains_key(&name) {
                 match self.begin(&name, &asked) {
@@ -128,21 +132,19 @@ impl Modules {
     /// This component of a policy's is good: after a restart it is here at once.
     pub(crate) fn loaded(&self, policy: &str, component: &Bytes) {
         let Some(entry) = self.entries.get(policy) else { return };
-        let state = entry.lock();
-        if let Some(Ok(fetched)) = &state.outcome
-            && fetched.component == *component
-            && let Err(error) = self.settings.fetcher.keep(fetched)
-        {
-            warn!(policy, %error, "the module can't be kept on disk; it will be fetched at the next start");
+        let mut state = entry.lock();
+        let State { kept, outcome } = &mut *state;
+        if *kept {
+            return;
         }
-    }
-
-    /// The last version of a policy's module that was good, if it is another one than what was just found to be none.
-    pub(crate) fn last_good(&self, policy: &str, bad: &Bytes) -> Option<Bytes> {
-        let entry = self.entries.get(policy)?;
-        let wanted = entry.lock().wanted.clone()?;
-        let last = self.settings.fetcher.last_good(&wanted)?;
-        (last.component != *bad).then_some(last.component)
+        if let Some(Ok(fetched)) = outcome
+            && fetched.component == *component
+        {
+            *kept = true;
+            if let Err(error) = self.settings.fetcher.keep(fetched) {
+                warn!(policy, %error, "the module can't be kept on disk; it will be fetched at the next start");
+            }
+        }
     }
 
     fn asked(&self, spec: &WasmPolicySpec, objects: &Objects) -> Result<Asked, String> {
@@ -181,10 +183,7 @@ impl Modules {
         };
         // What is on disk is there at once; whether it is still what there is shows when the registry answers.
         let outcome = self.settings.fetcher.last_good(&wanted).map(Ok);
-        let state = Arc::new(Mutex::new(State {
-            wanted: Some(wanted.clone()),
-            outcome,
-        }));
+        let state = Arc::new(Mutex::new(State { kept: false, outcome }));
         let task = Task {
             policy: name.to_owned(),
             settings: Arc::clone(&self.settings),
@@ -305,6 +304,7 @@ impl Task {
             info!(policy = self.policy, digest = %fetched.digest, signer = fetched.signer.as_deref(), "module fetched");
         }
         state.outcome = Some(outcome);
+        state.kept &= same;
         drop(state);
         if !same {
             self.news.send_replace(());

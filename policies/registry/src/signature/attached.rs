@@ -120,7 +120,22 @@ impl Registry {
     ) -> Result<Signed, Error> {
         let (manifest, content) = self.manifest(reference).await?;
         crate::manifest::component_of(&reference.to_string(), &content)?;
-        let bundle = Bytes::from(statement::bundle(&manifest, key)?);
+        let bundle = statement::bundle(&manifest, key)?.into();
+        self.attach(&reference.at(&manifest), bundle, created, watch).await
+    }
+
+    /// Puts a bundle, which another tool may have made, beside what it signs.
+    ///
+    /// # Errors
+    /// Where the policy isn't there, or the registry takes nothing from us.
+    pub async fn attach(
+        &self,
+        reference: &Reference,
+        bundle: Bytes,
+        created: &str,
+        watch: Watch<'_>,
+    ) -> Result<Signed, Error> {
+        let (manifest, content) = self.manifest(reference).await?;
         let empty = Bytes::from_static(b"{}");
         let referrer = Manifest {
             schema_version: 2,
