@@ -85,7 +85,7 @@ pub(crate) fn select(
         }
         let wrong = object.spec.problems();
         let component = if wrong.is_empty() {
-            component(&object.spec.module, object.spec.digest.as_deref(), objects, builtins)
+            component(&name, &object.spec, objects, builtins)
         } else {
             Err(wrong.join("; "))
         };
@@ -98,6 +98,14 @@ pub(crate) fn select(
             Ok(component) => {
                 policy.component = Some(component);
                 policies.push(policy);
+                let remark = objects.modules.get(&name).and_then(|module| module.remark.clone());
+                problems.extend(remark.map(|(remark, in_use)| Problem {
+                    in_use,
+                    ..objects.problem(
+                        ObjectRef::cluster("WasmPolicy", &name),
+                        format!("{remark}; the version of before is used"),
+                    )
+                }));
             }
             Err(reason) => {
                 let last = before.iter().find(|last| last.name == name && last.component.is_some());
@@ -213,8 +221,8 @@ fn granted(mut spec: WasmPolicySpec) -> WasmPolicySpec {
     spec
 }
 
-fn component(module: &Module, digest: Option<&str>, objects: &Objects, builtins: &Builtins) -> Result<Bytes, String> {
-    let component = match module {
+fn component(policy: &str, spec: &WasmPolicySpec, objects: &Objects, builtins: &Builtins) -> Result<Bytes, String> {
+    let component = match &spec.module {
         Module::Builtin(name) => {
             let found = builtins.iter().find(|(builtin, _)| builtin == name);
             found
@@ -263,26 +271,25 @@ fn component(module: &Module, digest: Option<&str>, objects: &Objects, builtins:
                     .clone(),
             )
         }
-        Module::Https(_) => {
-            return Err(
-                "spec.module.https: modules are not fetched from web servers yet; use file or configMap".to_owned(),
-            );
-        }
-        Module::Oci(_) => {
-            return Err(
-                "spec.module.oci: modules are not fetched from registries yet; use file or configMap".to_owned(),
-            );
-        }
+        Module::Https(_) => supplied(policy, "spec.module.https", objects)?,
+        Module::Oci(_) => supplied(policy, "spec.module.oci", objects)?,
     };
-    if let Some(wanted) = digest {
+    if let Some(wanted) = &spec.digest {
         let found = digest_of(&component);
-        if found != wanted {
+        if found != *wanted {
             return Err(format!(
                 "spec.digest: the component has {found}, and the object asks for {wanted}; one of them was changed"
             ));
         }
     }
     Ok(component)
+}
+
+fn supplied(policy: &str, field: &str, objects: &Objects) -> Result<Bytes, String> {
+    match objects.modules.get(policy) {
+        Some(module) => module.component.clone().map_err(|reason| format!("{field}: {reason}")),
+        None => Err(format!("{field}: nobody fetches modules here; use file or configMap")),
+    }
 }
 
 /// `sha256:` and the digest in hexadecimal digits, as a `WasmPolicy` writes it.
