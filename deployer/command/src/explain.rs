@@ -1,6 +1,7 @@
 //! `tidewaiter explain`
 #![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -77,7 +78,7 @@ async fn ask(source: &str, gate: GateArguments) -> Result<(Ask, Opened), Failure
         .split_once('/')
         .filter(|(_, name)| !Path::new(source).exists() && !name.contains('/'));
     if let Some((namespace, name)) = live {
-        let opened = gate.open(&[]).await?;
+        let opened = gate.open(&BTreeMap::new()).await?;
         let Some(cluster) = &opened.live else {
             return Err(Failure {
                 message: format!("there is no file {source}"),

@@ -1,6 +1,7 @@
 //! `tidewaiter review`
 #![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -10,11 +11,12 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tidewaiter_deployer::cluster::Cluster;
 use tidewaiter_tools::files::Manifest;
-use tidewaiter_tools::{Ask, Finding, Gate, Level, Live, Reviewed, Verdict, files, junit, sarif};
+use tidewaiter_tools::{Ask, Finding, Gate, Level, Live, Reviewed, Source, Verdict, files, junit, sarif};
 use tidewaiter_world::Labels;
 
 use super::arguments::{AccessArguments, Format};
 use super::output::document;
+use super::policy::registry;
 use super::policy::source::engine;
 use super::table::clean;
 use super::{BAD, BOLD, DIM, Ending, Failure, GOOD, HINT};
@@ -89,37 +91,32 @@ pub(super) struct Opened {
 
 impl GateArguments {
     /// `namespaces` are those that stand in the manifests themselves.
-    pub(super) async fn open(self, namespaces: &[(String, Labels)]) -> Result<Opened, Failure> {
-        let engine = engine()?;
-        let opened = if let Some(folder) = &self.config {
-            let gate = Gate::of_folder(&engine, folder, namespaces).await;
-            let gate = gate.map_err(|error| Failure {
+    pub(super) async fn open(self, namespaces: &BTreeMap<String, Labels>) -> Result<Opened, Failure> {
+        let (mut source, namespace, live) = if let Some(folder) = &self.config {
+            let source = Source::folder(folder, namespaces).map_err(|error| Failure {
                 message: error.to_string(),
                 next: Some("name the folder that `tidewaiter-webhook --config` would read".to_owned()),
             })?;
-            Opened {
-                gate,
-                namespace: self.namespace.unwrap_or_else(|| "default".to_owned()),
-                live: None,
-            }
+            (source, "default".to_owned(), None)
         } else {
             let cluster = Cluster::connect(&self.access.into()).await?;
             let live = Live::new(cluster.client().clone(), &self.kserve_namespace);
-            let gate = Gate::of_cluster(&engine, &live, namespaces).await;
-            let gate = gate.map_err(|error| Failure {
+            let source = Source::cluster(&live, namespaces).await.map_err(|error| Failure {
                 message: error.to_string(),
                 next: Some("--config names a folder with the configuration, which needs no cluster".to_owned()),
             })?;
-            Opened {
-                gate,
-                namespace: self.namespace.unwrap_or_else(|| cluster.default_namespace().to_owned()),
-                live: Some(live),
-            }
+            (source, cluster.default_namespace().to_owned(), Some(live))
         };
-        for problem in opened.gate.problems() {
+        registry::supply(&mut source.objects).await;
+        let gate = Gate::new(&engine()?, source).await;
+        for problem in gate.problems() {
             eprintln!("{BOLD}configuration{BOLD:#}: {}", clean(&problem.to_string()));
         }
-        Ok(opened)
+        Ok(Opened {
+            gate,
+            namespace: self.namespace.unwrap_or(namespace),
+            live,
+        })
     }
 }
 
@@ -180,7 +177,7 @@ fn is_judged(manifest: &Manifest) -> bool {
 }
 
 /// Namespaces that the manifests make, with their labels: grants and policies may go by them.
-pub(super) fn namespaces(manifests: &[Manifest]) -> Vec<(String, Labels)> {
+pub(super) fn namespaces(manifests: &[Manifest]) -> BTreeMap<String, Labels> {
     let made = manifests.iter().filter(|manifest| manifest.kind() == "Namespace");
     made.map(|manifest| {
         let labels = manifest.object.value["metadata"]["labels"]

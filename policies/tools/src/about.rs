@@ -79,7 +79,14 @@ impl About {
             digest: digest_of(&component),
             size: component.len(),
             capabilities: capabilities(&imports),
-            objects: Vec::new(),
+            objects: description
+                .objects
+                .into_iter()
+                .map(|object| ObjectKind {
+                    api_version: object.api_version,
+                    kind: object.kind,
+                })
+                .collect(),
             settings: settings_schema.as_ref().map(Setting::of).unwrap_or_default(),
             settings_schema,
             imports,

@@ -27,7 +27,7 @@ mod world;
 
 pub use about::{About, AboutError, contract_of};
 pub use bench::{Bench, Spread, bench};
-pub use gate::{Finding, Gate, Judged, Level, Live, LiveError, Reviewed, Verdict, junit, sarif};
+pub use gate::{Finding, Gate, Judged, Level, Live, LiveError, Reviewed, Source, Verdict, junit, sarif};
 pub use junit::junit_of_tests;
 pub use laws::{Broken, Checked, Draw, Law, Laws, LawsError};
 pub use page::page;

@@ -126,13 +126,8 @@ impl World for Traced {
     async fn list_objects(&self, uri: &str, limit: u32) -> Result<Listing, StorageError> {
         let asked = self.world.list_objects(uri, limit);
         let arguments = format!("{uri}, at most {limit}");
-        self.note("storage.list-objects", arguments, asked, |answer| {
-            told(answer, |listing| {
-                let more = if listing.truncated { ", and there are more" } else { "" };
-                format!("{} objects{more}", listing.objects.len())
-            })
-        })
-        .await
+        self.note("storage.list-objects", arguments, asked, |answer| told(answer, listing))
+            .await
     }
 
     async fn read(&self, uri: &str, offset: u64, length: u32) -> Result<Bytes, StorageError> {
@@ -142,6 +137,13 @@ impl World for Traced {
             told(answer, |bytes| format!("{} bytes", bytes.len()))
         })
         .await
+    }
+
+    async fn list_folder(&self, uri: &str, limit: u32) -> Result<Listing, StorageError> {
+        let asked = self.world.list_folder(uri, limit);
+        let arguments = format!("{uri}, at most {limit}");
+        self.note("storage.list-folder", arguments, asked, |answer| told(answer, listing))
+            .await
     }
 
     async fn supporting(&self, format: &str, version: Option<&str>) -> Vec<Runtime> {
@@ -165,6 +167,11 @@ impl World for Traced {
         .await
     }
 
+    async fn runtime_spec(&self, name: &str) -> Option<String> {
+        let asked = self.world.runtime_spec(name);
+        self.note("runtimes.spec", name.to_owned(), asked, sized).await
+    }
+
     async fn release_of(&self, repository: &str, tag: &str, packages: &[String]) -> Option<Release> {
         let asked = self.world.release_of(repository, tag, packages);
         let arguments = format!("{repository}:{tag}, {}", listed(packages.iter().map(String::as_str)));
@@ -180,6 +187,15 @@ impl World for Traced {
         let arguments = format!("{repository}, {}", listed(packages.iter().map(String::as_str)));
         self.note("runtimes.releases", arguments, asked, |answer| {
             listed(answer.iter().map(|release| release.tag.as_str()))
+        })
+        .await
+    }
+
+    async fn lacking(&self, repository: &str, packages: &[String]) -> Vec<String> {
+        let asked = self.world.lacking(repository, packages);
+        let arguments = format!("{repository}, {}", listed(packages.iter().map(String::as_str)));
+        self.note("runtimes.lacking", arguments, asked, |answer| {
+            listed(answer.iter().map(String::as_str))
         })
         .await
     }
@@ -214,12 +230,36 @@ impl World for Traced {
         let asked = self.world.get_object(policy, api_version, kind, name);
         let arguments = format!("{api_version} {kind} {name}");
         self.note("cluster.get-object", arguments, asked, |answer| match answer {
-            Ok(Some(text)) => format!("{} bytes", text.len()),
-            Ok(None) => "none".to_owned(),
+            Ok(text) => sized(text),
             Err(reason) => format!("error: {reason}"),
         })
         .await
     }
+
+    async fn cluster_objects(&self, policy: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
+        let asked = self.world.cluster_objects(policy, api_version, kind);
+        let arguments = format!("{api_version} {kind}");
+        self.note("cluster.list-objects", arguments, asked, |answer| match answer {
+            Ok(objects) => format!("{} objects", objects.len()),
+            Err(reason) => format!("error: {reason}"),
+        })
+        .await
+    }
+
+    async fn kserve_config(&self, key: &str) -> Option<String> {
+        let asked = self.world.kserve_config(key);
+        self.note("cluster.kserve-config", key.to_owned(), asked, sized).await
+    }
+}
+
+fn listing(listing: &Listing) -> String {
+    let more = if listing.truncated { ", and there are more" } else { "" };
+    format!("{} objects{more}", listing.objects.len())
+}
+
+fn sized(text: &Option<String>) -> String {
+    text.as_ref()
+        .map_or_else(|| "none".to_owned(), |text| format!("{} bytes", text.len()))
 }
 
 fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {

@@ -21,7 +21,7 @@ Examples:
   tidewaiter policy inspect house-rules.wasm
   tidewaiter policy inspect storage-credentials -o yaml   one that Tidewaiter ships")]
 pub(crate) struct InspectArguments {
-    /// A component's file, or the name of a built-in policy
+    /// A component's file, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
     #[arg(value_name = "FILE")]
     source: String,
     /// Print it for a program
@@ -36,7 +36,7 @@ pub(crate) struct InspectArguments {
 Examples:
   tidewaiter policy docs house-rules.wasm > README.md")]
 pub(crate) struct DocsArguments {
-    /// A component's file, or the name of a built-in policy
+    /// A component's file, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
     #[arg(value_name = "FILE")]
     source: String,
 }
@@ -57,7 +57,7 @@ pub(super) async fn docs(arguments: DocsArguments) -> Result<Ending, Failure> {
 }
 
 async fn about(source: &str) -> Result<(About, Component), Failure> {
-    let component = component(source)?;
+    let component = component(source).await?;
     let about = About::read(&engine()?, component.bytes.clone()).await;
     let about = about.map_err(|error| Failure {
         message: format!("{source}: {error}"),

@@ -2,17 +2,26 @@
 
 mod inspect;
 mod project;
+mod pull;
+mod push;
+pub(super) mod registry;
 pub(super) mod run;
+mod sign;
 pub(super) mod source;
 mod test;
+mod verify;
 
 use clap::Subcommand;
 
 use super::{Ending, Failure};
 use inspect::{DocsArguments, InspectArguments};
 use project::{BuildArguments, NewArguments};
+use pull::PullArguments;
+use push::PushArguments;
 use run::{BenchArguments, RunArguments};
+use sign::SignArguments;
 use test::TestArguments;
+use verify::VerifyArguments;
 
 /// What to do with a policy.
 #[derive(Debug, Subcommand)]
@@ -24,6 +33,10 @@ pub(crate) enum Policy {
     Bench(BenchArguments),
     Inspect(InspectArguments),
     Docs(DocsArguments),
+    Push(PushArguments),
+    Pull(PullArguments),
+    Sign(SignArguments),
+    Verify(VerifyArguments),
 }
 
 pub(super) async fn run(command: Policy) -> Result<Ending, Failure> {
@@ -35,5 +48,9 @@ pub(super) async fn run(command: Policy) -> Result<Ending, Failure> {
         Policy::Bench(arguments) => run::measure(arguments).await,
         Policy::Inspect(arguments) => inspect::run(arguments).await,
         Policy::Docs(arguments) => inspect::docs(arguments).await,
+        Policy::Push(arguments) => push::run(arguments).await,
+        Policy::Pull(arguments) => pull::run(arguments).await,
+        Policy::Sign(arguments) => sign::run(arguments).await,
+        Policy::Verify(arguments) => verify::run(arguments).await,
     }
 }

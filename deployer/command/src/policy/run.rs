@@ -39,7 +39,7 @@ Examples:
   tidewaiter policy run owner.wasm --object team-a/fraud --settings settings.yaml
   tidewaiter policy run owner.wasm --object service.yaml --world world.yaml -o json")]
 pub(crate) struct RunArguments {
-    /// A component's file, a project's folder, or the name of a built-in policy
+    /// A component's file, a project's folder, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
     #[arg(value_name = "FILE")]
     source: String,
     /// A file with the object, `-` for standard input, or NAMESPACE/NAME of an InferenceService in the cluster
@@ -69,7 +69,7 @@ Examples:
   tidewaiter policy bench owner.wasm --object service.yaml --max-us 50   for CI"
 )]
 pub(crate) struct BenchArguments {
-    /// A component's file, a project's folder, or the name of a built-in policy
+    /// A component's file, a project's folder, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
     #[arg(value_name = "FILE")]
     source: String,
     /// A file with the object, or `-` for standard input; by default a usual InferenceService
@@ -109,7 +109,7 @@ impl TriedArguments {
     /// The policy, and the world around an object.
     async fn ready(&self, source: &str, ask: &Ask) -> Result<(LoadedPolicy, Prepared), Failure> {
         let file = file_of(source)?;
-        let component = component(&file)?.bytes;
+        let component = component(&file).await?.bytes;
         let engine = engine()?;
         let failed = |reason: String| Failure {
             message: format!("{file}: {reason}"),

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tidewaiter_builtin::POLICIES;
 use tidewaiter_engine::{Engine, Options};
+use tidewaiter_registry::{Reference, nobody};
 
 use super::super::Failure;
+use super::registry::RegistryArguments;
 
 /// A larger file is no policy.
 const LARGEST: u64 = 64 << 20;
@@ -20,8 +22,19 @@ pub(super) struct Component {
     pub(super) file: String,
 }
 
-/// Reads a component: a file, or a built-in policy by its name.
-pub(super) fn component(source: &str) -> Result<Component, Failure> {
+/// Reads a component: a file, one in a registry (`oci://…`), or a built-in policy by its name.
+pub(super) async fn component(source: &str) -> Result<Component, Failure> {
+    if source.starts_with("oci://") {
+        let reference: Reference = source.parse()?;
+        let pulled = RegistryArguments::default()
+            .open(&reference)?
+            .pull(&reference, &nobody)
+            .await?;
+        return Ok(Component {
+            bytes: pulled.component,
+            file: source.to_owned(),
+        });
+    }
     let path = Path::new(source);
     if !path.exists()
         && let Some(builtin) = tidewaiter_builtin::builtin(source)

@@ -74,7 +74,7 @@ enum Form {
 
 pub(super) async fn run(arguments: TestArguments) -> Result<Ending, Failure> {
     let (file, cases) = places(&arguments)?;
-    let component = component(&file)?.bytes;
+    let component = component(&file).await?.bytes;
     let engine = engine()?;
     let about = About::read(&engine, component.clone()).await.map_err(|error| Failure {
         message: format!("{file}: {error}"),

@@ -1,15 +1,15 @@
 //! The configuration that a cluster has, read once through the user's own kubeconfig. Nothing is written.
 
-use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, ServiceAccount};
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
-use kube::discovery::{self, Scope};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, ObjectList};
 use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidewaiter_core::backend::OWN_STORAGE_LABEL;
 use tidewaiter_world::{
-    AccountFacts, CATALOGUE_LABEL, ClusterReader, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem, SecretFacts,
+    ApiReader, CATALOGUE_LABEL, ClusterReader as _, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem,
 };
 
 const ARCHITECTURE: &str = "kubernetes.io/arch";
@@ -78,10 +78,12 @@ impl Live {
             what: "objects",
             reason,
         };
-        let found = get(&self.client, namespace, api_version, kind, name)
+        let reader = ApiReader::new(self.client.clone());
+        let found = reader
+            .object(namespace, api_version, kind, name)
             .await
-            .map_err(|error| failed(said(&error)))?;
-        let found = found.map(serde_json::to_value).transpose();
+            .map_err(failed)?;
+        let found = found.map(|text| serde_json::from_str(&text)).transpose();
         found.map_err(|error| failed(error.to_string()))
     }
 
@@ -176,18 +178,15 @@ impl Live {
     }
 
     /// What policies ask for one by one. `namespaces` are the labels of those that are known already.
-    pub(super) fn reader(&self, namespaces: std::collections::BTreeMap<String, Labels>) -> LiveReader {
-        LiveReader {
-            client: self.client.clone(),
-            namespaces,
-        }
+    pub(super) fn reader(&self, namespaces: BTreeMap<String, Labels>) -> ApiReader {
+        ApiReader::new(self.client.clone()).with_namespaces(namespaces)
     }
 }
 
 fn typed<K: DeserializeOwned>(
     kind: &str,
     found: Vec<DynamicObject>,
-    unreadable: &mut std::collections::BTreeMap<ObjectRef, String>,
+    unreadable: &mut BTreeMap<ObjectRef, String>,
     problems: &mut Vec<Problem>,
 ) -> Vec<K> {
     let mut read = Vec::new();
@@ -210,11 +209,7 @@ fn typed<K: DeserializeOwned>(
 }
 
 /// What was listed; none where it may not be seen, which is a problem.
-fn seen<K: Clone>(
-    kind: &str,
-    listed: Result<kube::api::ObjectList<K>, kube::Error>,
-    problems: &mut Vec<Problem>,
-) -> Vec<K> {
+fn seen<K: Clone>(kind: &str, listed: Result<ObjectList<K>, kube::Error>, problems: &mut Vec<Problem>) -> Vec<K> {
     match listed {
         Ok(list) => list.items,
         Err(error) => {
@@ -238,76 +233,5 @@ fn said(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
-    }
-}
-
-async fn get(
-    client: &Client,
-    namespace: &str,
-    api_version: &str,
-    kind: &str,
-    name: &str,
-) -> Result<Option<DynamicObject>, kube::Error> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let kind = GroupVersionKind::gvk(group, version, kind);
-    let (resource, capabilities) = discovery::pinned_kind(client, &kind).await?;
-    let api: Api<DynamicObject> = match capabilities.scope {
-        Scope::Cluster => Api::all_with(client.clone(), &resource),
-        Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
-    };
-    api.get_opt(name).await
-}
-
-/// Single objects of a cluster.
-pub(super) struct LiveReader {
-    client: Client,
-    namespaces: std::collections::BTreeMap<String, Labels>,
-}
-
-#[async_trait]
-impl ClusterReader for LiveReader {
-    async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<AccountFacts>, String> {
-        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
-        let account = api.get_opt(name).await.map_err(|error| said(&error))?;
-        Ok(account.map(|account| AccountFacts {
-            annotations: account.annotations().clone(),
-            labels: account.labels().clone(),
-            secrets: account
-                .secrets
-                .into_iter()
-                .flatten()
-                .filter_map(|secret| secret.name)
-                .collect(),
-        }))
-    }
-
-    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretFacts>, String> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret = api.get_opt(name).await.map_err(|error| said(&error))?;
-        Ok(secret.map(|secret| SecretFacts {
-            annotations: secret.annotations().clone(),
-            labels: secret.labels().clone(),
-            keys: secret.data.into_iter().flatten().map(|(key, _)| key).collect(),
-        }))
-    }
-
-    async fn namespace(&self, name: &str) -> Result<Option<Labels>, String> {
-        Ok(self.namespaces.get(name).cloned())
-    }
-
-    async fn object(
-        &self,
-        namespace: &str,
-        api_version: &str,
-        kind: &str,
-        name: &str,
-    ) -> Result<Option<String>, String> {
-        let object = get(&self.client, namespace, api_version, kind, name)
-            .await
-            .map_err(|error| said(&error))?;
-        object
-            .map(|object| serde_json::to_string(&object))
-            .transpose()
-            .map_err(|error| error.to_string())
     }
 }

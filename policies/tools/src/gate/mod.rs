@@ -4,6 +4,7 @@ mod finding;
 mod live;
 mod report;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,42 +49,62 @@ pub struct Judged {
     pub lines: Vec<LogLine>,
 }
 
-impl Gate {
-    /// Of a folder, as `tidewaiter-webhook --config` reads it.
+/// What a configuration is made from.
+pub struct Source {
+    /// The objects. Modules that come over the network are put in by whoever has the way to their registries.
+    pub objects: Objects,
+    problems: Vec<Problem>,
+    reader: Option<Arc<dyn ClusterReader>>,
+}
+
+impl Source {
+    /// A folder, as `tidewaiter-webhook --config` reads it.
     ///
     /// # Errors
-    /// Where the folder can't be read. What is wrong in it is among the [`problems`](Self::problems).
-    pub async fn of_folder(
-        engine: &Engine,
-        folder: &Path,
-        namespaces: &[(String, Labels)],
-    ) -> Result<Self, FolderError> {
-        let (mut objects, problems) = Folder::new(folder).load()?;
-        for (name, labels) in namespaces {
-            objects.namespaces.entry(name.clone()).or_insert_with(|| labels.clone());
-        }
-        Ok(Self::new(engine, &objects, problems, None).await)
+    /// Where the folder can't be read. What is wrong in it is among the [`problems`](Gate::problems).
+    pub fn folder(folder: &Path, namespaces: &BTreeMap<String, Labels>) -> Result<Self, FolderError> {
+        let (objects, problems) = Folder::new(folder).load()?;
+        Ok(Self::new(objects, problems, None).with(namespaces))
     }
 
-    /// Of a cluster, as it is now. Only reads.
+    /// A cluster, as it is now. Only reads.
     ///
     /// # Errors
     /// Where the API server doesn't say what configures Tidewaiter.
-    pub async fn of_cluster(engine: &Engine, live: &Live, namespaces: &[(String, Labels)]) -> Result<Self, LiveError> {
-        let (mut objects, problems) = live.gather().await?;
-        for (name, labels) in namespaces {
-            objects.namespaces.entry(name.clone()).or_insert_with(|| labels.clone());
-        }
-        let reader = live.reader(objects.namespaces.clone());
-        Ok(Self::new(engine, &objects, problems, Some(Arc::new(reader))).await)
+    pub async fn cluster(live: &Live, namespaces: &BTreeMap<String, Labels>) -> Result<Self, LiveError> {
+        let (objects, problems) = live.gather().await?;
+        let mut source = Self::new(objects, problems, None).with(namespaces);
+        source.reader = Some(Arc::new(live.reader(source.objects.namespaces.clone())));
+        Ok(source)
     }
 
-    async fn new(
-        engine: &Engine,
-        objects: &Objects,
-        mut problems: Vec<Problem>,
-        reader: Option<Arc<dyn ClusterReader>>,
-    ) -> Self {
+    fn new(objects: Objects, problems: Vec<Problem>, reader: Option<Arc<dyn ClusterReader>>) -> Self {
+        Self {
+            objects,
+            problems,
+            reader,
+        }
+    }
+
+    /// Namespaces that aren't there yet.
+    fn with(mut self, namespaces: &BTreeMap<String, Labels>) -> Self {
+        for (name, labels) in namespaces {
+            let known = self.objects.namespaces.entry(name.clone());
+            known.or_insert_with(|| labels.clone());
+        }
+        self
+    }
+}
+
+impl Gate {
+    /// Loads all policies.
+    pub async fn new(engine: &Engine, source: Source) -> Self {
+        let Source {
+            objects,
+            mut problems,
+            reader,
+        } = source;
+        let objects = &objects;
         // Programs that are built together share the features of rustls, and then it asks for the process's provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let stores = Arc::new(Stores::default());
@@ -91,13 +112,14 @@ impl Gate {
             .iter()
             .map(|policy| (policy.name, policy.component))
             .collect();
-        let (configuration, found) = Configuration::build(objects, None, &builtins, &stores);
+        let (mut configuration, found) = Configuration::build(objects, None, &builtins, &stores);
         configuration.say_what_stays(&mut problems);
         problems.extend(found);
         let mut policies = Vec::new();
         for policy in configuration.policies() {
-            policies.push((policy.clone(), loaded(engine, policy, objects, &mut problems).await));
+            policies.push(loaded(engine, policy.clone(), objects, &mut problems).await);
         }
+        configuration.settle(policies.iter().map(|(policy, _)| policy.clone()).collect());
         let configuration = Arc::new(configuration);
         Self {
             reader: reader.unwrap_or_else(|| Arc::clone(&configuration) as _),
@@ -183,28 +205,44 @@ impl Gate {
     }
 }
 
-/// A policy as it runs, or as one that fails where it can't be loaded.
-async fn loaded(engine: &Engine, policy: &Policy, objects: &Objects, problems: &mut Vec<Problem>) -> LoadedPolicy {
+/// A policy as it runs, or as one that fails where it can't be loaded; with what it is granted.
+async fn loaded(
+    engine: &Engine,
+    mut policy: Policy,
+    objects: &Objects,
+    problems: &mut Vec<Problem>,
+) -> (Policy, LoadedPolicy) {
+    let object = ObjectRef::cluster("WasmPolicy", &policy.name);
     let spec = &policy.spec;
-    if let Some(component) = &policy.component {
-        let loaded = engine.load(PolicySpec {
-            name: policy.name.clone(),
-            component: component.clone(),
-            settings: Value::Object(spec.settings.clone()),
-            capabilities: spec.capabilities.clone(),
-            limits: spec.limits,
-            failure: spec.failure_policy,
-            mode: spec.mode,
-        });
-        match loaded.await {
-            Ok(loaded) => return loaded,
-            Err(error) => {
-                let object = ObjectRef::cluster("WasmPolicy", &policy.name);
-                problems.push(objects.problem(object, format!("{error}; {}", policy.without_it())));
+    let not_loaded = LoadedPolicy::not_loaded(&policy.name, spec.failure_policy, spec.mode);
+    let Some(component) = &policy.component else {
+        return (policy, not_loaded);
+    };
+    let loaded = engine.load(PolicySpec {
+        name: policy.name.clone(),
+        component: component.clone(),
+        settings: Value::Object(spec.settings.clone()),
+        capabilities: spec.capabilities.clone(),
+        limits: spec.limits,
+        failure: spec.failure_policy,
+        mode: spec.mode,
+    });
+    match loaded.await {
+        Ok(loaded) => {
+            if let Some(description) = loaded.description() {
+                policy.grant_described(description);
+                problems.extend(policy.undeclared(description).map(|message| Problem {
+                    in_use: true,
+                    ..objects.problem(object, message)
+                }));
             }
+            (policy, loaded)
+        }
+        Err(error) => {
+            problems.push(objects.problem(object, format!("{error}; {}", policy.without_it())));
+            (policy, not_loaded)
         }
     }
-    LoadedPolicy::not_loaded(&policy.name, spec.failure_policy, spec.mode)
 }
 
 #[cfg(test)]

@@ -53,7 +53,8 @@ async fn reviewed() -> Vec<Reviewed> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("minio.yaml"), BACKEND).unwrap();
     let engine = Engine::new(Options::default()).unwrap();
-    let gate = Gate::of_folder(&engine, folder.path(), &[]).await.unwrap();
+    let source = Source::folder(folder.path(), &BTreeMap::new()).unwrap();
+    let gate = Gate::new(&engine, source).await;
     assert_eq!(gate.problems(), []);
     assert!(gate.policies().any(|policy| policy == "storage-credentials"));
     let mut all = Vec::new();

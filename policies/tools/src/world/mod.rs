@@ -171,6 +171,11 @@ impl World for GivenWorld {
         Ok(stored.read(offset, length))
     }
 
+    async fn list_folder(&self, uri: &str, limit: u32) -> Result<Listing, StorageError> {
+        self.open(uri).await?;
+        Ok(stored::folder(&self.stored, uri, limit.clamp(1, LIST_LIMIT)))
+    }
+
     async fn supporting(&self, format: &str, version: Option<&str>) -> Vec<Runtime> {
         self.real.supporting(format, version).await
     }
@@ -179,12 +184,20 @@ impl World for GivenWorld {
         self.real.named(name).await
     }
 
+    async fn runtime_spec(&self, name: &str) -> Option<String> {
+        self.real.runtime_spec(name).await
+    }
+
     async fn release_of(&self, repository: &str, tag: &str, packages: &[String]) -> Option<Release> {
         self.real.release_of(repository, tag, packages).await
     }
 
     async fn releases(&self, repository: &str, packages: &[String]) -> Vec<Release> {
         self.real.releases(repository, packages).await
+    }
+
+    async fn lacking(&self, repository: &str, packages: &[String]) -> Vec<String> {
+        self.real.lacking(repository, packages).await
     }
 
     async fn namespace_labels(&self) -> Vec<Label> {
@@ -207,6 +220,14 @@ impl World for GivenWorld {
         name: &str,
     ) -> Result<Option<String>, String> {
         self.real.get_object(policy, api_version, kind, name).await
+    }
+
+    async fn cluster_objects(&self, policy: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
+        self.real.cluster_objects(policy, api_version, kind).await
+    }
+
+    async fn kserve_config(&self, key: &str) -> Option<String> {
+        self.real.kserve_config(key).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tidewaiter_world::{AccountFacts, ClusterReader, Labels, Objects, SecretFacts};
+use tidewaiter_world::{AccountFacts, ClusterReader, Labels, Objects, SecretFacts, object_as_text, objects_as_texts};
 
 use super::Given;
 
@@ -84,7 +84,7 @@ impl ClusterReader for GivenReader {
             .of_kind(namespace, api_version, kind)
             .find(|object| object["metadata"]["name"] == name)
         {
-            return Ok(Some(object.to_string()));
+            return Ok(Some(object_as_text(object.clone())));
         }
         let labels = self
             .objects
@@ -94,6 +94,12 @@ impl ClusterReader for GivenReader {
         Ok(labels.map(|labels| {
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}).to_string()
         }))
+    }
+
+    async fn objects(&self, namespace: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
+        let mut objects: Vec<Value> = self.of_kind(namespace, api_version, kind).cloned().collect();
+        objects.sort_by(|a, b| a["metadata"]["name"].as_str().cmp(&b["metadata"]["name"].as_str()));
+        objects_as_texts(objects)
     }
 }
 

@@ -111,3 +111,18 @@ pub(super) fn listing(stored: &BTreeMap<String, Stored>, uri: &str, limit: u32) 
     objects.truncate(limit as usize);
     Listing { objects, truncated }
 }
+
+/// What stands directly in a folder; a folder in it once, with a `/` at its end.
+pub(super) fn folder(stored: &BTreeMap<String, Stored>, uri: &str, limit: u32) -> Listing {
+    let mut all = listing(stored, uri, u32::MAX);
+    for object in &mut all.objects {
+        if let Some((folder, _)) = object.path.split_once('/') {
+            object.path = format!("{folder}/");
+            object.size = 0;
+        }
+    }
+    all.objects.dedup_by(|a, b| a.path == b.path);
+    all.truncated = all.objects.len() > limit as usize;
+    all.objects.truncate(limit as usize);
+    all
+}
