@@ -162,6 +162,7 @@ fn mlserver() -> tidewaiter_policy::runtimes::Runtime {
         name: "kserve-mlserver".to_owned(),
         repository: "docker.io/seldonio/mlserver".to_owned(),
         tag: "1.7.1".to_owned(),
+        digest: String::new(),
         protocols: vec!["v2".to_owned()],
         auto_select: true,
         disabled: false,

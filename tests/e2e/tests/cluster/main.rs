@@ -29,8 +29,8 @@ use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
 use tidewaiter_e2e::{Server, author, in_the_ground, install, path, policy, registry, runner, server};
-use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::cache::Cache;
+use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::{Kserve, Module};
 use tidewaiter_ground::{Cluster, Namespace, Options, host, python};
 
@@ -189,7 +189,13 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
                 let mut variables = vec![
                     (policy::UNRULY, policy::unruly()?.into_os_string()),
                     (server::COMMAND, server::command_binary()?.into_os_string()),
-                    (registry::PROGRAM, Module::Distribution.build(&Cache::open()?)?.join("registry").into_os_string()),
+                    (
+                        registry::PROGRAM,
+                        Module::Distribution
+                            .build(&Cache::open()?)?
+                            .join("registry")
+                            .into_os_string(),
+                    ),
                 ];
                 if authors::TESTS
                     .iter()
