@@ -18,6 +18,7 @@ pub mod lines;
 pub mod mlmodel;
 pub mod pointer;
 pub mod policy_resource;
+pub mod quantity;
 pub mod requirements;
 pub mod runtimes;
 pub mod selector;
