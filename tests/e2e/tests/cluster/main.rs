@@ -6,14 +6,17 @@
 //! need Pods are left out, and counted as ignored.
 
 mod admission;
+mod architecture;
 mod command;
 mod denied;
 mod deploy;
+mod elsewhere;
 mod ground;
 mod hammer;
 mod hostile;
 mod kinds;
 mod minted;
+mod namespace_guard;
 mod pipeline;
 mod reload;
 mod serving;
@@ -128,6 +131,9 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         reload::TESTS,
         hostile::TESTS,
         kinds::TESTS,
+        architecture::TESTS,
+        elsewhere::TESTS,
+        namespace_guard::TESTS,
         minted::TESTS,
         pipeline::TESTS,
         command::TESTS,
@@ -184,6 +190,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
                 Ok(vec![
                     (policy::UNRULY, policy::unruly()?.into_os_string()),
                     (server::COMMAND, server::command_binary()?.into_os_string()),
+                    (elsewhere::BUILT, policy::build(&elsewhere::PACKAGES)?.into_os_string()),
                 ])
             },
             |cluster| Ok(run(arguments, cluster)),
