@@ -48,7 +48,7 @@ pub fn image_of(component: &Component<'_>, runtime: &Runtime) -> (String, String
     (repository, tag)
 }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
     use tidewaiter_core::service::Service;

@@ -82,12 +82,12 @@ impl Item {
     fn refuses(&self, container: &Container) -> Option<String> {
         let above = self.max.iter().flatten().find_map(|(resource, max)| {
             let asked = container.limit(resource).max(container.request(resource))?;
-            (asked > *max).then(|| (resource, asked, "at most", max))
+            (asked > *max).then_some((resource, asked, "at most", max))
         });
         let below = || {
             self.min.iter().flatten().find_map(|(resource, min)| {
                 let asked = container.request(resource)?;
-                (asked < *min).then(|| (resource, asked, "at least", min))
+                (asked < *min).then_some((resource, asked, "at least", min))
             })
         };
         let (resource, asked, bound, allowed) = above.or_else(below)?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use tidewaiter_policy::core::quantity::Quantity;
+use tidewaiter_policy::{Value, core::quantity::Quantity};
 
 /// The container that KServe takes for the model server.
 pub(crate) const MAIN: &str = "kserve-container";
@@ -83,7 +83,7 @@ pub(crate) struct PodSecurity {
 pub(crate) struct Volume {
     pub(crate) name: String,
     #[serde(flatten)]
-    pub(crate) source: BTreeMap<String, serde::de::IgnoredAny>,
+    pub(crate) source: BTreeMap<String, Value>,
 }
 
 /// A component of a service. It is a PodSpec, with the model server's container under the name of its framework.
@@ -277,7 +277,7 @@ impl ContainerSecurity {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

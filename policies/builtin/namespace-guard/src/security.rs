@@ -1,6 +1,6 @@
 //! Pod Security: what a namespace's level refuses in a Pod.
 //!
-//! Source: `policy/check_*.go` of k8s.io/pod-security-admission 0.36. `AppArmor`, `SELinux`, sysctls, Windows and the hosts of probes aren't looked at: nothing is
+//! Source: `policy/check_*.go` of k8s.io/pod-security-admission 0.36. AppArmor, SELinux, sysctls, Windows and the hosts of probes aren't looked at: nothing is
 //! said of them.
 
 use std::collections::BTreeSet;
