@@ -6,8 +6,10 @@
 //! review         strip what is ours ─▶ each policy on a fresh instance ─▶ merge fills ─▶ JSON Patch, warnings, effects
 //! ```
 
+mod answer;
 mod bindings;
 mod cache;
+mod compiled;
 mod engine;
 mod failure;
 mod host;
@@ -18,14 +20,17 @@ mod patch;
 mod review;
 mod room;
 mod run;
+mod shipped;
 mod ticker;
 mod untouched;
 pub mod world;
 
+pub use answer::Answer;
 pub use cache::Counts;
 pub use engine::{Engine, EngineError, Options};
 pub use failure::Failure;
-pub use load::{Description, LoadError, LoadedPolicy, PolicySpec};
+pub use load::{Description, LoadError, LoadedPolicy, ObjectKind, PolicySpec};
 pub use review::review;
+pub use shipped::compile_for;
 pub use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Limits, Mode};
 pub use untouched::{Untouched, untouched};

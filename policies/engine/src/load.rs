@@ -106,7 +106,7 @@ pub(crate) struct Loaded {
     description: Option<Description>,
 }
 
-pub use tidewaiter::policy::types::Description;
+pub use tidewaiter::policy::types::{Description, ObjectKind};
 
 impl LoadedPolicy {
     /// The `WasmPolicy`'s name.
@@ -163,6 +163,44 @@ impl Engine {
     /// # Errors
     /// Why the policy can't be used, for the admin.
     pub async fn load(&self, spec: PolicySpec) -> Result<LoadedPolicy, LoadError> {
+        let loaded = self.described(spec).await?;
+        let settings = &loaded.settings;
+        at_load(&loaded, async |policy, store| {
+            policy.call_check_settings(store, settings).await
+        })
+        .await?
+        .map_err(|refused| LoadError::Settings(lines::cut(&refused, lines::MESSAGE)))?;
+        Ok(LoadedPolicy {
+            terms: loaded.terms.clone(),
+            loaded: Ok(Arc::new(loaded)),
+        })
+    }
+
+    /// What a component says of itself, whatever it imports of the contract and whatever settings it needs.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), but for what is wrong with settings and grants.
+    pub async fn describe(&self, component: Bytes) -> Result<Description, LoadError> {
+        let spec = PolicySpec {
+            name: "policy".to_owned(),
+            component,
+            settings: Value::Null,
+            capabilities: vec![
+                Capability::Storage,
+                Capability::Runtimes,
+                Capability::Cluster,
+                Capability::Log,
+            ],
+            limits: Limits::default(),
+            failure: FailurePolicy::default(),
+            mode: Mode::default(),
+        };
+        let described = self.described(spec).await?.description;
+        described.ok_or_else(|| LoadError::Contract("it doesn't say what it is".to_owned()))
+    }
+
+    /// Compiled, checked, and asked what it is; its settings are as they were given.
+    async fn described(&self, spec: PolicySpec) -> Result<Loaded, LoadError> {
         match spec.component.get(..8) {
             Some(b"\0asm\x0d\0\x01\0") => {}
             Some(b"\0asm\x01\0\0\0") => return Err(LoadError::CoreModule),
@@ -200,19 +238,15 @@ impl Engine {
             description: None,
         };
         loaded.description = Some(at_load(&loaded, async |policy, store| policy.call_describe(store).await).await?);
-        let settings = &loaded.settings;
-        at_load(&loaded, async |policy, store| {
-            policy.call_check_settings(store, settings).await
-        })
-        .await?
-        .map_err(|refused| LoadError::Settings(lines::cut(&refused, lines::MESSAGE)))?;
-        Ok(LoadedPolicy {
-            terms: loaded.terms.clone(),
-            loaded: Ok(Arc::new(loaded)),
-        })
+        Ok(loaded)
     }
 
     fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {
+        if let Some(shipped) = &self.0.shipped
+            && let Some(component) = shipped.component(&self.0.engine, bytes)
+        {
+            return Ok(component);
+        }
         let compile = || Component::from_binary(&self.0.engine, bytes);
         match &self.0.cache {
             Some(cache) => cache.component(&self.0.engine, bytes, compile),

@@ -117,7 +117,7 @@ fn failure(error: &wasmtime::Error, policy: &Loaded, state: &State) -> Failure {
     }
 }
 
-fn within_limits(verdict: &Verdict) -> Result<(), Failure> {
+pub(crate) fn within_limits(verdict: &Verdict) -> Result<(), Failure> {
     let counts = [
         ("fills", verdict.fills.len()),
         ("warnings", verdict.warnings.len()),

@@ -1,57 +1,40 @@
 //! Single objects by name, when a review needs them.
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
-use kube::discovery::{self, Scope};
-use kube::{Api, Client, ResourceExt};
-use tidewaiter_world::{AccountFacts, ClusterReader, Labels, SecretFacts};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PartialObjectMeta;
+use kube::{Client, ResourceExt};
+use tidewaiter_world::{AccountFacts, ApiReader, ClusterReader, Labels, SecretFacts};
 
 use super::watched::Watched;
 
-/// Asks the API server each time: what users bring may be there since a second ago.
+/// Asks the API server each time, but for the labels of namespaces, which are watched.
 pub struct InCluster {
-    client: Client,
+    api: ApiReader,
     namespaces: Watched<PartialObjectMeta<Namespace>>,
 }
 
 impl InCluster {
     pub(super) fn new(client: Client, namespaces: Watched<PartialObjectMeta<Namespace>>) -> Self {
-        Self { client, namespaces }
+        Self {
+            api: ApiReader::new(client),
+            namespaces,
+        }
     }
 }
 
 #[async_trait]
 impl ClusterReader for InCluster {
     async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<AccountFacts>, String> {
-        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
-        let account = api.get_opt(name).await.map_err(|error| said(&error))?;
-        Ok(account.map(|account| AccountFacts {
-            annotations: account.annotations().clone(),
-            labels: account.labels().clone(),
-            secrets: account
-                .secrets
-                .into_iter()
-                .flatten()
-                .filter_map(|secret| secret.name)
-                .collect(),
-        }))
+        self.api.service_account(namespace, name).await
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretFacts>, String> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret = api.get_opt(name).await.map_err(|error| said(&error))?;
-        Ok(secret.map(|secret| SecretFacts {
-            annotations: secret.annotations().clone(),
-            labels: secret.labels().clone(),
-            keys: secret.data.into_iter().flatten().map(|(key, _)| key).collect(),
-        }))
+        self.api.secret(namespace, name).await
     }
 
     async fn namespace(&self, name: &str) -> Result<Option<Labels>, String> {
-        let api: Api<Namespace> = Api::all(self.client.clone());
-        let found = api.get_metadata_opt(name).await.map_err(|error| said(&error))?;
-        Ok(found.map(|namespace| namespace.labels().clone()))
+        self.api.namespace(name).await
     }
 
     fn watched_namespace(&self, name: &str) -> Option<Labels> {
@@ -66,29 +49,11 @@ impl ClusterReader for InCluster {
         kind: &str,
         name: &str,
     ) -> Result<Option<String>, String> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let kind = GroupVersionKind::gvk(group, version, kind);
-        // Asked each time, since only the API server knows the kind's plural and scope: policies that get objects are few.
-        let (resource, capabilities): (ApiResource, _) = discovery::pinned_kind(&self.client, &kind)
-            .await
-            .map_err(|error| said(&error))?;
-        let api: Api<DynamicObject> = match capabilities.scope {
-            Scope::Cluster => Api::all_with(self.client.clone(), &resource),
-            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, &resource),
-        };
-        let object = api.get_opt(name).await.map_err(|error| said(&error))?;
-        object
-            .map(|object| serde_json::to_string(&object))
-            .transpose()
-            .map_err(|error| error.to_string())
+        self.api.object(namespace, api_version, kind, name).await
     }
-}
 
-/// The API server's own words where it answered.
-fn said(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
+    async fn objects(&self, namespace: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
+        self.api.objects(namespace, api_version, kind).await
     }
 }
 
@@ -103,10 +68,21 @@ mod tests {
     use kube::runtime::watcher::Event;
     use serde_json::{Value, json};
     use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL};
+    use tidewaiter_world::OBJECTS;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::cluster::watched::Changes;
+
+    fn item(number: usize) -> Value {
+        json!({"metadata": {"name": format!("item{number}"), "managedFields": [{"manager": "kubectl"}]}, "spec": {"n": number}})
+    }
+
+    fn list(count: usize) -> Value {
+        let items: Vec<Value> = (0..count).map(item).collect();
+        let more = if count > OBJECTS { "more" } else { "" };
+        json!({"kind": "List", "apiVersion": "x.example/v1", "metadata": {"continue": more}, "items": items})
+    }
 
     /// An API server that has an object of ours at these paths, and nothing else.
     fn reader() -> InCluster {
@@ -118,6 +94,16 @@ mod tests {
                     (200, json!({"metadata": metadata, "secrets": [{"name": "x"}]}))
                 }
                 "/api/v1/namespaces/x" => (200, json!({"metadata": metadata})),
+                "/apis/x.example/v1" => (
+                    200,
+                    json!({"kind": "APIResourceList", "groupVersion": "x.example/v1", "resources": [
+                        {"name": "rules", "singularName": "rule", "namespaced": true, "kind": "Rule", "verbs": ["list"]},
+                        {"name": "floods", "singularName": "flood", "namespaced": false, "kind": "Flood", "verbs": ["list"]},
+                    ]}),
+                ),
+                "/apis/x.example/v1/namespaces/a/rules" => (200, list(2)),
+                "/apis/x.example/v1/namespaces/a/rules/item0" => (200, item(0)),
+                "/apis/x.example/v1/floods" if request.uri().query() == Some("&limit=101") => (200, list(101)),
                 _ => (
                     404,
                     json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "gone", "code": 404}),
@@ -160,6 +146,27 @@ mod tests {
         let prod = Labels::from([("tier".to_owned(), "prod".to_owned())]);
         assert_eq!(reader.watched_namespace("a"), Some(prod));
         assert_eq!(reader.watched_namespace("new"), None);
+    }
+
+    #[tokio::test]
+    async fn objects_of_a_kind_are_listed_with_their_kind_and_no_more_than_a_policy_gets() {
+        let reader = reader();
+        let rules = reader.objects("a", "x.example/v1", "Rule").await.unwrap();
+        assert_eq!(rules.len(), 2);
+        let first: Value = serde_json::from_str(&rules[0]).unwrap();
+        assert_eq!(
+            first,
+            json!({"apiVersion": "x.example/v1", "kind": "Rule", "metadata": {"name": "item0"}, "spec": {"n": 0}})
+        );
+        let one = reader
+            .object("a", "x.example/v1", "Rule", "item0")
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(!one.contains("managedFields"), "{one}");
+        let flood = reader.objects("a", "x.example/v1", "Flood").await.unwrap_err();
+        assert!(flood.contains("more than 100"), "{flood}");
+        assert!(reader.objects("a", "x.example/v1", "Other").await.is_err());
     }
 
     #[tokio::test]
