@@ -19,6 +19,7 @@ pub mod mlmodel;
 pub mod nearest;
 pub mod pointer;
 pub mod policy_resource;
+pub mod quantity;
 pub mod requirements;
 pub mod runtimes;
 pub mod selector;

@@ -51,6 +51,7 @@ pub mod exports;
 mod host;
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 mod memory;
+mod served;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod verdict;
@@ -60,6 +61,7 @@ pub use bindings::tidewaiter::policy::types::{
 };
 pub use exports::settings;
 pub use host::{cluster, log, runtimes, storage};
+pub use served::{image_of, runtime_of};
 pub use serde_json::Value;
 pub use tidewaiter_core as core;
 #[doc(hidden)]

@@ -144,6 +144,10 @@ fn native(name: &str) -> Result<f64> {
         "runtime-version" => {
             |request| runtime_version::RuntimeVersion::review(request, &runtime_version::Settings::default())
         }
+        "architecture" => |request| architecture::Architecture::review(request, &architecture::Settings::default()),
+        "namespace-guard" => {
+            |request| namespace_guard::NamespaceGuard::review(request, &namespace_guard::Settings::default())
+        }
         other => bail!("no native function for {other}"),
     };
     let mut took = Vec::with_capacity(CALLS);

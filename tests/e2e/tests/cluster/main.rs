@@ -6,16 +6,19 @@
 //! need Pods are left out, and counted as ignored.
 
 mod admission;
+mod architecture;
 mod authors;
 mod command;
 mod denied;
 mod deploy;
 mod distribution;
+mod elsewhere;
 mod ground;
 mod hammer;
 mod hostile;
 mod kinds;
 mod minted;
+mod namespace_guard;
 mod pipeline;
 mod reload;
 mod serving;
@@ -132,6 +135,9 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         reload::TESTS,
         hostile::TESTS,
         kinds::TESTS,
+        architecture::TESTS,
+        elsewhere::TESTS,
+        namespace_guard::TESTS,
         minted::TESTS,
         distribution::TESTS,
         pipeline::TESTS,
@@ -202,6 +208,12 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
                     .any(|(name, ..)| runner::selected(arguments, name))
                 {
                     variables.push((author::AUTHORED, author::authored(authors::LANGUAGES)?.into_os_string()));
+                }
+                if elsewhere::TESTS
+                    .iter()
+                    .any(|(name, ..)| runner::selected(arguments, name))
+                {
+                    variables.push((elsewhere::BUILT, policy::build(&elsewhere::PACKAGES)?.into_os_string()));
                 }
                 Ok(variables)
             },
