@@ -9,6 +9,7 @@
 mod bindings;
 mod cache;
 mod compiled;
+mod empty;
 mod engine;
 mod failure;
 mod host;
