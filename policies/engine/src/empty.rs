@@ -41,7 +41,7 @@ const VERSION: &str = "0.2.0";
 const RANDOM_MAX: u64 = 64 << 10;
 /// Said to be free in standard output; the lines themselves are bounded by the log.
 const WRITE_MAX: u64 = 4 << 10;
-/// A line that is longer is logged in pieces.
+/// The rest of a longer line is dropped.
 const LINE_MAX: usize = 1 << 10;
 
 /// What the empty world remembers of one instance.
@@ -330,13 +330,13 @@ impl Empty {
     }
 }
 
+/// What a runtime prints, line by line.
 fn print(state: &mut State, bytes: &[u8]) {
     for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let ends = piece.ends_with(b"\n");
-        let piece = piece.strip_suffix(b"\n").unwrap_or(piece);
+        let line = piece.strip_suffix(b"\n").unwrap_or(piece);
         let room = LINE_MAX.saturating_sub(state.empty.line.len());
-        state.empty.line.extend_from_slice(&piece[..piece.len().min(room)]);
-        if ends {
+        state.empty.line.extend_from_slice(&line[..line.len().min(room)]);
+        if piece.ends_with(b"\n") {
             said(state);
         }
     }
@@ -355,3 +355,7 @@ fn exited(state: &mut State) -> Result<()> {
     said(state);
     bail!("it exited instead of answering, as programs do that panic; what it printed is in the log at debug")
 }
+
+#[cfg(test)]
+#[path = "empty_tests.rs"]
+mod tests;

@@ -64,7 +64,9 @@ pub enum LoadError {
         capability: &'static str,
     },
     /// It imports something that isn't in the contract.
-    #[error("the policy imports {0}, which is not in the contract tidewaiter:policy@0.1.0; of WASI there is only what a language's runtime needs to begin, and nothing in it")]
+    #[error(
+        "the policy imports {0}, which is not in the contract tidewaiter:policy@0.1.0; of WASI there is only what a language's runtime needs to begin, and nothing in it"
+    )]
     UnknownImport(String),
     /// It doesn't export what the contract says.
     #[error("the policy doesn't fit the contract tidewaiter:policy@0.1.0: {0}")]

@@ -11,6 +11,8 @@ class _Outside:
         self._name = name
 
     def __getattr__(self, function: str) -> Any:
+        if function.startswith("_"):
+            raise AttributeError(function)
         raise RuntimeError(f"{self._name}.{function} answers only in a component; a test replaces tidewaiter_policy.{self._name}.{function}")
 
 
