@@ -16,6 +16,7 @@ pub mod kserve_config;
 pub mod kserve_runtimes;
 pub mod lines;
 pub mod mlmodel;
+pub mod nearest;
 pub mod pointer;
 pub mod policy_resource;
 pub mod requirements;

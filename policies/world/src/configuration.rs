@@ -14,7 +14,7 @@ use tidewaiter_core::runtimes::{Runtimes, ServingRuntime};
 use tokio::time::{Instant, timeout_at};
 
 use crate::locate::{Asked, place};
-use crate::nearest::one_letter_off;
+use tidewaiter_core::nearest::one_letter_off;
 use crate::objects::{CATALOGUE_KEY, CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem};
 use crate::opening::connection;
 use crate::policies::{Builtins, Policy, select};

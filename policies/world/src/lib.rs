@@ -10,7 +10,6 @@
 pub mod configuration;
 pub mod folder;
 mod locate;
-mod nearest;
 pub mod objects;
 mod opening;
 pub mod policies;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Mode, Module, WasmPolicySpec};
 
-use crate::nearest::nearest;
+use tidewaiter_core::nearest::nearest;
 use crate::objects::{ObjectRef, Objects, Problem};
 
 /// A component of 16 MiB is a whole JavaScript engine with its program; nothing larger is a policy.

@@ -144,6 +144,9 @@ fn native(name: &str) -> Result<f64> {
         "runtime-version" => {
             |request| runtime_version::RuntimeVersion::review(request, &runtime_version::Settings::default())
         }
+        "model-exists" => {
+            |request| model_exists::ModelExists::review(request, &model_exists::Settings::default())
+        }
         other => bail!("no native function for {other}"),
     };
     let mut took = Vec::with_capacity(CALLS);

@@ -44,6 +44,13 @@ metadata: { name: runtime-version }
 spec:
   module: { builtin: runtime-version }
   match: { kinds: [] }
+---
+apiVersion: tidewaiter.dev/v1alpha1
+kind: WasmPolicy
+metadata: { name: model-exists }
+spec:
+  module: { builtin: model-exists }
+  match: { kinds: [] }
 ";
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
