@@ -147,6 +147,10 @@ fn native(name: &str) -> Result<f64> {
         "model-exists" => {
             |request| model_exists::ModelExists::review(request, &model_exists::Settings::default())
         }
+        "serving-protocol" => |request| {
+            serving_protocol::ServingProtocol::review(request, &serving_protocol::Settings::default())
+        },
+        "resources" => |request| resources::Resources::review(request, &resources::Settings::default()),
         other => bail!("no native function for {other}"),
     };
     let mut took = Vec::with_capacity(CALLS);

@@ -1,12 +1,12 @@
 //! What lies around a place where nothing is: what could be meant, and whether KServe would find something all the same.
 
 use tidewaiter_policy::core::nearest::nearest;
-use tidewaiter_policy::storage::{self, Listing, ObjectInfo};
+use tidewaiter_policy::storage::{self, Listing};
 
 use crate::look::MANY;
 use crate::place::Place;
 
-/// Folders that are listed at most, from the place upwards.
+/// Folders that are looked into at most, from the place upwards, and down again on the way that was likely meant.
 const LEVELS: usize = 4;
 /// Names that are told where none of them is near.
 const NAMES: usize = 3;
@@ -41,21 +41,18 @@ pub(crate) fn look_around(place: &Place<'_>) -> Around {
     for depth in (0..names.len()).rev().take(LEVELS) {
         let (way, wanted) = names.split_at(depth);
         // Where the grants end, so does the look.
-        let Ok(listing) = storage::list_objects(&place.folder(way), MANY) else {
+        let Ok(listing) = storage::list_folder(&place.folder(way), MANY) else {
             break;
         };
-        if wanted.len() == 1 {
-            around.beginning = beginning(&listing, wanted[0]);
+        if let [last] = wanted {
+            around.beginning = beginning(&listing, last);
         }
         if listing.objects.is_empty() {
             continue;
         }
-        match descend(&listing.objects, wanted) {
-            Some(found) => {
-                let path: Vec<&str> = way.iter().copied().chain(found).collect();
-                around.meant = Some(place.at(&path));
-            }
-            None => around.names = Some((place.folder(way), some_names(&listing))),
+        around.meant = descend(place, way, wanted, &listing);
+        if around.meant.is_none() {
+            around.names = Some((place.folder(way), some_names(&listing)));
         }
         break;
     }
@@ -63,9 +60,9 @@ pub(crate) fn look_around(place: &Place<'_>) -> Around {
 }
 
 fn beginning(listing: &Listing, name: &str) -> Beginning {
-    let mut objects = listing.objects.iter();
-    if let Some(object) = objects.find(|object| object.path.starts_with(name)) {
-        return Beginning::Something(top(&object.path).to_owned());
+    let found = listing.objects.iter().find(|object| object.path.starts_with(name));
+    if let Some(object) = found {
+        return Beginning::Something(plain(&object.path).to_owned());
     }
     // They come in the order of their names: what would begin so stands before this one.
     let is_passed = listing.objects.last().is_some_and(|last| last.path.as_str() > name);
@@ -76,21 +73,28 @@ fn beginning(listing: &Listing, name: &str) -> Beginning {
     }
 }
 
-/// The names of something that is there, each the same as the wanted one or near to it, as deep as that goes.
-fn descend<'a>(objects: &'a [ObjectInfo], wanted: &[&str]) -> Option<Vec<&'a str>> {
-    let mut inside: Vec<&str> = objects.iter().map(|object| object.path.as_str()).collect();
-    let mut found = Vec::new();
-    for name in wanted {
-        let mut names: Vec<&str> = inside.iter().map(|path| top(path)).collect();
-        names.dedup();
+/// From a folder down the names that were wanted, each the same or near to it, as deep as that goes. None where not even the first is there.
+fn descend(place: &Place<'_>, way: &[&str], wanted: &[&str], listing: &Listing) -> Option<String> {
+    let mut path: Vec<String> = way.iter().map(|name| (*name).to_owned()).collect();
+    let mut below;
+    let mut listing = listing;
+    for (depth, name) in wanted.iter().enumerate() {
+        let names: Vec<&str> = listing.objects.iter().map(|object| plain(&object.path)).collect();
         let Some(next) = pick(name, &names) else { break };
-        inside = inside
-            .into_iter()
-            .filter_map(|path| path.strip_prefix(next)?.strip_prefix('/'))
-            .collect();
-        found.push(next);
+        let is_folder = listing.objects.iter().any(|object| object.path.strip_suffix('/') == Some(next));
+        path.push(next.to_owned());
+        if !is_folder || depth + 1 == wanted.len() {
+            break;
+        }
+        let way: Vec<&str> = path.iter().map(String::as_str).collect();
+        let Ok(listed) = storage::list_folder(&place.folder(&way), MANY) else {
+            break;
+        };
+        below = listed;
+        listing = &below;
     }
-    (!found.is_empty()).then_some(found)
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    (path.len() > way.len()).then(|| place.at(&path))
 }
 
 /// The name itself, whatever its case; else one that is near. Of very short ones, and of numbers, each is as good as the next.
@@ -106,25 +110,15 @@ fn pick<'a>(wanted: &str, names: &[&'a str]) -> Option<&'a str> {
 }
 
 fn some_names(listing: &Listing) -> Vec<String> {
-    let mut names: Vec<String> = listing
-        .objects
-        .iter()
-        .map(|object| {
-            let name = top(&object.path);
-            let slash = if name.len() < object.path.len() { "/" } else { "" };
-            format!("{name}{slash}")
-        })
-        .collect();
-    names.dedup();
-    let more = names.len() > NAMES || listing.truncated;
-    names.truncate(NAMES);
-    if more {
+    let names = listing.objects.iter().map(|object| object.path.clone());
+    let mut names: Vec<String> = names.take(NAMES).collect();
+    if listing.objects.len() > NAMES || listing.truncated {
         names.push("…".to_owned());
     }
     names
 }
 
-/// The first name of a path.
-fn top(path: &str) -> &str {
-    path.split('/').next().unwrap_or(path)
+/// Without the slash that a folder's name ends with.
+fn plain(path: &str) -> &str {
+    path.trim_end_matches('/')
 }

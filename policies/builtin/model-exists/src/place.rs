@@ -87,12 +87,10 @@ impl<'a> Place<'a> {
         } else {
             self.key.find("//")?
         };
+        let before: Vec<&str> = self.key[..at].split('/').filter(|name| !name.is_empty()).collect();
         let names: Vec<&str> = self.names().collect();
         let slash = if self.key.ends_with('/') { "/" } else { "" };
-        Some((
-            format!("{}/{}", self.root, &self.key[..at]),
-            format!("{}/{}{slash}", self.root, names.join("/")),
-        ))
+        Some((self.folder(&before), format!("{}{slash}", self.at(&names))))
     }
 
     /// The names of the folders on the way, and of what it points to.

@@ -14,9 +14,12 @@ mod hammer;
 mod hostile;
 mod kinds;
 mod minted;
+mod model_exists;
 mod pipeline;
 mod reload;
+mod resources;
 mod serving;
+mod serving_protocol;
 mod using;
 
 use std::process::ExitCode;
@@ -129,10 +132,13 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         hostile::TESTS,
         kinds::TESTS,
         minted::TESTS,
+        model_exists::TESTS,
         pipeline::TESTS,
         command::TESTS,
         deploy::TESTS,
         serving::TESTS,
+        serving_protocol::TESTS,
+        resources::TESTS,
         using::TESTS,
     ]
     .concat();

@@ -32,6 +32,11 @@ fn two_slashes_are_refused_where_it_is_seen_that_no_folder_is_called_so() {
         assert_eq!(code, "double-slash");
         assert!(message.ends_with(&format!("Write {meant}")), "{message}");
     }
+    // A grant of a folder holds the folder alone where a slash ends it.
+    let granted = World::new()
+        .serve("s3://mlflow/plain/", "minio")
+        .object("s3://mlflow/plain/model.joblib", "x");
+    refused(&granted, &bare("s3://mlflow/plain//x"));
     // S3 has such names; and before an S3 key KServe leaves slashes out.
     let odd = world().object("s3://mlflow/plain//model.joblib", "x");
     assert_eq!(
