@@ -229,14 +229,29 @@ mod tests {
         let json = r#"{"spec": {"predictor": {"model": {"image": "p"}}, "transformer": {"containers": [{"image": "t"}]},
             "explainer": {"containers": null}, "canary": [{}, {"predictor": {"containers": [{"name": "x"}, {"name": "kserve-container"}]}}]}}"#;
         let components = Components::parse(json).unwrap();
-        let model = |role| components.part(role).and_then(|part| part.model.as_ref()?.image.clone());
+        let model = |role| {
+            components
+                .part(role)
+                .and_then(|part| part.model.as_ref()?.image.clone())
+        };
         assert_eq!(model(Role::Predictor).as_deref(), Some("p"));
         let server = |role| components.part(role).and_then(Part::own_server).map(|(index, _)| index);
         assert_eq!(
-            [Role::Transformer, Role::Explainer, Role::Canary(0), Role::Canary(1), Role::Canary(2), Role::Workload].map(server),
+            [
+                Role::Transformer,
+                Role::Explainer,
+                Role::Canary(0),
+                Role::Canary(1),
+                Role::Canary(2),
+                Role::Workload
+            ]
+            .map(server),
             [Some(0), None, None, Some(1), None, None]
         );
-        assert!(Components::parse(r#"{"spec": {"predictor": {"model": {"resources": {"limits": {"cpu": "much"}}}}}}"#).is_none());
+        assert!(
+            Components::parse(r#"{"spec": {"predictor": {"model": {"resources": {"limits": {"cpu": "much"}}}}}}"#)
+                .is_none()
+        );
     }
 
     #[test]
@@ -250,7 +265,10 @@ mod tests {
         assert_eq!(container.argument_number("--grpc_port"), Said::Number(2));
         assert_eq!((container.argument("last"), container.argument("none")), (None, None));
         let variables = ["A", "B", "C", "D"].map(|name| container.variable_number(name));
-        assert_eq!(variables, [Said::Number(2), Said::Unknown, Said::Unknown, Said::Nothing]);
+        assert_eq!(
+            variables,
+            [Said::Number(2), Said::Unknown, Said::Unknown, Said::Nothing]
+        );
     }
 
     #[test]
@@ -260,7 +278,10 @@ mod tests {
         assert_eq!(own.contradiction(None), None);
         let under = read(r#"{"limits": {"memory": "1Gi", "cpu": 1}, "requests": {"cpu": 2}}"#);
         let amount = |text| Quantity::parse(text).unwrap();
-        assert_eq!(own.contradiction(Some(&under)), Some(("memory", amount("2Gi"), amount("1Gi"))));
+        assert_eq!(
+            own.contradiction(Some(&under)),
+            Some(("memory", amount("2Gi"), amount("1Gi")))
+        );
         // What is wrong in the runtime alone is not the service's.
         assert_eq!(read("{}").contradiction(Some(&under)), None);
     }

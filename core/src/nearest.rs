@@ -1,6 +1,6 @@
 //! What was meant by a word that isn't known.
 
-/// The name that was most likely meant: at most a third of its letters are off.
+/// The name that was most likely meant: at most a third of its letters are off, whatever their case. None where none is so near.
 pub fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
     let given = given.to_lowercase();
     names

@@ -10,7 +10,10 @@ impl Verdict {
     pub fn refusal(self) -> Denial {
         let denial = self.denial.clone();
         let denial = denial.unwrap_or_else(|| panic!("nothing is refused: {self:?}"));
-        assert!(denial.message.chars().count() <= tidewaiter_core::lines::MESSAGE, "{denial:?}");
+        assert!(
+            denial.message.chars().count() <= tidewaiter_core::lines::MESSAGE,
+            "{denial:?}"
+        );
         denial
     }
 

@@ -48,9 +48,13 @@ extern crate self as tidewaiter_policy;
 pub mod bindings;
 #[doc(hidden)]
 pub mod exports;
+#[cfg(not(target_arch = "wasm32"))]
+mod expect;
+mod finding;
 mod host;
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 mod memory;
+mod runtime;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod verdict;
@@ -59,6 +63,7 @@ pub use bindings::tidewaiter::policy::types::{
     Credentials, Delivery, Denial, Effect, Entry, Fill, Operation, Request, Verdict,
 };
 pub use exports::settings;
+pub use finding::Mode;
 pub use host::{cluster, log, runtimes, storage};
 pub use serde_json::Value;
 pub use tidewaiter_core as core;
@@ -77,6 +82,9 @@ pub trait Policy {
     const VERSION: &'static str;
     /// One sentence.
     const SUMMARY: &'static str;
+    /// API version and kind of what it reads by [`cluster::get_object`] and [`cluster::list_objects`], such as `("v1", "ResourceQuota")`. Its `WasmPolicy` has to
+    /// declare them in `spec.objects`; this tells tools what to write there. Default: nothing.
+    const OBJECTS: &'static [(&'static str, &'static str)] = &[];
 
     /// JSON Schema of the settings, as JSON text. Default: none.
     fn settings_schema() -> Option<&'static str> {

@@ -32,7 +32,9 @@ impl Cargo {
         command.args(arguments);
         // Cargo told this program about its own package. Build scripts that look at such variables would run again, and all that stands on them.
         for (name, _) in env::vars_os() {
-            let own = name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+            let own = name
+                .to_str()
+                .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
             if own {
                 command.env_remove(name);
             }
@@ -40,6 +42,7 @@ impl Cargo {
         // For the end-to-end tests, which start them: built with everything else, not once more by themselves.
         command.env("TIDEWAITER_WEBHOOK", target_dir().join("debug/tidewaiter-webhook"));
         command.env("TIDEWAITER_COMMAND", target_dir().join("debug/tidewaiter"));
+        command.env("TIDEWAITER_IMAGE", target_dir().join("debug/tidewaiter-image"));
         if let Some(dir) = &self.build_dir {
             command.env("CARGO_BUILD_BUILD_DIR", &dir.path);
         }

@@ -81,7 +81,10 @@ fn descend(place: &Place<'_>, way: &[&str], wanted: &[&str], listing: &Listing) 
     for (depth, name) in wanted.iter().enumerate() {
         let names: Vec<&str> = listing.objects.iter().map(|object| plain(&object.path)).collect();
         let Some(next) = pick(name, &names) else { break };
-        let is_folder = listing.objects.iter().any(|object| object.path.strip_suffix('/') == Some(next));
+        let is_folder = listing
+            .objects
+            .iter()
+            .any(|object| object.path.strip_suffix('/') == Some(next));
         path.push(next.to_owned());
         if !is_folder || depth + 1 == wanted.len() {
             break;

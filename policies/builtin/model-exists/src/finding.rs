@@ -1,14 +1,14 @@
 //! What is wrong, in words: a refusal says what happened, to what, and what to do; a warning is one line.
 
-use tidewaiter_policy::Verdict;
 use tidewaiter_policy::core::lines::cut;
 use tidewaiter_policy::core::service::Component;
 use tidewaiter_policy::storage::Served;
+use tidewaiter_policy::{Mode, Verdict};
 
 use crate::around::{Beginning, look_around};
 use crate::look::{Look, look};
 use crate::place::{Kind, Place};
-use crate::{ALLOW_MISSING_MODEL, Mode, Settings, Silence, warn};
+use crate::{ALLOW_MISSING_MODEL, Settings, Silence};
 
 /// Characters of a URI in a refusal: what to do stands behind it.
 const URI: usize = 300;
@@ -172,11 +172,12 @@ impl Finding {
             What::Unreachable if settings.unreachable == Silence::Off => Mode::Off,
             What::Unreachable => Mode::Warn,
         };
-        match mode {
-            Mode::Off => verdict,
-            Mode::Deny if self.certain => verdict.deny(self.code, self.message, Some(pointer)),
-            Mode::Deny | Mode::Warn => warn(verdict, &self.line),
-        }
+        let mode = if mode == Mode::Deny && !self.certain {
+            Mode::Warn
+        } else {
+            mode
+        };
+        verdict.find(mode, self.code, self.message, &self.line, pointer)
     }
 }
 

@@ -16,11 +16,10 @@ mod place;
 mod whose;
 
 use serde::Deserialize;
-use tidewaiter_policy::core::lines::line;
 use tidewaiter_policy::core::service::{Component, Service};
 use tidewaiter_policy::core::uri::StorageUri;
 use tidewaiter_policy::storage::{self, Resolution};
-use tidewaiter_policy::{Policy, Request, Verdict};
+use tidewaiter_policy::{Mode, Policy, Request, Verdict};
 
 use finding::Finding;
 use place::Place;
@@ -59,18 +58,6 @@ impl Default for Settings {
     }
 }
 
-/// What becomes of an object in which something was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// It is refused, where it certainly fails.
-    Deny,
-    /// It is admitted with a warning.
-    Warn,
-    /// Nothing is said.
-    Off,
-}
-
 /// What is said where nothing can be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -105,7 +92,7 @@ impl Policy for ModelExists {
             .old_object
             .as_ref()
             .and_then(|old| Service::parse(&request.kind, old).ok())
-            .filter(was_judged);
+            .filter(|old| !old.is_left_alone());
         let comes_later = service
             .annotation(ALLOW_MISSING_MODEL)
             .is_some_and(|value| value == "true");
@@ -128,14 +115,6 @@ impl Policy for ModelExists {
 }
 
 tidewaiter_policy::export!(ModelExists);
-
-/// A service that was stopped or ignored is judged as a new one when it is no longer.
-fn was_judged(old: &Service<'_>) -> bool {
-    let stopped = old
-        .annotation("serving.kserve.io/stop")
-        .is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    !stopped && old.label("tidewaiter.dev/ignore").is_none()
-}
 
 /// What was there for the old object is there, or was said of it then.
 fn loads(old: &Service<'_>, uri: &str) -> bool {
@@ -164,11 +143,6 @@ fn find(service: &Service<'_>, component: &Component<'_>, uri: &str) -> Option<F
     } else {
         finding
     })
-}
-
-/// A line for the user.
-fn warn(verdict: Verdict, text: &str) -> Verdict {
-    verdict.warn(line(text))
 }
 
 #[cfg(test)]

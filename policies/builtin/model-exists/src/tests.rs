@@ -45,16 +45,13 @@ fn review(world: &World, object: &Value) -> Verdict {
 fn refused(world: &World, object: &Value) -> (String, String, String) {
     let verdict = review(world, object);
     assert_eq!(verdict.warnings, Vec::<String>::new());
-    let denial = verdict.denial.expect("a refusal");
+    let denial = verdict.refusal();
     (denial.code, denial.message, denial.path.unwrap_or_default())
 }
 
 /// The one warning that it is admitted with.
 fn warned(world: &World, object: &Value) -> String {
-    let mut verdict = review(world, object);
-    assert_eq!(verdict.denial, None);
-    assert_eq!(verdict.warnings.len(), 1, "{:?}", verdict.warnings);
-    verdict.warnings.remove(0)
+    review(world, object).only_warning()
 }
 
 #[test]
