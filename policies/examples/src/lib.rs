@@ -12,7 +12,14 @@ use tidewaiter_ground::host;
 use tidewaiter_tools::{Language, Manifest};
 
 /// What builds leave behind; no input.
-const BUILT: [&str; 6] = ["node_modules", ".venv", "__pycache__", "target", "template", "policy.wasm"];
+const BUILT: [&str; 6] = [
+    "node_modules",
+    ".venv",
+    "__pycache__",
+    "target",
+    "template",
+    "policy.wasm",
+];
 
 /// The folder of an example's language, below `policies/examples`, and of its SDK, below `policies`.
 fn folders(language: Language) -> (&'static str, &'static str) {
@@ -99,7 +106,15 @@ fn rust() -> Result<Vec<u8>> {
                 "CARGO_ENCODED_RUSTFLAGS",
                 "-Clink-arg=-zstack-size=32768\u{1f}-Clink-arg=--initial-memory=524288",
             )
-            .args(["build", "--lib", "--locked", "--profile", "policy", "--package", "house-rules"])
+            .args([
+                "build",
+                "--lib",
+                "--locked",
+                "--profile",
+                "policy",
+                "--package",
+                "house-rules",
+            ])
             .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
             .arg(&target),
     )?;

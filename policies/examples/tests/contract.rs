@@ -49,7 +49,10 @@ fn the_bindings_for_go_are_generated_from_the_contract() {
     let mut files = Files::default();
     options.build().generate(&mut resolve, world, &mut files).unwrap();
     let folder = policies().join("sdk-go/internal/contract");
-    let generated: BTreeMap<PathBuf, &[u8]> = files.iter().map(|(name, content)| (folder.join(name), content)).collect();
+    let generated: BTreeMap<PathBuf, &[u8]> = files
+        .iter()
+        .map(|(name, content)| (folder.join(name), content))
+        .collect();
     assert!(generated.len() > 5);
     for (path, content) in &generated {
         is(path, std::str::from_utf8(content).unwrap());
@@ -76,16 +79,19 @@ fn every_function_of_the_contract_is_in_every_sdk() {
     assert!(functions().len() > 12);
     for (interface, name) in functions() {
         let words: Vec<&str> = name.split('-').collect();
-        let pascal: String = words
-            .iter()
-            .map(|word| word[..1].to_uppercase() + &word[1..])
-            .collect();
+        let pascal: String = words.iter().map(|word| word[..1].to_uppercase() + &word[1..]).collect();
         let camel = pascal[..1].to_lowercase() + &pascal[1..];
         let snake = words.join("_");
         let calls = [
             (format!("sdk-typescript/src/host/{interface}.ts"), camel.clone()),
-            ("sdk-typescript/src/host/raw.d.ts".to_owned(), format!("export function {camel}(")),
-            (format!("sdk-python/tidewaiter_policy/{interface}.py"), format!("_raw.{snake}")),
+            (
+                "sdk-typescript/src/host/raw.d.ts".to_owned(),
+                format!("export function {camel}("),
+            ),
+            (
+                format!("sdk-python/tidewaiter_policy/{interface}.py"),
+                format!("_raw.{snake}"),
+            ),
             (format!("sdk-go/{interface}/{interface}.go"), format!("raw.{pascal}(")),
         ];
         for (file, call) in calls {

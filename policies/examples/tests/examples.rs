@@ -26,10 +26,11 @@ async fn answers_its_cases(language: Language) {
         return;
     }
     let component = Bytes::from(component(language).expect("the example builds"));
-    let about = About::of(&component).await.expect("it is a policy");
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let about = About::read(&engine, component.clone()).await.expect("it is a policy");
     assert_eq!(about.name, "house-rules");
     let suite = Suite {
-        engine: Engine::new(Options::default()).expect("an engine"),
+        engine,
         component,
         objects: Vec::new(),
         limits: limits(language),

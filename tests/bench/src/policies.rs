@@ -148,6 +148,11 @@ fn native(name: &str) -> Result<f64> {
         "namespace-guard" => {
             |request| namespace_guard::NamespaceGuard::review(request, &namespace_guard::Settings::default())
         }
+        "model-exists" => |request| model_exists::ModelExists::review(request, &model_exists::Settings::default()),
+        "serving-protocol" => {
+            |request| serving_protocol::ServingProtocol::review(request, &serving_protocol::Settings::default())
+        }
+        "resources" => |request| resources::Resources::review(request, &resources::Settings::default()),
         other => bail!("no native function for {other}"),
     };
     let mut took = Vec::with_capacity(CALLS);

@@ -18,10 +18,13 @@ mod hammer;
 mod hostile;
 mod kinds;
 mod minted;
+mod model_exists;
 mod namespace_guard;
 mod pipeline;
 mod reload;
+mod resources;
 mod serving;
+mod serving_protocol;
 mod using;
 
 use std::process::ExitCode;
@@ -139,11 +142,14 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         elsewhere::TESTS,
         namespace_guard::TESTS,
         minted::TESTS,
+        model_exists::TESTS,
         distribution::TESTS,
         pipeline::TESTS,
         command::TESTS,
         deploy::TESTS,
         serving::TESTS,
+        serving_protocol::TESTS,
+        resources::TESTS,
         using::TESTS,
     ]
     .concat();
