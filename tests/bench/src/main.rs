@@ -6,6 +6,7 @@
 mod apply;
 mod echo;
 mod fixture;
+mod languages;
 mod load;
 mod on_ground;
 mod policies;
@@ -41,9 +42,12 @@ struct Arguments {
     /// Leave out the figure that needs a cluster
     #[arg(long)]
     no_cluster: bool,
-    /// Only say what the built-in policies import and weigh
+    /// Only policies: the example in each language beside the same function, natively
     #[arg(long)]
     policies: bool,
+    /// Only say what the built-in policies import and weigh
+    #[arg(long)]
+    list: bool,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -97,8 +101,11 @@ fn main() -> Result<()> {
     if arguments.scale {
         return scale::run(arguments.json);
     }
-    if arguments.policies {
+    if arguments.list {
         return policies::list();
+    }
+    if arguments.policies {
+        return runtime()?.block_on(languages::run(arguments.json));
     }
     provider();
     // Without the figures of a cluster, the others still are what they are.

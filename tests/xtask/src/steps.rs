@@ -157,7 +157,7 @@ pub(crate) fn bench(flags: &[OsString]) -> Result<()> {
 
 pub(crate) fn policies() -> Result<()> {
     let cargo = Cargo::new()?;
-    cargo.start("tidewaiter-bench", &[], &["--policies".into()])
+    cargo.start("tidewaiter-bench", &[], &["--list".into()])
 }
 
 pub(crate) fn image(arguments: &[OsString]) -> Result<()> {
