@@ -6,14 +6,17 @@ mod change;
 mod confirm;
 mod delete;
 mod deploy;
+mod folders;
 mod import;
 mod inspect;
+mod keys;
 mod list;
 mod logs;
 mod output;
 mod place;
 mod predict;
 mod profile;
+mod progress;
 mod reaching;
 mod secret;
 mod shell;
@@ -126,7 +129,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run(arguments)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(run(arguments));
+            // A file that is being read can't be let go of: who pressed Ctrl-C doesn't wait for it.
+            runtime.shutdown_background();
+            ended
+        }
         Err(error) => Err(error.into()),
     };
     match ended {
