@@ -12,11 +12,14 @@ mod deploy;
 mod ground;
 mod hammer;
 mod hostile;
+mod ingress;
 mod kinds;
 mod minted;
 mod pipeline;
 mod reload;
+mod served;
 mod serving;
+mod together;
 mod using;
 
 use std::process::ExitCode;
@@ -27,8 +30,9 @@ use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
 use tidewaiter_e2e::{Server, in_the_ground, install, path, policy, runner, server};
+use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::{Model, SavedWith};
-use tidewaiter_ground::tools::Kserve;
+use tidewaiter_ground::tools::{Kserve, Module};
 use tidewaiter_ground::{Cluster, Namespace, Options, host, python};
 
 /// What a test works with.
@@ -114,10 +118,17 @@ const OLDEST: [&str; 8] = [
 ];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 3] = [
+const LONG: [&str; 10] = [
     "using_status_and_logs_of_what_runs_and_of_what_fails",
     "using_stop_start_scale_and_delete",
     "using_a_canary_answers_and_is_promoted",
+    "using_every_ingress_leads_to_the_model",
+    "served_a_folder_of_sklearn",
+    "served_a_file_of_xgboost",
+    "served_one_column_of_mlflow",
+    "served_a_function",
+    "served_a_transformer_before_its_predictor",
+    "served_a_graph_of_two_steps",
 ];
 
 fn tests_with(kserve: Kserve) -> Vec<Test> {
@@ -127,12 +138,15 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         denied::TESTS,
         reload::TESTS,
         hostile::TESTS,
+        ingress::TESTS,
         kinds::TESTS,
         minted::TESTS,
         pipeline::TESTS,
         command::TESTS,
         deploy::TESTS,
+        served::TESTS,
         serving::TESTS,
+        together::TESTS,
         using::TESTS,
     ]
     .concat();
@@ -184,6 +198,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
                 Ok(vec![
                     (policy::UNRULY, policy::unruly()?.into_os_string()),
                     (server::COMMAND, server::command_binary()?.into_os_string()),
+                    (served::ROUTER, Module::KserveRouter.build(&Cache::open()?)?.join("router").into()),
                 ])
             },
             |cluster| Ok(run(arguments, cluster)),
