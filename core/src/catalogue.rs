@@ -31,6 +31,8 @@ pub struct Release<'a> {
     pub python: &'a str,
     /// In the order in which they were asked for.
     pub packages: Vec<PackageVersion<'a>>,
+    /// The architectures that the image is built for, as in `kubernetes.io/arch`; empty where unknown.
+    pub architectures: &'a [String],
 }
 
 /// What is known of one package in an image.
@@ -75,7 +77,12 @@ type TagMap = BTreeMap<String, String>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Repository {
     Releases(Vec<Entry>),
-    Like { repository: String, tags: Option<TagMap> },
+    Like {
+        repository: String,
+        tags: Option<TagMap>,
+        /// Where a mirror has not all that the repository has; empty where it does.
+        architectures: Vec<String>,
+    },
 }
 
 /// What one tag holds.
@@ -84,6 +91,7 @@ struct Entry {
     tag: String,
     python: String,
     packages: BTreeMap<String, (String, bool)>,
+    architectures: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +109,8 @@ struct FileRepository {
     _source: Option<String>,
     #[serde(default)]
     variants: Vec<String>,
+    #[serde(default)]
+    architectures: Vec<String>,
     releases: Option<Vec<FileRelease>>,
     #[serde(default)]
     holds: BTreeSet<String>,
@@ -118,6 +128,7 @@ struct FileRelease {
     packages: BTreeMap<String, String>,
     #[serde(default)]
     expected: BTreeMap<String, String>,
+    architectures: Option<Vec<String>>,
 }
 
 impl Catalogue {
@@ -145,10 +156,16 @@ impl Catalogue {
         for repository in file.repositories {
             let name = canonical_repository(&repository.name);
             let value = match (repository.releases, repository.like, repository.tags) {
-                (Some(releases), None, None) => Repository::Releases(entries(&name, releases, &repository.variants)?),
+                (Some(releases), None, None) => Repository::Releases(entries(
+                    &name,
+                    releases,
+                    &repository.variants,
+                    &repository.architectures,
+                )?),
                 (None, Some(like), tags) => Repository::Like {
                     repository: canonical_repository(&like),
                     tags,
+                    architectures: repository.architectures,
                 },
                 _ => return Err(CatalogueError::ReleasesOrLike(name)),
             };
@@ -246,31 +263,41 @@ impl Catalogue {
     /// The releases of a repository, oldest first, each with those of these packages that it holds. Empty where the repository isn't known.
     /// A mirror with own tags lists them in the order of the releases that they stand for.
     pub fn releases(&self, repository: &str, packages: &[impl AsRef<str>]) -> Vec<Release<'_>> {
-        let Some((entries, maps)) = self.resolve(&canonical_repository(repository)) else {
+        let Some(Resolved {
+            entries,
+            maps,
+            architectures,
+        }) = self.resolve(&canonical_repository(repository))
+        else {
             return Vec::new();
         };
         if maps.is_empty() {
             return entries
                 .iter()
-                .map(|entry| release(&entry.tag, entry, packages))
+                .map(|entry| release(&entry.tag, entry, architectures, packages))
                 .collect();
         }
         // The repository's own tags lead, map by map, to tags of the repository with releases.
         let mut found = Vec::new();
         for entry in entries {
-            for own in maps[0].keys() {
+            // A digest says what an image is, and is no tag that one could be pinned to.
+            for own in maps[0].keys().filter(|own| !own.contains(':')) {
                 let target = maps.iter().try_fold(own, |tag, map| map.get(tag));
                 if target == Some(&entry.tag) {
-                    found.push(release(own, entry, packages));
+                    found.push(release(own, entry, architectures, packages));
                 }
             }
         }
         found
     }
 
-    /// The release of a repository by its tag, with those of these packages that it holds.
+    /// The release of a repository by its tag, or by a digest that its `tags` map, with those of these packages that it holds.
     pub fn release<'a>(&'a self, repository: &str, tag: &str, packages: &[impl AsRef<str>]) -> Option<Release<'a>> {
-        let (entries, maps) = self.resolve(&canonical_repository(repository))?;
+        let Resolved {
+            entries,
+            maps,
+            architectures,
+        } = self.resolve(&canonical_repository(repository))?;
         let target = maps.iter().try_fold(tag, |tag, map| map.get(tag).map(String::as_str))?;
         let entry = entries.iter().find(|entry| entry.tag == target)?;
         // A repository's own tag is the one that was asked for, as the catalogue holds it.
@@ -278,18 +305,32 @@ impl Catalogue {
             Some(map) => map.get_key_value(tag)?.0,
             None => &entry.tag,
         };
-        Some(release(own, entry, packages))
+        Some(release(own, entry, architectures, packages))
     }
 
-    /// The releases behind a repository's name, and the tag maps on the way to them.
-    fn resolve(&self, name: &str) -> Option<(&[Entry], Vec<&TagMap>)> {
+    /// The releases behind a repository's name, and what was said on the way to them.
+    fn resolve(&self, name: &str) -> Option<Resolved<'_>> {
         let mut maps = Vec::new();
+        let mut said: &[String] = &[];
         let mut name = name;
         for _ in 0..MAX_LIKE {
             match self.repositories.get(name)? {
-                Repository::Releases(entries) => return Some((entries, maps)),
-                Repository::Like { repository, tags } => {
+                Repository::Releases(entries) => {
+                    return Some(Resolved {
+                        entries,
+                        maps,
+                        architectures: said,
+                    });
+                }
+                Repository::Like {
+                    repository,
+                    tags,
+                    architectures,
+                } => {
                     maps.extend(tags);
+                    if said.is_empty() {
+                        said = architectures;
+                    }
                     name = repository;
                 }
             }
@@ -298,7 +339,16 @@ impl Catalogue {
     }
 }
 
-fn release<'a>(tag: &'a str, entry: &'a Entry, packages: &[impl AsRef<str>]) -> Release<'a> {
+/// The releases behind a repository's name.
+struct Resolved<'a> {
+    entries: &'a [Entry],
+    /// From the repository's own tags to those of `entries`, one after the other.
+    maps: Vec<&'a TagMap>,
+    /// What mirrors on the way say of themselves; empty where they say nothing.
+    architectures: &'a [String],
+}
+
+fn release<'a>(tag: &'a str, entry: &'a Entry, mirrored: &'a [String], packages: &[impl AsRef<str>]) -> Release<'a> {
     let packages = packages
         .iter()
         .filter_map(|name| entry.packages.get_key_value(name.as_ref()))
@@ -312,10 +362,20 @@ fn release<'a>(tag: &'a str, entry: &'a Entry, packages: &[impl AsRef<str>]) -> 
         tag,
         python: &entry.python,
         packages,
+        architectures: if mirrored.is_empty() {
+            &entry.architectures
+        } else {
+            mirrored
+        },
     }
 }
 
-fn entries(repository: &str, releases: Vec<FileRelease>, variants: &[String]) -> Result<Vec<Entry>, CatalogueError> {
+fn entries(
+    repository: &str,
+    releases: Vec<FileRelease>,
+    variants: &[String],
+    architectures: &[String],
+) -> Result<Vec<Entry>, CatalogueError> {
     let mut entries: Vec<Entry> = Vec::new();
     for release in releases {
         let is_exact = |version: &str| version.starts_with(|first: char| first.is_ascii_digit());
@@ -343,6 +403,7 @@ fn entries(repository: &str, releases: Vec<FileRelease>, variants: &[String]) ->
                     tag,
                     python: release.python.clone(),
                     packages: packages.clone(),
+                    architectures: release.architectures.as_deref().unwrap_or(architectures).to_vec(),
                 });
             }
         }
@@ -501,6 +562,44 @@ repositories:
             ["2026-1", "2026-2"]
         );
         assert!(catalogue.problems().is_empty());
+    }
+
+    #[test]
+    fn architectures_are_those_of_the_release_or_of_its_mirror() {
+        let mut catalogue = Catalogue::built_in().clone();
+        let own = "schema: 1\nrepositories:\n  - {name: r.local/part, like: kserve/xgbserver, architectures: [arm64]}\n  - {name: r.local/all, like: kserve/xgbserver}";
+        catalogue.extend(Catalogue::parse(own).unwrap());
+        let architectures = |repository: &str, tag: &str| {
+            let release = catalogue.release(repository, tag, &[""; 0]).unwrap();
+            release.architectures.join(" ")
+        };
+        for (repository, tag, expected) in [
+            ("kserve/xgbserver", "v0.20.0", "amd64 arm64"),
+            ("kserve/xgbserver", "v0.15.0", "amd64"),
+            ("kserve/paddleserver", "v0.12.1", "amd64"),
+            ("seldonio/mlserver", "1.7.1-xgboost", "amd64"),
+            ("pytorch/torchserve-kfs", "0.12.0", "amd64 arm64"),
+            ("nvcr.io/nvidia/tritonserver", "25.12-py3", ""),
+            ("r.local/part", "v0.20.0", "arm64"),
+            ("r.local/all", "v0.15.0", "amd64"),
+        ] {
+            assert_eq!(architectures(repository, tag), expected, "{repository}:{tag}");
+        }
+    }
+
+    #[test]
+    fn a_digest_that_an_admin_maps_is_known_and_no_tag() {
+        let own = "schema: 1\nrepositories: [{name: r.local/ml, like: seldonio/mlserver, tags: {'sha256:0a': 1.7.1, b: 1.5.0}}]";
+        let mut catalogue = Catalogue::built_in().clone();
+        catalogue.extend(Catalogue::parse(own).unwrap());
+        let release = catalogue.release("r.local/ml", "sha256:0a", &["mlflow"]).unwrap();
+        assert_eq!(release.packages[0].version, "2.22.1");
+        let tags: Vec<&str> = catalogue
+            .releases("r.local/ml", &[""; 0])
+            .iter()
+            .map(|release| release.tag)
+            .collect();
+        assert_eq!(tags, ["b"]);
     }
 
     #[test]

@@ -112,6 +112,7 @@ fn runtime(entry: Entry, release: &str, minor: u32) -> ServingRuntime {
         multi_node: false,
         image,
         created: String::new(),
+        spec: None,
     }
 }
 

@@ -27,6 +27,8 @@ pub struct ServingRuntime {
     pub image: Option<Image>,
     /// `metadata.creationTimestamp`, RFC 3339 in UTC, empty where unknown. Younger runtimes come first.
     pub created: String,
+    /// All of `spec`, as JSON text; none where only what is above is known.
+    pub spec: Option<String>,
 }
 
 /// One entry of `spec.supportedModelFormats`.
@@ -125,6 +127,7 @@ impl ServingRuntime {
             multi_node: spec.workers.is_some(),
             image,
             created: metadata.creation_timestamp.unwrap_or_default(),
+            spec: Some(object["spec"].to_string()),
         })
     }
 
@@ -291,6 +294,7 @@ mod tests {
             multi_node: false,
             image: None,
             created: String::new(),
+            spec: None,
         }
     }
 

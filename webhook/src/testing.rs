@@ -37,4 +37,8 @@ impl ClusterReader for ApiServer {
     async fn object(&self, _: &str, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
         Ok(None)
     }
+
+    async fn objects(&self, _: &str, _: &str, _: &str) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
 }

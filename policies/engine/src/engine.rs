@@ -9,6 +9,7 @@ use crate::bindings::Policy;
 use crate::cache::{Cache, Counts};
 use crate::host::State;
 use crate::room::Room;
+use crate::shipped::Shipped;
 use crate::ticker::Ticker;
 
 /// Guest code may use this much of a fiber's stack. Wasm that recurses deeper traps.
@@ -21,12 +22,16 @@ const KEEP_RESIDENT: usize = 128 << 10;
 const MEMORY_MAX: usize = 1 << 30;
 /// Components made by other toolchains consist of several core modules, with several tables.
 const PARTS: u32 = 8;
+pub(crate) const MAX_CONCURRENT: u32 = 128;
 
 /// How an engine is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where compiled policies are kept for the next start. None: they are compiled at each start. The folder is made where it is missing.
     pub cache_dir: Option<PathBuf>,
+    /// Where compiled policies lie that came with the program (see [`compile_for`](crate::compile_for)); they are looked for there first. Trusted as the program
+    /// itself is: only where nobody but its owner can write there.
+    pub shipped_dir: Option<PathBuf>,
     /// Policies that run at the same time; the next one waits. Default: 128.
     pub max_concurrent: u32,
     /// Memory in MiB that those take together; the next one waits. One whose own limit is more than that runs alone. Default: 256, half of what the chart
@@ -38,7 +43,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_dir: None,
-            max_concurrent: 128,
+            shipped_dir: None,
+            max_concurrent: MAX_CONCURRENT,
             memory_mib: 256,
         }
     }
@@ -57,6 +63,7 @@ pub struct Engine(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) engine: wasmtime::Engine,
     pub(crate) linker: Linker<State>,
+    pub(crate) shipped: Option<Shipped>,
     pub(crate) cache: Option<Cache>,
     pub(crate) room: Arc<Room>,
     pub(crate) ticker: Ticker,
@@ -80,6 +87,7 @@ impl Engine {
         Policy::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(error)?;
         Ok(Self(Arc::new(Shared {
             ticker: Ticker::new(&engine),
+            shipped: options.shipped_dir.and_then(Shipped::open),
             cache: options.cache_dir.and_then(|dir| Cache::open(dir, &engine)),
             room: Room::new(options.memory_mib, options.max_concurrent),
             engine,
@@ -93,7 +101,7 @@ impl Engine {
     }
 }
 
-fn config(max_concurrent: u32) -> Config {
+pub(crate) fn config(max_concurrent: u32) -> Config {
     let instances = max_concurrent.max(1);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)

@@ -106,6 +106,11 @@ impl storage::Host for State {
         let world = self.world()?;
         Ok(self.timed(world.read(&uri, offset, length)).await?.map(Vec::from))
     }
+
+    async fn list_folder(&mut self, uri: String, limit: u32) -> wasmtime::Result<Result<Listing, StorageError>> {
+        let world = self.world()?;
+        self.timed(world.list_folder(&uri, limit)).await
+    }
 }
 
 impl runtimes::Host for State {
@@ -117,6 +122,11 @@ impl runtimes::Host for State {
     async fn named(&mut self, name: String) -> wasmtime::Result<Option<Runtime>> {
         let world = self.world()?;
         self.timed(world.named(&name)).await
+    }
+
+    async fn spec(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        let world = self.world()?;
+        self.timed(world.runtime_spec(&name)).await
     }
 
     async fn release_of(
@@ -132,6 +142,11 @@ impl runtimes::Host for State {
     async fn releases(&mut self, repository: String, packages: Vec<String>) -> wasmtime::Result<Vec<Release>> {
         let world = self.world()?;
         self.timed(world.releases(&repository, &packages)).await
+    }
+
+    async fn lacking(&mut self, repository: String, packages: Vec<String>) -> wasmtime::Result<Vec<String>> {
+        let world = self.world()?;
+        self.timed(world.lacking(&repository, &packages)).await
     }
 }
 
@@ -155,6 +170,21 @@ impl cluster::Host for State {
         let world = self.world()?;
         let policy = Arc::clone(&self.policy);
         self.timed(world.get_object(&policy, &api_version, &kind, &name)).await
+    }
+
+    async fn list_objects(
+        &mut self,
+        api_version: String,
+        kind: String,
+    ) -> wasmtime::Result<Result<Vec<String>, String>> {
+        let world = self.world()?;
+        let policy = Arc::clone(&self.policy);
+        self.timed(world.cluster_objects(&policy, &api_version, &kind)).await
+    }
+
+    async fn kserve_config(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        let world = self.world()?;
+        self.timed(world.kserve_config(&key)).await
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod bindings;
 mod cache;
+mod compiled;
 mod engine;
 mod failure;
 mod host;
@@ -18,6 +19,7 @@ mod patch;
 mod review;
 mod room;
 mod run;
+mod shipped;
 mod ticker;
 mod untouched;
 pub mod world;
@@ -25,7 +27,8 @@ pub mod world;
 pub use cache::Counts;
 pub use engine::{Engine, EngineError, Options};
 pub use failure::Failure;
-pub use load::{Description, LoadError, LoadedPolicy, PolicySpec};
+pub use load::{Description, LoadError, LoadedPolicy, ObjectKind, PolicySpec};
 pub use review::review;
+pub use shipped::compile_for;
 pub use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Limits, Mode};
 pub use untouched::{Untouched, untouched};

@@ -106,7 +106,7 @@ pub(crate) struct Loaded {
     description: Option<Description>,
 }
 
-pub use tidewaiter::policy::types::Description;
+pub use tidewaiter::policy::types::{Description, ObjectKind};
 
 impl LoadedPolicy {
     /// The `WasmPolicy`'s name.
@@ -213,6 +213,11 @@ impl Engine {
     }
 
     fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {
+        if let Some(shipped) = &self.0.shipped
+            && let Some(component) = shipped.component(&self.0.engine, bytes)
+        {
+            return Ok(component);
+        }
         let compile = || Component::from_binary(&self.0.engine, bytes);
         match &self.0.cache {
             Some(cache) => cache.component(&self.0.engine, bytes, compile),

@@ -39,16 +39,25 @@ impl World for Nothing {
     async fn read(&self, _: &str, _: u64, _: u32) -> Result<bytes::Bytes, StorageError> {
         Err(StorageError::NotFound)
     }
+    async fn list_folder(&self, _: &str, _: u32) -> Result<Listing, StorageError> {
+        Err(StorageError::NotFound)
+    }
     async fn supporting(&self, _: &str, _: Option<&str>) -> Vec<Runtime> {
         Vec::new()
     }
     async fn named(&self, _: &str) -> Option<Runtime> {
         None
     }
+    async fn runtime_spec(&self, _: &str) -> Option<String> {
+        None
+    }
     async fn release_of(&self, _: &str, _: &str, _: &[String]) -> Option<Release> {
         None
     }
     async fn releases(&self, _: &str, _: &[String]) -> Vec<Release> {
+        Vec::new()
+    }
+    async fn lacking(&self, _: &str, _: &[String]) -> Vec<String> {
         Vec::new()
     }
     async fn namespace_labels(&self) -> Vec<Label> {
@@ -59,6 +68,12 @@ impl World for Nothing {
     }
     async fn get_object(&self, _: &str, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
         Ok(None)
+    }
+    async fn cluster_objects(&self, _: &str, _: &str, _: &str) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+    async fn kserve_config(&self, _: &str) -> Option<String> {
+        None
     }
 }
 

@@ -25,14 +25,20 @@ pub trait World: Send + Sync {
     async fn list_objects(&self, uri: &str, limit: u32) -> Result<Listing, StorageError>;
     /// See `storage.read` in the contract.
     async fn read(&self, uri: &str, offset: u64, length: u32) -> Result<bytes::Bytes, StorageError>;
+    /// See `storage.list-folder` in the contract.
+    async fn list_folder(&self, uri: &str, limit: u32) -> Result<Listing, StorageError>;
     /// See `runtimes.supporting` in the contract. Answers from memory.
     async fn supporting(&self, format: &str, version: Option<&str>) -> Vec<Runtime>;
     /// See `runtimes.named` in the contract. Answers from memory.
     async fn named(&self, name: &str) -> Option<Runtime>;
+    /// See `runtimes.spec` in the contract. Answers from memory.
+    async fn runtime_spec(&self, name: &str) -> Option<String>;
     /// See `runtimes.release-of` in the contract. Answers from memory.
     async fn release_of(&self, repository: &str, tag: &str, packages: &[String]) -> Option<Release>;
     /// See `runtimes.releases` in the contract. Answers from memory.
     async fn releases(&self, repository: &str, packages: &[String]) -> Vec<Release>;
+    /// See `runtimes.lacking` in the contract. Answers from memory.
+    async fn lacking(&self, repository: &str, packages: &[String]) -> Vec<String>;
     /// Labels of the object's namespace.
     async fn namespace_labels(&self) -> Vec<Label>;
     /// See `cluster.node-architectures` in the contract.
@@ -45,4 +51,8 @@ pub trait World: Send + Sync {
         kind: &str,
         name: &str,
     ) -> Result<Option<String>, String>;
+    /// See `cluster.list-objects` in the contract. `policy` as in [`get_object`](Self::get_object).
+    async fn cluster_objects(&self, policy: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String>;
+    /// See `cluster.kserve-config` in the contract. Answers from memory.
+    async fn kserve_config(&self, key: &str) -> Option<String>;
 }

@@ -16,7 +16,7 @@ use tidewaiter_engine::world::{
     Brought, Label, Listing, ObjectInfo, Release, Resolution, Runtime, StorageError, World,
 };
 use tidewaiter_engine::{
-    Capability, Counts, Engine, FailurePolicy, Limits, LoadError, LoadedPolicy, Mode, Options, PolicySpec,
+    Capability, Counts, Engine, FailurePolicy, Limits, LoadError, LoadedPolicy, Mode, Options, PolicySpec, compile_for,
 };
 
 /// Answers nothing; asked for the nodes, never.
@@ -42,16 +42,25 @@ impl World for Silent {
     async fn read(&self, _: &str, _: u64, _: u32) -> Result<Bytes, StorageError> {
         Err(StorageError::NotFound)
     }
+    async fn list_folder(&self, _: &str, _: u32) -> Result<Listing, StorageError> {
+        Err(StorageError::NotFound)
+    }
     async fn supporting(&self, _: &str, _: Option<&str>) -> Vec<Runtime> {
         Vec::new()
     }
     async fn named(&self, _: &str) -> Option<Runtime> {
         None
     }
+    async fn runtime_spec(&self, _: &str) -> Option<String> {
+        None
+    }
     async fn release_of(&self, _: &str, _: &str, _: &[String]) -> Option<Release> {
         None
     }
     async fn releases(&self, _: &str, _: &[String]) -> Vec<Release> {
+        Vec::new()
+    }
+    async fn lacking(&self, _: &str, _: &[String]) -> Vec<String> {
         Vec::new()
     }
     async fn namespace_labels(&self) -> Vec<Label> {
@@ -62,6 +71,12 @@ impl World for Silent {
     }
     async fn get_object(&self, _: &str, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
         Ok(None)
+    }
+    async fn cluster_objects(&self, _: &str, _: &str, _: &str) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+    async fn kserve_config(&self, _: &str) -> Option<String> {
+        None
     }
 }
 
@@ -78,7 +93,7 @@ fn component(body: &str, fill: (&str, &[u8])) -> Bytes {
     let (path, value) = fill;
     let verdict = [0, 0, 0, 0, 0, 0, 0, 0, 640, 1, 0, 0, 0, 0].map(word).concat();
     let one_fill = [700, path.len(), 800, value.len(), 700, path.len()].map(word).concat();
-    let description = [900, 4, 904, 5, 900, 4, 0, 0, 0].map(word).concat();
+    let description = [900, 4, 904, 5, 900, 4, 0, 0, 0, 0, 0].map(word).concat();
     let text = format!(
         r#"(component
   (import "tidewaiter:policy/types@0.1.0" (instance $types
@@ -96,8 +111,11 @@ fn component(body: &str, fill: (&str, &[u8])) -> Bytes {
     (type $effect' (variant (case "credentials" $credentials))) (export "effect" (type $effect (eq $effect')))
     (type $verdict' (record (field "denial" (option $denial)) (field "fills" (list $fill)) (field "warnings" (list string))
       (field "effects" (list $effect)))) (export "verdict" (type $verdict (eq $verdict')))
+    (type $object-kind' (record (field "api-version" string) (field "kind" string)))
+    (export "object-kind" (type $object-kind (eq $object-kind')))
     (type $description' (record (field "name" string) (field "version" string) (field "summary" string)
-      (field "settings-schema" (option string)))) (export "description" (type $description (eq $description')))))
+      (field "settings-schema" (option string)) (field "objects" (list $object-kind))))
+    (export "description" (type $description (eq $description')))))
   (import "tidewaiter:policy/cluster@0.1.0" (instance $cluster (export "node-architectures" (func (result (list string))))))
   (alias export $types "request" (type $request))
   (alias export $types "verdict" (type $verdict))
@@ -388,4 +406,56 @@ async fn the_cache_serves_what_is_ours_and_replaces_the_rest() {
     .unwrap();
     loaded(&engine, "good", "(i32.const 576)").await;
     assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn what_came_with_the_program_is_used_where_only_its_owner_can_write_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (shipped, cache) = (dir.path().join("shipped"), dir.path().join("cache"));
+    let component = component("(i32.const 576)", (PIN, br#""1.7.1""#));
+    let (name, bytes) = compile_for(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH), &component).unwrap();
+    std::fs::create_dir(&shipped).unwrap();
+    let file = shipped.join(name);
+    let compiled = async || {
+        let engine = Engine::new(Options {
+            cache_dir: Some(cache.clone()),
+            shipped_dir: Some(shipped.clone()),
+            ..Options::default()
+        })
+        .unwrap();
+        let good = loaded(&engine, "good", "(i32.const 576)").await;
+        assert_eq!(reviewed(&[good], BUDGET).await.patch.len(), 2);
+        // Each time from nothing: what is compiled goes there.
+        let compiled = std::fs::read_dir(&cache).unwrap().count();
+        std::fs::remove_dir_all(&cache).unwrap();
+        compiled
+    };
+    assert_eq!(compiled().await, 1, "nothing came with it");
+    std::fs::write(&file, &bytes).unwrap();
+    assert_eq!(compiled().await, 0);
+    for mode in [0o664, 0o646] {
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        assert_eq!(compiled().await, 1, "others can write it: {mode:o}");
+    }
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(&shipped, PermissionsExt::from_mode(0o777)).unwrap();
+    assert_eq!(compiled().await, 1, "others can put files there");
+    std::fs::set_permissions(&shipped, PermissionsExt::from_mode(0o755)).unwrap();
+    let mut damaged = bytes.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    for bad in [damaged, bytes[..70].to_vec(), Vec::new()] {
+        std::fs::write(&file, bad).unwrap();
+        assert_eq!(compiled().await, 1);
+    }
+    let other = if cfg!(target_arch = "x86_64") {
+        "aarch64"
+    } else {
+        "x86_64"
+    };
+    // Without the other machine's compiler, which only the image's build has, there is nothing to confuse.
+    if let Ok((_, foreign)) = compile_for(&format!("{other}-unknown-linux-gnu"), &component) {
+        std::fs::write(&file, foreign).unwrap();
+        assert_eq!(compiled().await, 1, "code of another machine");
+    }
 }

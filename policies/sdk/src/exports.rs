@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use crate::Policy;
 use crate::bindings::Guest;
-use crate::bindings::tidewaiter::policy::types::{Description, Request, Verdict};
+use crate::bindings::tidewaiter::policy::types::{Description, ObjectKind, Request, Verdict};
 
 /// The contract's exports of a policy.
 #[derive(Debug)]
@@ -17,6 +17,13 @@ impl<P: Policy> Guest for Exported<P> {
             version: P::VERSION.to_owned(),
             summary: P::SUMMARY.to_owned(),
             settings_schema: P::settings_schema().map(str::to_owned),
+            objects: P::OBJECTS
+                .iter()
+                .map(|(api_version, kind)| ObjectKind {
+                    api_version: (*api_version).to_owned(),
+                    kind: (*kind).to_owned(),
+                })
+                .collect(),
         }
     }
 

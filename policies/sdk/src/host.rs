@@ -38,6 +38,9 @@ pub mod storage {
         list_objects(uri: &str, limit: u32) -> Result<Listing, Error>;
         /// `length` bytes from `offset`, fewer at the end of the object; at most 1 MiB a call.
         read(uri: &str, offset: u64, length: u32) -> Result<Vec<u8>, Error>;
+        /// What stands directly in this folder, in the order of the names; at most `limit`, and never more than 1,000. The path of a folder in it ends in `/`,
+        /// and its size is 0.
+        list_folder(uri: &str, limit: u32) -> Result<Listing, Error>;
     }
 }
 
@@ -51,10 +54,16 @@ pub mod runtimes {
         supporting(format: &str, version: Option<&str>) -> Vec<Runtime>;
         /// The runtime by this name that the object's namespace sees.
         named(name: &str) -> Option<Runtime>;
-        /// The release of an image by its tag, with the versions of these packages (names as on PyPI). None where the catalogue doesn't know it.
+        /// The `spec` of the runtime by this name, as JSON text. None where there is no such runtime, or where Tidewaiter only knows of it what KServe
+        /// installs (a folder that lists no runtimes).
+        spec(name: &str) -> Option<String>;
+        /// The release of an image by its tag, with the versions of these packages (names as on PyPI). None where the catalogue doesn't know it. A digest
+        /// stands in for a tag where an admin's catalogue says which release it is.
         release_of(repository: &str, tag: &str, packages: &[String]) -> Option<Release>;
         /// The releases of an image that the catalogue knows, oldest first, with the versions of these packages (names as on PyPI).
         releases(repository: &str, packages: &[String]) -> Vec<Release>;
+        /// Of these packages (names as PyPI normalises them), those that images of this repository are known to be without.
+        lacking(repository: &str, packages: &[String]) -> Vec<String>;
     }
 }
 
@@ -67,8 +76,14 @@ pub mod cluster {
         namespace_labels() -> Vec<Label>;
         /// The architectures of the cluster's nodes, as in `kubernetes.io/arch`, sorted, each once.
         node_architectures() -> Vec<String>;
-        /// An object that the `WasmPolicy` declared, as JSON text, from the object's namespace (or cluster-scoped). Never a Secret.
+        /// An object of a kind that the `WasmPolicy` declares, as JSON text without `managedFields`, from the object's namespace (or cluster-scoped). Never a
+        /// Secret. The error is one line, for the log or a warning.
         get_object(api_version: &str, kind: &str, name: &str) -> Result<Option<String>, String>;
+        /// All objects of such a kind in the object's namespace (or of the cluster), in the order of their names. At most 100 objects and 1 MiB in all; where
+        /// there is more, the error says which of the two it is.
+        list_objects(api_version: &str, kind: &str) -> Result<Vec<String>, String>;
+        /// One key of KServe's ConfigMap `inferenceservice-config`, such as `deploy`, as JSON text. None where the key, or the whole ConfigMap, isn't known.
+        kserve_config(key: &str) -> Option<String>;
     }
 }
 

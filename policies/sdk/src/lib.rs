@@ -77,6 +77,9 @@ pub trait Policy {
     const VERSION: &'static str;
     /// One sentence.
     const SUMMARY: &'static str;
+    /// API version and kind of what it reads by [`cluster::get_object`] and [`cluster::list_objects`], such as `("v1", "ResourceQuota")`. Its `WasmPolicy` has to
+    /// declare them in `spec.objects`; this tells tools what to write there. Default: nothing.
+    const OBJECTS: &'static [(&'static str, &'static str)] = &[];
 
     /// JSON Schema of the settings, as JSON text. Default: none.
     fn settings_schema() -> Option<&'static str> {

@@ -45,6 +45,8 @@ pub struct Calls {
     pub list_objects: u32,
     /// `storage.read`
     pub read: u32,
+    /// `storage.list-folder`
+    pub list_folder: u32,
     /// `runtimes.supporting`
     pub supporting: u32,
     /// `runtimes.named`
@@ -53,6 +55,10 @@ pub struct Calls {
     pub release_of: u32,
     /// `runtimes.releases`
     pub releases: u32,
+    /// `runtimes.spec`
+    pub spec: u32,
+    /// `runtimes.lacking`
+    pub lacking: u32,
     /// Everything in `cluster`.
     pub cluster: u32,
     /// `log.write`
@@ -60,9 +66,9 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Calls that reach out to a store: stat, list, read.
+    /// Calls that reach out to a store: stat, both lists, read.
     pub fn to_stores(&self) -> u32 {
-        self.stat + self.list_objects + self.read
+        self.stat + self.list_objects + self.list_folder + self.read
     }
 }
 
@@ -75,6 +81,10 @@ struct Inner {
     failures: BTreeMap<String, Error>,
     runtimes: Vec<(String, Option<String>, Runtime)>,
     releases: BTreeMap<String, Vec<Release>>,
+    specs: BTreeMap<String, String>,
+    holds: BTreeMap<String, Vec<String>>,
+    kserve_config: BTreeMap<String, String>,
+    unread: BTreeMap<String, String>,
     labels: Vec<Label>,
     architectures: Vec<String>,
     cluster_objects: BTreeMap<(String, String, String), String>,
@@ -181,6 +191,7 @@ impl World {
                 tag: tag.to_owned(),
                 python: python.to_owned(),
                 packages,
+                architectures: Vec::new(),
             },
         )
     }
@@ -189,6 +200,31 @@ impl World {
     #[must_use]
     pub fn release_as(self, repository: &str, release: Release) -> Self {
         self.with(|inner| inner.releases.entry(repository.to_owned()).or_default().push(release))
+    }
+
+    /// The `spec` of the runtime by this name.
+    #[must_use]
+    pub fn runtime_spec(self, name: &str, spec: &Value) -> Self {
+        self.with(|inner| {
+            inner.specs.insert(name.to_owned(), spec.to_string());
+        })
+    }
+
+    /// All packages in the images of a repository: what isn't there is lacking. Without it nothing is known to be.
+    #[must_use]
+    pub fn holds(self, repository: &str, packages: &[&str]) -> Self {
+        let packages = packages.iter().map(|package| (*package).to_owned()).collect();
+        self.with(|inner| {
+            inner.holds.insert(repository.to_owned(), packages);
+        })
+    }
+
+    /// A key of KServe's `inferenceservice-config`.
+    #[must_use]
+    pub fn kserve_config(self, key: &str, part: &Value) -> Self {
+        self.with(|inner| {
+            inner.kserve_config.insert(key.to_owned(), part.to_string());
+        })
     }
 
     /// A label of the object's namespace.
@@ -212,7 +248,15 @@ impl World {
         })
     }
 
-    /// An object that `cluster::get_object` finds.
+    /// Objects of this kind can't be read, for this reason.
+    #[must_use]
+    pub fn unreadable(self, kind: &str, reason: &str) -> Self {
+        self.with(|inner| {
+            inner.unread.insert(kind.to_owned(), reason.to_owned());
+        })
+    }
+
+    /// An object that `cluster::get_object` and `cluster::list_objects` find.
     #[must_use]
     pub fn cluster_object(self, api_version: &str, kind: &str, name: &str, object: &Value) -> Self {
         let key = (api_version.to_owned(), kind.to_owned(), name.to_owned());
@@ -257,6 +301,10 @@ impl World {
 impl Inner {
     fn resolution(&self, uri: &str) -> Resolution {
         longest(&self.resolutions, uri).cloned().unwrap_or(Resolution::Unserved)
+    }
+
+    fn readable(&self, kind: &str) -> Result<(), String> {
+        self.unread.get(kind).map_or(Ok(()), |reason| Err(reason.clone()))
     }
 
     fn reachable(&self, uri: &str) -> Result<(), Error> {
@@ -316,6 +364,7 @@ pub fn runtime(name: &str, repository: &str, tag: &str, protocols: &[&str]) -> R
         name: name.to_owned(),
         repository: repository.to_owned(),
         tag: tag.to_owned(),
+        digest: String::new(),
         protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
         auto_select: true,
         disabled: false,
@@ -447,6 +496,31 @@ pub(crate) mod host {
                 },
             )
         }
+
+        pub(crate) fn list_folder(uri: &str, limit: u32) -> Result<Listing, Error> {
+            asked(
+                |calls| calls.list_folder += 1,
+                |world| {
+                    world.reachable(uri)?;
+                    let folder = format!("{}/", uri.trim_end_matches('/'));
+                    let mut objects: Vec<ObjectInfo> = Vec::new();
+                    for (uri, bytes) in world.objects.range(folder.clone()..) {
+                        let Some(path) = uri.strip_prefix(&folder) else { break };
+                        let (path, size) = match path.split_once('/') {
+                            Some((below, _)) => (format!("{below}/"), 0),
+                            None => (path.to_owned(), bytes.len() as u64),
+                        };
+                        if objects.last().is_none_or(|last| last.path != path) {
+                            objects.push(ObjectInfo { path, size });
+                        }
+                    }
+                    let limit = limit.min(LIST_LIMIT) as usize;
+                    let truncated = objects.len() > limit;
+                    objects.truncate(limit);
+                    Ok(Listing { objects, truncated })
+                },
+            )
+        }
     }
 
     pub(crate) mod runtimes {
@@ -507,6 +581,24 @@ pub(crate) mod host {
                 },
             )
         }
+
+        pub(crate) fn spec(name: &str) -> Option<String> {
+            asked(|calls| calls.spec += 1, |world| world.specs.get(name).cloned())
+        }
+
+        pub(crate) fn lacking(repository: &str, packages: &[String]) -> Vec<String> {
+            asked(
+                |calls| calls.lacking += 1,
+                |world| match world.holds.get(repository) {
+                    Some(holds) => packages
+                        .iter()
+                        .filter(|package| !holds.contains(package))
+                        .cloned()
+                        .collect(),
+                    None => Vec::new(),
+                },
+            )
+        }
     }
 
     pub(crate) mod cluster {
@@ -525,7 +617,31 @@ pub(crate) mod host {
             let key = (api_version.to_owned(), kind.to_owned(), name.to_owned());
             asked(
                 |calls| calls.cluster += 1,
-                |world| Ok(world.cluster_objects.get(&key).cloned()),
+                |world| {
+                    world.readable(kind)?;
+                    Ok(world.cluster_objects.get(&key).cloned())
+                },
+            )
+        }
+
+        pub(crate) fn list_objects(api_version: &str, kind: &str) -> Result<Vec<String>, String> {
+            asked(
+                |calls| calls.cluster += 1,
+                |world| {
+                    world.readable(kind)?;
+                    let of_kind = |((version, of, _), _): &(&(String, String, String), &String)| {
+                        version == api_version && of == kind
+                    };
+                    let objects = world.cluster_objects.iter().filter(of_kind);
+                    Ok(objects.map(|(_, text)| text.clone()).collect())
+                },
+            )
+        }
+
+        pub(crate) fn kserve_config(key: &str) -> Option<String> {
+            asked(
+                |calls| calls.cluster += 1,
+                |world| world.kserve_config.get(key).cloned(),
             )
         }
     }
@@ -540,5 +656,59 @@ pub(crate) mod host {
                 |world| world.lines.borrow_mut().push((level, message.to_owned())),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{cluster, runtimes, storage};
+
+    #[test]
+    fn a_folder_shows_what_stands_directly_in_it() {
+        let world = World::new()
+            .serve("s3://models/", "minio")
+            .object("s3://models/a/MLmodel", "1")
+            .object("s3://models/a/x/1", "2")
+            .object("s3://models/a/x/2", "3");
+        let folder = |limit| world.run(|| storage::list_folder("s3://models/a", limit)).unwrap();
+        let found = folder(9).objects.into_iter().map(|object| (object.path, object.size));
+        assert_eq!(
+            found.collect::<Vec<_>>(),
+            [("MLmodel".to_owned(), 1), ("x/".to_owned(), 0)]
+        );
+        assert!(folder(1).truncated && !folder(2).truncated);
+        assert_eq!(world.calls().to_stores(), 3);
+    }
+
+    #[test]
+    fn what_was_told_of_the_cluster_is_answered_and_nothing_else() {
+        let world = World::new()
+            .holds("r.local/ml", &["mlflow"])
+            .runtime_spec("own", &json!({"containers": []}))
+            .kserve_config("deploy", &json!({"defaultDeploymentMode": "Standard"}))
+            .cluster_object("v1", "ResourceQuota", "b", &json!({"n": 2}))
+            .cluster_object("v1", "ResourceQuota", "a", &json!({"n": 1}))
+            .unreadable("LimitRange", "forbidden");
+        world.run(|| {
+            let asked = ["mlflow", "skops"].map(str::to_owned);
+            assert_eq!(runtimes::lacking("r.local/ml", &asked), ["skops"]);
+            assert!(runtimes::lacking("r.local/other", &asked).is_empty());
+            assert_eq!(runtimes::spec("own").as_deref(), Some(r#"{"containers":[]}"#));
+            assert_eq!(runtimes::spec("other"), None);
+            assert!(cluster::kserve_config("deploy").is_some_and(|part| part.contains("Standard")));
+            assert_eq!(cluster::kserve_config("ingress"), None);
+            assert_eq!(
+                cluster::list_objects("v1", "ResourceQuota").unwrap(),
+                [r#"{"n":1}"#, r#"{"n":2}"#]
+            );
+            assert_eq!(cluster::list_objects("v1", "LimitRange"), Err("forbidden".to_owned()));
+            assert_eq!(
+                cluster::get_object("v1", "LimitRange", "x"),
+                Err("forbidden".to_owned())
+            );
+        });
     }
 }

@@ -10,11 +10,11 @@ use tidewaiter_core::catalogue::{Catalogue, CatalogueError};
 use tidewaiter_core::credentials::{SecretContents, kserve_secret};
 use tidewaiter_core::kserve_config::KserveConfig;
 use tidewaiter_core::kserve_runtimes;
+use tidewaiter_core::nearest::one_letter_off;
 use tidewaiter_core::runtimes::{Runtimes, ServingRuntime};
 use tokio::time::{Instant, timeout_at};
 
 use crate::locate::{Asked, place};
-use crate::nearest::one_letter_off;
 use crate::objects::{CATALOGUE_KEY, CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem};
 use crate::opening::connection;
 use crate::policies::{Builtins, Policy, select};
@@ -42,6 +42,8 @@ pub struct Configuration {
     runtimes: Runtimes,
     catalogue: Arc<Catalogue>,
     kserve: KserveConfig,
+    /// The keys of KServe's ConfigMap that hold JSON, as they are.
+    kserve_parts: BTreeMap<String, String>,
 }
 
 /// Why a backend's credentials can't be delivered.
@@ -78,7 +80,7 @@ impl Configuration {
         if let Some(before) = before {
             keep_unreadable(&mut objects, &before.objects);
         }
-        let kserve = kserve_config(&objects, before, &mut problems);
+        let (kserve, kserve_parts) = kserve_config(&objects, before, &mut problems);
         let backends = backends(&objects, before, &mut problems);
         let clients = clients(&backends, &objects, before, &kserve, stores, &mut problems);
         let own_secrets = own_secrets(&objects, &mut problems);
@@ -99,6 +101,7 @@ impl Configuration {
             runtimes,
             catalogue,
             kserve,
+            kserve_parts,
         };
         (configuration, problems)
     }
@@ -149,6 +152,11 @@ impl Configuration {
     /// KServe's own configuration.
     pub fn kserve(&self) -> &KserveConfig {
         &self.kserve
+    }
+
+    /// One key of KServe's own configuration as JSON text, as it was read last.
+    pub fn kserve_part(&self, key: &str) -> Option<&str> {
+        self.kserve_parts.get(key).map(String::as_str)
     }
 
     /// Secrets by which namespaces open stores themselves.
@@ -304,11 +312,17 @@ fn keep_unreadable(objects: &mut Objects, before: &Objects) {
     }
 }
 
-fn kserve_config(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> KserveConfig {
+fn kserve_config(
+    objects: &Objects,
+    before: Option<&Configuration>,
+    problems: &mut Vec<Problem>,
+) -> (KserveConfig, BTreeMap<String, String>) {
     let namespace = objects.kserve_namespace.as_deref().unwrap_or(KSERVE_NAMESPACE);
     let Some(map) = objects.config_map(namespace, KSERVE_CONFIG_MAP) else {
         // While it is replaced it is gone for a moment. By defaults, what was delivered under other names would be withdrawn and delivered anew.
-        return before.map_or_else(KserveConfig::default, |before| before.kserve.clone());
+        return before.map_or_else(Default::default, |before| {
+            (before.kserve.clone(), before.kserve_parts.clone())
+        });
     };
     let data = map.data.clone().unwrap_or_default();
     let (config, wrong) = KserveConfig::parse(&data, before.map(|before| &before.kserve));
@@ -318,7 +332,16 @@ fn kserve_config(objects: &Objects, before: Option<&Configuration>, problems: &m
             .into_iter()
             .map(|message| objects.problem(object.clone(), message)),
     );
-    config
+    let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    let parts = data.into_iter().filter_map(|(key, text)| {
+        if is_json(&text) {
+            return Some((key, text));
+        }
+        // What can't be read is as it was, here as in `KserveConfig`.
+        let last = before?.kserve_parts.get(&key)?.clone();
+        Some((key, last))
+    });
+    (config, parts.collect())
 }
 
 fn backends(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> Backends {

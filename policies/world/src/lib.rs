@@ -10,7 +10,6 @@
 pub mod configuration;
 pub mod folder;
 mod locate;
-mod nearest;
 pub mod objects;
 mod opening;
 pub mod policies;
@@ -25,8 +24,8 @@ mod words;
 
 pub use configuration::{Configuration, CredentialsError, Reach};
 pub use folder::{Folder, FolderError};
-pub use objects::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem, References};
+pub use objects::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem, References, Supplied};
 pub use policies::{Builtins, Policy, digest_of};
-pub use reader::{AccountFacts, ClusterReader, SecretFacts};
+pub use reader::{AccountFacts, ClusterReader, OBJECTS, SecretFacts, object_as_text, objects_as_texts};
 pub use review::ReviewWorld;
 pub use stores::{Issuer, Limits, Patience, Stores, Trust};

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Mode, Module, WasmPolicySpec};
+use tidewaiter_core::nearest::nearest;
+use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Mode, Module, ObjectKind, WasmPolicySpec};
+use tidewaiter_engine::Description;
 
-use crate::nearest::nearest;
 use crate::objects::{ObjectRef, Objects, Problem};
 
 /// A component of 16 MiB is a whole JavaScript engine with its program; nothing larger is a policy.
@@ -34,6 +35,38 @@ impl Policy {
             _ => "it doesn't run, and what it matches is admitted without it",
         }
     }
+
+    /// Grants a policy that Tidewaiter ships what it says that it reads, where its object declares nothing: as it has its capabilities.
+    pub fn grant_described(&mut self, description: &Description) {
+        if !matches!(self.spec.module, Module::Builtin(_)) || !self.spec.objects.is_empty() {
+            return;
+        }
+        let described = description.objects.iter().map(|object| ObjectKind {
+            api_version: object.api_version.clone(),
+            kind: object.kind.clone(),
+        });
+        self.spec.objects = described.collect();
+    }
+
+    /// What the policy says that it reads, and its object doesn't declare, in words for its admin. It runs all the same.
+    pub fn undeclared(&self, description: &Description) -> Option<String> {
+        let declared = |object: &&tidewaiter_engine::ObjectKind| {
+            let mut declared = self.spec.objects.iter();
+            declared.any(|declared| declared.kind == object.kind && declared.api_version == object.api_version)
+        };
+        let missing: Vec<String> = description
+            .objects
+            .iter()
+            .filter(|object| !declared(object))
+            .map(|object| format!("{} ({})", object.kind, object.api_version))
+            .collect();
+        (!missing.is_empty()).then(|| {
+            format!(
+                "spec.objects: the policy reads {}, and this object doesn't declare it, so the policy goes without; declare it there, with the capability `cluster`",
+                missing.join(", ")
+            )
+        })
+    }
 }
 
 /// The policies in the order in which they run. One that can't be had is a problem, and stays as it was `before`.
@@ -52,7 +85,7 @@ pub(crate) fn select(
         }
         let wrong = object.spec.problems();
         let component = if wrong.is_empty() {
-            component(&object.spec.module, object.spec.digest.as_deref(), objects, builtins)
+            component(&name, &object.spec, objects, builtins)
         } else {
             Err(wrong.join("; "))
         };
@@ -65,6 +98,14 @@ pub(crate) fn select(
             Ok(component) => {
                 policy.component = Some(component);
                 policies.push(policy);
+                let remark = objects.modules.get(&name).and_then(|module| module.remark.clone());
+                problems.extend(remark.map(|(remark, in_use)| Problem {
+                    in_use,
+                    ..objects.problem(
+                        ObjectRef::cluster("WasmPolicy", &name),
+                        format!("{remark}; the version of before is used"),
+                    )
+                }));
             }
             Err(reason) => {
                 let last = before.iter().find(|last| last.name == name && last.component.is_some());
@@ -180,8 +221,8 @@ fn granted(mut spec: WasmPolicySpec) -> WasmPolicySpec {
     spec
 }
 
-fn component(module: &Module, digest: Option<&str>, objects: &Objects, builtins: &Builtins) -> Result<Bytes, String> {
-    let component = match module {
+fn component(policy: &str, spec: &WasmPolicySpec, objects: &Objects, builtins: &Builtins) -> Result<Bytes, String> {
+    let component = match &spec.module {
         Module::Builtin(name) => {
             let found = builtins.iter().find(|(builtin, _)| builtin == name);
             found
@@ -230,26 +271,25 @@ fn component(module: &Module, digest: Option<&str>, objects: &Objects, builtins:
                     .clone(),
             )
         }
-        Module::Https(_) => {
-            return Err(
-                "spec.module.https: modules are not fetched from web servers yet; use file or configMap".to_owned(),
-            );
-        }
-        Module::Oci(_) => {
-            return Err(
-                "spec.module.oci: modules are not fetched from registries yet; use file or configMap".to_owned(),
-            );
-        }
+        Module::Https(_) => supplied(policy, "spec.module.https", objects)?,
+        Module::Oci(_) => supplied(policy, "spec.module.oci", objects)?,
     };
-    if let Some(wanted) = digest {
+    if let Some(wanted) = &spec.digest {
         let found = digest_of(&component);
-        if found != wanted {
+        if found != *wanted {
             return Err(format!(
                 "spec.digest: the component has {found}, and the object asks for {wanted}; one of them was changed"
             ));
         }
     }
     Ok(component)
+}
+
+fn supplied(policy: &str, field: &str, objects: &Objects) -> Result<Bytes, String> {
+    match objects.modules.get(policy) {
+        Some(module) => module.component.clone().map_err(|reason| format!("{field}: {reason}")),
+        None => Err(format!("{field}: nobody fetches modules here; use file or configMap")),
+    }
 }
 
 /// `sha256:` and the digest in hexadecimal digits, as a `WasmPolicy` writes it.

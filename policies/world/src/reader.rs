@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use kube::api::ObjectMeta;
+use serde_json::{Value, json};
 
 use crate::configuration::Configuration;
 use crate::objects::Labels;
@@ -30,6 +32,45 @@ pub trait ClusterReader: Send + Sync {
         kind: &str,
         name: &str,
     ) -> Result<Option<String>, String>;
+    /// All objects of a kind as JSON texts, by name: those of the namespace, or of the cluster where the kind belongs to none. Never asked for Secrets. The
+    /// error says so where there are more than [`OBJECTS`] of them, or more than [`OBJECTS_BYTES`] in all.
+    async fn objects(&self, namespace: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String>;
+}
+
+/// Objects that one listing of the cluster brings at most.
+pub const OBJECTS: usize = 100;
+/// Bytes that they have in all at most.
+pub const OBJECTS_BYTES: usize = 1024 * 1024;
+
+/// Objects as policies get them: as JSON texts without `managedFields`, and no more than a policy may be given at once.
+///
+/// # Errors
+/// Which limit is passed.
+pub fn objects_as_texts(objects: impl IntoIterator<Item = Value>) -> Result<Vec<String>, String> {
+    let mut texts = Vec::new();
+    let mut bytes = 0;
+    for object in objects {
+        let text = object_as_text(object);
+        bytes += text.len();
+        if texts.len() == OBJECTS {
+            return Err(format!(
+                "there are more than {OBJECTS}, which is all that a policy gets"
+            ));
+        }
+        if bytes > OBJECTS_BYTES {
+            return Err("they have more than 1 MiB together, which is all that a policy gets".to_owned());
+        }
+        texts.push(text);
+    }
+    Ok(texts)
+}
+
+/// One object as policies get it.
+pub fn object_as_text(mut object: Value) -> String {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    object.to_string()
 }
 
 /// What is read of a ServiceAccount.
@@ -93,26 +134,58 @@ impl ClusterReader for Configuration {
         kind: &str,
         name: &str,
     ) -> Result<Option<String>, String> {
-        let objects = self.objects();
-        let found = match (api_version, kind) {
-            ("v1", "ConfigMap") => objects.config_map(namespace, name).map(serde_json::to_string),
-            ("v1", "ServiceAccount") => objects.service_account(namespace, name).map(serde_json::to_string),
-            ("v1", "Namespace") => objects.namespaces.get(name).map(|labels| {
-                serde_json::to_string(&serde_json::json!({
-                    "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}
-                }))
-            }),
-            ("serving.kserve.io/v1alpha1", "ServingRuntime" | "ClusterServingRuntime") => objects
-                .runtimes
-                .iter()
-                .find(|runtime| {
-                    runtime["kind"] == kind
-                        && runtime["metadata"]["name"] == name
-                        && (kind == "ClusterServingRuntime" || runtime["metadata"]["namespace"] == namespace)
-                })
-                .map(serde_json::to_string),
-            _ => None,
-        };
-        found.transpose().map_err(|error| error.to_string())
+        let mut found = in_folder(self, namespace, api_version, kind)?.into_iter();
+        let found = found.find(|object| object["metadata"]["name"] == name);
+        Ok(found.map(object_as_text))
     }
+
+    async fn objects(&self, namespace: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
+        let mut found = in_folder(self, namespace, api_version, kind)?;
+        found.sort_by(|a, b| {
+            let name = |object: &Value| object["metadata"]["name"].as_str().map(str::to_owned);
+            name(a).cmp(&name(b))
+        });
+        objects_as_texts(found)
+    }
+}
+
+/// What a folder holds of a kind. Other kinds than those that configure Tidewaiter can't be in one.
+fn in_folder(
+    configuration: &Configuration,
+    namespace: &str,
+    api_version: &str,
+    kind: &str,
+) -> Result<Vec<Value>, String> {
+    let objects = configuration.objects();
+    let here = |metadata: &ObjectMeta| metadata.namespace.as_deref() == Some(namespace);
+    let found: Result<Vec<Value>, serde_json::Error> = match (api_version, kind) {
+        ("v1", "ConfigMap") => objects
+            .config_maps
+            .iter()
+            .filter(|map| here(&map.metadata))
+            .map(serde_json::to_value)
+            .collect(),
+        ("v1", "ServiceAccount") => objects
+            .service_accounts
+            .iter()
+            .filter(|account| here(&account.metadata))
+            .map(serde_json::to_value)
+            .collect(),
+        ("v1", "Namespace") => Ok(objects
+            .namespaces
+            .iter()
+            .map(|(name, labels)| {
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+            })
+            .collect()),
+        ("serving.kserve.io/v1alpha1", "ServingRuntime" | "ClusterServingRuntime") => Ok(objects
+            .runtimes
+            .iter()
+            .filter(|runtime| runtime["kind"] == kind)
+            .filter(|runtime| kind == "ClusterServingRuntime" || runtime["metadata"]["namespace"] == namespace)
+            .cloned()
+            .collect()),
+        _ => Ok(Vec::new()),
+    };
+    found.map_err(|error| error.to_string())
 }

@@ -176,6 +176,26 @@ impl ReviewWorld {
         }
     }
 
+    /// Each policy gets objects of the kinds that it declared itself.
+    fn declared(&self, policy: &str, api_version: &str, kind: &str) -> Result<(), String> {
+        if kind.eq_ignore_ascii_case("Secret") || kind.eq_ignore_ascii_case("Secrets") {
+            return Err("a policy never gets a Secret".to_owned());
+        }
+        let mut policies = self.configuration.policies().iter();
+        let declares = policies
+            .find(|declaring| declaring.name == policy)
+            .is_some_and(|declaring| {
+                let mut objects = declaring.spec.objects.iter();
+                objects.any(|object| object.api_version == api_version && object.kind == kind)
+            });
+        if declares {
+            return Ok(());
+        }
+        Err(format!(
+            "WasmPolicy {policy} doesn't declare {kind} ({api_version}) in spec.objects"
+        ))
+    }
+
     /// Whether Tidewaiter keeps, or would keep, a Secret and a ServiceAccount of this name.
     fn is_our_name(&self, name: &str) -> bool {
         let mut backends = self.configuration.backends().iter();
@@ -354,6 +374,12 @@ impl World for ReviewWorld {
             .await?)
     }
 
+    async fn list_folder(&self, uri: &str, limit: u32) -> Result<Listing, StorageError> {
+        let (client, place) = self.locate(uri).await?;
+        let listing = self.stores.list_folder(client, place, limit, self.stores_until).await?;
+        Ok(Listing::clone(&listing))
+    }
+
     async fn supporting(&self, format: &str, version: Option<&str>) -> Vec<Runtime> {
         let found = self
             .configuration
@@ -373,6 +399,10 @@ impl World for ReviewWorld {
         ))
     }
 
+    async fn runtime_spec(&self, name: &str) -> Option<String> {
+        self.configuration.runtimes().named(&self.namespace, name)?.spec.clone()
+    }
+
     async fn release_of(&self, repository: &str, tag: &str, packages: &[String]) -> Option<Release> {
         self.configuration
             .catalogue()
@@ -383,6 +413,12 @@ impl World for ReviewWorld {
     async fn releases(&self, repository: &str, packages: &[String]) -> Vec<Release> {
         let releases = self.configuration.catalogue().releases(repository, packages);
         releases.into_iter().map(release).collect()
+    }
+
+    async fn lacking(&self, repository: &str, packages: &[String]) -> Vec<String> {
+        let catalogue = self.configuration.catalogue();
+        let lacking = packages.iter().filter(|package| catalogue.lacks(repository, package));
+        lacking.cloned().collect()
     }
 
     async fn namespace_labels(&self) -> Vec<Label> {
@@ -408,28 +444,25 @@ impl World for ReviewWorld {
         kind: &str,
         name: &str,
     ) -> Result<Option<String>, String> {
-        if kind.eq_ignore_ascii_case("Secret") || kind.eq_ignore_ascii_case("Secrets") {
-            return Err("a policy never gets a Secret".to_owned());
-        }
-        let declared = self
-            .configuration
-            .policies()
-            .iter()
-            .filter(|declaring| declaring.name == policy)
-            .flat_map(|declaring| &declaring.spec.objects);
-        if !declared
-            .into_iter()
-            .any(|object| object.api_version == api_version && object.kind == kind)
-        {
-            return Err(format!(
-                "WasmPolicy {policy} doesn't declare {kind} ({api_version}) in spec.objects"
-            ));
-        }
+        self.declared(policy, api_version, kind)?;
         self.within(
             &format!("{kind} {name}"),
             self.reader.object(&self.namespace, api_version, kind, name),
         )
         .await
+    }
+
+    async fn cluster_objects(&self, policy: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
+        self.declared(policy, api_version, kind)?;
+        self.within(
+            &format!("objects of kind {kind}"),
+            self.reader.objects(&self.namespace, api_version, kind),
+        )
+        .await
+    }
+
+    async fn kserve_config(&self, key: &str) -> Option<String> {
+        self.configuration.kserve_part(key).map(str::to_owned)
     }
 }
 
@@ -443,6 +476,7 @@ fn release(release: catalogue::Release<'_>) -> Release {
         tag: release.tag.to_owned(),
         python: release.python.to_owned(),
         packages: packages.collect(),
+        architectures: release.architectures.to_vec(),
     }
 }
 
@@ -452,6 +486,7 @@ fn runtime(runtime: &ServingRuntime, auto_select: bool) -> Runtime {
         name: runtime.name.clone(),
         repository: image.map(|image| image.repository.clone()).unwrap_or_default(),
         tag: image.and_then(|image| image.tag.clone()).unwrap_or_default(),
+        digest: image.and_then(|image| image.digest.clone()).unwrap_or_default(),
         protocols: runtime.protocols.clone(),
         auto_select,
         disabled: runtime.disabled,

@@ -409,6 +409,10 @@ impl ClusterReader for Failing {
     async fn object(&self, _: &str, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
         Err("refused".to_owned())
     }
+
+    async fn objects(&self, _: &str, _: &str, _: &str) -> Result<Vec<String>, String> {
+        Err("refused".to_owned())
+    }
 }
 
 fn world_read_by(setting: &Setting, reader: &Arc<Failing>, namespace: &str) -> ReviewWorld {
@@ -502,6 +506,113 @@ async fn objects_are_for_those_who_declared_them_and_secrets_for_nobody() {
             .await
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn objects_are_listed_within_limits() {
+    let objects =
+        "{module: {builtin: runtime-version}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ConfigMap}]}";
+    let map = |namespace: &str, name: &str, bytes: usize| {
+        let text = "x".repeat(bytes);
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}, managedFields: []}}\ndata: {{x: {text}}}\n"
+        )
+    };
+    let many = |namespace: &str, count: usize, bytes: usize| -> String {
+        (0..count)
+            .map(|number| map(namespace, &format!("m{number}"), bytes))
+            .collect()
+    };
+    let mut setting = Setting::new(
+        &(policy("own", objects)
+            + &map("a", "two", 1)
+            + &map("a", "one", 1)
+            + &many("many", 101, 1)
+            + &many("full", 100, 1)
+            + &many("large", 5, 250_000)),
+    );
+    assert_eq!(told(&setting.load()), "");
+    let listed = async |namespace: &str| setting.world(namespace).cluster_objects("own", "v1", "ConfigMap").await;
+    let two = listed("a").await.unwrap();
+    assert_eq!(two.len(), 2);
+    assert!(
+        two[0].contains(r#""name":"one""#) && two[1].contains(r#""name":"two""#),
+        "{two:?}"
+    );
+    assert!(!two[0].contains("managedFields"), "{two:?}");
+    assert_eq!(listed("none").await, Ok(Vec::new()));
+    assert_eq!(listed("full").await.map(|all| all.len()), Ok(100));
+    assert_eq!(
+        listed("many").await,
+        Err(
+            "objects of kind ConfigMap can't be read (there are more than 100, which is all that a policy gets)"
+                .to_owned()
+        )
+    );
+    assert_eq!(
+        listed("large").await,
+        Err("objects of kind ConfigMap can't be read (they have more than 1 MiB together, which is all that a policy gets)".to_owned())
+    );
+    let world = setting.world("a");
+    assert_eq!(
+        world.cluster_objects("own", "v1", "ServiceAccount").await,
+        Err("WasmPolicy own doesn't declare ServiceAccount (v1) in spec.objects".to_owned())
+    );
+    assert!(world.cluster_objects("own", "v1", "Secret").await.is_err());
+}
+
+#[tokio::test]
+async fn a_key_of_kserves_configuration_is_json_or_nothing() {
+    let map = |deploy: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: inferenceservice-config, namespace: kserve}}\ndata:\n  deploy: '{deploy}'\n  broken: '{{not'\n"
+        )
+    };
+    let good = r#"{"defaultDeploymentMode": "Standard"}"#;
+    let mut setting = Setting::new(&map(good));
+    assert_eq!(told(&setting.load()), "");
+    assert_eq!(setting.world("a").kserve_config("deploy").await.as_deref(), Some(good));
+    for key in ["broken", "ingress"] {
+        assert_eq!(setting.world("a").kserve_config(key).await, None, "{key}");
+    }
+    setting.write(&map("{not"));
+    assert_ne!(told(&setting.load()), "");
+    assert_eq!(setting.world("a").kserve_config("deploy").await.as_deref(), Some(good));
+    setting.write("");
+    setting.load();
+    assert_eq!(setting.world("a").kserve_config("deploy").await.as_deref(), Some(good));
+}
+
+#[tokio::test]
+async fn all_of_a_runtime_can_be_seen_where_it_is_known() {
+    let runtime = |kind: &str, name: &str, namespace: &str, port: u16| {
+        format!(
+            "---\napiVersion: serving.kserve.io/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}{namespace}}}\nspec:\n  supportedModelFormats: [{{name: own, autoSelect: true}}]\n  containers:\n  - {{name: kserve-container, image: 'r.local/own@sha256:0a', ports: [{{containerPort: {port}}}]}}\n"
+        )
+    };
+    let mut setting = Setting::new(
+        &(runtime("ClusterServingRuntime", "own", "", 80) + &runtime("ServingRuntime", "own", ", namespace: a", 81)),
+    );
+    assert_eq!(told(&setting.load()), "");
+    let port = async |namespace: &str| {
+        let spec = setting.world(namespace).runtime_spec("own").await?;
+        let spec: serde_json::Value = serde_json::from_str(&spec).unwrap();
+        spec["containers"][0]["ports"][0]["containerPort"].as_u64()
+    };
+    assert_eq!((port("a").await, port("b").await), (Some(81), Some(80)));
+    assert_eq!(setting.world("a").runtime_spec("none").await, None);
+    let found = setting.world("b").named("own").await.unwrap();
+    assert_eq!((found.tag.as_str(), found.digest.as_str()), ("", "sha256:0a"));
+    // Without any, the runtimes are those that KServe installs, of which no more is known than the catalogue says.
+    let mut shipped = Setting::new("");
+    shipped.load();
+    let world = shipped.world("a");
+    assert!(world.named("kserve-mlserver").await.is_some());
+    assert_eq!(world.runtime_spec("kserve-mlserver").await, None);
+    let release = world.release_of("seldonio/mlserver", "1.7.1", &[]).await.unwrap();
+    assert_eq!(release.architectures, ["amd64"]);
+    let asked = ["mlflow", "imbalanced-learn"].map(str::to_owned);
+    assert_eq!(world.lacking("seldonio/mlserver", &asked).await, ["imbalanced-learn"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The YAML parser's errors, in words for people.
 
-use crate::nearest::nearest;
+use tidewaiter_core::nearest::nearest;
 
 /// The line where something is wrong, counted from 1, and what. Of a Secret's document nothing is quoted but field names.
 pub(crate) fn explain(error: &serde_saphyr::Error, secret: bool) -> (Option<u64>, String) {

@@ -10,7 +10,7 @@ use tidewaiter_ground::cache::Key;
 use tidewaiter_ground::{Cluster, condition};
 
 use crate::install::{NAMESPACE, backends};
-use crate::server::webhook_binary;
+use crate::server::{compiled_policies, webhook_binary};
 
 /// The name of the release, and of what it is made of.
 pub const RELEASE: &str = "tidewaiter";
@@ -18,6 +18,8 @@ pub const RELEASE: &str = "tidewaiter";
 pub const CRDS: &str = "tidewaiter-crds";
 /// Where the test's own build is on the node.
 const REPOSITORY: &str = "docker.io/tidewaiter/webhook";
+/// Where the image has its compiled policies.
+const COMPILED: &str = "usr/share/tidewaiter/policies";
 /// How long helm waits for Pods.
 const TIMEOUT: &str = "5m";
 
@@ -32,7 +34,10 @@ pub struct Release {
 pub fn install_chart(cluster: &Cluster, values: &Value) -> Result<Release> {
     let binary = webhook_binary()?;
     let tag = Key::new().with(fs::read(&binary)?).short();
-    cluster.load_program(&format!("{REPOSITORY}:{tag}"), &binary)?;
+    let policies = cluster.folder().join("compiled-policies");
+    compiled_policies(&policies)?;
+    let beside = Some((policies.as_path(), COMPILED));
+    cluster.load_program(&format!("{REPOSITORY}:{tag}"), &binary, beside)?;
     let release = Release {
         cluster: cluster.clone(),
         image: json!({"image": {"repository": REPOSITORY, "tag": tag, "pullPolicy": "Never"}}),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -50,6 +50,12 @@ pub const COMMAND: &str = "TIDEWAITER_COMMAND";
 /// The command's binary: `$TIDEWAITER_COMMAND`, else built by cargo.
 pub fn command_binary() -> Result<PathBuf> {
     binary(COMMAND, "tidewaiter", "tidewaiter")
+}
+
+/// The built-in policies, compiled for this machine, in a folder as the image has them.
+pub fn compiled_policies(folder: &Path) -> Result<()> {
+    let image = binary("TIDEWAITER_IMAGE", "tidewaiter-image", "tidewaiter-image")?;
+    host::run(Command::new(image).arg("--policies").arg(folder))
 }
 
 fn binary(variable: &str, package: &str, name: &str) -> Result<PathBuf> {

@@ -42,10 +42,10 @@ impl Cluster {
         Ok(said.stdout)
     }
 
-    /// Gives the node an image with this program, which is its entry point. By another name each time: a Pod's image is not replaced under it.
-    pub fn load_program(&self, image: &str, program: &Path) -> Result<()> {
+    /// Gives the node an image with this program, which is its entry point, and a folder's files where they are said to go. By another name each time: a Pod's image is not replaced under it.
+    pub fn load_program(&self, image: &str, program: &Path, beside: Option<(&Path, &str)>) -> Result<()> {
         let work = tempfile::tempdir_in(self.folder())?;
-        let archive = images::of_program(work.path(), image, program)?;
+        let archive = images::of_program(work.path(), image, program, beside)?;
         host::run(node::ctr_here(self.cache())?.args(["image", "import"]).arg(archive))
             .with_context(|| format!("the image {image}"))
     }

@@ -257,9 +257,10 @@ impl Parts {
     }
 }
 
-/// An image with one program of the machine's own and the shared libraries that it is linked with, for a user without rights. Not in the cache: such
+/// An image with one program of the machine's own, the shared libraries that it is linked with, and a folder's files in the folder that is named, for a user
+/// without rights. Not in the cache: such
 /// a program changes with each build.
-pub(crate) fn of_program(work: &Path, name: &str, program: &Path) -> Result<PathBuf> {
+pub(crate) fn of_program(work: &Path, name: &str, program: &Path, beside: Option<(&Path, &str)>) -> Result<PathBuf> {
     let file = program.file_name().context("a program has a name")?;
     let root = work.join("root");
     fs::create_dir_all(&root)?;
@@ -269,7 +270,13 @@ pub(crate) fn of_program(work: &Path, name: &str, program: &Path) -> Result<Path
         fs::create_dir_all(place.parent().unwrap_or(&root))?;
         fs::copy(&library, &place).with_context(|| format!("can't read {}", library.display()))?;
     }
-    host::run(Command::new("chmod").args(["-R", "a+rX"]).arg(&root))?;
+    if let Some((files, place)) = beside {
+        let place = root.join(place);
+        fs::create_dir_all(&place)?;
+        host::run(Command::new("cp").arg("-r").arg(files.join(".")).arg(&place))?;
+    }
+    // Tar keeps what is allowed: nobody but root may write.
+    host::run(Command::new("chmod").args(["-R", "go-w,a+rX"]).arg(&root))?;
     let layer = work.join("program.tar");
     host::run(tar(&layer).arg("-C").arg(&root).arg("."))?;
     let settings = Settings {

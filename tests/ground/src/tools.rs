@@ -65,8 +65,14 @@ pub enum Module {
     Grpcurl,
     /// Helm.
     Helm,
+    /// What evaluates Prometheus' rules.
+    Prometheus,
     /// cert-manager's controller, and its cainjector.
     CertManager,
+    /// The registry.
+    Distribution,
+    /// What signs what is in registries.
+    Cosign,
 }
 
 /// A program's name and the Go package that it is built from.
@@ -85,7 +91,10 @@ impl Module {
             Self::KserveRouter => "kserve-router",
             Self::Grpcurl => "grpcurl",
             Self::Helm => "helm",
+            Self::Prometheus => "prometheus",
             Self::CertManager => "cert-manager",
+            Self::Distribution => "distribution",
+            Self::Cosign => "cosign",
         }
     }
 
@@ -116,6 +125,7 @@ impl Module {
             Self::KserveRouter => &[("router", "github.com/kserve/kserve/cmd/router")],
             Self::Grpcurl => &[("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl")],
             Self::Helm => &[("helm", "helm.sh/helm/v4/cmd/helm")],
+            Self::Prometheus => &[("promtool", "github.com/prometheus/prometheus/cmd/promtool")],
             Self::CertManager => &[
                 (
                     "cert-manager-controller",
@@ -126,6 +136,8 @@ impl Module {
                     "github.com/cert-manager/cert-manager/cmd/cainjector",
                 ),
             ],
+            Self::Distribution => &[("registry", "github.com/distribution/distribution/v3/cmd/registry")],
+            Self::Cosign => &[("cosign", "github.com/sigstore/cosign/v3/cmd/cosign")],
         }
     }
 
@@ -144,7 +156,11 @@ impl Module {
         let (gomod, gosum) = (read("go.mod")?, read("go.sum")?);
         let linker = self.linker_flags(&gomod)?;
         let go = host::output(Command::new("go").args(["env", "GOVERSION", "GOOS", "GOARCH"]))?;
-        let key = Key::new().with(&gomod).with(&gosum).with(&linker).with(go);
+        let key = Key::new()
+            .with(&gomod)
+            .with(&gosum)
+            .with(format!("{linker}{}", self.tags()))
+            .with(go);
         cache.entry("bin", self.folder(), &key, |folder| {
             let work = tempfile::tempdir()?;
             fs::write(work.path().join("go.mod"), &gomod)?;
@@ -155,13 +171,22 @@ impl Module {
                         .current_dir(work.path())
                         .env("GOWORK", "off")
                         .env("GOFLAGS", "-mod=readonly")
-                        .args(["build", "-ldflags", &linker, "-o"])
+                        .args(["build", "-ldflags", &linker, "-tags", self.tags(), "-o"])
                         .arg(folder.join(name))
                         .arg(package),
                 )?;
             }
             Ok(())
         })
+    }
+
+    /// Build tags, separated by commas.
+    fn tags(self) -> &'static str {
+        match self {
+            // Without the clients of all clouds, which rules have no use for.
+            Self::Prometheus => "remove_all_sd",
+            _ => "",
+        }
     }
 
     /// Kubernetes' programs report the version that they were linked with; clients and KServe's manager ask for it.
@@ -248,7 +273,10 @@ mod tests {
             Module::KserveRouter,
             Module::Grpcurl,
             Module::Helm,
+            Module::Prometheus,
             Module::CertManager,
+            Module::Distribution,
+            Module::Cosign,
             Module::Kserve(Kserve::V0_20),
             Module::Kserve(Kserve::V0_15),
         ] {

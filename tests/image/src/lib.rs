@@ -3,6 +3,7 @@
 //! ```text
 //!  webhook's source ─▶ binary ──┐
 //!  Mozilla's roots ──▶ layer ───┼─▶ oci: blobs and their digests ─▶ layout: a folder, or a tar
+//!  built-in policies ▶ compiled ┤
 //!  Cargo.lock ───────▶ sbom ────┘
 //! ```
 //!
@@ -13,6 +14,7 @@ pub mod binary;
 pub mod layer;
 pub mod layout;
 pub mod oci;
+pub mod policies;
 pub mod roots;
 pub mod sbom;
 pub mod source;

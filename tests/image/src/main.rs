@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use lexopt::prelude::*;
-use tidewaiter_image::binary::Workshop;
+use tidewaiter_image::binary::{self, Workshop};
 use tidewaiter_image::oci::{Architecture, Release};
-use tidewaiter_image::{layout, sbom, source, webhook};
+use tidewaiter_image::{layout, policies, sbom, source, webhook};
 
 const HELP: &str = "\
 The container image: an OCI image layout for linux/amd64 and linux/arm64, the same bytes from every checkout of a commit
@@ -21,6 +21,7 @@ Options:
   --out DIR              Where the layout goes; default: target/image
   --archive FILE         Also as one tar, for `ctr images import`, `podman load` and `skopeo copy oci-archive:FILE ...`
   --arch ARCH            Only amd64, or only arm64
+  --policies DIR         Nothing but the compiled policies, for this machine, into a folder
   --name REPOSITORY:TAG  What those who import it call it; default: what the chart runs
 
 SOURCE_DATE_EPOCH, in seconds since 1970, is the time of everything in the image; default: that of the commit";
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
 struct Options {
     out: PathBuf,
     archive: Option<PathBuf>,
+    policies: Option<PathBuf>,
     architectures: Vec<Architecture>,
     repository: String,
     tag: String,
@@ -49,6 +51,7 @@ fn options(root: &Path) -> Result<Option<Options>> {
     let mut options = Options {
         out: target.join("image"),
         archive: None,
+        policies: None,
         architectures: Architecture::ALL.to_vec(),
         repository: webhook::REPOSITORY.to_owned(),
         tag: source::VERSION.to_owned(),
@@ -62,6 +65,7 @@ fn options(root: &Path) -> Result<Option<Options>> {
             }
             Long("out") => options.out = parser.value()?.into(),
             Long("archive") => options.archive = Some(parser.value()?.into()),
+            Long("policies") => options.policies = Some(parser.value()?.into()),
             Long("arch") => {
                 let wanted = parser.value()?.string()?;
                 options
@@ -93,6 +97,9 @@ fn run() -> Result<()> {
     let Some(options) = options(&root)? else {
         return Ok(());
     };
+    if let Some(folder) = &options.policies {
+        return policies::write(folder, &format!("{}-unknown-linux-gnu", env::consts::ARCH));
+    }
     let workshop = Workshop {
         tools: folder("TIDEWAITER_IMAGE_TOOLS")?,
         cache: folder("TIDEWAITER_IMAGE_CACHE")?,
@@ -107,7 +114,9 @@ fn run() -> Result<()> {
         let size = binary.len();
         let sbom = sbom::attachment(&root, architecture, &native, created)?;
         sizes.push((architecture, size));
-        images.push(webhook::image(architecture, binary, Vec::new(), vec![sbom]));
+        policies::check(&binary)?;
+        let compiled = policies::compiled(binary::target(architecture))?;
+        images.push(webhook::image(architecture, binary, compiled, Vec::new(), vec![sbom]));
     }
     let release = Release {
         repository: options.repository,

@@ -13,10 +13,11 @@ pub const REPOSITORY: &str = "docker.io/tidewaiter/tidewaiter-webhook";
 /// The id that images from scratch commonly give to a user who is nobody. No file belongs to it.
 const USER: &str = "65532:65532";
 
-/// The program beside the certificate authorities, and `extra` files, such as the libraries of a program that isn't static.
+/// The program and its compiled policies beside the certificate authorities, and `extra` files, such as the libraries of a program that isn't static.
 pub fn image(
     architecture: Architecture,
     program: Vec<u8>,
+    policies: Vec<File>,
     mut extra: Vec<File>,
     attachments: Vec<Attachment>,
 ) -> Image {
@@ -28,6 +29,10 @@ pub fn image(
             Layer {
                 what: "certificate authorities that Mozilla trusts".to_owned(),
                 files: vec![roots::file()],
+            },
+            Layer {
+                what: "compiled policies".to_owned(),
+                files: policies,
             },
             Layer {
                 what: binary::PACKAGE.to_owned(),
@@ -69,14 +74,23 @@ mod tests {
 
     #[test]
     fn the_image_is_one_program_with_the_roots_beside_it_and_runs_as_nobody() {
-        let image = image(Architecture::Amd64, b"program".to_vec(), Vec::new(), Vec::new());
+        let image = image(
+            Architecture::Amd64,
+            b"program".to_vec(),
+            vec![File::readable("policy", Vec::new())],
+            Vec::new(),
+            Vec::new(),
+        );
         let files: Vec<_> = image
             .layers
             .iter()
             .flat_map(|layer| &layer.files)
             .map(|file| (file.path.as_str(), file.mode))
             .collect();
-        assert_eq!(files, [(roots::PATH, 0o644), ("tidewaiter-webhook", 0o755)]);
+        assert_eq!(
+            files,
+            [(roots::PATH, 0o644), ("policy", 0o644), ("tidewaiter-webhook", 0o755)]
+        );
         assert_eq!(image.entrypoint, ["/tidewaiter-webhook"]);
         assert_eq!(image.user, "65532:65532");
     }

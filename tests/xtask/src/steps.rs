@@ -42,6 +42,7 @@ impl Cargo {
         // For the end-to-end tests, which start them: built with everything else, not once more by themselves.
         command.env("TIDEWAITER_WEBHOOK", target_dir().join("debug/tidewaiter-webhook"));
         command.env("TIDEWAITER_COMMAND", target_dir().join("debug/tidewaiter"));
+        command.env("TIDEWAITER_IMAGE", target_dir().join("debug/tidewaiter-image"));
         if let Some(dir) = &self.build_dir {
             command.env("CARGO_BUILD_BUILD_DIR", &dir.path);
         }

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PartialObjectMeta, TypeMeta};
 use kube::discovery::{self, Scope};
 use kube::{Api, Client, ResourceExt};
-use tidewaiter_world::{AccountFacts, ClusterReader, Labels, SecretFacts};
+use tidewaiter_world::{AccountFacts, ClusterReader, Labels, OBJECTS, SecretFacts, object_as_text, objects_as_texts};
 
 use super::watched::Watched;
 
@@ -18,6 +18,28 @@ pub struct InCluster {
 impl InCluster {
     pub(super) fn new(client: Client, namespaces: Watched<PartialObjectMeta<Namespace>>) -> Self {
         Self { client, namespaces }
+    }
+}
+
+impl InCluster {
+    /// The API of a kind: the namespace's, or the cluster's where the kind belongs to none.
+    async fn kind(
+        &self,
+        namespace: &str,
+        api_version: &str,
+        kind: &str,
+    ) -> Result<(Api<DynamicObject>, ApiResource), String> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let kind = GroupVersionKind::gvk(group, version, kind);
+        // Asked each time, since only the API server knows the kind's plural and scope: policies that get objects are few.
+        let (resource, capabilities): (ApiResource, _) = discovery::pinned_kind(&self.client, &kind)
+            .await
+            .map_err(|error| said(&error))?;
+        let api = match capabilities.scope {
+            Scope::Cluster => Api::all_with(self.client.clone(), &resource),
+            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, &resource),
+        };
+        Ok((api, resource))
     }
 }
 
@@ -66,21 +88,34 @@ impl ClusterReader for InCluster {
         kind: &str,
         name: &str,
     ) -> Result<Option<String>, String> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let kind = GroupVersionKind::gvk(group, version, kind);
-        // Asked each time, since only the API server knows the kind's plural and scope: policies that get objects are few.
-        let (resource, capabilities): (ApiResource, _) = discovery::pinned_kind(&self.client, &kind)
-            .await
-            .map_err(|error| said(&error))?;
-        let api: Api<DynamicObject> = match capabilities.scope {
-            Scope::Cluster => Api::all_with(self.client.clone(), &resource),
-            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, &resource),
-        };
+        let (api, _) = self.kind(namespace, api_version, kind).await?;
         let object = api.get_opt(name).await.map_err(|error| said(&error))?;
-        object
-            .map(|object| serde_json::to_string(&object))
-            .transpose()
-            .map_err(|error| error.to_string())
+        let object = object.map(serde_json::to_value).transpose();
+        Ok(object.map_err(|error| error.to_string())?.map(object_as_text))
+    }
+
+    async fn objects(&self, namespace: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
+        let (api, resource) = self.kind(namespace, api_version, kind).await?;
+        // One more than a policy gets, to see that there are more.
+        let few = u32::try_from(OBJECTS).unwrap_or(u32::MAX).saturating_add(1);
+        let list = api.list(&ListParams::default().limit(few)).await;
+        let list = list.map_err(|error| said(&error))?;
+        if list.metadata.continue_.is_some_and(|more| !more.is_empty()) && list.items.len() <= OBJECTS {
+            return Err("the API server gave a part of them only".to_owned());
+        }
+        let objects: Result<Vec<_>, _> = list
+            .items
+            .into_iter()
+            .map(|mut object| {
+                // The items of a list don't say what they are.
+                object.types.get_or_insert_with(|| TypeMeta {
+                    api_version: resource.api_version.clone(),
+                    kind: resource.kind.clone(),
+                });
+                serde_json::to_value(object)
+            })
+            .collect();
+        objects_as_texts(objects.map_err(|error| error.to_string())?)
     }
 }
 
@@ -108,6 +143,16 @@ mod tests {
     use super::*;
     use crate::cluster::watched::Changes;
 
+    fn item(number: usize) -> Value {
+        json!({"metadata": {"name": format!("item{number}"), "managedFields": [{"manager": "kubectl"}]}, "spec": {"n": number}})
+    }
+
+    fn list(count: usize) -> Value {
+        let items: Vec<Value> = (0..count).map(item).collect();
+        let more = if count > OBJECTS { "more" } else { "" };
+        json!({"kind": "List", "apiVersion": "x.example/v1", "metadata": {"continue": more}, "items": items})
+    }
+
     /// An API server that has an object of ours at these paths, and nothing else.
     fn reader() -> InCluster {
         let service = tower::service_fn(async |request: axum::http::Request<Body>| {
@@ -118,6 +163,16 @@ mod tests {
                     (200, json!({"metadata": metadata, "secrets": [{"name": "x"}]}))
                 }
                 "/api/v1/namespaces/x" => (200, json!({"metadata": metadata})),
+                "/apis/x.example/v1" => (
+                    200,
+                    json!({"kind": "APIResourceList", "groupVersion": "x.example/v1", "resources": [
+                        {"name": "rules", "singularName": "rule", "namespaced": true, "kind": "Rule", "verbs": ["list"]},
+                        {"name": "floods", "singularName": "flood", "namespaced": false, "kind": "Flood", "verbs": ["list"]},
+                    ]}),
+                ),
+                "/apis/x.example/v1/namespaces/a/rules" => (200, list(2)),
+                "/apis/x.example/v1/namespaces/a/rules/item0" => (200, item(0)),
+                "/apis/x.example/v1/floods" if request.uri().query() == Some("&limit=101") => (200, list(101)),
                 _ => (
                     404,
                     json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "gone", "code": 404}),
@@ -160,6 +215,27 @@ mod tests {
         let prod = Labels::from([("tier".to_owned(), "prod".to_owned())]);
         assert_eq!(reader.watched_namespace("a"), Some(prod));
         assert_eq!(reader.watched_namespace("new"), None);
+    }
+
+    #[tokio::test]
+    async fn objects_of_a_kind_are_listed_with_their_kind_and_no_more_than_a_policy_gets() {
+        let reader = reader();
+        let rules = reader.objects("a", "x.example/v1", "Rule").await.unwrap();
+        assert_eq!(rules.len(), 2);
+        let first: Value = serde_json::from_str(&rules[0]).unwrap();
+        assert_eq!(
+            first,
+            json!({"apiVersion": "x.example/v1", "kind": "Rule", "metadata": {"name": "item0"}, "spec": {"n": 0}})
+        );
+        let one = reader
+            .object("a", "x.example/v1", "Rule", "item0")
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(!one.contains("managedFields"), "{one}");
+        let flood = reader.objects("a", "x.example/v1", "Flood").await.unwrap_err();
+        assert!(flood.contains("more than 100"), "{flood}");
+        assert!(reader.objects("a", "x.example/v1", "Other").await.is_err());
     }
 
     #[tokio::test]

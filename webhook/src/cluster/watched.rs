@@ -2,12 +2,13 @@
 
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt as _, Stream, StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
@@ -117,33 +118,41 @@ where
             let mut pause = FIRST_PAUSE;
             loop {
                 let mut events = pin!(watch());
-                let error = loop {
-                    let event = tokio::select! {
-                        () = stop.cancelled() => return,
-                        event = events.next() => event,
-                    };
-                    match event {
-                        None => return,
-                        Some(Err(error)) => break error,
-                        Some(Ok(event)) => {
-                            writer.apply_watcher_event(&event);
-                            // Only a complete list is a state of the cluster.
-                            if matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
-                                if !complaint.is_empty() {
-                                    info!(kind = what, "the watch works again");
-                                    complaint.clear();
+                let watching = async {
+                    loop {
+                        let event = tokio::select! {
+                            () = stop.cancelled() => return None,
+                            event = events.next() => event,
+                        };
+                        match event {
+                            None => return None,
+                            Some(Err(error)) => return Some(explain(&error)),
+                            Some(Ok(event)) => {
+                                writer.apply_watcher_event(&event);
+                                // Only a complete list is a state of the cluster.
+                                if matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
+                                    if !complaint.is_empty() {
+                                        info!(kind = what, "the watch works again");
+                                        complaint.clear();
+                                    }
+                                    pause = FIRST_PAUSE;
+                                    absent.store(false, Ordering::Release);
+                                    live.store(true, Ordering::Release);
+                                    settle.send_replace(true);
+                                    changed.send_replace(());
                                 }
-                                pause = FIRST_PAUSE;
-                                absent.store(false, Ordering::Release);
-                                live.store(true, Ordering::Release);
-                                settle.send_replace(true);
-                                changed.send_replace(());
                             }
                         }
                     }
                 };
+                // Nobody else would know that the task is gone, and what it showed last would count as what there is.
+                let ended = AssertUnwindSafe(watching).catch_unwind().await;
+                let ended =
+                    ended.unwrap_or_else(|_| Some(("the watch panicked, a defect of Tidewaiter's".into(), false)));
                 live.store(false, Ordering::Release);
-                let (message, missing) = explain(&error);
+                let Some((message, missing)) = ended else {
+                    return;
+                };
                 absent.store(missing, Ordering::Release);
                 if complaint != message {
                     warn!(kind = what, "{message}; trying again");
@@ -391,5 +400,28 @@ mod tests {
         assert!(watched.live());
         assert!(watched.current("a", "map-1").is_some());
         assert!(watched.current("a", "map-0").is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_panics_counts_no_longer_and_is_begun_anew() {
+        let mut watches = [true, false].into_iter();
+        let watch = move || {
+            let panics = watches.next().expect("two watches");
+            let list = [Event::Init, Event::InitApply(map("map")), Event::InitDone];
+            let then = async move {
+                if panics {
+                    panic!("as a defect would");
+                }
+                std::future::pending().await
+            };
+            futures::stream::iter(list.map(Ok)).chain(futures::stream::once(then))
+        };
+        let watched = Watched::follow(watch, (), "test", Changes::default(), CancellationToken::new());
+        watched.settled().await;
+        sleep(FIRST_PAUSE / 2).await;
+        assert!(!watched.live(), "nobody follows it now");
+        sleep(LAST_PAUSE).await;
+        assert!(watched.live());
+        assert!(watched.current("a", "map").is_some());
     }
 }

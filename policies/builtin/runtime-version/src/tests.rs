@@ -136,6 +136,7 @@ fn world() -> World {
                 ]
                 .map(|(n, v)| expected(n, v))
                 .into(),
+                architectures: Vec::new(),
             },
         )
         .release(
@@ -182,6 +183,7 @@ fn world() -> World {
                 tag: "v0.20.0".into(),
                 python: "3.11".into(),
                 packages: vec![expected("scikit-learn", "~=1.5.1")],
+                architectures: Vec::new(),
             },
         )
         .release(

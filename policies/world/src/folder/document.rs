@@ -12,9 +12,9 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tidewaiter_core::backend::{StorageBackend, StorageBackendSpec};
 use tidewaiter_core::backends::UnusableBackend;
+use tidewaiter_core::nearest::nearest;
 use tidewaiter_core::policy_resource::{WasmPolicy, WasmPolicySpec};
 
-use crate::nearest::nearest;
 use crate::objects::{Labels, ObjectRef};
 use crate::words::{any_of, explain};
 

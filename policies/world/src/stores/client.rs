@@ -25,6 +25,18 @@ use super::web::Web;
 /// Buckets whose store is kept ready. Past it they are made anew, which only costs cloud identities a token.
 const BUCKETS: usize = 64;
 
+/// Between the names of folders, in every store.
+const DELIMITER: &str = "/";
+
+/// How far down a listing goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Objects wherever they lie below.
+    All,
+    /// What stands directly there; a folder once.
+    One,
+}
+
 /// A backend's client and its gate.
 pub(crate) struct Client {
     /// Never the same for two clients of this process: an answer that one of them got is not another's.
@@ -117,15 +129,24 @@ impl Client {
 
     /// Objects below this place, at most `limit`, in the order of their names.
     pub(crate) async fn list(&self, place: &Place, limit: usize) -> Result<Listing, Failure> {
+        self.listed(place, limit, Depth::All).await
+    }
+
+    /// Objects and folders directly in this place, at most `limit`, in the order of their names.
+    pub(crate) async fn list_folder(&self, place: &Place, limit: usize) -> Result<Listing, Failure> {
+        self.listed(place, limit, Depth::One).await
+    }
+
+    async fn listed(&self, place: &Place, limit: usize, depth: Depth) -> Result<Listing, Failure> {
         let mut listing = match self.web(place)? {
-            Some(web) => web.list(place, limit).await?,
-            None => self.list_bucket(place, limit).await?,
+            Some(web) => web.list(place, limit, depth).await?,
+            None => self.list_bucket(place, limit, depth).await?,
         };
         listing.objects.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Ok(listing)
     }
 
-    async fn list_bucket(&self, place: &Place, limit: usize) -> Result<Listing, Failure> {
+    async fn list_bucket(&self, place: &Place, limit: usize, depth: Depth) -> Result<Listing, Failure> {
         let store = self.bucket(place)?;
         let key = place.key();
         let prefix = if key.is_empty() {
@@ -139,6 +160,7 @@ impl Client {
         loop {
             let options = PaginatedListOptions {
                 max_keys: Some(limit - objects.len()),
+                delimiter: (depth == Depth::One).then_some(DELIMITER.into()),
                 page_token,
                 ..Default::default()
             };
@@ -152,6 +174,13 @@ impl Client {
                 (!path.is_empty()).then_some(ObjectInfo {
                     path,
                     size: object.size,
+                })
+            }));
+            objects.extend(page.result.common_prefixes.into_iter().filter_map(|folder| {
+                let name = folder.as_ref().strip_prefix(&prefix)?;
+                (!name.is_empty()).then(|| ObjectInfo {
+                    path: format!("{name}{DELIMITER}"),
+                    size: 0,
                 })
             }));
             page_token = page.page_token;

@@ -70,6 +70,7 @@ pub struct Stores {
 enum Call {
     Stat,
     List(u32),
+    Folder(u32),
     Read(u64, u32),
 }
 
@@ -146,6 +147,23 @@ impl Stores {
         }
     }
 
+    /// What stands directly in a place.
+    pub(crate) async fn list_folder(
+        &self,
+        client: &Client,
+        place: Place,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Arc<Listing>, Failure> {
+        match self
+            .ask(client, place, Call::Folder(limit.clamp(1, LIST_LIMIT)), deadline)
+            .await?
+        {
+            Answer::Listing(listing) => Ok(listing),
+            _ => Err(Failure::NotFound),
+        }
+    }
+
     pub(crate) async fn read(
         &self,
         client: &Client,
@@ -168,6 +186,10 @@ impl Stores {
                     Call::Stat => client.stat(&place).await.map(Answer::Size),
                     Call::List(limit) => client
                         .list(&place, limit as usize)
+                        .await
+                        .map(|listing| Answer::Listing(Arc::new(listing))),
+                    Call::Folder(limit) => client
+                        .list_folder(&place, limit as usize)
                         .await
                         .map(|listing| Answer::Listing(Arc::new(listing))),
                     Call::Read(offset, length) => client.read(&place, offset, length as usize).await.map(Answer::Bytes),

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tidewaiter_engine::world::{Listing, ObjectInfo};
 use url::Url;
 
+use super::client::Depth;
 use super::failure::{Failure, classify};
 use super::http::{Transport, refused};
 use super::place::Place;
@@ -52,7 +53,7 @@ impl Web {
         length.ok_or_else(|| Failure::Unserved(format!("{} doesn't say how large the file is", host(response.url()))))
     }
 
-    pub(crate) async fn list(&self, place: &Place, limit: usize) -> Result<Listing, Failure> {
+    pub(super) async fn list(&self, place: &Place, limit: usize, depth: Depth) -> Result<Listing, Failure> {
         let (
             Some(hub),
             Place::Hub {
@@ -72,7 +73,9 @@ impl Web {
                 .chain(["tree", revision])
                 .chain(segments(key)),
         )?;
-        url.query_pairs_mut().append_pair("recursive", "true");
+        if depth == Depth::All {
+            url.query_pairs_mut().append_pair("recursive", "true");
+        }
         let mut response = self.send(Method::GET, url, None).await?;
         let more = response
             .headers()
@@ -89,12 +92,19 @@ impl Web {
         };
         let mut objects: Vec<_> = entries
             .into_iter()
-            .filter(|entry| entry.r#type == "file")
             .filter_map(|entry| {
-                Some(ObjectInfo {
-                    path: entry.path.strip_prefix(&prefix)?.to_owned(),
-                    size: entry.size,
-                })
+                let path = entry.path.strip_prefix(&prefix)?;
+                match entry.r#type.as_str() {
+                    "file" => Some(ObjectInfo {
+                        path: path.to_owned(),
+                        size: entry.size,
+                    }),
+                    "directory" if depth == Depth::One => Some(ObjectInfo {
+                        path: format!("{path}/"),
+                        size: 0,
+                    }),
+                    _ => None,
+                }
             })
             .collect();
         objects.sort_unstable_by(|a, b| a.path.cmp(&b.path));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::chart::RELEASE;
-use tidewaiter_e2e::load::{Load, has_credentials};
+use tidewaiter_e2e::install::{NAMESPACE, backend};
+use tidewaiter_e2e::load::{Load, has_credentials, service};
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::Namespace;
 
@@ -20,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
         "an_upgrade_and_a_rollback_roll_the_pods_and_lose_no_service",
         an_upgrade_and_a_rollback_roll_the_pods_and_lose_no_service,
     ),
+    ("a_drained_node_waits_for_a_replica", a_drained_node_waits_for_a_replica),
 ];
 
 /// What looks back on all the others.
@@ -56,17 +58,64 @@ fn an_upgrade_and_a_rollback_roll_the_pods_and_lose_no_service(world: &World) ->
     let load = Load::begin(&world.cluster, "rolling", &uri, Duration::from_millis(300))?;
     load.go_on(4)?;
     let first = release.pods()?;
-    release.upgrade(&json!({"log": {"level": "debug"}}))?;
+    let values = &backend("from-values", "values", &["s3://values/"])["spec"];
+    release.upgrade(&json!({"log": {"level": "debug"}, "backends": {"from-values": values}}))?;
     let second = release.until_ready(REPLICAS)?;
+    until_served(world, &running, true)?;
     ensure!(none_of(&second, &first), "a changed value left a Pod as it was");
     release.rollback()?;
     let third = release.until_ready(REPLICAS)?;
     ensure!(none_of(&third, &second), "a rollback left a Pod as it was");
+    until_served(world, &running, false)?;
     load.go_on(4)?;
     let outcome = load.finish()?;
     println!("helm upgrade and rollback: {outcome}");
     outcome.all_at_once()?;
     unchanged(&running, &before)
+}
+
+/// Waits until the release gives, or no longer gives, the credentials of the backend that is among its values.
+fn until_served(world: &World, namespace: &Namespace, served: bool) -> Result<()> {
+    let (api, what) = (
+        world.cluster.api()?,
+        format!("a backend of the values is served: {served}"),
+    );
+    let model = service("from-values", "s3://values/model");
+    world.cluster.until(&what, Duration::from_mins(1), || {
+        let answer = api.would_create(namespace.name(), &model)?;
+        ensure!(answer.admitted(), "{}", answer.message());
+        Ok((has_credentials(&answer.body) == served).then_some(()))
+    })
+}
+
+/// What `kubectl drain` asks for, of each Pod that is on the node.
+fn a_drained_node_waits_for_a_replica(world: &World) -> Result<()> {
+    let release = world.release()?;
+    let pods = release.until_ready(REPLICAS)?;
+    let evict = |pod: &Value| {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let eviction = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"namespace": NAMESPACE, "name": name},
+        });
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction");
+        world
+            .cluster
+            .try_kubectl(&["create", "--raw", &path, "-f", "-"], &eviction.to_string())
+    };
+    let first = evict(&pods[0])?;
+    ensure!(first.ok, "the first: {}", first.stderr);
+    let second = evict(&pods[1])?;
+    ensure!(
+        !second.ok && second.stderr.contains("disruption budget"),
+        "the second is evicted while the first has no successor: {}{}",
+        second.stdout,
+        second.stderr
+    );
+    let now = release.until_ready(REPLICAS)?;
+    ensure!(!none_of(&now, &pods[1..]), "the replica that was left is gone");
+    Ok(())
 }
 
 /// All tests before this one went by the rules of the chart's roles. What the API server wrote down of that tells which of them were of use.

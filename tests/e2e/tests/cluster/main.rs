@@ -9,6 +9,7 @@ mod admission;
 mod command;
 mod denied;
 mod deploy;
+mod distribution;
 mod ground;
 mod hammer;
 mod hostile;
@@ -29,7 +30,7 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
-use tidewaiter_e2e::{Server, in_the_ground, install, path, policy, runner, server};
+use tidewaiter_e2e::{Server, in_the_ground, install, path, policy, registry, runner, server};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::{Kserve, Module};
@@ -141,6 +142,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         ingress::TESTS,
         kinds::TESTS,
         minted::TESTS,
+        distribution::TESTS,
         pipeline::TESTS,
         command::TESTS,
         deploy::TESTS,
@@ -199,6 +201,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
                     (policy::UNRULY, policy::unruly()?.into_os_string()),
                     (server::COMMAND, server::command_binary()?.into_os_string()),
                     (served::ROUTER, Module::KserveRouter.build(&Cache::open()?)?.join("router").into()),
+                    (registry::PROGRAM, Module::Distribution.build(&Cache::open()?)?.join("registry").into_os_string()),
                 ])
             },
             |cluster| Ok(run(arguments, cluster)),

@@ -47,6 +47,7 @@ fn installed() -> World {
                 name: found.runtime.name.clone(),
                 repository: image.repository.clone(),
                 tag: image.tag.clone().unwrap(),
+                digest: String::new(),
                 protocols: found.runtime.protocols.clone(),
                 auto_select: found.auto_select,
                 disabled: found.runtime.disabled,
@@ -65,6 +66,7 @@ fn installed() -> World {
                 tag: release.tag.to_owned(),
                 python: release.python.to_owned(),
                 packages: packages.collect(),
+                architectures: release.architectures.to_vec(),
             };
             world = world.release_as(&repository, release);
         }

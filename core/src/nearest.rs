@@ -1,7 +1,7 @@
 //! What was meant by a word that isn't known.
 
-/// The name that was most likely meant: at most a third of its letters are off.
-pub(crate) fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
+/// The name that was most likely meant: at most a third of its letters are off, whatever their case. None where none is so near.
+pub fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
     let given = given.to_lowercase();
     names
         .iter()
@@ -12,7 +12,7 @@ pub(crate) fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
 }
 
 /// The name that is written almost like this, but not quite; for names of which many more are right than are known here.
-pub(crate) fn one_letter_off<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
+pub fn one_letter_off<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
     if names.contains(&given) {
         return None;
     }

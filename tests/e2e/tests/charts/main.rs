@@ -1,6 +1,8 @@
 //! The charts, as the real Helm and a real API server take them. No Pod runs here: what is tested is what an admin types and reads, and what the API
 //! server makes of it. The cluster is this test's own, since it has Tidewaiter in and out of it.
 
+mod alerts;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,6 +44,10 @@ const TESTS: &[Test] = &[
     (
         "a_dead_gate_is_open_but_where_it_was_asked_to_be_shut",
         a_dead_gate_is_open_but_where_it_was_asked_to_be_shut,
+    ),
+    (
+        "each_alert_fires_when_it_should_and_not_otherwise",
+        alerts::each_alert_fires_when_it_should_and_not_otherwise,
     ),
     (
         "an_uninstall_leaves_what_users_need",
@@ -538,7 +544,16 @@ fn main() -> ExitCode {
     };
     let done = in_the_ground(
         options,
-        || Ok(vec![(HELM, Module::Helm.build(&Cache::open()?)?.join("helm").into())]),
+        || {
+            let cache = Cache::open()?;
+            Ok(vec![
+                (HELM, Module::Helm.build(&cache)?.join("helm").into()),
+                (
+                    alerts::PROMTOOL,
+                    Module::Prometheus.build(&cache)?.join("promtool").into(),
+                ),
+            ])
+        },
         |cluster| {
             let helm = std::env::var_os(HELM).context("nobody said where Helm is")?.into();
             let home = cluster.folder().join("helm");
