@@ -28,10 +28,11 @@ fn limits(language: Language) -> Limits {
 
 async fn answers(language: Language, component: Vec<u8>, name: &str, cases: PathBuf) {
     let component = Bytes::from(component);
-    let about = About::of(&component).await.expect("it is a policy");
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let about = About::read(&engine, component.clone()).await.expect("it is a policy");
     assert_eq!(about.name, name);
     let suite = Suite {
-        engine: Engine::new(Options::default()).expect("an engine"),
+        engine,
         component,
         objects: Vec::new(),
         limits: limits(language),
@@ -58,7 +59,13 @@ async fn passes_as_made(language: Language, sdk: &str) {
         return;
     }
     let built = template(language).expect("a new project builds");
-    answers(language, built, "made-here", policies().join(sdk).join("template/cases")).await;
+    answers(
+        language,
+        built,
+        "made-here",
+        policies().join(sdk).join("template/cases"),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -119,7 +126,8 @@ async fn runs_as_often_at_once_as_the_engine_allows(language: Language) {
     };
     let policy = engine.load(spec).await.expect("it loads");
     let world = Prepared::new(&Given::default(), "team-a", &[]).expect("a world");
-    let object = r#"{"metadata": {"name": "churn", "labels": {"team": "fraud"}}, "spec": {"predictor": {"model": {}}}}"#;
+    let object =
+        r#"{"metadata": {"name": "churn", "labels": {"team": "fraud"}}, "spec": {"predictor": {"model": {}}}}"#;
     let reviews: Vec<_> = (0..at_once)
         .map(|_| {
             let (policy, world) = (policy.clone(), world.around("team-a", false));

@@ -33,7 +33,11 @@ fn the_sdk_for_typescript_passes_its_tests() {
         for name in manifests {
             fs::copy(sdk.join(name), folder.join(name))?;
         }
-        host::run(Command::new("npm").current_dir(folder).args(["ci", "--no-audit", "--no-fund"]))
+        host::run(
+            Command::new("npm")
+                .current_dir(folder)
+                .args(["ci", "--no-audit", "--no-fund"]),
+        )
     });
     let work = tempfile::tempdir().unwrap();
     host::run(Command::new("cp").arg("-r").arg(sdk.join(".")).arg(work.path())).unwrap();
@@ -64,6 +68,10 @@ fn the_sdk_for_go_passes_its_tests_and_is_formatted() {
     }
     let sdk = policies().join("sdk-go");
     host::run(Command::new("go").current_dir(&sdk).args(["test", "./..."])).unwrap();
-    let unformatted = host::output(Command::new("gofmt").current_dir(policies()).args(["-l", "sdk-go", "examples/go"]));
+    let unformatted = host::output(
+        Command::new("gofmt")
+            .current_dir(policies())
+            .args(["-l", "sdk-go", "examples/go"]),
+    );
     assert_eq!(unformatted.unwrap(), "");
 }

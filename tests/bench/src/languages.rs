@@ -51,7 +51,11 @@ pub(crate) async fn run(json: bool) -> Result<()> {
             None => rows.push(measure(language).await.with_context(|| format!("{language}"))?),
         }
     }
-    let of = |language| rows.iter().find(|row| row.language == language).map(|row| round(row.us));
+    let of = |language| {
+        rows.iter()
+            .find(|row| row.language == language)
+            .map(|row| round(row.us))
+    };
     if json {
         let figures = Figures {
             native_us: round(native_us),
@@ -63,7 +67,10 @@ pub(crate) async fn run(json: bool) -> Result<()> {
         println!("{}", serde_json::to_string(&figures)?);
         return Ok(());
     }
-    println!("{:<28}{:>12}{:>12}{:>14}", "house-rules, one review", "µs", "KiB", "load ms");
+    println!(
+        "{:<28}{:>12}{:>12}{:>14}",
+        "house-rules, one review", "µs", "KiB", "load ms"
+    );
     for row in &rows {
         let load = row.load.as_millis();
         println!("{:<28}{:>12.1}{:>12}{load:>14}", row.language.as_str(), row.us, row.kib);
