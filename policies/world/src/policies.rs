@@ -13,6 +13,10 @@ use crate::objects::{ObjectRef, Objects, Problem};
 /// A component of 16 MiB is a whole JavaScript engine with its program; nothing larger is a policy.
 const MAX_MODULE: u64 = 32 * 1024 * 1024;
 
+/// Why a file is no module in a cluster.
+pub const NO_FILES: &str =
+    "spec.module.file: files are for a configuration in a folder; put the component into a ConfigMap";
+
 /// The policies that come with the program: name and component.
 pub type Builtins = [(&'static str, &'static [u8])];
 
@@ -28,6 +32,15 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What an object asks for, before its module was looked for.
+    pub fn of(name: &str, spec: &WasmPolicySpec) -> Self {
+        Self {
+            name: name.to_owned(),
+            spec: granted(spec.clone()),
+            component: None,
+        }
+    }
+
     /// What becomes of the objects that it matches while it can't be used, for the end of a problem's message.
     pub fn without_it(&self) -> &'static str {
         match (self.spec.failure_policy, self.spec.mode) {
@@ -89,11 +102,7 @@ pub(crate) fn select(
         } else {
             Err(wrong.join("; "))
         };
-        let mut policy = Policy {
-            name: name.clone(),
-            spec: granted(object.spec.clone()),
-            component: None,
-        };
+        let mut policy = Policy::of(&name, &object.spec);
         match component {
             Ok(component) => {
                 policy.component = Some(component);
@@ -213,31 +222,32 @@ fn granted(mut spec: WasmPolicySpec) -> WasmPolicySpec {
     spec
 }
 
+/// A policy that Tidewaiter ships, by its name.
+///
+/// # Errors
+/// There is none of this name, and what may have been meant.
+pub fn builtin(name: &str, builtins: &Builtins) -> Result<&'static [u8], String> {
+    let found = builtins.iter().find(|(builtin, _)| *builtin == name);
+    found.map(|(_, component)| *component).ok_or_else(|| {
+        let names: Vec<&str> = builtins.iter().map(|(name, _)| *name).collect();
+        match nearest(name, &names) {
+            Some(meant) => {
+                format!("spec.module.builtin: there is no built-in policy `{name}`; did you mean `{meant}`?")
+            }
+            None => format!(
+                "spec.module.builtin: there is no built-in policy `{name}`, only {}",
+                names.join(", ")
+            ),
+        }
+    })
+}
+
 fn component(module: &Module, digest: Option<&str>, objects: &Objects, builtins: &Builtins) -> Result<Bytes, String> {
     let component = match module {
-        Module::Builtin(name) => {
-            let found = builtins.iter().find(|(builtin, _)| builtin == name);
-            found
-                .map(|(_, component)| Bytes::from_static(component))
-                .ok_or_else(|| {
-                    let names: Vec<&str> = builtins.iter().map(|(name, _)| *name).collect();
-                    match nearest(name, &names) {
-                        Some(meant) => format!(
-                            "spec.module.builtin: there is no built-in policy `{name}`; did you mean `{meant}`?"
-                        ),
-                        None => format!(
-                            "spec.module.builtin: there is no built-in policy `{name}`, only {}",
-                            names.join(", ")
-                        ),
-                    }
-                })?
-        }
+        Module::Builtin(name) => Bytes::from_static(builtin(name, builtins)?),
         Module::File(file) => {
             let Some(base) = &objects.base else {
-                return Err(
-                    "spec.module.file: files are for a configuration in a folder; put the component into a ConfigMap"
-                        .to_owned(),
-                );
+                return Err(NO_FILES.to_owned());
             };
             Bytes::from(read(&base.join(file)).map_err(|reason| format!("spec.module.file: {file} {reason}"))?)
         }
@@ -274,15 +284,23 @@ fn component(module: &Module, digest: Option<&str>, objects: &Objects, builtins:
             );
         }
     };
-    if let Some(wanted) = digest {
-        let found = digest_of(&component);
-        if found != wanted {
-            return Err(format!(
-                "spec.digest: the component has {found}, and the object asks for {wanted}; one of them was changed"
-            ));
-        }
-    }
+    has_digest(&component, digest)?;
     Ok(component)
+}
+
+/// Whether a component is the one that its object asks for, where it asks for one.
+///
+/// # Errors
+/// It is another one.
+pub fn has_digest(component: &[u8], digest: Option<&str>) -> Result<(), String> {
+    let Some(wanted) = digest else { return Ok(()) };
+    let found = digest_of(component);
+    if found == wanted {
+        return Ok(());
+    }
+    Err(format!(
+        "spec.digest: the component has {found}, and the object asks for {wanted}; one of them was changed"
+    ))
 }
 
 /// `sha256:` and the digest in hexadecimal digits, as a `WasmPolicy` writes it.
