@@ -25,6 +25,7 @@ pub mod selector;
 pub mod service;
 pub mod sniff;
 pub mod uri;
+pub mod verification;
 pub mod version;
 pub mod wildcard;
 pub mod yaml;

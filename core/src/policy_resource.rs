@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Condition;
 use crate::selector::LabelSelector;
+use crate::verification::Verification;
 use crate::wildcard;
 
 /// A policy: its module, its settings, what it reviews and what it may ask for.
@@ -35,6 +36,9 @@ pub struct WasmPolicySpec {
     /// `sha256:` and 64 hexadecimal digits. A component with another digest is not loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// Who must have signed it, for a module from a registry. Default: what the server's own configuration asks of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verification>,
     /// Settings of the policy; its own schema checks them when it is loaded.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     #[cfg_attr(feature = "crd", schemars(schema_with = "any_object"))]
@@ -117,8 +121,13 @@ pub struct HttpsModule {
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OciModule {
-    /// Such as `registry.example/policies/house-rules@sha256:…`.
+    /// Such as `registry.example/policies/house-rules:1.2`, or `…@sha256:…` with the digest of its manifest. A tag is looked up again and again, and what it
+    /// leads to then is loaded in place of what it led to before, if it is good.
     pub image: String,
+    /// A Secret of the type `kubernetes.io/dockerconfigjson` in Tidewaiter's own namespace that opens the registry, before those that the server's own
+    /// configuration names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_secret: Option<String>,
 }
 
 /// What a policy reviews. Everything that is given must hold.
@@ -373,6 +382,7 @@ impl WasmPolicySpec {
         Self {
             module: Module::Builtin(name.to_owned()),
             digest: None,
+            verify: None,
             settings: serde_json::Map::new(),
             match_rules: MatchRules::default(),
             order: default_order(),
@@ -420,6 +430,14 @@ impl WasmPolicySpec {
                 ));
             }
         }
+        if let Some(verify) = &self.verify {
+            problems.extend(verify.problems("spec.verify"));
+            if !matches!(self.module, Module::Oci(_)) {
+                problems.push(
+                    "spec.verify: signatures are kept in registries, so only a module under `oci` can have one; take it out, or push the module".to_owned(),
+                );
+            }
+        }
         problems
     }
 }
@@ -465,7 +483,10 @@ mod tests {
             ),
             (
                 r#"{"oci": {"image": "i"}}"#,
-                Module::Oci(OciModule { image: "i".into() }),
+                Module::Oci(OciModule {
+                    image: "i".into(),
+                    pull_secret: None,
+                }),
             ),
         ] {
             assert_eq!(serde_json::from_str::<Module>(json).unwrap(), expected);
@@ -569,6 +590,14 @@ mod tests {
             (
                 r#"{"module": {"https": {"url": "u", "digest": "sha256:ABC"}}}"#,
                 "spec.digest: `sha256:ABC`",
+            ),
+            (
+                r#"{"module": {"oci": {"image": "r.example/a"}}, "verify": {}}"#,
+                "spec.verify: names nobody",
+            ),
+            (
+                r#"{"module": {"builtin": "x"}, "verify": {"keys": ["-----BEGIN PUBLIC KEY-----"]}}"#,
+                "spec.verify: signatures are kept in registries",
             ),
             (
                 r#"{"module": {"builtin": "x"}, "capabilities": ["cluster"], "objects": [{"apiVersion": "v1", "kind": "Secret"}]}"#,

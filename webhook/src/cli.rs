@@ -78,9 +78,12 @@ pub struct Arguments {
     /// How long its authority is valid, at least twice as long; the next one is trusted beside it before it ends
     #[arg(long, env = "TIDEWAITER_AUTHORITY_LIFETIME", value_name = "TIME", default_value = "365d", value_parser = duration::parse)]
     pub authority_lifetime: Duration,
-    /// Where compiled policies are kept for the next start; without it they are compiled at each start
+    /// Where compiled policies, and modules that came over the network, are kept for the next start; without it they are compiled and fetched at each start
     #[arg(long, env = "TIDEWAITER_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// How modules are fetched from registries and web servers: a YAML file with hosts, mirrors, pull secrets and who must have signed
+    #[arg(long, env = "TIDEWAITER_MODULES", value_name = "FILE")]
+    pub modules: Option<PathBuf>,
     /// Where the compiled policies lie that came with this program; they are used where nobody but the program's owner can write there
     #[arg(
         long,

@@ -15,6 +15,7 @@ use tidewaiter_world::{
     Builtins, ClusterReader, Configuration, CredentialsError, Folder, Labels, Limits, NO_FILES, ObjectRef, Objects,
     Policy, Problem, ReviewWorld, Stores, builtin, digest_of, has_digest,
 };
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -22,6 +23,7 @@ use tracing::{error, info};
 use crate::admission::Reviewer;
 use crate::metrics::Metrics;
 use crate::minting::Mint;
+use crate::modules::Modules;
 use crate::namespaces::Wanted;
 
 /// A folder that can't be read is looked at again after this time.
@@ -268,6 +270,8 @@ pub struct Loader {
     metrics: Arc<Metrics>,
     stores: Arc<Stores>,
     builtins: Arc<Builtins>,
+    /// None where nothing is fetched over the network.
+    modules: Option<Modules>,
     /// What was reported last, so that the log says a thing once.
     reported: Vec<String>,
     again: bool,
@@ -287,9 +291,30 @@ impl Loader {
             metrics,
             stores,
             builtins,
+            modules: None,
             reported: Vec::new(),
             again: false,
         }
+    }
+
+    /// With modules that come over the network.
+    #[must_use]
+    pub fn with_modules(mut self, modules: Modules) -> Self {
+        self.modules = Some(modules);
+        self
+    }
+
+    /// Changes when a module came over the network, or what is to be said of one is another.
+    pub(crate) fn module_news(&self) -> watch::Receiver<()> {
+        // One whose sender is gone never changes: waiting for it is an error at once, which `select!` passes over.
+        self.modules
+            .as_ref()
+            .map_or_else(|| watch::channel(()).1, Modules::news)
+    }
+
+    /// Names of Secrets that open registries for all policies.
+    pub(crate) fn pull_secrets(&self) -> Vec<String> {
+        self.modules.as_ref().map(Modules::pull_secrets).unwrap_or_default()
     }
 
     /// What answers with the snapshots.
@@ -303,7 +328,10 @@ impl Loader {
     }
 
     /// Puts these objects into use, and returns all that is wrong with them, `problems` first.
-    pub async fn load(&mut self, objects: Objects, mut problems: Vec<Problem>) -> Vec<Problem> {
+    pub async fn load(&mut self, mut objects: Objects, mut problems: Vec<Problem>) -> Vec<Problem> {
+        if let Some(modules) = &mut self.modules {
+            modules.supply(&mut objects).await;
+        }
         let before = self.reviewer.snapshot();
         let (mut configuration, found) = Configuration::build(
             &objects,
@@ -358,12 +386,21 @@ impl Loader {
             }
             Active { policy, loaded, digest }
         };
+        let loads = |component: &Bytes| {
+            if let Some(modules) = &self.modules {
+                modules.loaded(&policy.name, component);
+            }
+        };
         if let Some(last) = last.filter(|last| loads_alike(&last.policy, policy)) {
+            policy.component.iter().for_each(loads);
             return changed(last.loaded.clone(), last.digest.clone(), problems);
         }
         if let Some(component) = &policy.component {
             match self.engine.load(spec(policy, component)).await {
-                Ok(loaded) => return changed(loaded, Some(digest_of(component).into()), problems),
+                Ok(loaded) => {
+                    loads(component);
+                    return changed(loaded, Some(digest_of(component).into()), problems);
+                }
                 Err(error @ LoadError::Settings(_))
                     if last.is_none() && !policy.spec.settings.is_empty() && is_builtin(policy) =>
                 {
@@ -457,11 +494,23 @@ pub(crate) async fn keep_folder(path: PathBuf, mut loader: Loader, stop: Cancell
             match folder.load() {
                 Ok((objects, problems)) => {
                     complaint.clear();
+                    let objects = Objects {
+                        pull_secrets: loader.pull_secrets(),
+                        ..objects
+                    };
+                    let mut news = loader.module_news();
                     loader.load(objects, problems).await;
-                    if loader.worth_another_try() {
-                        let _ = tokio::time::timeout(TRY_AGAIN, folder.changed()).await;
-                    } else {
-                        folder.changed().await;
+                    let again = async {
+                        if loader.worth_another_try() {
+                            tokio::time::sleep(TRY_AGAIN).await;
+                        } else {
+                            std::future::pending().await
+                        }
+                    };
+                    tokio::select! {
+                        () = folder.changed() => {}
+                        Ok(()) = news.changed() => {}
+                        () = again => {}
                     }
                 }
                 Err(error) => {

@@ -19,6 +19,7 @@ pub mod controllers;
 pub mod http;
 pub mod metrics;
 pub(crate) mod minting;
+pub mod modules;
 pub mod namespaces;
 pub mod run;
 pub mod server;

@@ -16,6 +16,7 @@ use crate::cli::{Arguments, Command, LogFormat};
 use crate::cluster::Place;
 use crate::controllers::{Lifetimes, SelfManaged};
 use crate::http::certificate::TlsSource;
+use crate::modules::ModuleSettings;
 use crate::server::{Leading, Options, Server, Source};
 use crate::traces::Traces;
 
@@ -93,8 +94,10 @@ async fn options(arguments: Arguments) -> Result<Options> {
         Some(folder) => (Source::Folder(folder.clone()), tls_files(&arguments)),
         None => in_cluster(&arguments).await?,
     };
+    let modules = ModuleSettings::read(arguments.modules.as_deref(), arguments.cache_dir.as_deref())?;
     Ok(Options {
         source,
+        modules: Some(modules),
         listen: arguments.listen,
         observe: arguments.metrics_listen,
         tls,

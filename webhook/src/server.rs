@@ -19,6 +19,7 @@ use crate::http::accept::Listener;
 use crate::http::certificate::{self, CertificateError, Certificates, TlsSource};
 use crate::http::routes::{self, App};
 use crate::metrics::Metrics;
+use crate::modules::{ModuleSettings, Modules};
 use crate::namespaces::folder::Recorded;
 use crate::traces::Traces;
 
@@ -67,6 +68,8 @@ pub struct Options {
     pub tls: TlsSource,
     /// Where compiled policies are kept.
     pub cache_dir: Option<PathBuf>,
+    /// How modules are fetched over the network; none for not at all.
+    pub modules: Option<ModuleSettings>,
     /// Where compiled policies lie that came with the program. Default: nowhere.
     pub shipped_dir: Option<PathBuf>,
     /// What host calls may take in one review. Default: 2 s.
@@ -88,6 +91,7 @@ impl Options {
             observe: None,
             tls,
             cache_dir: None,
+            modules: None,
             shipped_dir: None,
             budget: Duration::from_secs(2),
             max_body: 7 << 20,
@@ -159,6 +163,7 @@ impl Server {
             engine,
             &metrics,
             (options.budget, options.traces),
+            options.modules.map(Modules::new),
             stop.clone(),
         );
         let current = certificate::keep_current(
@@ -239,14 +244,19 @@ impl Configured {
         engine: Engine,
         metrics: &Arc<Metrics>,
         (budget, traces): (Duration, Option<Arc<Traces>>),
+        modules: Option<Modules>,
         stop: CancellationToken,
     ) -> Self {
+        let with_modules = |loader: Loader| match modules {
+            Some(modules) => loader.with_modules(modules),
+            None => loader,
+        };
         match source {
             Source::Folder(folder) => {
                 let recorded = Arc::new(Recorded::default());
                 let reviewer = Reviewer::new(Arc::clone(&recorded) as _, None, Arc::clone(metrics), budget);
                 let reviewer = Arc::new(reviewer.with_traces(traces));
-                let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(metrics));
+                let loader = with_modules(Loader::new(engine, Arc::clone(&reviewer), Arc::clone(metrics)));
                 let keep = tokio::spawn(configuration::keep_folder(folder, loader, stop));
                 Self {
                     reviewer,
@@ -277,7 +287,7 @@ impl Configured {
                     audit_interval: leading.audit_interval,
                 };
                 let controllers = tokio::spawn(controllers.run(leads, stop));
-                let loader = Loader::new(engine, Arc::clone(&reviewer), Arc::clone(metrics));
+                let loader = with_modules(Loader::new(engine, Arc::clone(&reviewer), Arc::clone(metrics)));
                 let keep = tokio::spawn(cluster.keep_current(loader));
                 Self {
                     reviewer,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
 use tidewaiter_webhook::metrics::{DELIVERED, UNDELIVERED};
+use tidewaiter_webhook::modules::ModuleSettings;
 
 const BEGIN: &str =
     "<!-- values: from values.yaml, by UPDATE_CHARTS=1 cargo test -p tidewaiter-webhook --test charts -->\n";
@@ -333,4 +334,22 @@ fn every_metric_that_is_asked_for_is_told() {
         let name = name.strip_suffix("_seconds").unwrap_or(name);
         assert!(made.contains(&format!("\"{name}\",")), "tidewaiter_{name}");
     }
+}
+
+#[test]
+fn the_program_reads_what_the_chart_writes_about_modules() {
+    let values = yaml("charts/tidewaiter/ci/modules-values.yaml");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("modules.yaml");
+    fs::write(&file, values["modules"].to_string()).unwrap();
+    ModuleSettings::read(Some(&file), None).unwrap();
+    let defaults = yaml("charts/tidewaiter/values.yaml");
+    let defaults = defaults["modules"].as_object().unwrap().clone();
+    // As the chart leaves out what is empty.
+    let given = defaults
+        .into_iter()
+        .filter(|(_, value)| !matches!(value, Value::Array(list) if list.is_empty()));
+    let given = given.filter(|(_, value)| !matches!(value, Value::Object(map) if map.is_empty()) && value != "");
+    fs::write(&file, Value::Object(given.collect()).to_string()).unwrap();
+    ModuleSettings::read(Some(&file), None).unwrap();
 }

@@ -49,3 +49,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- $sum }}
 {{- end }}
+
+{{- /* What `--modules` reads. What is empty is left out: it stands for the server's default. */}}
+{{- define "tidewaiter.modules" -}}
+{{- $file := dict }}
+{{- range $key, $value := .Values.modules }}
+{{- if $value }}
+{{- $_ := set $file $key $value }}
+{{- end }}
+{{- end }}
+{{- toYaml $file }}
+{{- end }}

@@ -15,6 +15,7 @@ use super::deploy::DeployArguments;
 use super::inspect::InspectArguments;
 use super::list::{HistoryArguments, ListArguments};
 use super::logs::LogsArguments;
+use super::policy::Policy;
 use super::predict::PredictArguments;
 use super::reaching::UrlArguments;
 use super::shell::{CompletionsArguments, ManArguments};
@@ -69,6 +70,11 @@ pub(crate) enum Command {
     Rollback(RollbackArguments),
     Delete(DeleteArguments),
     History(HistoryArguments),
+    /// Policies: write, build, test and look into them
+    Policy {
+        #[command(subcommand)]
+        command: Policy,
+    },
     Completions(CompletionsArguments),
     Man(ManArguments),
     /// Which cluster and which stores, by a name

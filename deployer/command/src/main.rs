@@ -12,6 +12,7 @@ mod list;
 mod logs;
 mod output;
 mod place;
+mod policy;
 mod predict;
 mod profile;
 mod reaching;
@@ -167,6 +168,7 @@ async fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Rollback(arguments) => change::rollback(arguments).await,
         Command::Delete(arguments) => delete::run(arguments).await,
         Command::History(arguments) => list::history(arguments).await,
+        Command::Policy { command } => policy::run(command).await,
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(arguments),
         Command::Profile { command } => profile::run(command),

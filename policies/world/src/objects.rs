@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use kube::api::ObjectMeta;
 use serde_json::Value;
@@ -51,8 +52,23 @@ pub struct Objects {
     pub withheld: BTreeMap<ObjectRef, String>,
     /// Of `StorageBackend`s among them, what they were to serve.
     pub unusable_backends: Vec<UnusableBackend>,
+    /// Modules that come over the network, by the name of their `WasmPolicy`, as far as they are here. Whoever fetches them puts them in.
+    pub modules: BTreeMap<String, Supplied>,
+    /// Tidewaiter's own namespace, which Secrets that open registries are in; none in a folder, where they are found by name alone.
+    pub own_namespace: Option<String>,
+    /// Names of Secrets that open registries for all policies.
+    pub pull_secrets: Vec<String>,
     /// Where in a folder an object stands, as `file:line`.
     pub places: BTreeMap<ObjectRef, String>,
+}
+
+/// A module that comes over the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Supplied {
+    /// The component; else why it can't be had, beginning with the field.
+    pub component: Result<Bytes, String>,
+    /// Why it isn't the version that there is now, and whether it is the one that the object asks for all the same.
+    pub remark: Option<(String, bool)>,
 }
 
 /// Secrets and `ConfigMap`s, as (namespace, name), that backends and policies refer to.
@@ -85,17 +101,57 @@ impl Objects {
             }
         }
         for policy in &self.policies {
-            if let Module::ConfigMap(module) = &policy.spec.module {
-                found
-                    .config_maps
-                    .insert((module.namespace.clone(), module.name.clone()));
+            match &policy.spec.module {
+                Module::ConfigMap(module) => {
+                    let name = (module.namespace.clone(), module.name.clone());
+                    found.config_maps.insert(name);
+                }
+                Module::Oci(module) => {
+                    let names = module.pull_secret.iter().chain(&self.pull_secrets);
+                    let own = self.own_namespace.iter();
+                    found
+                        .secrets
+                        .extend(own.flat_map(|own| names.clone().map(|name| (own.clone(), name.clone()))));
+                }
+                Module::Builtin(_) | Module::File(_) | Module::Https(_) => {}
             }
         }
         found
     }
 
+    /// The `ConfigMap`s that hold modules, as (namespace, name).
+    pub fn module_maps(&self) -> BTreeSet<(String, String)> {
+        let modules = self.policies.iter().map(|policy| &policy.spec.module);
+        let maps = modules.filter_map(|module| match module {
+            Module::ConfigMap(map) => Some((map.namespace.clone(), map.name.clone())),
+            _ => None,
+        });
+        maps.collect()
+    }
+
     pub(crate) fn secret(&self, namespace: &str, name: &str) -> Option<&Secret> {
         self.secrets.iter().find(|secret| is(&secret.metadata, namespace, name))
+    }
+
+    /// A Secret that opens a registry, and why it is missing where it is.
+    ///
+    /// # Errors
+    /// Its name, and that it isn't there or can't be read.
+    pub fn pull_secret(&self, name: &str) -> Result<&Secret, String> {
+        let found = match &self.own_namespace {
+            Some(own) => self.secret(own, name),
+            None => self
+                .secrets
+                .iter()
+                .find(|secret| secret.metadata.name.as_deref() == Some(name)),
+        };
+        found.ok_or_else(|| {
+            let object = match &self.own_namespace {
+                Some(own) => ObjectRef::namespaced("Secret", own, name),
+                None => ObjectRef::cluster("Secret", name),
+            };
+            format!("{object} {}", self.why_missing(&object))
+        })
     }
 
     /// Why an object is missing here, after its name.

@@ -98,7 +98,7 @@ pub(crate) fn select(
         }
         let wrong = object.spec.problems();
         let component = if wrong.is_empty() {
-            component(&object.spec.module, object.spec.digest.as_deref(), objects, builtins)
+            component(&name, &object.spec, objects, builtins)
         } else {
             Err(wrong.join("; "))
         };
@@ -107,6 +107,14 @@ pub(crate) fn select(
             Ok(component) => {
                 policy.component = Some(component);
                 policies.push(policy);
+                let remark = objects.modules.get(&name).and_then(|module| module.remark.clone());
+                problems.extend(remark.map(|(remark, in_use)| Problem {
+                    in_use,
+                    ..objects.problem(
+                        ObjectRef::cluster("WasmPolicy", &name),
+                        format!("{remark}; the version of before is used"),
+                    )
+                }));
             }
             Err(reason) => {
                 let last = before.iter().find(|last| last.name == name && last.component.is_some());
@@ -242,8 +250,8 @@ pub fn builtin(name: &str, builtins: &Builtins) -> Result<&'static [u8], String>
     })
 }
 
-fn component(module: &Module, digest: Option<&str>, objects: &Objects, builtins: &Builtins) -> Result<Bytes, String> {
-    let component = match module {
+fn component(policy: &str, spec: &WasmPolicySpec, objects: &Objects, builtins: &Builtins) -> Result<Bytes, String> {
+    let component = match &spec.module {
         Module::Builtin(name) => Bytes::from_static(builtin(name, builtins)?),
         Module::File(file) => {
             let Some(base) = &objects.base else {
@@ -273,18 +281,10 @@ fn component(module: &Module, digest: Option<&str>, objects: &Objects, builtins:
                     .clone(),
             )
         }
-        Module::Https(_) => {
-            return Err(
-                "spec.module.https: modules are not fetched from web servers yet; use file or configMap".to_owned(),
-            );
-        }
-        Module::Oci(_) => {
-            return Err(
-                "spec.module.oci: modules are not fetched from registries yet; use file or configMap".to_owned(),
-            );
-        }
+        Module::Https(_) => supplied(policy, "spec.module.https", objects)?,
+        Module::Oci(_) => supplied(policy, "spec.module.oci", objects)?,
     };
-    has_digest(&component, digest)?;
+    has_digest(&component, spec.digest.as_deref())?;
     Ok(component)
 }
 
@@ -301,6 +301,13 @@ pub fn has_digest(component: &[u8], digest: Option<&str>) -> Result<(), String> 
     Err(format!(
         "spec.digest: the component has {found}, and the object asks for {wanted}; one of them was changed"
     ))
+}
+
+fn supplied(policy: &str, field: &str, objects: &Objects) -> Result<Bytes, String> {
+    match objects.modules.get(policy) {
+        Some(module) => module.component.clone().map_err(|reason| format!("{field}: {reason}")),
+        None => Err(format!("{field}: nobody fetches modules here; use file or configMap")),
+    }
 }
 
 /// `sha256:` and the digest in hexadecimal digits, as a `WasmPolicy` writes it.

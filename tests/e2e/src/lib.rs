@@ -7,6 +7,7 @@ pub mod load;
 pub mod manifests;
 pub mod path;
 pub mod policy;
+pub mod registry;
 mod reenter;
 pub mod rights;
 pub mod runner;

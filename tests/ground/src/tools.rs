@@ -65,6 +65,10 @@ pub enum Module {
     Prometheus,
     /// cert-manager's controller, and its cainjector.
     CertManager,
+    /// The registry.
+    Distribution,
+    /// What signs what is in registries.
+    Cosign,
 }
 
 /// A program's name and the Go package that it is built from.
@@ -83,6 +87,8 @@ impl Module {
             Self::Helm => "helm",
             Self::Prometheus => "prometheus",
             Self::CertManager => "cert-manager",
+            Self::Distribution => "distribution",
+            Self::Cosign => "cosign",
         }
     }
 
@@ -122,6 +128,8 @@ impl Module {
                     "github.com/cert-manager/cert-manager/cmd/cainjector",
                 ),
             ],
+            Self::Distribution => &[("registry", "github.com/distribution/distribution/v3/cmd/registry")],
+            Self::Cosign => &[("cosign", "github.com/sigstore/cosign/v3/cmd/cosign")],
         }
     }
 
@@ -257,6 +265,8 @@ mod tests {
             Module::Helm,
             Module::Prometheus,
             Module::CertManager,
+            Module::Distribution,
+            Module::Cosign,
             Module::Kserve(Kserve::V0_20),
             Module::Kserve(Kserve::V0_15),
         ] {

@@ -18,6 +18,7 @@ use tidewaiter_world::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, ObjectRef, Objects, P
 use tokio_util::sync::CancellationToken;
 
 use super::Place;
+use super::named::Named;
 use super::reader;
 use super::watched::{Changes, Watched, follow, follow_in, slim};
 use crate::namespaces::cluster::InCluster;
@@ -28,6 +29,8 @@ const ARCHITECTURE: &str = "kubernetes.io/arch";
 
 /// All watches.
 pub(super) struct Sources {
+    /// Our own.
+    namespace: String,
     kserve_namespace: String,
     backends: Watched<DynamicObject>,
     policies: Watched<DynamicObject>,
@@ -41,6 +44,8 @@ pub(super) struct Sources {
     /// What we wrote into namespaces.
     ours: InCluster,
     our_changes: Changes,
+    /// The `ConfigMap`s that policies' modules are in.
+    modules: Named,
     /// What was read by name the last time.
     read: Mutex<Read>,
 }
@@ -123,7 +128,9 @@ impl Sources {
             ),
             ours: InCluster::watch(client.clone(), only, &our_changes, stop),
             our_changes,
+            modules: Named::new(changed, stop),
             read: Mutex::default(),
+            namespace: place.namespace.clone(),
             kserve_namespace: kserve_namespace.clone(),
         }
     }
@@ -181,9 +188,11 @@ impl Sources {
         );
     }
 
-    pub(super) async fn gather(&self, client: &Client) -> Result<Gathered, kube::Error> {
+    pub(super) async fn gather(&self, client: &Client, pull_secrets: Vec<String>) -> Result<Gathered, kube::Error> {
         let mut objects = Objects {
             kserve_namespace: Some(self.kserve_namespace.clone()),
+            own_namespace: Some(self.namespace.clone()),
+            pull_secrets,
             ..Objects::default()
         };
         let mut problems = Vec::new();
@@ -238,6 +247,7 @@ impl Sources {
     /// What the objects refer to, and no watch shows. Whether some of it is worth another look soon.
     async fn read_by_name(&self, client: &Client, objects: &mut Objects, last: &mut Read) -> Result<bool, kube::Error> {
         let references = objects.references();
+        self.modules.watch(client, &objects.module_maps());
         let there: BTreeSet<_> = objects
             .secrets
             .iter()

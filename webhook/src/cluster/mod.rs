@@ -6,6 +6,7 @@
 
 pub(crate) mod events;
 mod gather;
+mod named;
 pub mod reader;
 mod status;
 pub mod watched;
@@ -104,6 +105,7 @@ impl Cluster {
             stop,
         } = self;
         let mut news = changes.subscribe();
+        let mut modules = loader.module_news();
         let (mut statuses, mut events) = (Statuses::new(client.clone()), Events::new(client.clone()));
         let follow = async {
             sources.settled().await;
@@ -111,13 +113,15 @@ impl Cluster {
             let (mut reported, mut tried) = (Instant::now(), Instant::now());
             loop {
                 let mut pause = REFRESH;
-                match sources.gather(&client).await {
+                match sources.gather(&client, loader.pull_secrets()).await {
                     Ok(gathered) => {
                         if gathered.again {
                             pause = RETRY;
                         }
                         // Our own writes of status come back as changes.
-                        let new = before.as_ref() != Some(&gathered.fingerprint);
+                        let came = modules.has_changed().unwrap_or(false);
+                        modules.mark_unchanged();
+                        let new = came || before.as_ref() != Some(&gathered.fingerprint);
                         let again = loader.worth_another_try() && tried.elapsed() >= REFRESH;
                         if new || again {
                             tried = Instant::now();
@@ -149,6 +153,7 @@ impl Cluster {
                 let something = async {
                     tokio::select! {
                         _ = news.changed() => {}
+                        Ok(()) = modules.changed() => modules.mark_changed(),
                         Ok(()) = leads.changed() => leads.mark_changed(),
                     }
                 };

@@ -26,6 +26,8 @@ pub enum Does {
     Nothing,
     /// Gives it the label `unruly` with this value.
     Label(String),
+    /// Refuses it, with this reason.
+    Deny(String),
     /// Never answers.
     Loop,
     /// Ends without an answer.
@@ -52,6 +54,7 @@ impl Policy for Unruly {
         match &settings.does {
             Does::Nothing => Verdict::admit(),
             Does::Label(value) => Verdict::admit().fill("/metadata/labels/unruly", value.as_str(), "the test says so"),
+            Does::Deny(reason) => Verdict::admit().deny("unruly", reason.as_str(), None),
             Does::Loop => loop {
                 std::hint::spin_loop();
             },

@@ -9,6 +9,7 @@ mod admission;
 mod command;
 mod denied;
 mod deploy;
+mod distribution;
 mod ground;
 mod hammer;
 mod hostile;
@@ -26,9 +27,10 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
-use tidewaiter_e2e::{Server, in_the_ground, install, path, policy, runner, server};
+use tidewaiter_e2e::{Server, in_the_ground, install, path, policy, registry, runner, server};
 use tidewaiter_ground::models::{Model, SavedWith};
-use tidewaiter_ground::tools::Kserve;
+use tidewaiter_ground::cache::Cache;
+use tidewaiter_ground::tools::{Kserve, Module};
 use tidewaiter_ground::{Cluster, Namespace, Options, host, python};
 
 /// What a test works with.
@@ -129,6 +131,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         hostile::TESTS,
         kinds::TESTS,
         minted::TESTS,
+        distribution::TESTS,
         pipeline::TESTS,
         command::TESTS,
         deploy::TESTS,
@@ -184,6 +187,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
                 Ok(vec![
                     (policy::UNRULY, policy::unruly()?.into_os_string()),
                     (server::COMMAND, server::command_binary()?.into_os_string()),
+                    (registry::PROGRAM, Module::Distribution.build(&Cache::open()?)?.join("registry").into_os_string()),
                 ])
             },
             |cluster| Ok(run(arguments, cluster)),

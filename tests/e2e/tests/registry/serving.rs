@@ -1,0 +1,220 @@
+//! A server whose policies come from a registry: a tag that moves, a registry that goes away, a signature by somebody else.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use tidewaiter_ground::tls::base64;
+use tidewaiter_registry::{About, Credentials, Limits, Pushed, Registry, SigningKey, nobody};
+
+use crate::gate::{Gate, Verdict};
+use crate::{SEEN, Shop, Test, World};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "a_policy_from_a_registry_refuses_a_service",
+        a_policy_from_a_registry_refuses_a_service,
+    ),
+    (
+        "a_tag_that_moved_is_followed_and_a_bad_version_replaces_no_good_one",
+        a_tag_that_moved_is_followed_and_a_bad_version_replaces_no_good_one,
+    ),
+    ("a_restart_needs_no_registry", a_restart_needs_no_registry),
+    (
+        "only_what_the_right_key_signed_is_loaded",
+        only_what_the_right_key_signed_is_loaded,
+    ),
+    (
+        "a_tag_that_moved_from_under_a_digest_is_refused",
+        a_tag_that_moved_from_under_a_digest_is_refused,
+    ),
+    ("a_pull_secret_opens_a_registry", a_pull_secret_opens_a_registry),
+];
+
+/// Tags are looked up each second.
+const OFTEN: &str = "refreshInterval: 1s\n";
+
+fn house(image: &str, rest: &serde_json::Value) -> String {
+    let mut policy = json!({
+        "apiVersion": "tidewaiter.dev/v1alpha1",
+        "kind": "WasmPolicy",
+        "metadata": {"name": "house"},
+        "spec": {
+            "module": {"oci": {"image": image}},
+            "settings": {"does": {"label": "here"}},
+            "capabilities": ["cluster", "storage"],
+            "failurePolicy": "fail",
+        },
+    });
+    for (key, value) in rest.as_object().into_iter().flatten() {
+        policy["spec"][key] = value.clone();
+    }
+    policy.to_string()
+}
+
+fn push(world: &World, registry: &Registry, name: &str, component: Vec<u8>) -> Result<Pushed> {
+    let about = About {
+        created: "2026-01-01T00:00:00Z".into(),
+        author: None,
+        annotations: BTreeMap::new(),
+    };
+    let pushed = registry.push(&name.parse()?, component.into(), &about, &nobody);
+    Ok(world.runtime.block_on(pushed)?)
+}
+
+/// A component that is no policy.
+fn none() -> Vec<u8> {
+    b"\0asm\x0d\0\x01\0".to_vec()
+}
+
+fn says(word: &'static str) -> impl Fn(&Verdict) -> bool {
+    move |verdict| verdict.allowed && verdict.said.contains(word)
+}
+
+fn a_policy_from_a_registry_refuses_a_service(world: &World) -> Result<()> {
+    let name = world.name("serving/denies:1");
+    push(world, &world.registry()?, &name, world.component.clone())?;
+    let gate = Gate::start(
+        world,
+        &house(&name, &json!({"settings": {"does": {"deny": "not on a Friday"}}})),
+        OFTEN,
+    )?;
+    let verdict = gate.review()?;
+    ensure!(
+        !verdict.allowed && verdict.said.contains("not on a Friday"),
+        "{verdict:?}; {}",
+        gate.log()
+    );
+    Ok(())
+}
+
+fn a_tag_that_moved_is_followed_and_a_bad_version_replaces_no_good_one(world: &World) -> Result<()> {
+    let (registry, name) = (world.registry()?, world.name("serving/moves:1"));
+    push(world, &registry, &name, world.component.clone())?;
+    let gate = Gate::start(world, &house(&name, &json!({})), OFTEN)?;
+    ensure!(says("the test says so")(&gate.review()?), "{}", gate.log());
+    push(world, &registry, &name, world.changed()?)?;
+    gate.until("the tag is followed", SEEN, says("the tide says so"))?;
+
+    push(world, &registry, &name, none())?;
+    gate.until_it_says("its last good version stays", SEEN)?;
+    ensure!(says("the tide says so")(&gate.review()?), "{}", gate.log());
+    // After a restart the bad one is all that the registry has; the good one is on disk.
+    gate.restart()?;
+    ensure!(says("the tide says so")(&gate.review()?), "{}", gate.log());
+    push(world, &registry, &name, world.component.clone())?;
+    gate.until("it is mended", SEEN, says("the test says so")).map(drop)
+}
+
+fn a_restart_needs_no_registry(world: &World) -> Result<()> {
+    let shop = Shop::open(false)?;
+    let name = format!("{}/serving/away:1", shop.host);
+    push(world, &world.registry()?, &name, world.component.clone())?;
+    let gate = Gate::start(world, &house(&name, &json!({})), OFTEN)?;
+    ensure!(says("the test says so")(&gate.review()?), "{}", gate.log());
+    shop.stop()?;
+    gate.until_it_says("doesn't answer: ", SEEN)?;
+    gate.restart()?;
+    ensure!(says("the test says so")(&gate.review()?), "{}", gate.log());
+    // What was never here is not: its failure policy says what that means.
+    gate.configure(&house(&format!("{}/serving/other:1", shop.host), &json!({})))?;
+    gate.until_it_says("its last good version stays", SEEN)?;
+    ensure!(
+        says("the test says so")(&gate.review()?),
+        "the last good one stays: {}",
+        gate.log()
+    );
+    shop.start()?;
+    push(
+        world,
+        &world.registry()?,
+        &format!("{}/serving/other:1", shop.host),
+        world.changed()?,
+    )?;
+    gate.until("the registry is back", SEEN, says("the tide says so"))
+        .map(drop)
+}
+
+fn key() -> Result<SigningKey> {
+    Ok(SigningKey::from_pem(
+        &rcgen::KeyPair::generate()?.serialize_pem(),
+        None,
+    )?)
+}
+
+fn only_what_the_right_key_signed_is_loaded(world: &World) -> Result<()> {
+    let (registry, name) = (world.registry()?, world.name("serving/signed:1"));
+    let (ours, theirs) = (key()?, key()?);
+    let sign = |key: &SigningKey| -> Result<()> {
+        let reference = name.parse()?;
+        world
+            .runtime
+            .block_on(registry.sign(&reference, key, "2026-01-01T00:00:00Z", &nobody))?;
+        Ok(())
+    };
+    push(world, &registry, &name, world.component.clone())?;
+    // The admin's word for all policies.
+    let modules = json!({"refreshInterval": "1s", "verify": {"keys": [ours.public().to_pem()]}}).to_string();
+    let gate = Gate::start(world, &house(&name, &json!({})), &modules)?;
+    let verdict = gate.review()?;
+    ensure!(!verdict.allowed, "an unsigned policy counts as failed: {verdict:?}");
+    gate.until_it_says("is not signed, and it has to be by", SEEN)?;
+    sign(&theirs)?;
+    gate.until_it_says("is by another key", SEEN)?;
+    ensure!(!gate.review()?.allowed, "somebody else signed it");
+    sign(&ours)?;
+    gate.until("it is signed", SEEN, says("the test says so"))?;
+
+    push(world, &registry, &name, world.changed()?)?;
+    sign(&theirs)?;
+    gate.until_it_says("the version of before is used", SEEN)?;
+    ensure!(says("the test says so")(&gate.review()?), "{}", gate.log());
+    // What the policy itself says counts before what is said for all.
+    let own = json!({"verify": {"keys": [theirs.public().to_pem()]}});
+    gate.configure(&house(&name, &own))?;
+    gate.until("their key counts", SEEN, says("the tide says so")).map(drop)
+}
+
+fn a_tag_that_moved_from_under_a_digest_is_refused(world: &World) -> Result<()> {
+    let (registry, name) = (world.registry()?, world.name("serving/pinned:1"));
+    let first = push(world, &registry, &name, world.component.clone())?;
+    let gate = Gate::start(world, &house(&name, &json!({"digest": first.digest})), OFTEN)?;
+    ensure!(says("the test says so")(&gate.review()?), "{}", gate.log());
+    let second = push(world, &registry, &name, world.changed()?)?;
+    gate.until_it_says(second.digest.as_str(), SEEN)?;
+    ensure!(says("the test says so")(&gate.review()?), "{}", gate.log());
+    gate.configure(&house(&name, &json!({"digest": second.digest})))?;
+    gate.until("the other digest is asked for", SEEN, says("the tide says so"))
+        .map(drop)
+}
+
+fn a_pull_secret_opens_a_registry(world: &World) -> Result<()> {
+    let shop = Shop::open(true)?;
+    let name = format!("{}/serving/shut:1", shop.host);
+    let logged_in = Credentials::password(&shop.host, "tide", "water");
+    push(
+        world,
+        &Registry::new(Vec::new(), logged_in, Limits::default())?,
+        &name,
+        world.component.clone(),
+    )?;
+    let oci = json!({"module": {"oci": {"image": name, "pullSecret": "shop"}}});
+    let secret = |password: &str| {
+        let auths = json!({"auths": {&shop.host: {"auth": base64(format!("tide:{password}").as_bytes())}}}).to_string();
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+            "metadata": {"namespace": "tidewaiter-system", "name": "shop"},
+            "data": {".dockerconfigjson": base64(auths.as_bytes())},
+        })
+        .to_string()
+    };
+    let policy = house(&name, &oci);
+    let gate = Gate::start(world, &policy, OFTEN)?;
+    gate.until_it_says("pullSecret: Secret/shop isn't there", SEEN)?;
+    gate.configure(&format!("{policy}\n---\n{}", secret("ebb")))?;
+    gate.until_it_says("401 Unauthorized", SEEN)?;
+    gate.configure(&format!("{policy}\n---\n{}", secret("water")))?;
+    gate.until("the password is right", SEEN, says("the test says so"))?;
+    ensure!(!gate.log().contains("ebb"), "a password is in the log");
+    Ok(())
+}
