@@ -13,7 +13,7 @@ use tidewaiter_engine::outcome::{self, Review};
 use tidewaiter_engine::{Counts, Engine, Failure, LoadError, LoadedPolicy, PolicySpec};
 use tidewaiter_world::{
     Builtins, ClusterReader, Configuration, CredentialsError, Folder, Labels, Limits, NO_FILES, ObjectRef, Objects,
-    Policy, Problem, ReviewWorld, Stores, builtin, digest_of, has_digest,
+    Policy, Problem, ReviewWorld, Stores, builtin, digest_of, has_digest, known_as,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -163,7 +163,7 @@ impl Snapshot {
         let mut policies = self.policies.iter();
         let alike = policies.find(|active| {
             active.digest.is_some()
-                && active.policy.spec.module == spec.module
+                && self.same_module(&active.policy.spec.module, &spec.module)
                 && (active.policy.spec.digest == spec.digest || spec.digest.as_deref() == active.digest.as_deref())
         });
         let Some(alike) = alike else {
@@ -179,6 +179,16 @@ impl Snapshot {
             policy.grant_described(description);
             policy.undeclared(description)
         }))
+    }
+
+    /// Whether two objects mean the same module: a built-in policy goes by its former name, too.
+    fn same_module(&self, one: &Module, other: &Module) -> bool {
+        match (one, other) {
+            (Module::Builtin(one), Module::Builtin(other)) => {
+                known_as(one, &self.builtins) == known_as(other, &self.builtins)
+            }
+            _ => one == other,
+        }
     }
 
     /// What a namespace needs of a backend, whether or not with a ServiceAccount. The error is for the user and the admin.

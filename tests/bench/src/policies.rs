@@ -141,8 +141,8 @@ fn native(name: &str) -> Result<f64> {
         "storage-credentials" => |request| {
             storage_credentials::StorageCredentials::review(request, &storage_credentials::Settings::default())
         },
-        "runtime-version" => {
-            |request| runtime_version::RuntimeVersion::review(request, &runtime_version::Settings::default())
+        "serving-versions" => {
+            |request| serving_versions::ServingVersions::review(request, &serving_versions::Settings::default())
         }
         other => bail!("no native function for {other}"),
     };
@@ -162,6 +162,7 @@ fn mlserver() -> tidewaiter_policy::runtimes::Runtime {
         name: "kserve-mlserver".to_owned(),
         repository: "docker.io/seldonio/mlserver".to_owned(),
         tag: "1.7.1".to_owned(),
+        digest: String::new(),
         protocols: vec!["v2".to_owned()],
         auto_select: true,
         disabled: false,

@@ -2,7 +2,6 @@
 //!
 //! By the same checks as when they are loaded. What depends on other objects, such as a Secret that comes a moment later, is left to the condition.
 
-use serde::Deserialize;
 use serde_json::Value;
 use tidewaiter_core::backend::Backend;
 use tidewaiter_core::lines;
@@ -41,13 +40,13 @@ impl Reviewer {
         }
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let judged = match &*request.kind.kind {
-            "StorageBackend" => read(spec).and_then(|spec| {
-                let backend = Backend::new(name, spec);
-                backend.map(|_| None).map_err(|wrong| wrong.join("; "))
-            }),
-            "WasmPolicy" => match read(spec) {
+            "StorageBackend" => match serde_json::from_value(spec) {
+                Ok(spec) => Backend::new(name, spec).map(|_| None).map_err(|wrong| wrong.join("; ")),
+                Err(error) => Ok(Some(strange(&error))),
+            },
+            "WasmPolicy" => match serde_json::from_value(spec) {
                 Ok(spec) => snapshot.judge_policy(name, &spec).await,
-                Err(error) => Err(error),
+                Err(error) => Ok(Some(strange(&error))),
             },
             _ => return None,
         };
@@ -77,8 +76,9 @@ impl Reviewer {
     }
 }
 
-fn read<T: for<'de> Deserialize<'de>>(spec: Value) -> Result<T, String> {
-    serde_json::from_value(spec).map_err(|error| format!("spec: {error}"))
+/// The API server let it pass, so its definition is another than ours: of a version that is on its way, perhaps.
+fn strange(error: &serde_json::Error) -> String {
+    format!("spec: {error}; it can't be used before Tidewaiter, or its CustomResourceDefinitions, are updated")
 }
 
 #[cfg(test)]
