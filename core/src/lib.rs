@@ -4,6 +4,7 @@ pub mod backend;
 pub mod backends;
 #[cfg(feature = "catalogue")]
 pub mod catalogue;
+pub mod containers;
 pub mod credentials;
 pub mod document;
 pub mod duration;
@@ -19,6 +20,7 @@ pub mod mlmodel;
 pub mod nearest;
 pub mod pointer;
 pub mod policy_resource;
+pub mod quantity;
 pub mod requirements;
 pub mod runtimes;
 pub mod selector;

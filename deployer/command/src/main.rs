@@ -6,8 +6,11 @@ mod change;
 mod confirm;
 mod delete;
 mod deploy;
+mod explain;
+mod folders;
 mod import;
 mod inspect;
+mod keys;
 mod list;
 mod logs;
 mod output;
@@ -15,7 +18,9 @@ mod place;
 mod policy;
 mod predict;
 mod profile;
+mod progress;
 mod reaching;
+mod review;
 mod secret;
 mod shell;
 mod status;
@@ -127,7 +132,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run(arguments)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(run(arguments));
+            // A file that is being read can't be let go of: who pressed Ctrl-C doesn't wait for it.
+            runtime.shutdown_background();
+            ended
+        }
         Err(error) => Err(error.into()),
     };
     match ended {
@@ -168,6 +178,8 @@ async fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Rollback(arguments) => change::rollback(arguments).await,
         Command::Delete(arguments) => delete::run(arguments).await,
         Command::History(arguments) => list::history(arguments).await,
+        Command::Review(arguments) => review::run(arguments).await,
+        Command::Explain(arguments) => explain::run(arguments).await,
         Command::Policy { command } => policy::run(command).await,
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(arguments),

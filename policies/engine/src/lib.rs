@@ -6,10 +6,12 @@
 //! review         strip what is ours ─▶ each policy on a fresh instance ─▶ merge fills ─▶ JSON Patch, warnings, effects
 //! ```
 
+mod answer;
 mod bindings;
 mod cache;
 mod compiled;
 mod describe;
+mod empty;
 mod engine;
 mod failure;
 mod host;
@@ -26,6 +28,7 @@ mod ticker;
 mod untouched;
 pub mod world;
 
+pub use answer::Answer;
 pub use cache::Counts;
 pub use engine::{Engine, EngineError, Options};
 pub use failure::Failure;

@@ -6,18 +6,28 @@
 //! need Pods are left out, and counted as ignored.
 
 mod admission;
+mod architecture;
+mod authors;
 mod command;
 mod denied;
 mod deploy;
 mod distribution;
+mod elsewhere;
 mod ground;
 mod hammer;
 mod hostile;
+mod ingress;
 mod kinds;
 mod minted;
+mod model_exists;
+mod namespace_guard;
 mod pipeline;
 mod reload;
+mod resources;
+mod served;
 mod serving;
+mod serving_protocol;
+mod together;
 mod using;
 
 use std::process::ExitCode;
@@ -27,9 +37,9 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
-use tidewaiter_e2e::{Server, in_the_ground, install, path, policy, registry, runner, server};
-use tidewaiter_ground::models::{Model, SavedWith};
+use tidewaiter_e2e::{Server, author, in_the_ground, install, path, policy, registry, runner, server};
 use tidewaiter_ground::cache::Cache;
+use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::{Kserve, Module};
 use tidewaiter_ground::{Cluster, Namespace, Options, host, python};
 
@@ -116,26 +126,43 @@ const OLDEST: [&str; 8] = [
 ];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 3] = [
+const LONG: [&str; 10] = [
     "using_status_and_logs_of_what_runs_and_of_what_fails",
     "using_stop_start_scale_and_delete",
     "using_a_canary_answers_and_is_promoted",
+    "using_every_ingress_leads_to_the_model",
+    "served_a_folder_of_sklearn",
+    "served_a_file_of_xgboost",
+    "served_one_column_of_mlflow",
+    "served_a_function",
+    "served_a_transformer_before_its_predictor",
+    "served_a_graph_of_two_steps",
 ];
 
 fn tests_with(kserve: Kserve) -> Vec<Test> {
     let mut tests: Vec<Test> = [
         ground::TESTS,
         admission::TESTS,
+        authors::TESTS,
         denied::TESTS,
         reload::TESTS,
         hostile::TESTS,
+        ingress::TESTS,
         kinds::TESTS,
+        architecture::TESTS,
+        elsewhere::TESTS,
+        namespace_guard::TESTS,
         minted::TESTS,
+        model_exists::TESTS,
         distribution::TESTS,
         pipeline::TESTS,
         command::TESTS,
         deploy::TESTS,
+        served::TESTS,
         serving::TESTS,
+        serving_protocol::TESTS,
+        resources::TESTS,
+        together::TESTS,
         using::TESTS,
     ]
     .concat();
@@ -184,11 +211,34 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
         let done = in_the_ground(
             Options { node, kserve },
             || {
-                Ok(vec![
+                let mut variables = vec![
                     (policy::UNRULY, policy::unruly()?.into_os_string()),
                     (server::COMMAND, server::command_binary()?.into_os_string()),
-                    (registry::PROGRAM, Module::Distribution.build(&Cache::open()?)?.join("registry").into_os_string()),
-                ])
+                    (
+                        served::ROUTER,
+                        Module::KserveRouter.build(&Cache::open()?)?.join("router").into(),
+                    ),
+                    (
+                        registry::PROGRAM,
+                        Module::Distribution
+                            .build(&Cache::open()?)?
+                            .join("registry")
+                            .into_os_string(),
+                    ),
+                ];
+                if authors::TESTS
+                    .iter()
+                    .any(|(name, ..)| runner::selected(arguments, name))
+                {
+                    variables.push((author::AUTHORED, author::authored(authors::LANGUAGES)?.into_os_string()));
+                }
+                if elsewhere::TESTS
+                    .iter()
+                    .any(|(name, ..)| runner::selected(arguments, name))
+                {
+                    variables.push((elsewhere::BUILT, policy::build(&elsewhere::PACKAGES)?.into_os_string()));
+                }
+                Ok(variables)
             },
             |cluster| Ok(run(arguments, cluster)),
         )?;
