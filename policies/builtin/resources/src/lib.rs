@@ -1,6 +1,6 @@
 //! Built-in policy `resources`: what a service may use fits its model and its server.
 //!
-//! It refuses what Kubernetes certainly refuses later: a request above its limit, and two containers of one name. It warns where the model, by its size in the store, is larger than
+//! It refuses what KServe and Kubernetes certainly refuse: a request above its limit, and a second container for the server beside `model`. It warns where the model, by its size in the store, is larger than
 //! the memory or the disk that its server may use, where KServe's storage initializer may be killed while it downloads, and where a GPU is asked for that nobody uses.
 //!
 //! ```text
@@ -26,7 +26,7 @@ pub struct Resources;
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
-    /// A request above its limit, or two containers of one name. Default: refused, since Kubernetes does.
+    /// A request above its limit, or a second server's container. Default: refused, since Kubernetes and KServe do.
     pub contradiction: Mode,
     /// The model is larger than the memory that its server may use. Default: a warning.
     pub memory: Mode,
@@ -58,7 +58,7 @@ impl Policy for Resources {
 
     fn settings_schema() -> Option<&'static str> {
         Some(
-            r#"{"type":"object","additionalProperties":false,"properties":{"contradiction":{"enum":["deny","warn","off"],"default":"deny","description":"A request above its limit, or two containers of one name"},"memory":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the memory that its server may use"},"disk":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the disk that its Pod may use"},"initializer":{"enum":["deny","warn","off"],"default":"warn","description":"The storage initializer has little memory for a model of this size"},"gpu":{"enum":["deny","warn","off"],"default":"warn","description":"A GPU is asked for that the server doesn't use"}}}"#,
+            r#"{"type":"object","additionalProperties":false,"properties":{"contradiction":{"enum":["deny","warn","off"],"default":"deny","description":"A request above its limit, or a second server's container"},"memory":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the memory that its server may use"},"disk":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the disk that its Pod may use"},"initializer":{"enum":["deny","warn","off"],"default":"warn","description":"The storage initializer has little memory for a model of this size"},"gpu":{"enum":["deny","warn","off"],"default":"warn","description":"A GPU is asked for that the server doesn't use"}}}"#,
         )
     }
 
