@@ -75,6 +75,14 @@ fn default_order() -> i32 {
     100
 }
 
+/// Those that judge what others fill in, such as an image's tag, come after them.
+fn builtin_order(name: &str) -> i32 {
+    match name {
+        "architecture" | "namespace-guard" => 200,
+        _ => default_order(),
+    }
+}
+
 /// Where a component comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
@@ -385,7 +393,7 @@ impl WasmPolicySpec {
             verify: None,
             settings: serde_json::Map::new(),
             match_rules: MatchRules::default(),
-            order: default_order(),
+            order: builtin_order(name),
             mode: Mode::default(),
             failure_policy: FailurePolicy::default(),
             limits: Limits::default(),

@@ -59,7 +59,8 @@ impl LabelSelector {
 }
 
 impl LabelRequirement {
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    /// Whether an object with these labels meets it.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         let value = labels.get(&self.key);
         match self.operator {
             LabelOperator::In => value.is_some_and(|value| self.values.contains(value)),

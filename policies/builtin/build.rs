@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const POLICIES: [&str; 5] = [
+const POLICIES: [&str; 7] = [
     "storage-credentials",
     "runtime-version",
+    "architecture",
+    "namespace-guard",
     "model-exists",
     "serving-protocol",
     "resources",

@@ -3,13 +3,17 @@
 //! Source: `pkg/apis/serving/v1beta1` and `v1alpha2` of KServe 0.15.2 and 0.20.0. A view borrows from the JSON text, and reads only what is
 //! asked for here; everything else in the object is skipped.
 
+mod as_written;
 mod raw;
 mod read;
 
 use std::borrow::Cow;
 
 use crate::document::Document;
+use crate::kserve_config::DeploymentMode;
 use crate::pointer;
+
+pub use as_written::AsWritten;
 
 /// The fields of a predictor that KServe's defaulter rewrites into `model` (v1beta1 `PredictorSpec`, v0.15 to v0.20).
 pub(crate) const FRAMEWORKS: [&str; 10] = [
@@ -240,6 +244,15 @@ impl<'a> Service<'a> {
     /// Whether KServe serves its model from a LocalModelCache, so that nothing is downloaded.
     pub fn is_served_from_local_cache(&self) -> bool {
         self.label("internal.serving.kserve.io/localmodel").is_some()
+    }
+
+    /// How KServe deploys it: what its annotation says, else `deploy`, the text of that key of KServe's configuration. None where neither is known.
+    pub fn deployment_mode(&self, deploy: Option<&str>) -> Option<DeploymentMode> {
+        if let Some(mode) = self.annotation("serving.kserve.io/deploymentMode") {
+            return DeploymentMode::named(&mode);
+        }
+        let deploy: raw::Deploy<'_> = serde_json::from_str(deploy?).ok()?;
+        DeploymentMode::named(&deploy.default_deployment_mode?.0)
     }
 
     /// Whether ModelMesh, not KServe's own controller, deploys it.

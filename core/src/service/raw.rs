@@ -322,6 +322,14 @@ pub(super) struct PodSpec<'a> {
     pub(super) containers: Option<Vec<Option<Container<'a>>>>,
 }
 
+/// The key `deploy` of KServe's configuration.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Deploy<'a> {
+    #[serde(borrow)]
+    pub(super) default_deployment_mode: Option<Text<'a>>,
+}
+
 /// What kubectl's client-side apply remembers of the manifest, as far as it holds a `serviceAccountName` where the API server drops it.
 #[derive(Deserialize)]
 pub(super) struct LastApplied<'a> {

@@ -380,3 +380,21 @@ proptest! {
         let _ = Service::parse("InferenceService", &text);
     }
 }
+
+#[test]
+fn how_kserve_deploys_is_said_by_the_service_and_else_by_its_configuration() {
+    let deploy = r#"{"defaultDeploymentMode": "Serverless"}"#;
+    for (annotation, deploy, mode) in [
+        (None, Some(deploy), Some(DeploymentMode::Knative)),
+        (Some("RawDeployment"), Some(deploy), Some(DeploymentMode::Standard)),
+        (Some("Standard"), None, Some(DeploymentMode::Standard)),
+        (Some("other"), Some(deploy), None),
+        (None, None, None),
+        (None, Some("{}"), None),
+        (None, Some("no JSON"), None),
+    ] {
+        let object = json!({"metadata": {"annotations": {"serving.kserve.io/deploymentMode": annotation}}});
+        let found = read(&object, |service| service.deployment_mode(deploy));
+        assert_eq!(found, mode, "{annotation:?} {deploy:?}");
+    }
+}

@@ -12,12 +12,14 @@ use super::change::{
 };
 use super::delete::DeleteArguments;
 use super::deploy::DeployArguments;
+use super::explain::ExplainArguments;
 use super::inspect::InspectArguments;
 use super::list::{HistoryArguments, ListArguments};
 use super::logs::LogsArguments;
 use super::policy::Policy;
 use super::predict::PredictArguments;
 use super::reaching::UrlArguments;
+use super::review::ReviewArguments;
 use super::shell::{CompletionsArguments, ManArguments};
 use super::status::{DescribeArguments, StatusArguments};
 use super::upload::UploadArguments;
@@ -70,6 +72,8 @@ pub(crate) enum Command {
     Rollback(RollbackArguments),
     Delete(DeleteArguments),
     History(HistoryArguments),
+    Review(ReviewArguments),
+    Explain(ExplainArguments),
     /// Policies: write, build, test and look into them
     Policy {
         #[command(subcommand)]

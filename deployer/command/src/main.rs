@@ -6,6 +6,7 @@ mod change;
 mod confirm;
 mod delete;
 mod deploy;
+mod explain;
 mod import;
 mod inspect;
 mod list;
@@ -16,6 +17,7 @@ mod policy;
 mod predict;
 mod profile;
 mod reaching;
+mod review;
 mod secret;
 mod shell;
 mod status;
@@ -168,6 +170,8 @@ async fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Rollback(arguments) => change::rollback(arguments).await,
         Command::Delete(arguments) => delete::run(arguments).await,
         Command::History(arguments) => list::history(arguments).await,
+        Command::Review(arguments) => review::run(arguments).await,
+        Command::Explain(arguments) => explain::run(arguments).await,
         Command::Policy { command } => policy::run(command).await,
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(arguments),

@@ -7,6 +7,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 
 use crate::bindings::Policy;
 use crate::cache::{Cache, Counts};
+use crate::empty;
 use crate::host::State;
 use crate::room::Room;
 use crate::shipped::Shipped;
@@ -85,6 +86,7 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config(options.max_concurrent)).map_err(error)?;
         let mut linker = Linker::new(&engine);
         Policy::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(error)?;
+        empty::add_to_linker(&mut linker).map_err(error)?;
         Ok(Self(Arc::new(Shared {
             ticker: Ticker::new(&engine),
             shipped: options.shipped_dir.and_then(Shipped::open),

@@ -6,9 +6,11 @@
 //! review         strip what is ours ─▶ each policy on a fresh instance ─▶ merge fills ─▶ JSON Patch, warnings, effects
 //! ```
 
+mod answer;
 mod bindings;
 mod cache;
 mod compiled;
+mod empty;
 mod engine;
 mod failure;
 mod host;
@@ -24,6 +26,7 @@ mod ticker;
 mod untouched;
 pub mod world;
 
+pub use answer::Answer;
 pub use cache::Counts;
 pub use engine::{Engine, EngineError, Options};
 pub use failure::Failure;

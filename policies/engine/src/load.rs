@@ -10,6 +10,7 @@ use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Limits, Mode};
 use wasmtime::component::Component;
 
 use crate::bindings::{PolicyPre, tidewaiter};
+use crate::empty;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::host::State;
@@ -63,7 +64,9 @@ pub enum LoadError {
         capability: &'static str,
     },
     /// It imports something that isn't in the contract.
-    #[error("the policy imports {0}, which is not in the contract tidewaiter:policy@0.1.0; there is no WASI here")]
+    #[error(
+        "the policy imports {0}, which is not in the contract tidewaiter:policy@0.1.0; of WASI there is only what a language's runtime needs to begin, and nothing in it"
+    )]
     UnknownImport(String),
     /// It doesn't export what the contract says.
     #[error("the policy doesn't fit the contract tidewaiter:policy@0.1.0: {0}")]
@@ -163,6 +166,44 @@ impl Engine {
     /// # Errors
     /// Why the policy can't be used, for the admin.
     pub async fn load(&self, spec: PolicySpec) -> Result<LoadedPolicy, LoadError> {
+        let loaded = self.described(spec).await?;
+        let settings = &loaded.settings;
+        at_load(&loaded, async |policy, store| {
+            policy.call_check_settings(store, settings).await
+        })
+        .await?
+        .map_err(|refused| LoadError::Settings(lines::cut(&refused, lines::MESSAGE)))?;
+        Ok(LoadedPolicy {
+            terms: loaded.terms.clone(),
+            loaded: Ok(Arc::new(loaded)),
+        })
+    }
+
+    /// What a component says of itself, whatever it imports of the contract and whatever settings it needs.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), but for what is wrong with settings and grants.
+    pub async fn describe(&self, component: Bytes) -> Result<Description, LoadError> {
+        let spec = PolicySpec {
+            name: "policy".to_owned(),
+            component,
+            settings: Value::Null,
+            capabilities: vec![
+                Capability::Storage,
+                Capability::Runtimes,
+                Capability::Cluster,
+                Capability::Log,
+            ],
+            limits: Limits::default(),
+            failure: FailurePolicy::default(),
+            mode: Mode::default(),
+        };
+        let described = self.described(spec).await?.description;
+        described.ok_or_else(|| LoadError::Contract("it doesn't say what it is".to_owned()))
+    }
+
+    /// Compiled, checked, and asked what it is; its settings are as they were given.
+    async fn described(&self, spec: PolicySpec) -> Result<Loaded, LoadError> {
         match spec.component.get(..8) {
             Some(b"\0asm\x0d\0\x01\0") => {}
             Some(b"\0asm\x01\0\0\0") => return Err(LoadError::CoreModule),
@@ -200,16 +241,7 @@ impl Engine {
             description: None,
         };
         loaded.description = Some(at_load(&loaded, async |policy, store| policy.call_describe(store).await).await?);
-        let settings = &loaded.settings;
-        at_load(&loaded, async |policy, store| {
-            policy.call_check_settings(store, settings).await
-        })
-        .await?
-        .map_err(|refused| LoadError::Settings(lines::cut(&refused, lines::MESSAGE)))?;
-        Ok(LoadedPolicy {
-            terms: loaded.terms.clone(),
-            loaded: Ok(Arc::new(loaded)),
-        })
+        Ok(loaded)
     }
 
     fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {
@@ -257,6 +289,7 @@ fn check_imports(
             Some("runtimes") => Capability::Runtimes,
             Some("cluster") => Capability::Cluster,
             Some("log") => Capability::Log,
+            None if empty::has(name) => continue,
             _ => return Err(LoadError::UnknownImport(name.to_owned())),
         };
         if !granted.contains(&capability) {

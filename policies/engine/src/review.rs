@@ -67,6 +67,11 @@ impl Reviewer for LoadedPolicy {
     }
 }
 
+/// What the first policy of a review is asked.
+pub(crate) fn request(review: &Review<'_>, world: &Arc<dyn World>) -> Request {
+    Pass::new(review, Arc::clone(world), Instant::now()).request
+}
+
 async fn review_by<P: Reviewer>(
     policies: &[P],
     review: &Review<'_>,

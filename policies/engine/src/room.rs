@@ -68,6 +68,11 @@ impl Held {
         true
     }
 
+    /// What was used, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.used
+    }
+
     /// What was used, in MiB.
     pub(crate) fn used(&self) -> u32 {
         mib(self.used)

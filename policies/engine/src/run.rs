@@ -9,6 +9,7 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::bindings::Policy;
 use crate::bindings::tidewaiter::policy::types::{Request, Verdict};
+use crate::empty::Empty;
 use crate::failure::Failure;
 use crate::host::State;
 use crate::load::Loaded;
@@ -117,7 +118,7 @@ fn failure(error: &wasmtime::Error, policy: &Loaded, state: &State) -> Failure {
     }
 }
 
-fn within_limits(verdict: &Verdict) -> Result<(), Failure> {
+pub(crate) fn within_limits(verdict: &Verdict) -> Result<(), Failure> {
     let counts = [
         ("fills", verdict.fills.len()),
         ("warnings", verdict.warnings.len()),
@@ -148,6 +149,7 @@ impl Loaded {
             held: None,
             no_room: false,
             log_lines: 0,
+            empty: Empty::default(),
         }
     }
 }

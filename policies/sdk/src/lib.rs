@@ -55,6 +55,7 @@ mod host;
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 mod memory;
 mod runtime;
+mod served;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod verdict;
@@ -65,6 +66,7 @@ pub use bindings::tidewaiter::policy::types::{
 pub use exports::settings;
 pub use finding::Mode;
 pub use host::{cluster, log, runtimes, storage};
+pub use served::{image_of, runtime_of};
 pub use serde_json::Value;
 pub use tidewaiter_core as core;
 #[doc(hidden)]

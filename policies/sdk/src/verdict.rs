@@ -1,4 +1,4 @@
-use crate::{Credentials, Delivery, Denial, Effect, Entry, Fill, Value, Verdict};
+use crate::{Credentials, Delivery, Denial, Effect, Entry, Fill, Request, Value, Verdict};
 
 impl Verdict {
     /// Admits the object and says nothing. Go on with [`fill`](Self::fill), [`warn`](Self::warn) and the others.
@@ -59,6 +59,16 @@ impl Verdict {
 impl Default for Verdict {
     fn default() -> Self {
         Self::admit()
+    }
+}
+
+impl Request {
+    /// Whether the user took out what was filled in here, or above: a fill at this path would be dropped.
+    pub fn is_withheld(&self, path: &str) -> bool {
+        self.withheld.iter().any(|held| {
+            path.strip_prefix(held.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 //!                     a review: ReviewWorld ◀────────────┘  resolve · read within grants · runtimes · brought credentials
 //! ```
 
+mod api_reader;
 pub mod configuration;
 pub mod folder;
 mod locate;
@@ -22,6 +23,7 @@ mod testing;
 mod tests;
 mod words;
 
+pub use api_reader::ApiReader;
 pub use configuration::{Configuration, CredentialsError, Reach};
 pub use folder::{Folder, FolderError};
 pub use objects::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem, References, Supplied};

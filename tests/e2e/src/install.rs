@@ -94,6 +94,10 @@ fn roles() -> String {
             {"apiGroups": ["tidewaiter.dev"], "resources": ["storagebackends/status", "wasmpolicies/status"], "verbs": ["patch"]},
             {"apiGroups": ["serving.kserve.io"], "resources": ["servingruntimes", "clusterservingruntimes"], "verbs": read},
             {"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices", "llminferenceservices"], "verbs": read},
+            // What the built-in policies look at.
+            {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations"], "verbs": ["get"]},
+            {"apiGroups": ["serving.kserve.io"], "resources": ["clusterstoragecontainers"], "verbs": ["list"]},
+            {"apiGroups": [""], "resources": ["resourcequotas", "limitranges"], "verbs": ["list"]},
             {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]},
             {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
             {"apiGroups": [""], "resources": ["namespaces", "nodes", "configmaps", "secrets", "serviceaccounts"], "verbs": read},

@@ -1,5 +1,6 @@
 //! What the end-to-end tests, the demo and the benchmark share: Tidewaiter installed on the test ground, and the manifests that users write.
 
+pub mod author;
 pub mod chart;
 pub mod custom;
 pub mod install;
@@ -7,8 +8,8 @@ pub mod load;
 pub mod manifests;
 pub mod path;
 pub mod policy;
-pub mod registry;
 mod reenter;
+pub mod registry;
 pub mod rights;
 pub mod runner;
 pub mod server;

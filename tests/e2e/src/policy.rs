@@ -13,12 +13,17 @@ use tidewaiter_ground::{Cluster, host, tls};
 pub const UNRULY: &str = "TIDEWAITER_UNRULY";
 
 /// The component's file: `$TIDEWAITER_UNRULY`, else built by cargo.
-///
-/// In the folder of the policies that Tidewaiter ships (policies/builtin/build.rs), whose dependencies are compiled there already.
 pub fn unruly() -> Result<PathBuf> {
     if let Some(file) = std::env::var_os(UNRULY) {
         return Ok(file.into());
     }
+    build(&["unruly"]).map(|folder| folder.join("unruly.component.wasm"))
+}
+
+/// Builds packages of the workspace as components, each `NAME.component.wasm` in the folder that comes back.
+///
+/// It is the folder of the policies that Tidewaiter ships (policies/builtin/build.rs), whose dependencies are compiled there already.
+pub fn build(packages: &[&str]) -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let folder = ["CARGO_BUILD_BUILD_DIR", "CARGO_TARGET_DIR"]
         .into_iter()
@@ -26,34 +31,30 @@ pub fn unruly() -> Result<PathBuf> {
         .map_or_else(|| root.join("target"), PathBuf::from)
         .join("policies");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let selected = packages.iter().flat_map(|package| ["--package", package]);
     host::run(
         Command::new(cargo)
             .current_dir(&root)
             .env_remove("CARGO_BUILD_BUILD_DIR")
             .env_remove("CARGO_TARGET_DIR")
             .env("CARGO_ENCODED_RUSTFLAGS", "-Clink-arg=-zstack-size=32768")
-            .args([
-                "build",
-                "--lib",
-                "--locked",
-                "--profile",
-                "policy",
-                "--package",
-                "unruly",
-            ])
+            .args(["build", "--lib", "--locked", "--profile", "policy"])
+            .args(selected)
             .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
             .arg(&folder),
     )?;
-    let module = fs::read(folder.join("wasm32-unknown-unknown/policy/unruly.wasm"))?;
-    let component = wit_component::ComponentEncoder::default()
-        .module(&module)
-        .and_then(wit_component::ComponentEncoder::encode)
-        .map_err(|error| anyhow::anyhow!("the test policy can't be made a component: {error:#}"))?;
-    let file = folder.join("unruly.component.wasm");
-    let new = folder.join(format!(".unruly-{}", std::process::id()));
-    fs::write(&new, component)?;
-    fs::rename(&new, &file)?;
-    Ok(file)
+    for package in packages {
+        let name = package.replace('-', "_");
+        let module = fs::read(folder.join(format!("wasm32-unknown-unknown/policy/{name}.wasm")))?;
+        let component = wit_component::ComponentEncoder::default()
+            .module(&module)
+            .and_then(wit_component::ComponentEncoder::encode)
+            .map_err(|error| anyhow::anyhow!("{package} can't be made a component: {error:#}"))?;
+        let new = folder.join(format!(".{package}-{}", std::process::id()));
+        fs::write(&new, component)?;
+        fs::rename(&new, folder.join(format!("{package}.component.wasm")))?;
+    }
+    Ok(folder)
 }
 
 /// The test policy in a `ConfigMap`, as a cluster's admin would bring a policy of their own.

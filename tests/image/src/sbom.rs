@@ -16,9 +16,11 @@ use crate::oci::{Architecture, Attachment, timestamp};
 pub const KIND: &str = "application/vnd.cyclonedx+json";
 
 /// The policies that are embedded into the program, by the package that does so: cargo doesn't see them as its dependencies.
-const EMBEDDED: [&str; 5] = [
+const EMBEDDED: [&str; 7] = [
     "storage-credentials",
     "runtime-version",
+    "architecture",
+    "namespace-guard",
     "model-exists",
     "serving-protocol",
     "resources",

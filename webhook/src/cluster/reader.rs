@@ -1,79 +1,40 @@
 //! Single objects by name, when a review needs them.
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PartialObjectMeta, TypeMeta};
-use kube::discovery::{self, Scope};
-use kube::{Api, Client, ResourceExt};
-use tidewaiter_world::{AccountFacts, ClusterReader, Labels, OBJECTS, SecretFacts, object_as_text, objects_as_texts};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PartialObjectMeta;
+use kube::{Client, ResourceExt};
+use tidewaiter_world::{AccountFacts, ApiReader, ClusterReader, Labels, SecretFacts};
 
 use super::watched::Watched;
 
-/// Asks the API server each time: what users bring may be there since a second ago.
+/// Asks the API server each time, but for the labels of namespaces, which are watched.
 pub struct InCluster {
-    client: Client,
+    api: ApiReader,
     namespaces: Watched<PartialObjectMeta<Namespace>>,
 }
 
 impl InCluster {
     pub(super) fn new(client: Client, namespaces: Watched<PartialObjectMeta<Namespace>>) -> Self {
-        Self { client, namespaces }
-    }
-}
-
-impl InCluster {
-    /// The API of a kind: the namespace's, or the cluster's where the kind belongs to none.
-    async fn kind(
-        &self,
-        namespace: &str,
-        api_version: &str,
-        kind: &str,
-    ) -> Result<(Api<DynamicObject>, ApiResource), String> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let kind = GroupVersionKind::gvk(group, version, kind);
-        // Asked each time, since only the API server knows the kind's plural and scope: policies that get objects are few.
-        let (resource, capabilities): (ApiResource, _) = discovery::pinned_kind(&self.client, &kind)
-            .await
-            .map_err(|error| said(&error))?;
-        let api = match capabilities.scope {
-            Scope::Cluster => Api::all_with(self.client.clone(), &resource),
-            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, &resource),
-        };
-        Ok((api, resource))
+        Self {
+            api: ApiReader::new(client),
+            namespaces,
+        }
     }
 }
 
 #[async_trait]
 impl ClusterReader for InCluster {
     async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<AccountFacts>, String> {
-        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
-        let account = api.get_opt(name).await.map_err(|error| said(&error))?;
-        Ok(account.map(|account| AccountFacts {
-            annotations: account.annotations().clone(),
-            labels: account.labels().clone(),
-            secrets: account
-                .secrets
-                .into_iter()
-                .flatten()
-                .filter_map(|secret| secret.name)
-                .collect(),
-        }))
+        self.api.service_account(namespace, name).await
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretFacts>, String> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret = api.get_opt(name).await.map_err(|error| said(&error))?;
-        Ok(secret.map(|secret| SecretFacts {
-            annotations: secret.annotations().clone(),
-            labels: secret.labels().clone(),
-            keys: secret.data.into_iter().flatten().map(|(key, _)| key).collect(),
-        }))
+        self.api.secret(namespace, name).await
     }
 
     async fn namespace(&self, name: &str) -> Result<Option<Labels>, String> {
-        let api: Api<Namespace> = Api::all(self.client.clone());
-        let found = api.get_metadata_opt(name).await.map_err(|error| said(&error))?;
-        Ok(found.map(|namespace| namespace.labels().clone()))
+        self.api.namespace(name).await
     }
 
     fn watched_namespace(&self, name: &str) -> Option<Labels> {
@@ -88,42 +49,11 @@ impl ClusterReader for InCluster {
         kind: &str,
         name: &str,
     ) -> Result<Option<String>, String> {
-        let (api, _) = self.kind(namespace, api_version, kind).await?;
-        let object = api.get_opt(name).await.map_err(|error| said(&error))?;
-        let object = object.map(serde_json::to_value).transpose();
-        Ok(object.map_err(|error| error.to_string())?.map(object_as_text))
+        self.api.object(namespace, api_version, kind, name).await
     }
 
     async fn objects(&self, namespace: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
-        let (api, resource) = self.kind(namespace, api_version, kind).await?;
-        // One more than a policy gets, to see that there are more.
-        let few = u32::try_from(OBJECTS).unwrap_or(u32::MAX).saturating_add(1);
-        let list = api.list(&ListParams::default().limit(few)).await;
-        let list = list.map_err(|error| said(&error))?;
-        if list.metadata.continue_.is_some_and(|more| !more.is_empty()) && list.items.len() <= OBJECTS {
-            return Err("the API server gave a part of them only".to_owned());
-        }
-        let objects: Result<Vec<_>, _> = list
-            .items
-            .into_iter()
-            .map(|mut object| {
-                // The items of a list don't say what they are.
-                object.types.get_or_insert_with(|| TypeMeta {
-                    api_version: resource.api_version.clone(),
-                    kind: resource.kind.clone(),
-                });
-                serde_json::to_value(object)
-            })
-            .collect();
-        objects_as_texts(objects.map_err(|error| error.to_string())?)
-    }
-}
-
-/// The API server's own words where it answered.
-fn said(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
+        self.api.objects(namespace, api_version, kind).await
     }
 }
 
@@ -138,6 +68,7 @@ mod tests {
     use kube::runtime::watcher::Event;
     use serde_json::{Value, json};
     use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL};
+    use tidewaiter_world::OBJECTS;
     use tokio_util::sync::CancellationToken;
 
     use super::*;

@@ -5,15 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use clap::Args;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidewaiter_registry::{Credentials, Error, Host, Limits, Progress, Reference, Registry};
+use tidewaiter_core::policy_resource::Module;
+use tidewaiter_registry::{Credentials, Digest, Error, Host, Limits, Progress, Reference, Registry, nobody};
+use tidewaiter_world::{Objects, Supplied};
 
 use super::super::Failure;
 
 /// What is particular about the way to a registry.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct RegistryArguments {
     /// Speak HTTP without TLS; with a registry on this machine that is so anyway
     #[arg(long)]
@@ -111,6 +114,40 @@ pub(super) fn created() -> Result<String, Failure> {
         message: "SOURCE_DATE_EPOCH is no number of seconds since 1970".to_owned(),
         next: None,
     })
+}
+
+/// Puts the modules of policies in that come over the network, or why they can't be had. Whether they are signed as their objects want it is the server's to see.
+pub(crate) async fn supply(objects: &mut Objects) {
+    for policy in &objects.policies {
+        let component = match &policy.spec.module {
+            Module::Oci(module) => oci(&module.image).await,
+            Module::Https(module) => https(&module.url, &module.digest).await,
+            Module::Builtin(_) | Module::File(_) | Module::ConfigMap(_) => continue,
+        };
+        let supplied = Supplied {
+            component,
+            remark: None,
+        };
+        objects
+            .modules
+            .insert(policy.metadata.name.clone().unwrap_or_default(), supplied);
+    }
+}
+
+async fn oci(image: &str) -> Result<Bytes, String> {
+    let failed = |reason: String| format!("spec.module.oci: {reason}");
+    let reference: Reference = image.parse().map_err(|error: Error| failed(error.to_string()))?;
+    let registry = RegistryArguments::default().open(&reference);
+    let pulled = registry.map_err(|failure| failed(failure.message))?;
+    let pulled = pulled.pull(&reference, &nobody).await;
+    Ok(pulled.map_err(|error| failed(error.to_string()))?.component)
+}
+
+async fn https(url: &str, digest: &str) -> Result<Bytes, String> {
+    let failed = |error: Error| format!("spec.module.https: {error}");
+    let digest: Digest = digest.parse().map_err(failed)?;
+    let registry = Registry::new(Vec::new(), Credentials::default(), Limits::default()).map_err(failed)?;
+    registry.fetch(url, &digest, &nobody).await.map_err(failed)
 }
 
 /// Shows how far it is, on a terminal.

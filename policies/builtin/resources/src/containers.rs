@@ -11,7 +11,7 @@ use tidewaiter_policy::core::quantity::Quantity;
 use crate::Subject;
 
 /// A transformer in the predictor's Pod.
-const TRANSFORMER: &str = "transformer-container";
+pub(crate) const TRANSFORMER: &str = "transformer-container";
 
 pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
     let at = &subject.component.pointer;

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tidewaiter_policy::core::containers::{Components, Part, RuntimeContainers};
 use tidewaiter_policy::core::service::{Component, Service, ServiceKind};
 use tidewaiter_policy::runtimes::{self, Runtime};
-use tidewaiter_policy::{Mode, Policy, Request, Verdict};
+use tidewaiter_policy::{Mode, Policy, Request, Verdict, runtime_of};
 
 /// The policy.
 pub struct Resources;
@@ -82,7 +82,7 @@ impl Policy for Resources {
             if old.as_ref().is_some_and(|old| old.is_same(component, part)) {
                 continue;
             }
-            let runtime = runtime(component);
+            let runtime = runtime_of(component).filter(|_| component.is_predictor());
             let spec = runtime
                 .as_ref()
                 .and_then(|runtime| RuntimeContainers::parse(&runtimes::spec(&runtime.name)?));
@@ -159,22 +159,6 @@ impl<'a> Old<'a> {
                 && self.object.part(old.role) == Some(part)
         })
     }
-}
-
-/// The runtime that serves a predictor: the one that it names, else the one that KServe chooses.
-fn runtime(component: &Component<'_>) -> Option<Runtime> {
-    let model = component
-        .implementation
-        .as_ref()
-        .filter(|model| component.is_predictor() && model.field == "model" && !component.multi_node)?;
-    if let Some(name) = model.runtime.as_deref() {
-        return runtimes::named(name);
-    }
-    let format = model.format.as_ref()?;
-    let protocol = model.protocol_version.as_deref().unwrap_or("v1");
-    runtimes::supporting(&format.name, format.version.as_deref())
-        .into_iter()
-        .find(|runtime| runtime.may_be_chosen(protocol))
 }
 
 #[cfg(test)]

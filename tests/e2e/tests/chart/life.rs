@@ -121,6 +121,15 @@ fn a_drained_node_waits_for_a_replica(world: &World) -> Result<()> {
 /// All tests before this one went by the rules of the chart's roles. What the API server wrote down of that tells which of them were of use.
 fn every_right_was_needed_and_none_was_missing(world: &World) -> Result<()> {
     world.release_as_it_is()?;
+    // A namespace with a quota is looked at more closely than one without.
+    let metered = world.cluster.namespace("metered")?;
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "ample"}, "spec": {"hard": {"requests.memory": "1Ti"}}});
+    metered.apply(&quota.to_string())?;
+    let answer = world
+        .cluster
+        .api()?
+        .would_create(metered.name(), &service("probe", "s3://mlflow/shared/probe"))?;
+    ensure!(answer.admitted(), "{}", answer.message());
     let ledger = locked(&world.rights).ledger(&world.cluster)?;
     println!(
         "rights: {} granted, in {} requests; never used: {:?}",

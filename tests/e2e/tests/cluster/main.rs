@@ -6,16 +6,20 @@
 //! need Pods are left out, and counted as ignored.
 
 mod admission;
+mod architecture;
+mod authors;
 mod command;
 mod denied;
 mod deploy;
 mod distribution;
+mod elsewhere;
 mod ground;
 mod hammer;
 mod hostile;
 mod kinds;
 mod minted;
 mod model_exists;
+mod namespace_guard;
 mod pipeline;
 mod reload;
 mod resources;
@@ -30,9 +34,9 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
-use tidewaiter_e2e::{Server, in_the_ground, install, path, policy, registry, runner, server};
-use tidewaiter_ground::models::{Model, SavedWith};
+use tidewaiter_e2e::{Server, author, in_the_ground, install, path, policy, registry, runner, server};
 use tidewaiter_ground::cache::Cache;
+use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::{Kserve, Module};
 use tidewaiter_ground::{Cluster, Namespace, Options, host, python};
 
@@ -129,10 +133,14 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
     let mut tests: Vec<Test> = [
         ground::TESTS,
         admission::TESTS,
+        authors::TESTS,
         denied::TESTS,
         reload::TESTS,
         hostile::TESTS,
         kinds::TESTS,
+        architecture::TESTS,
+        elsewhere::TESTS,
+        namespace_guard::TESTS,
         minted::TESTS,
         model_exists::TESTS,
         distribution::TESTS,
@@ -190,11 +198,30 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
         let done = in_the_ground(
             Options { node, kserve },
             || {
-                Ok(vec![
+                let mut variables = vec![
                     (policy::UNRULY, policy::unruly()?.into_os_string()),
                     (server::COMMAND, server::command_binary()?.into_os_string()),
-                    (registry::PROGRAM, Module::Distribution.build(&Cache::open()?)?.join("registry").into_os_string()),
-                ])
+                    (
+                        registry::PROGRAM,
+                        Module::Distribution
+                            .build(&Cache::open()?)?
+                            .join("registry")
+                            .into_os_string(),
+                    ),
+                ];
+                if authors::TESTS
+                    .iter()
+                    .any(|(name, ..)| runner::selected(arguments, name))
+                {
+                    variables.push((author::AUTHORED, author::authored(authors::LANGUAGES)?.into_os_string()));
+                }
+                if elsewhere::TESTS
+                    .iter()
+                    .any(|(name, ..)| runner::selected(arguments, name))
+                {
+                    variables.push((elsewhere::BUILT, policy::build(&elsewhere::PACKAGES)?.into_os_string()));
+                }
+                Ok(variables)
             },
             |cluster| Ok(run(arguments, cluster)),
         )?;

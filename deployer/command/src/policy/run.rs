@@ -1,0 +1,358 @@
+//! `tidewaiter policy run` and `tidewaiter policy bench`
+#![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anstream::{eprintln, print};
+use clap::Args;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use tidewaiter_deployer::cluster::Cluster;
+use tidewaiter_engine::{Limits, LoadedPolicy};
+use tidewaiter_tools::{
+    About, Ask, Bench, Given, HostCall, Live, LogLine, Manifest, Prepared, Told, Traced, bench, listening, load,
+};
+
+use super::super::arguments::{AccessArguments, Format};
+use super::super::output::{difference, document, indented, yaml};
+use super::super::table::{clean, table};
+use super::super::{BAD, BOLD, DIM, Ending, Failure, GOOD};
+use super::project::component_of;
+use super::source::{component, engine};
+
+/// Run a policy on one object, and show what it asks and says.
+///
+/// A live object is taken as if it were sent again by its user: without what Tidewaiter filled in.
+///
+/// The world answers from a file, in the form that test cases have it; without one it has no stores and no objects. `tidewaiter explain` runs all policies of a
+/// cluster or a configuration, with its real stores.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 admitted, 1 refused or failed, 2 an error.
+
+Examples:
+  tidewaiter policy run owner.wasm --object service.yaml
+  kubectl get isvc fraud -o yaml | tidewaiter policy run owner.wasm --object -
+  tidewaiter policy run owner.wasm --object team-a/fraud --settings settings.yaml
+  tidewaiter policy run owner.wasm --object service.yaml --world world.yaml -o json")]
+pub(crate) struct RunArguments {
+    /// A component's file, a project's folder, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
+    #[arg(value_name = "FILE")]
+    source: String,
+    /// A file with the object, `-` for standard input, or NAMESPACE/NAME of an InferenceService in the cluster
+    #[arg(long, value_name = "OBJECT", default_value = "-")]
+    object: String,
+    /// A file with the object as it was before: the request is then an update
+    #[arg(long, value_name = "FILE")]
+    old_object: Option<PathBuf>,
+    #[command(flatten)]
+    tried: TriedArguments,
+    /// Print it for a program
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+    #[command(flatten)]
+    access: AccessArguments,
+}
+
+/// Measure what one review by a policy costs: a fresh instance, the call, memory.
+///
+/// Host calls are answered from memory, and are not counted: what stores take is not the policy's.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 measured, and within --max-us; 1 slower than that; 2 an error.
+
+Examples:
+  tidewaiter policy bench owner.wasm
+  tidewaiter policy bench owner.wasm --object service.yaml --max-us 50   for CI"
+)]
+pub(crate) struct BenchArguments {
+    /// A component's file, a project's folder, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
+    #[arg(value_name = "FILE")]
+    source: String,
+    /// A file with the object, or `-` for standard input; by default a usual InferenceService
+    #[arg(long, value_name = "FILE")]
+    object: Option<String>,
+    #[command(flatten)]
+    tried: TriedArguments,
+    /// How many reviews are measured
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    calls: usize,
+    /// What half of the reviews may take at most, in microseconds, beyond host calls
+    #[arg(long, value_name = "MICROSECONDS")]
+    max_us: Option<f64>,
+    /// Print it for a program
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+/// With what a policy is tried.
+#[derive(Debug, Args)]
+struct TriedArguments {
+    /// A file with the policy's settings
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// A file with what the world answers, as `world` of a test case
+    #[arg(long, value_name = "FILE")]
+    world: Option<PathBuf>,
+    /// What one run may take, in milliseconds of its own
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 100)]
+    time_ms: u32,
+    /// What one run may take, in MiB of memory
+    #[arg(long, value_name = "MIB", default_value_t = 32)]
+    memory_mib: u32,
+}
+
+impl TriedArguments {
+    /// The policy, and the world around an object.
+    async fn ready(&self, source: &str, ask: &Ask) -> Result<(LoadedPolicy, Prepared), Failure> {
+        let file = file_of(source)?;
+        let component = component(&file).await?.bytes;
+        let engine = engine()?;
+        let failed = |reason: String| Failure {
+            message: format!("{file}: {reason}"),
+            next: None,
+        };
+        let about = About::read(&engine, component.clone()).await;
+        let about = about.map_err(|error| failed(error.to_string()))?;
+        let settings: Map<String, Value> = self.settings.as_deref().map(read).transpose()?.unwrap_or_default();
+        let limits = Limits {
+            time_ms: self.time_ms,
+            memory_mib: self.memory_mib,
+        };
+        let policy = load(&engine, &component, &settings, limits).await;
+        let policy = policy.map_err(|error| failed(error.to_string()))?;
+        let given: Given = self.world.as_deref().map(read).transpose()?.unwrap_or_default();
+        let world = Prepared::new(&given, ask.namespace(), &about.objects);
+        Ok((policy, world.map_err(|error| failed(error.to_string()))?))
+    }
+}
+
+/// What is printed for a program. Its fields stay as they are.
+#[derive(Serialize)]
+struct Ran<'a> {
+    outcome: &'a Told,
+    calls: &'a [HostCall],
+    log: &'a [LogLine],
+    micros: u64,
+}
+
+pub(super) async fn run(arguments: RunArguments) -> Result<Ending, Failure> {
+    let object = object(&arguments.object, arguments.access).await?;
+    let mut ask = asked(&object)?;
+    if let Some(file) = &arguments.old_object {
+        let old: Value = read(file)?;
+        ask = ask.update(&old).map_err(|error| Failure {
+            message: format!("{}: {error}", file.display()),
+            next: None,
+        })?;
+    }
+    let (policy, world) = arguments.tried.ready(&arguments.source, &ask).await?;
+    let traced = Traced::new(world.around(ask.namespace(), false));
+    let begun = std::time::Instant::now();
+    let (told, log) = listening(ask.told(&policy, traced.clone())).await;
+    let took = begun.elapsed();
+    let calls = traced.calls();
+    match arguments.output {
+        Some(format) => {
+            let ran = Ran {
+                outcome: &told,
+                calls: &calls,
+                log: &log,
+                micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            };
+            print!("{}", document(&ran, format)?);
+        }
+        None => print!("{}", shown(&told, &calls, &log, ask.object())?),
+    }
+    eprintln!("{DIM}took {} µs, host calls included{DIM:#}", took.as_micros());
+    let well = told.allowed && told.failures.is_empty();
+    Ok(if well { Ending::Nothing } else { Ending::Something })
+}
+
+fn shown(told: &Told, calls: &[HostCall], log: &[LogLine], object: &Value) -> Result<String, Failure> {
+    let mut text = String::new();
+    for failure in &told.failures {
+        let _ = writeln!(text, "{BAD}failed{BAD:#}: the policy {}", clean(&failure.reason));
+    }
+    match &told.denial {
+        Some(denial) => {
+            let _ = writeln!(
+                text,
+                "{BAD}refused{BAD:#} ({}): {}",
+                clean(&denial.code),
+                clean(&denial.message)
+            );
+            if let Some(path) = &denial.path {
+                let _ = writeln!(text, "  at {}", clean(path));
+            }
+        }
+        None => {
+            let _ = writeln!(text, "{GOOD}admitted{GOOD:#}");
+        }
+    }
+    for line in &told.warnings {
+        let _ = writeln!(text, "warning: {}", clean(line));
+    }
+    for fill in &told.fills {
+        let what = match &fill.value {
+            Some(value) => format!("{} = {value}", fill.path),
+            None => format!("{} is taken out", fill.path),
+        };
+        let _ = writeln!(text, "{}: {}", clean(&what), clean(&fill.reason));
+    }
+    for effect in &told.effects {
+        let _ = writeln!(text, "credentials of {} by {}", clean(&effect.backend), effect.delivery);
+    }
+    if let Some(after) = told.object.as_ref().filter(|after| *after != object) {
+        let _ = write!(text, "\n{}", difference(&yaml(object)?, &yaml(after)?));
+    }
+    text.push_str(&trace(calls, log));
+    Ok(text)
+}
+
+/// What a policy asked and wrote.
+pub(crate) fn trace<'a>(
+    calls: impl IntoIterator<Item = &'a HostCall>,
+    log: impl IntoIterator<Item = &'a LogLine>,
+) -> String {
+    let mut text = String::new();
+    let rows: Vec<_> = calls
+        .into_iter()
+        .map(|call| {
+            [
+                format!("{} µs", call.took.as_micros()),
+                call.function.to_owned(),
+                call.arguments.clone(),
+                call.answer.clone(),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        let _ = write!(
+            text,
+            "\n{BOLD}What it asked{BOLD:#}\n{}",
+            indented(&table(["TOOK", "CALL", "OF", "ANSWER"], &rows))
+        );
+    }
+    let mut lines = log.into_iter().peekable();
+    if lines.peek().is_some() {
+        let _ = writeln!(text, "\n{BOLD}What it wrote to the log{BOLD:#}");
+        for line in lines {
+            let _ = writeln!(text, "  {DIM}{}{DIM:#} {}", line.level, clean(&line.message));
+        }
+    }
+    text
+}
+
+pub(super) async fn measure(arguments: BenchArguments) -> Result<Ending, Failure> {
+    let object = match &arguments.object {
+        Some(source) => from_file(source)?,
+        None => json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
+            "metadata": {"name": "fraud", "namespace": "team-a"},
+            "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://mlflow/1/model"}}}}),
+    };
+    let ask = asked(&object)?;
+    let (policy, world) = arguments.tried.ready(&arguments.source, &ask).await?;
+    let bench = bench(&policy, &ask, &world, arguments.calls)
+        .await
+        .map_err(|failure| Failure {
+            message: format!("the policy {failure}"),
+            next: Some("`tidewaiter policy run` shows what it does".to_owned()),
+        })?;
+    match arguments.output {
+        Some(format) => print!("{}", document(&bench, format)?),
+        None => print!("{}", measured(&bench)),
+    }
+    if cfg!(debug_assertions) {
+        eprintln!("This command is a debug build: the engine around the policy is far slower in it.");
+    }
+    match arguments.max_us {
+        Some(most) if bench.total_us.median > most => {
+            eprintln!("{BAD}too slow{BAD:#}: half of the reviews take more than {most} µs");
+            Ok(Ending::Something)
+        }
+        _ => Ok(Ending::Nothing),
+    }
+}
+
+fn measured(bench: &Bench) -> String {
+    let rows = [
+        ("instance", bench.instantiate_us),
+        ("call", bench.call_us),
+        ("both", bench.total_us),
+        ("host calls", bench.host_us),
+    ]
+    .map(|(name, spread)| {
+        let micros = |value: f64| format!("{value:.1}");
+        [
+            name.to_owned(),
+            micros(spread.median),
+            micros(spread.p99),
+            micros(spread.max),
+        ]
+    });
+    format!(
+        "{}\n{} reviews on fresh instances, in microseconds; {} KiB of memory at most\n",
+        table(["", "MEDIAN", "P99", "MAX"], &rows),
+        bench.calls,
+        bench.memory_kib
+    )
+}
+
+fn asked(object: &Value) -> Result<Ask, Failure> {
+    Ask::anew(object).map_err(|error| Failure {
+        message: error.to_string(),
+        next: None,
+    })
+}
+
+/// A component's file: of a project what it built.
+fn file_of(source: &str) -> Result<String, Failure> {
+    let path = Path::new(source);
+    if !path.is_dir() {
+        return Ok(source.to_owned());
+    }
+    let manifest = Manifest::read(path)?;
+    Ok(component_of(path, &manifest)?.display().to_string())
+}
+
+/// A YAML or JSON file.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+    let failed = |reason: String| Failure {
+        message: format!("{}: {reason}", path.display()),
+        next: None,
+    };
+    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))
+}
+
+fn from_file(source: &str) -> Result<Value, Failure> {
+    if source != "-" {
+        return read(Path::new(source));
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    serde_saphyr::from_str(&text).map_err(|error| Failure {
+        message: format!("standard input: {error}"),
+        next: None,
+    })
+}
+
+/// From a file, standard input, or the cluster.
+async fn object(source: &str, access: AccessArguments) -> Result<Value, Failure> {
+    match source.split_once('/') {
+        Some((namespace, name)) if !Path::new(source).exists() && !name.contains('/') => {
+            live(namespace, name, access).await
+        }
+        _ => from_file(source),
+    }
+}
+
+/// A service in the cluster.
+async fn live(namespace: &str, name: &str, access: AccessArguments) -> Result<Value, Failure> {
+    let cluster = Cluster::connect(&access.into()).await?;
+    super::super::explain::live_object(&Live::new(cluster.client().clone(), "kserve"), namespace, name).await
+}

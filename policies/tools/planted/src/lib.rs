@@ -1,0 +1,94 @@
+//! A policy for the tests of the tools: it breaks one law, as its settings say. `policy test` has to catch each.
+
+use serde::Deserialize;
+use tidewaiter_policy::{Policy, Request, Value, Verdict, cluster};
+
+/// The policy.
+#[derive(Debug)]
+pub struct Planted;
+
+/// What it does wrong.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Default: nothing.
+    #[serde(default)]
+    pub breaks: Breaks,
+    /// Nobody's business.
+    #[serde(default)]
+    pub token: String,
+    /// Everybody's business.
+    #[serde(default)]
+    pub team: String,
+}
+
+/// Which law.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Breaks {
+    /// None.
+    #[default]
+    Nothing,
+    /// It counts what it filled in before.
+    Idempotent,
+    /// It takes the first label that it is told of.
+    Deterministic,
+    /// It fills in whatever the user has there.
+    UsersWord,
+    /// It refuses what the user chose.
+    Stubborn,
+    /// It tells its token.
+    NoLeak,
+    /// It panics where a service has no predictor.
+    Answers,
+}
+
+const REPLICAS: &str = "/spec/predictor/minReplicas";
+
+impl Policy for Planted {
+    type Settings = Settings;
+    const NAME: &'static str = "planted";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &'static str = "Breaks one law, as its settings say.";
+
+    fn settings_schema() -> Option<&'static str> {
+        Some(
+            r#"{"type": "object", "additionalProperties": false, "properties": {
+                "breaks": {"enum": ["nothing", "idempotent", "deterministic", "users-word", "stubborn", "no-leak", "answers"], "default": "nothing"},
+                "token": {"type": "string"},
+                "team": {"type": "string", "description": "Whose services these are", "x-shown": true}}}"#,
+        )
+    }
+
+    fn review(request: &Request, settings: &Settings) -> Verdict {
+        let object: Value = request.object.parse().unwrap_or_default();
+        let predictor = object["spec"]["predictor"].as_object();
+        let replicas = predictor.and_then(|predictor| predictor.get("minReplicas"));
+        let own = predictor.is_some() && replicas.is_none();
+        let admit = Verdict::admit().warn(format!("for {}", settings.team));
+        match settings.breaks {
+            Breaks::Nothing if own => admit.fill(REPLICAS, 1, "one replica is enough to begin with"),
+            Breaks::Nothing => admit,
+            Breaks::Idempotent if predictor.is_some() => admit.fill(
+                "/metadata/annotations/passes",
+                format!("{}", request.filled.len()),
+                "counted",
+            ),
+            Breaks::Deterministic => {
+                let labels = cluster::namespace_labels();
+                let first = labels.first().map(|label| label.key.clone()).unwrap_or_default();
+                admit.warn(format!("of {first}"))
+            }
+            Breaks::UsersWord if predictor.is_some() => admit.fill(REPLICAS, 1, "one replica is enough"),
+            Breaks::Stubborn if own => admit.fill(REPLICAS, 1, "one replica is enough"),
+            Breaks::Stubborn if predictor.is_some() => {
+                admit.deny("not-mine", "only this policy may set minReplicas", Some(REPLICAS))
+            }
+            Breaks::NoLeak => admit.warn(format!("asked with {}", settings.token)),
+            Breaks::Answers if predictor.is_none() => panic!("every service has a predictor"),
+            _ => admit,
+        }
+    }
+}
+
+tidewaiter_policy::export!(Planted);

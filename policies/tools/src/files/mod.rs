@@ -1,0 +1,184 @@
+//! Manifests in files, and where in them each value stands.
+
+mod located;
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use serde_json::Value;
+
+pub use located::Located;
+
+/// A larger file is no manifest.
+const LARGEST: u64 = 32 << 20;
+/// Folders in folders that are followed.
+const DEPTH: usize = 16;
+
+/// One object of a file.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The file, as it was named; `-` for standard input.
+    pub file: String,
+    /// Its value, and its lines.
+    pub object: Located,
+}
+
+/// Why files can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// One of them.
+    #[error("{} can't be read: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is too large.
+    #[error("{} has {} MiB; a file of manifests has 32 at most", path.display(), size >> 20)]
+    Large {
+        /// Which.
+        path: PathBuf,
+        /// Bytes.
+        size: u64,
+    },
+    /// It is no YAML.
+    #[error("{file}: {reason}")]
+    Yaml {
+        /// Which.
+        file: String,
+        /// Where and why.
+        reason: String,
+    },
+    /// A folder for kustomize.
+    #[error("{} is a folder for kustomize, and what it makes isn't in it: `kubectl kustomize {} | tidewaiter review -`", .0.display(), .0.display())]
+    Kustomize(PathBuf),
+    /// A folder with a chart.
+    #[error("{} is a chart for Helm, and what it makes isn't in it: `helm template {} | tidewaiter review -`", .0.display(), .0.display())]
+    Chart(PathBuf),
+}
+
+/// All manifests of a file, or of the YAML and JSON files of a folder and the folders in it, in the order of their names.
+///
+/// # Errors
+/// Where one of them can't be read: a review of the others would say too much.
+pub fn manifests(path: &Path) -> Result<Vec<Manifest>, FilesError> {
+    let mut found = Vec::new();
+    if path.is_dir() {
+        folder(path, DEPTH, &mut found)?;
+    } else {
+        file(path, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn folder(path: &Path, depth: usize, found: &mut Vec<Manifest>) -> Result<(), FilesError> {
+    let Some(depth) = depth.checked_sub(1) else {
+        return Ok(());
+    };
+    let is_there = |names: &[&str]| names.iter().any(|name| path.join(name).is_file());
+    if is_there(&["kustomization.yaml", "kustomization.yml", "Kustomization"]) {
+        return Err(FilesError::Kustomize(path.to_owned()));
+    }
+    if is_there(&["Chart.yaml"]) {
+        return Err(FilesError::Chart(path.to_owned()));
+    }
+    let failed = |source| FilesError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        entries.push(entry.map_err(failed)?.path());
+    }
+    entries.sort();
+    for entry in entries {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        if entry.is_dir() {
+            folder(&entry, depth, found)?;
+        } else if [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending)) {
+            file(&entry, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn file(path: &Path, found: &mut Vec<Manifest>) -> Result<(), FilesError> {
+    let failed = |source| FilesError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let size = fs::metadata(path).map_err(failed)?.len();
+    if size > LARGEST {
+        return Err(FilesError::Large {
+            path: path.to_owned(),
+            size,
+        });
+    }
+    let text = fs::read_to_string(path).map_err(failed)?;
+    found.extend(parsed(&path.display().to_string(), &text)?);
+    Ok(())
+}
+
+/// The manifests of a text, those in a `List` one by one.
+///
+/// # Errors
+/// Where it is no YAML.
+pub fn parsed(file: &str, text: &str) -> Result<Vec<Manifest>, FilesError> {
+    let documents = Located::documents(text).map_err(|reason| FilesError::Yaml {
+        file: file.to_owned(),
+        reason,
+    })?;
+    let mut found = Vec::new();
+    for object in documents {
+        if object.value.is_null() {
+            continue;
+        }
+        let kind = object.value["kind"].as_str().unwrap_or_default();
+        if kind == "List" || kind.ends_with("List") && object.value["items"].is_array() {
+            let count = object.value["items"].as_array().map_or(0, Vec::len);
+            found.extend(
+                (0..count)
+                    .filter_map(|index| object.part(&format!("/items/{index}")))
+                    .map(|object| Manifest {
+                        file: file.to_owned(),
+                        object,
+                    }),
+            );
+        } else {
+            found.push(Manifest {
+                file: file.to_owned(),
+                object,
+            });
+        }
+    }
+    Ok(found)
+}
+
+impl Manifest {
+    /// Such as `InferenceService`.
+    pub fn kind(&self) -> &str {
+        self.text("/kind")
+    }
+
+    /// Its name; empty where the API server is to make one.
+    pub fn name(&self) -> &str {
+        self.text("/metadata/name")
+    }
+
+    /// Its namespace, where it names one.
+    pub fn namespace(&self) -> Option<&str> {
+        Some(self.text("/metadata/namespace")).filter(|name| !name.is_empty())
+    }
+
+    fn text(&self, pointer: &str) -> &str {
+        self.object
+            .value
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    }
+}

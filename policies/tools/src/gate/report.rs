@@ -1,0 +1,96 @@
+//! Reviews for other programs: SARIF for those that show findings in code, `JUnit` for those that show tests.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::finding::{Level, Reviewed, Verdict};
+use crate::junit::{Outcome, Suite, Test};
+
+/// As SARIF 2.1.0 (OASIS), which GitHub, GitLab and editors read.
+pub fn sarif(reviewed: &[Reviewed]) -> Value {
+    let mut rules = BTreeMap::new();
+    let mut results = Vec::new();
+    for object in reviewed {
+        for finding in &object.findings {
+            let rule = format!("{}/{}", finding.policy, finding.code);
+            rules.entry(rule.clone()).or_insert_with(|| json!({"id": rule}));
+            let mut result = json!({
+                "ruleId": rule,
+                "level": finding.level.as_str(),
+                "message": {"text": format!("{} {}/{}: {}", object.kind, object.namespace, object.name, finding.message)},
+                "locations": [{
+                    "physicalLocation": {
+                        "artifactLocation": {"uri": uri(&object.file)},
+                        "region": {"startLine": finding.line.max(1)},
+                    },
+                    "logicalLocations": [{"fullyQualifiedName": format!("{}/{}", object.namespace, object.name), "kind": "object"}],
+                }],
+            });
+            if let Some(path) = &finding.path {
+                result["properties"] = json!({"path": path});
+            }
+            results.push(result);
+        }
+    }
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": {"driver": {"name": "tidewaiter", "version": env!("CARGO_PKG_VERSION"), "rules": rules.into_values().collect::<Vec<_>>()}},
+            "results": results,
+        }],
+    })
+}
+
+/// A file's name as a relative URI.
+fn uri(file: &str) -> String {
+    let mut uri = String::new();
+    for byte in file.trim_start_matches("./").bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => uri.push(char::from(byte)),
+            _ => drop(write!(uri, "%{byte:02X}")),
+        }
+    }
+    uri
+}
+
+/// As `JUnit`: a test for each object, which fails where it would be refused.
+pub fn junit(reviewed: &[Reviewed]) -> String {
+    let tests = reviewed.iter().map(|object| {
+        let said = |levels: &[Level]| {
+            let lines = object.findings.iter().filter(|finding| levels.contains(&finding.level));
+            let lines = lines.map(|finding| format!("{}:{}: {}", object.file, finding.line, finding.message));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        Test {
+            name: format!("{} {}/{}", object.kind, object.namespace, object.name),
+            class: object.file.clone(),
+            file: object.file.clone(),
+            line: object.line,
+            seconds: 0.0,
+            outcome: if object.verdict == Verdict::Refused {
+                Outcome::Failed(said(&[Level::Error]))
+            } else {
+                Outcome::Passed
+            },
+            output: said(&[Level::Warning, Level::Note]),
+        }
+    });
+    Suite {
+        name: "tidewaiter review".to_owned(),
+        tests: tests.collect(),
+    }
+    .to_xml()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_name_is_a_uri() {
+        assert_eq!(uri("./a b/ü.yaml"), "a%20b/%C3%BC.yaml");
+    }
+}

@@ -1,0 +1,102 @@
+//! A policy's page, from what it says of itself.
+
+use std::fmt::Write as _;
+
+use crate::about::About;
+
+/// Markdown: what the policy is for, how it is installed, what may be set. `file` is how its component is called.
+pub fn page(about: &About, file: &str) -> String {
+    let mut text = format!("# {}\n\n{}\n", about.name, about.summary);
+    let _ = writeln!(
+        text,
+        "\n| | |\n|---|---|\n| version | {} |\n| contract | {} |\n| size | {} KiB |\n| digest | `{}` |",
+        about.version,
+        about.contract.as_deref().unwrap_or("not named"),
+        about.size.div_ceil(1024),
+        about.digest,
+    );
+    let _ = write!(
+        text,
+        "\n## Install\n\n```yaml\napiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata:\n  name: {}\nspec:\n  module:\n    file: {file}\n  digest: {}\n",
+        about.name, about.digest,
+    );
+    if !about.capabilities.is_empty() {
+        let names: Vec<_> = about
+            .capabilities
+            .iter()
+            .map(|capability| capability.as_str())
+            .collect();
+        let _ = writeln!(text, "  capabilities: [{}]", names.join(", "));
+    }
+    let required: Vec<_> = about
+        .settings
+        .iter()
+        .filter(|setting| setting.required && !setting.path.contains(['.', '[']))
+        .collect();
+    if !required.is_empty() {
+        text.push_str("  settings:\n");
+        for setting in required {
+            let _ = writeln!(text, "    {}: # {}", setting.path, setting.kind);
+        }
+    }
+    text.push_str("```\n\n## Settings\n\n");
+    if about.settings.is_empty() {
+        text.push_str(if about.settings_schema.is_some() {
+            "It has none.\n"
+        } else {
+            "It has no schema that says which.\n"
+        });
+        return text;
+    }
+    text.push_str("| setting | what it may be | default | |\n|---|---|---|---|\n");
+    for setting in &about.settings {
+        let default = match (&setting.default, setting.required) {
+            (Some(default), _) => format!("`{default}`"),
+            (None, true) => "required".to_owned(),
+            (None, false) => String::new(),
+        };
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {} |",
+            setting.path,
+            cell(&setting.kind),
+            cell(&default),
+            cell(&setting.description)
+        );
+    }
+    text
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidewaiter_engine::Capability;
+
+    use super::*;
+    use crate::settings::Setting;
+
+    #[test]
+    fn a_page_says_how_to_install_it_and_what_may_be_set() {
+        let schema = json!({"required": ["team"], "properties": {
+            "team": {"type": "string", "description": "Whose it is,\nor a | b"}, "max": {"type": "integer", "default": 3}}});
+        let about = About {
+            name: "owner".into(),
+            version: "1.2.0".into(),
+            summary: "Every service says whose it is.".into(),
+            contract: Some("0.1.0".into()),
+            digest: "sha256:00".into(),
+            size: 70_000,
+            imports: Vec::new(),
+            exports: Vec::new(),
+            capabilities: vec![Capability::Cluster, Capability::Log],
+            objects: Vec::new(),
+            settings: Setting::of(&schema),
+            settings_schema: Some(schema),
+        };
+        insta::assert_snapshot!(page(&about, "owner.wasm"));
+    }
+}

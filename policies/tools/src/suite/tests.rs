@@ -1,0 +1,102 @@
+use std::fs;
+
+use tidewaiter_engine::Options;
+
+use super::*;
+
+/// What `storage-credentials` says of two services, and a snapshot of a third.
+const CASES: &str = "
+world:
+  backends:
+    minio:
+      type: s3
+      serves: ['s3://mlflow/']
+      s3: {endpoint: 'http://minio:9000'}
+      credentials: {secretRef: {namespace: minio, name: root}}
+      grants: [{namespaces: ['*'], prefixes: ['s3://mlflow/{namespace}/']}]
+cases:
+  - name: a team's own model gets its key
+    object: &service
+      apiVersion: serving.kserve.io/v1beta1
+      kind: InferenceService
+      metadata: {name: fraud, namespace: team-a}
+      spec: {predictor: {model: {modelFormat: {name: sklearn}, storageUri: 's3://mlflow/team-a/model'}}}
+    expect:
+      allowed: true
+      effects: [{backend: minio, delivery: annotation}]
+      fills: {/spec/predictor/annotations/serving.kserve.io~1storageSecretName: tidewaiter-minio}
+  - name: another team's model doesn't
+    object: *service
+    namespace: team-b
+    expect:
+      denial: {message: team-b}
+  - name: kept as it is
+    object: *service
+";
+
+fn suite() -> Suite {
+    let builtin = tidewaiter_builtin::builtin("storage-credentials").unwrap();
+    Suite {
+        engine: Engine::new(Options::default()).unwrap(),
+        component: Bytes::from_static(builtin.component),
+        objects: Vec::new(),
+        limits: Limits::default(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cases_are_tried_and_snapshots_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("services.yaml");
+    fs::write(&path, CASES).unwrap();
+    let files = read_cases(folder.path()).unwrap();
+    let suite = suite();
+    let run = async |update| suite.run(&files, update).await.unwrap();
+
+    let first = run(false).await;
+    let differences: Vec<_> = first.iter().map(|tried| tried.differences.as_slice()).collect();
+    assert_eq!(differences[..2], [&[] as &[String], &[]], "{first:#?}");
+    assert!(differences[2][0].contains("it expects nothing"), "{differences:?}");
+    assert_eq!(first[0].line, 12);
+    assert!(
+        first[0].calls.iter().any(|call| call.answer == "served by minio"),
+        "{:?}",
+        first[0].calls
+    );
+
+    let updated = run(true).await;
+    assert!(
+        updated
+            .iter()
+            .all(|tried| tried.differences.is_empty() && tried.updated)
+    );
+    let again = run(false).await;
+    assert!(again.iter().all(|tried| tried.differences.is_empty()), "{again:#?}");
+
+    let snapshots = folder.path().join("services.snap.yaml");
+    let text = fs::read_to_string(&snapshots).unwrap();
+    fs::write(&snapshots, text.replace("tidewaiter-minio", "tidewaiter-other")).unwrap();
+    let changed = run(false).await;
+    let difference = changed[2].differences.join("\n");
+    assert!(
+        difference.contains("+") && difference.contains("tidewaiter-minio"),
+        "{difference}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_file_of_cases_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = |text: &str| {
+        let path = folder.path().join("cases.yaml");
+        fs::write(&path, text).unwrap();
+        read_cases(&path).unwrap_err().to_string()
+    };
+    assert!(error("cases: [{name: a, objekt: {}}]").contains("objekt"));
+    assert!(error("cases: [{name: a}]").contains("needs an object"));
+    assert!(error("cases: [{name: a, object: {}}, {name: a, object: {}}]").contains("two cases are called `a`"));
+    assert!(error("cases: [{name: a, object: {}, expect: {denial: {message: '/(/'}}}]").contains("regular expression"));
+    assert!(error("cases: [{name: a, file: none.yaml}]").contains("none.yaml"));
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(read_cases(empty.path()), Err(CaseError::None(_))));
+}

@@ -1,0 +1,133 @@
+//! The planted policy, which breaks one law after the other: `policy test` catches each.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tidewaiter_engine::{Engine, Limits, Options};
+use tidewaiter_tools::{About, Broken, CaseFile, Draw, Law, Laws, LawsError, component};
+
+/// Built as a user's policy is, in the folder where the policies that Tidewaiter ships are built: most of it is compiled there already.
+static PLANTED: LazyLock<Bytes> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = ["CARGO_BUILD_BUILD_DIR", "CARGO_TARGET_DIR"]
+        .into_iter()
+        .find_map(std::env::var_os)
+        .map_or_else(|| root.join("target"), PathBuf::from)
+        .join("policies");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let output = Command::new(cargo)
+        .current_dir(&root)
+        .env_remove("CARGO_BUILD_BUILD_DIR")
+        .env("CARGO_TARGET_DIR", &folder)
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Clink-arg=-zstack-size=32768")
+        .args(["build", "--lib", "--locked", "--profile", "policy", "-p", "planted"])
+        .args(["--target", "wasm32-unknown-unknown"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let module = std::fs::read(folder.join("wasm32-unknown-unknown/policy/planted.wasm")).unwrap();
+    component(&module, None).unwrap().into()
+});
+
+async fn laws() -> Laws {
+    let engine = Engine::new(Options::default()).unwrap();
+    let about = About::read(&engine, PLANTED.clone()).await.unwrap();
+    Laws {
+        engine,
+        component: PLANTED.clone(),
+        objects: Vec::new(),
+        schema: about.settings_schema,
+        limits: Limits::default(),
+    }
+}
+
+fn cases(settings: Value, checks: Value) -> CaseFile {
+    let object = json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": "a", "namespace": "team-a"},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}}});
+    let text = json!({"settings": settings, "checks": checks, "world": {"labels": {"a": "1", "b": "2"}},
+        "cases": [{"name": "a", "object": object}]});
+    serde_saphyr::from_str(&text.to_string()).unwrap()
+}
+
+async fn broken(breaks: &str) -> Vec<(Law, Broken)> {
+    let file = cases(json!({"breaks": breaks, "token": "t0ken", "team": "fraud"}), json!({}));
+    let checked = laws().await.check(&[file], Draw::default()).await.unwrap();
+    assert!(
+        checked
+            .iter()
+            .all(|checked| checked.objects > 0 || checked.law == Law::NoLeak),
+        "{checked:?}"
+    );
+    checked
+        .into_iter()
+        .filter_map(|checked| Some((checked.law, checked.broken?)))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_keeps_the_laws_passes() {
+    assert_eq!(broken("nothing").await, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_planted_policy_is_caught_by_its_law_and_no_other() {
+    for (breaks, law, says) in [
+        (
+            "idempotent",
+            Law::Idempotent,
+            "a second pass over its own answer changes it again",
+        ),
+        ("deterministic", Law::Deterministic, "depends on the order"),
+        ("users-word", Law::UsersWord, "the user has /spec/predictor/minReplicas"),
+        ("stubborn", Law::UsersWord, "it refuses the object for the user's own"),
+        ("no-leak", Law::NoLeak, "the setting token stands in a warning"),
+        ("answers", Law::Answers, "trapped"),
+    ] {
+        let found = broken(breaks).await;
+        let names: Vec<_> = found.iter().map(|(law, _)| *law).collect();
+        assert!(names.contains(&law), "{breaks}: {found:?}");
+        // One that refuses what it admitted itself breaks two laws.
+        assert!(names.len() == 1 || breaks == "stubborn", "{breaks}: {found:?}");
+        let (_, broken) = found.iter().find(|(found, _)| *found == law).unwrap();
+        assert!(broken.message.contains(says), "{breaks}: {}", broken.message);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_object_that_is_shown_is_the_simplest_that_was_found() {
+    let found = broken("users-word").await;
+    assert!(
+        found[0].1.object["metadata"].get("annotations").is_none(),
+        "{}",
+        found[0].1.object
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_seed_finds_the_same() {
+    assert_eq!(broken("users-word").await, broken("users-word").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cases_say_of_checks_is_heard() {
+    let laws = laws().await;
+    let check = async |settings: Value, checks: Value| {
+        let checked = laws.check(&[cases(settings, checks)], Draw::default()).await?;
+        Ok::<_, LawsError>(checked.into_iter().filter(|checked| checked.broken.is_some()).count())
+    };
+    let leaks = json!({"breaks": "no-leak", "token": "x"});
+    assert_eq!(check(leaks.clone(), json!({"shows": ["token"]})).await.unwrap(), 0);
+    assert_eq!(
+        check(leaks, json!({"skip": {"no-leak": "on purpose"}})).await.unwrap(),
+        0
+    );
+    let unknown = check(json!({}), json!({"skip": {"nonsense": "x"}})).await.unwrap_err();
+    assert!(unknown.to_string().contains("there is no law `nonsense`"));
+    let refused = check(json!({"nonsense": 1}), json!({})).await.unwrap_err();
+    assert!(matches!(refused, LawsError::Load(_)), "{refused}");
+}
