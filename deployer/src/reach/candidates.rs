@@ -151,9 +151,15 @@ impl Found<'_> {
             self.candidates.extend(own);
             return self.gateway(&config.kserve_ingress_gateway, &url).await;
         }
-        if protocol == Protocol::Grpc {
+        if protocol == Protocol::Grpc && !service.is_grpc_alone() {
             self.passed_over
                 .push("the Ingress: KServe leads it to the service's port for REST alone".to_owned());
+            return;
+        }
+        if protocol == Protocol::Grpc && self.options.via != Via::Ingress {
+            self.passed_over.push(
+                "the Ingress: its controller has to be told to speak HTTP/2 to the service, which can't be seen (--via ingress tries it)".to_owned(),
+            );
             return;
         }
         self.candidates.extend(own);
@@ -398,6 +404,34 @@ mod tests {
         );
         let grpc = find(&cluster(answers()), &service, Protocol::Grpc, &Options::default()).await;
         assert!(grpc.0.is_empty() && grpc.1[0].contains("REST alone"), "{grpc:?}");
+    }
+
+    #[tokio::test]
+    async fn a_service_of_grpc_alone_is_asked_at_an_ingress_where_the_user_says_so() {
+        let answers = || {
+            Answers::from([(
+                "/apis/networking.k8s.io/v1/namespaces/team-a/ingresses/fraud",
+                json!({"metadata": {"name": "fraud"}, "status": {"loadBalancer": {"ingress": [{"hostname": "lb.example.org"}]}}}),
+            )])
+        };
+        let service = deployed(json!({
+            "spec": {"predictor": {"model": {"protocolVersion": "v2", "ports": [{"name": "h2c", "containerPort": 9000}]}}},
+            "status": {"deploymentMode": "Standard", "url": "http://fraud-team-a.example.com"},
+        }));
+        let auto = find(&cluster(answers()), &service, Protocol::Grpc, &Options::default()).await;
+        assert!(
+            auto.0.is_empty() && auto.1[0].contains("--via ingress tries it"),
+            "{auto:?}"
+        );
+        let options = Options {
+            via: Via::Ingress,
+            ..Options::default()
+        };
+        let asked = find(&cluster(answers()), &service, Protocol::Grpc, &options).await;
+        assert_eq!(
+            told(&asked),
+            ["Ingress team-a/fraud http://lb.example.org/ fraud-team-a.example.com"]
+        );
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use kube::api::DynamicObject;
 use serde_json::json;
 use tidewaiter_core::kserve_config::KserveConfig;
 
-use super::apply::{apply, owned, propose};
+use super::apply::{Over, apply, owned, propose};
 use super::conflict::SubmitError;
 use super::store::{MANAGED_BY, MANAGER, Store, secret_objects};
 use crate::cluster::{Cluster, Kind, kinds};
@@ -49,7 +49,7 @@ pub async fn deliver(
     });
     let is_new = mine(cluster, name, namespace, service).await?;
     for (kind, object) in OBJECTS.into_iter().zip(&objects) {
-        apply(cluster, kind, object, false).await?;
+        apply(cluster, kind, object, Over::Anything, false).await?;
     }
     Ok(Delivered {
         name: name.to_owned(),

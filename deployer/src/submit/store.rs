@@ -87,7 +87,7 @@ pub enum StoreError {
     /// The endpoint can't be used.
     #[error("the endpoint `{endpoint}` {reason}")]
     Endpoint {
-        /// As it was given.
+        /// As it was given, without a password.
         endpoint: String,
         /// The rest of the sentence.
         reason: String,
@@ -209,7 +209,7 @@ fn backend(kind: BackendType, settings: &StoreSettings) -> Result<Backend, Store
                 (true, _) => text.clone(),
             };
             let endpoint = Endpoint::parse(&url).map_err(|reason| StoreError::Endpoint {
-                endpoint: text.clone(),
+                endpoint: without_user(text),
                 reason,
             })?;
             Some(endpoint.url())
@@ -241,6 +241,17 @@ fn backend(kind: BackendType, settings: &StoreSettings) -> Result<Backend, Store
         huggingface: None,
     };
     Backend::new(PROBE, spec).map_err(|problems| StoreError::Keys(problems.join("; ")))
+}
+
+/// An address without a user and a password.
+fn without_user(endpoint: &str) -> String {
+    let (scheme, rest) = match endpoint.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), endpoint),
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let host = rest[..end].rsplit_once('@').map_or(&rest[..end], |(_, host)| host);
+    format!("{scheme}{host}{}", &rest[end..])
 }
 
 /// The label by which this command knows its own Secrets and ServiceAccounts.
@@ -389,6 +400,10 @@ mod tests {
         bad.endpoint = Some("http://me:s3cret@minio".to_owned());
         let error = of(&PAIR, &bad).unwrap_err();
         assert!(matches!(error, StoreError::Endpoint { .. }), "{error}");
+        assert!(
+            error.to_string().contains("`http://minio`") && !error.to_string().contains("s3cret"),
+            "{error}"
+        );
         assert_eq!(of(&[], &none).unwrap(), None);
     }
 

@@ -13,9 +13,13 @@ use serde_json::Value;
 use super::cause::{at_last, diagnose};
 use super::finding::Finding;
 use super::remarks::remarks;
+use super::sent::Sent;
 use super::stage::{Stage, stage};
 use super::state::{State, ended, statuses, text};
 use crate::cluster::{Attempt, Cluster, Error, kinds};
+use crate::live::storage_uri;
+use crate::source::without_token;
+use crate::submit::entries;
 
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct Options {
     pub name: String,
     /// How long at most.
     pub timeout: Duration,
+    /// The service as it was submitted, which alone counts as ready; none for whatever stands there.
+    pub sent: Option<Sent>,
 }
 
 /// What has happened on the way.
@@ -60,6 +66,13 @@ pub enum Outcome {
     },
     /// Somebody deleted it.
     Deleted,
+    /// Somebody deployed another model over it.
+    Replaced {
+        /// Where that one lies, where that is told.
+        uri: Option<String>,
+        /// Who did, where the history says so.
+        by: Option<String>,
+    },
 }
 
 /// Watches bring several changes at once.
@@ -104,6 +117,9 @@ pub async fn wait(cluster: &Cluster, options: &Options, mut on: impl FnMut(Progr
                 }
                 next = tokio::time::timeout(SETTLE, changes.next()).await.ok().flatten();
             }
+        }
+        if let Some(replaced) = waiting.replaced() {
+            return Ok(replaced);
         }
         waiting.read_logs(&mut on).await;
         let state = waiting.state();
@@ -240,6 +256,8 @@ impl<'a> Waiting<'a> {
 
     fn take(&mut self, change: Change) {
         match change {
+            // What a watch remembers of the time before.
+            Change::Service(object) if self.options.sent.as_ref().is_some_and(|sent| sent.is_before(&object)) => {}
             Change::Service(object) => {
                 self.state.service = serde_json::to_value(&*object).unwrap_or_default();
             }
@@ -267,6 +285,21 @@ impl<'a> Waiting<'a> {
             Change::Event(_) | Change::Gone | Change::Blind(..) => {}
         }
         self.state.pods = self.pods.values().cloned().collect();
+    }
+
+    fn replaced(&self) -> Option<Outcome> {
+        let sent = self.options.sent.as_ref()?;
+        let service = &self.state.service;
+        if !sent.is_replaced_by(service) {
+            return None;
+        }
+        let newest = serde_json::from_value::<DynamicObject>(service.clone())
+            .ok()
+            .and_then(|service| entries(&service).into_iter().next());
+        Some(Outcome::Replaced {
+            uri: storage_uri(&service["spec"]["predictor"]).map(|uri| without_token(&uri)),
+            by: newest.map(|entry| entry.by),
+        })
     }
 
     /// Names of what KServe makes begin with the service's. Another service's may do so too: `fraud-predictor-…` is no `fraud-2`'s.

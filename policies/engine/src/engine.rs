@@ -7,6 +7,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 
 use crate::bindings::Policy;
 use crate::cache::{Cache, Counts};
+use crate::empty;
 use crate::host::State;
 use crate::room::Room;
 use crate::shipped::Shipped;
@@ -20,8 +21,9 @@ const FIBER_STACK: usize = 1 << 20;
 const KEEP_RESIDENT: usize = 128 << 10;
 /// The most that a policy's `limits` may ask for (1,024 MiB) has to fit into a slot. Slots are address space, not memory.
 const MEMORY_MAX: usize = 1 << 30;
-/// Components made by other toolchains consist of several core modules, with several tables.
-const PARTS: u32 = 8;
+/// Components made by other toolchains consist of several core modules, with several tables: those of QuickJS of 11. Those of CPython are 38, and so large that the memory of all
+/// policies lets fewer of them run at once than there is room for.
+const PARTS: u32 = 16;
 pub(crate) const MAX_CONCURRENT: u32 = 128;
 
 /// How an engine is set up.
@@ -85,6 +87,7 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config(options.max_concurrent)).map_err(error)?;
         let mut linker = Linker::new(&engine);
         Policy::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(error)?;
+        empty::add_to_linker(&mut linker).map_err(error)?;
         Ok(Self(Arc::new(Shared {
             ticker: Ticker::new(&engine),
             shipped: options.shipped_dir.and_then(Shipped::open),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
 use crate::bindings::tidewaiter::policy::{cluster, log, runtimes, storage, types};
+use crate::empty::Empty;
 use crate::room::Held;
 use crate::world::{Brought, Label, Listing, ObjectInfo, Release, Resolution, Runtime, StorageError, World};
 
@@ -32,6 +33,8 @@ pub(crate) struct State {
     /// All others together have the memory that it wanted.
     pub(crate) no_room: bool,
     pub(crate) log_lines: u32,
+    /// Of the WASI in which nothing is.
+    pub(crate) empty: Empty,
 }
 
 impl State {
@@ -40,6 +43,22 @@ impl State {
             Some(world) => Ok(Arc::clone(world)),
             None => wasmtime::bail!("it asked the world while it was loaded, when there is no object yet"),
         }
+    }
+
+    /// What a language's runtime printed, for who looks for it.
+    pub(crate) fn printed(&mut self, line: &str) {
+        if let Some(line) = self.line(line) {
+            tracing::debug!(policy = &*self.policy, object = &*self.object, "{line}");
+        }
+    }
+
+    /// As much of a line as may be logged; none once there were too many.
+    fn line<'a>(&mut self, line: &'a str) -> Option<&'a str> {
+        if self.log_lines == LOG_LINES {
+            return None;
+        }
+        self.log_lines += 1;
+        Some(&line[..line.floor_char_boundary(LOG_BYTES)])
     }
 
     async fn timed<T>(&mut self, answer: impl Future<Output = T>) -> wasmtime::Result<T> {
@@ -190,12 +209,10 @@ impl cluster::Host for State {
 
 impl log::Host for State {
     async fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        if self.log_lines == LOG_LINES {
+        let Some(message) = self.line(&message) else {
             return Ok(());
-        }
-        self.log_lines += 1;
-        let end = message.floor_char_boundary(LOG_BYTES);
-        let (policy, object, message) = (&*self.policy, &*self.object, &message[..end]);
+        };
+        let (policy, object) = (&*self.policy, &*self.object);
         match level {
             log::Level::Debug => tracing::debug!(policy, object, "{message}"),
             log::Level::Info => tracing::info!(policy, object, "{message}"),

@@ -10,6 +10,7 @@ mod answer;
 mod bindings;
 mod cache;
 mod compiled;
+mod empty;
 mod engine;
 mod failure;
 mod host;

@@ -10,6 +10,7 @@ use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Limits, Mode};
 use wasmtime::component::Component;
 
 use crate::bindings::{PolicyPre, tidewaiter};
+use crate::empty;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::host::State;
@@ -63,7 +64,9 @@ pub enum LoadError {
         capability: &'static str,
     },
     /// It imports something that isn't in the contract.
-    #[error("the policy imports {0}, which is not in the contract tidewaiter:policy@0.1.0; there is no WASI here")]
+    #[error(
+        "the policy imports {0}, which is not in the contract tidewaiter:policy@0.1.0; of WASI there is only what a language's runtime needs to begin, and nothing in it"
+    )]
     UnknownImport(String),
     /// It doesn't export what the contract says.
     #[error("the policy doesn't fit the contract tidewaiter:policy@0.1.0: {0}")]
@@ -286,6 +289,7 @@ fn check_imports(
             Some("runtimes") => Capability::Runtimes,
             Some("cluster") => Capability::Cluster,
             Some("log") => Capability::Log,
+            None if empty::has(name) => continue,
             _ => return Err(LoadError::UnknownImport(name.to_owned())),
         };
         if !granted.contains(&capability) {

@@ -7,7 +7,9 @@ use json_patch::PatchOperation;
 use serde_json::Value;
 use tidewaiter_core::document::Document;
 
-pub use crate::bindings::tidewaiter::policy::types::{Delivery, Denial, Effect as Wish, Entry, Fill, Operation, Verdict};
+pub use crate::bindings::tidewaiter::policy::types::{
+    Delivery, Denial, Effect as Wish, Entry, Fill, Operation, Verdict,
+};
 
 /// One object to review, borrowed from the request's body.
 #[derive(Clone, Copy, Debug)]

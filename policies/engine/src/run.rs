@@ -9,6 +9,7 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::bindings::Policy;
 use crate::bindings::tidewaiter::policy::types::{Request, Verdict};
+use crate::empty::Empty;
 use crate::failure::Failure;
 use crate::host::State;
 use crate::load::Loaded;
@@ -148,6 +149,7 @@ impl Loaded {
             held: None,
             no_room: false,
             log_lines: 0,
+            empty: Empty::default(),
         }
     }
 }

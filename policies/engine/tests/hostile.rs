@@ -307,9 +307,15 @@ async fn what_is_no_policy_is_not_loaded() {
     assert!(matches!(error(spec("a", cut)).await, LoadError::Compile(_)));
     let empty = wat::parse_str("(component)").unwrap();
     assert!(matches!(error(spec("a", empty.into())).await, LoadError::Contract(_)));
-    let wasi = wat::parse_str(r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)))"#).unwrap();
-    let message = error(spec("a", wasi.into())).await.to_string();
-    assert!(message.contains("imports wasi:clocks/wall-clock@0.2.0"), "{message}");
+    for name in [
+        "wasi:sockets/tcp@0.2.0",
+        "wasi:http/outgoing-handler@0.2.0",
+        "wasi:clocks/wall-clock@0.3.0",
+    ] {
+        let wasi = wat::parse_str(format!(r#"(component (import "{name}" (instance)))"#)).unwrap();
+        let message = error(spec("a", wasi.into())).await.to_string();
+        assert!(message.contains(&format!("imports {name}")), "{message}");
+    }
 
     let mut ungranted = spec("a", component("(i32.const 512)", (PIN, b"1")));
     ungranted.capabilities.clear();

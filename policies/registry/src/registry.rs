@@ -119,9 +119,10 @@ impl Registry {
     /// The manifest's digest that a tag has now, by a request that moves no content; none where the registry doesn't say.
     pub(crate) async fn peek(&self, reference: &Reference) -> Result<Option<Digest>, Error> {
         let accept = accepting(MANIFESTS);
-        self.anywhere(reference, true, async |place| {
+        let accept = &accept;
+        self.anywhere(reference, true, |place| async move {
             let path = format!("manifests/{}", reference.version());
-            let response = self.send(place, Action::Pull, Method::HEAD, &path, &accept).await?;
+            let response = self.send(&place, Action::Pull, Method::HEAD, &path, accept).await?;
             let response = good(&place.host, &reference.to_string(), response).await?;
             let digest = response.headers().get("docker-content-digest");
             Ok(digest.and_then(|digest| digest.to_str().ok()?.parse().ok()))
@@ -132,10 +133,10 @@ impl Registry {
     /// A manifest as it is, and its digest. Where the reference has a digest, it is that one.
     pub(crate) async fn manifest(&self, reference: &Reference) -> Result<(Digest, Bytes), Error> {
         let accept = accepting(MANIFESTS);
-        let by_tag = reference.digest().is_none();
-        self.anywhere(reference, by_tag, async |place| {
+        let (accept, by_tag) = (&accept, reference.digest().is_none());
+        self.anywhere(reference, by_tag, |place| async move {
             let path = format!("manifests/{}", reference.version());
-            let response = self.send(place, Action::Pull, Method::GET, &path, &accept).await?;
+            let response = self.send(&place, Action::Pull, Method::GET, &path, accept).await?;
             let what = reference.to_string();
             let response = good(&place.host, &what, response).await?;
             let expected = Expected {
@@ -160,17 +161,18 @@ impl Registry {
         if descriptor.size > limit {
             return Err(Error::TooLarge { what, limit });
         }
-        self.anywhere(reference, false, async |place| {
+        let what = &what;
+        self.anywhere(reference, false, |place| async move {
             let path = format!("blobs/{}", descriptor.digest);
             let response = self
-                .send(place, Action::Pull, Method::GET, &path, &Request::default())
+                .send(&place, Action::Pull, Method::GET, &path, &Request::default())
                 .await?;
-            let response = good(&place.host, &what, response).await?;
+            let response = good(&place.host, what, response).await?;
             let expected = Expected {
                 size: Some(descriptor.size),
                 digest: Some(&descriptor.digest),
             };
-            body(&place.host, &what, response, limit, expected, watch).await
+            body(&place.host, what, response, limit, expected, watch).await
         })
         .await
     }
@@ -290,16 +292,20 @@ impl Registry {
     }
 
     /// Asks one place after the other, until one has it. What is told is what the registry itself says; where that is away, what a mirror says.
-    async fn anywhere<T>(
+    async fn anywhere<T, F>(
         &self,
         reference: &Reference,
         by_tag: bool,
-        ask: impl AsyncFn(&Place) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+        // Not an `AsyncFn`: the compiler can't see that what comes of one may go from thread to thread.
+        ask: impl Fn(Place) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let mut places = self.places(reference);
         places.retain(|place| place.resolves_tags || !by_tag);
         let mut said: Option<Error> = None;
-        for place in &places {
+        for place in places {
             match ask(place).await {
                 Ok(found) => return Ok(found),
                 Err(error) if error.is_passing() && said.as_ref().is_some_and(|said| !said.is_passing()) => {}

@@ -148,6 +148,11 @@ fn native(name: &str) -> Result<f64> {
         "namespace-guard" => {
             |request| namespace_guard::NamespaceGuard::review(request, &namespace_guard::Settings::default())
         }
+        "model-exists" => |request| model_exists::ModelExists::review(request, &model_exists::Settings::default()),
+        "serving-protocol" => {
+            |request| serving_protocol::ServingProtocol::review(request, &serving_protocol::Settings::default())
+        }
+        "resources" => |request| resources::Resources::review(request, &resources::Settings::default()),
         other => bail!("no native function for {other}"),
     };
     let mut took = Vec::with_capacity(CALLS);
@@ -166,6 +171,7 @@ fn mlserver() -> tidewaiter_policy::runtimes::Runtime {
         name: "kserve-mlserver".to_owned(),
         repository: "docker.io/seldonio/mlserver".to_owned(),
         tag: "1.7.1".to_owned(),
+        digest: String::new(),
         protocols: vec!["v2".to_owned()],
         auto_select: true,
         disabled: false,

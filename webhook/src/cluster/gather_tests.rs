@@ -141,7 +141,7 @@ async fn a_backend_of_another_shape_is_known_by_what_it_serves() {
     timeout(Duration::from_secs(10), sources.settled())
         .await
         .expect("all are listed");
-    let gathered = sources.gather(&client).await.expect("all are read");
+    let gathered = sources.gather(&client, Vec::new()).await.expect("all are read");
     let regarding = sources
         .reference(&ObjectRef::cluster("StorageBackend", "minio"))
         .expect("it is there");

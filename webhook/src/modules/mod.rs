@@ -287,10 +287,11 @@ impl Task {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = match (fetched, &state.outcome) {
             // Without a disk, the last good one is in memory.
-            (Err(error), Some(Ok(before))) => Ok(Fetched {
-                trouble: Some(Trouble::of(&error, &self.wanted)),
-                ..before.clone()
-            }),
+            (Err(error), Some(Ok(before))) => {
+                let mut last = before.clone();
+                last.trouble = Some(Trouble::of(&error, &self.wanted));
+                Ok(last)
+            }
             (fetched, _) => fetched.map_err(|error| error.to_string()),
         };
         let same = match (&outcome, &state.outcome) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType, SigningKey as _,
+    KeyUsagePurpose, PublicKeyData as _, SanType, SigningKey as _,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -45,7 +45,7 @@ impl Sigstore {
     }
 
     fn log_id(&self) -> Vec<u8> {
-        Sha256::digest(self.log.public_key_der()).to_vec()
+        Sha256::digest(self.log.subject_public_key_info()).to_vec()
     }
 
     /// As `trusted_root.json` describes them.
@@ -62,7 +62,7 @@ impl Sigstore {
                 "baseUrl": "https://rekor.example",
                 "hashAlgorithm": "SHA2_256",
                 "publicKey": {
-                    "rawBytes": base64(&self.log.public_key_der()),
+                    "rawBytes": base64(&self.log.subject_public_key_info()),
                     "keyDetails": "PKIX_ECDSA_P256_SHA_256",
                     "validFor": {"start": "2020-01-01T00:00:00Z"},
                 },

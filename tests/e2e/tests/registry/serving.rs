@@ -58,7 +58,8 @@ fn push(world: &World, registry: &Registry, name: &str, component: Vec<u8>) -> R
         author: None,
         annotations: BTreeMap::new(),
     };
-    let pushed = registry.push(&name.parse()?, component.into(), &about, &nobody);
+    let reference = name.parse()?;
+    let pushed = registry.push(&reference, component.into(), &about, &nobody);
     Ok(world.runtime.block_on(pushed)?)
 }
 

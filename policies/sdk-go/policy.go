@@ -1,0 +1,113 @@
+// Package policy is what an admission policy for Tidewaiter is written against in Go.
+//
+// A policy looks at an object that is about to be stored in the cluster and answers with a [Verdict]. It runs as a WebAssembly component: no clock, no network, no
+// files, and goroutines on one thread. What it may ask are the functions of the packages cluster, runtimes, storage and log beside this one: the component
+// imports only those that it calls, and a WasmPolicy must grant them.
+//
+//	package main
+//
+//	import policy "github.com/tidewaiter/tidewaiter/policies/sdk-go"
+//
+//	func init() {
+//		policy.Register(policy.Policy[policy.NoSettings]{
+//			Name: "owner", Version: "0.1.0", Summary: "Every service says whose it is.",
+//			Review: func(request *policy.Request, _ policy.NoSettings) *policy.Verdict {
+//				if request.Object.Labels["team"] == "" {
+//					return policy.Admit().Warn(request.Name + " belongs to nobody")
+//				}
+//				return policy.Admit()
+//			},
+//		})
+//	}
+//
+//	func main() {} // Never called: the component is a library.
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Policy is what a policy is, and how it answers. S is the type of its settings: a struct whose fields have `json` tags, and may have a
+// `description`, and `shown:"true"` where users may see the value, as in a denial.
+type Policy[S any] struct {
+	// Name is a DNS label.
+	Name string
+	// Version is the policy's own semantic version.
+	Version string
+	// Summary is one sentence.
+	Summary string
+	// Settings are those of an admin who gives none. The JSON Schema that the component carries follows from their type, and shows them as defaults: Tidewaiter
+	// refuses settings that don't fit it.
+	Settings S
+	// Schema is a JSON Schema of the settings, as JSON text, in the place of the one that follows from their type.
+	Schema string
+	// Objects are kinds that cluster.Get and cluster.List are asked for.
+	Objects []ObjectKind
+	// Check says what a schema can't: it is called once, when the policy is loaded. The error is a sentence for the admin. May be nil.
+	Check func(settings S) error
+	// Review answers one request. The same request, settings and answers of the world must give the same verdict. A nil verdict admits.
+	Review func(request *Request, settings S) *Verdict
+}
+
+// NoSettings are the settings of a policy that has none.
+type NoSettings struct{}
+
+// ObjectKind is a kind of objects, such as v1 ResourceQuota.
+type ObjectKind struct{ APIVersion, Kind string }
+
+// Description is what a policy says of itself.
+type Description struct {
+	Name, Version, Summary string
+	// Schema is the JSON Schema of its settings, as JSON text.
+	Schema  string
+	Objects []ObjectKind
+}
+
+// Describe says what the policy is.
+func (p Policy[S]) Describe() Description {
+	schema := p.Schema
+	if schema == "" {
+		schema = schemaOf(p.Settings)
+	}
+	return Description{p.Name, p.Version, p.Summary, schema, p.Objects}
+}
+
+// CheckSettings says whether settings (JSON text) can be used.
+func (p Policy[S]) CheckSettings(text string) error {
+	settings, err := p.settings(text)
+	if err == nil && p.Check != nil {
+		err = p.Check(settings)
+	}
+	return err
+}
+
+// Answer reviews one request with these settings (JSON text).
+func (p Policy[S]) Answer(request *Request, text string) (*Verdict, error) {
+	settings, err := p.settings(text)
+	if err != nil {
+		return nil, err
+	}
+	verdict := p.Review(request, settings)
+	if verdict == nil {
+		verdict = Admit()
+	}
+	return verdict, nil
+}
+
+func (p Policy[S]) settings(text string) (S, error) {
+	settings := p.Settings
+	if strings.TrimSpace(text) == "" {
+		return settings, nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&settings); err != nil && !errors.Is(err, io.EOF) {
+		return settings, fmt.Errorf("settings of %s: %s", p.Name, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return settings, nil
+}
