@@ -17,16 +17,16 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use serde_json::Value;
 use tempfile::TempDir;
-use tidewaiter_e2e::server::command_binary;
 use tidewaiter_deployer::model::Framework;
 use tidewaiter_deployer::prepare::TorchServe;
 use tidewaiter_deployer::source::Source;
 use tidewaiter_deployer::stage;
 use tidewaiter_deployer::store::{Access, S3, S3Identity};
+use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::cache::Cache;
-use tidewaiter_ground::{host, python};
 use tidewaiter_ground::processes::Processes;
 use tidewaiter_ground::tools::Module;
+use tidewaiter_ground::{host, python};
 use tokio::runtime::Runtime;
 
 const ROOT: &str = "minioadmin";
@@ -346,9 +346,15 @@ fn full(world: &World) -> Result<()> {
     fs::write(files.path().join("weights.bin"), random.fill(150 << 20))?;
     let refused = upload()?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(refused.status.code() == Some(2) && said.contains("the store is full"), "{said}");
+    ensure!(
+        refused.status.code() == Some(2) && said.contains("the store is full"),
+        "{said}"
+    );
     let pid = fs::read_to_string(&pid)?;
-    let disk = Path::new("/proc").join(pid.trim()).join("root").join(data.strip_prefix("/")?);
+    let disk = Path::new("/proc")
+        .join(pid.trim())
+        .join("root")
+        .join(data.strip_prefix("/")?);
     let left = files_below(&disk.join(".minio.sys/multipart"))?;
     ensure!(left.is_empty(), "parts are left: {left:?}");
     // Only the model that was whole before is there.
@@ -397,7 +403,10 @@ fn archived(world: &World) -> Result<()> {
         .block_on(stage::stage(&source, &options, &|_| {}))
         .map_err(|error| anyhow::anyhow!("{error}; {}", error.next()))?;
     let archive = folder.path().join("ours.mar");
-    fs::write(&archive, world.read(&format!("{}/model-store/net.mar", staged.uri.key()))?)?;
+    fs::write(
+        &archive,
+        world.read(&format!("{}/model-store/net.mar", staged.uri.key()))?,
+    )?;
     let tools = folder.path().join("tool");
     fs::create_dir(&tools)?;
     for file in [model.join("net.pt"), class, handler] {

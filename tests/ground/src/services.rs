@@ -82,7 +82,10 @@ fn read(services: &Value, slices: &Value) -> (HashMap<String, Vec<Ipv4Addr>>, Ve
     let mut names = HashMap::new();
     let mut ports = Vec::new();
     for service in items(services) {
-        let (name, namespace) = (text(&service["metadata"]["name"]), text(&service["metadata"]["namespace"]));
+        let (name, namespace) = (
+            text(&service["metadata"]["name"]),
+            text(&service["metadata"]["namespace"]),
+        );
         let own = items(slices).filter(|slice| {
             slice["metadata"]["labels"]["kubernetes.io/service-name"] == name
                 && slice["metadata"]["namespace"] == namespace
@@ -144,7 +147,10 @@ fn listen(address: SocketAddr, table: Shared) -> Result<()> {
     let listener = TcpListener::bind(address).with_context(|| format!("can't listen on {address}"))?;
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let backend = locked(&table).backends.get(&address).and_then(|all| all.first().copied());
+            let backend = locked(&table)
+                .backends
+                .get(&address)
+                .and_then(|all| all.first().copied());
             // As with kube-proxy, nobody answers for a Service without Pods.
             let Some(backend) = backend else { continue };
             std::thread::spawn(move || drop(pass(client, backend)));
@@ -176,7 +182,10 @@ fn answer(question: &[u8], addresses: impl Fn(&str) -> Option<Vec<Ipv4Addr>>) ->
     const A: [u8; 2] = [0, 1];
     let (name, end) = name(question.get(HEADER..)?)?;
     let asked = question.get(HEADER..HEADER + end + 4)?;
-    let service = name.strip_suffix(DOMAIN).or_else(|| name.strip_suffix(".svc")).unwrap_or(&name);
+    let service = name
+        .strip_suffix(DOMAIN)
+        .or_else(|| name.strip_suffix(".svc"))
+        .unwrap_or(&name);
     let found = addresses(service);
     // Recursion is available; a name that isn't there is code 3.
     let code = if found.is_some() { 0x80 } else { 0x83 };
@@ -245,12 +254,12 @@ mod tests {
         let services = json!({"items": [{"metadata": {"name": "fraud", "namespace": "a"}, "spec": {"clusterIP": "10.0.3.4",
             "ports": [{"name": "http", "port": 80}, {"name": "grpc", "port": 9000}]}}]});
         let slices = json!({"items": [{
-            "metadata": {"namespace": "a", "labels": {"kubernetes.io/service-name": "fraud"}},
-            "ports": [{"name": "http", "port": 8080}, {"name": "grpc", "port": 9000}],
-            "endpoints": [
-                {"addresses": ["10.88.0.9"], "conditions": {"ready": true}},
-                {"addresses": ["10.88.0.8"], "conditions": {"ready": false}},
-            ]}]});
+        "metadata": {"namespace": "a", "labels": {"kubernetes.io/service-name": "fraud"}},
+        "ports": [{"name": "http", "port": 8080}, {"name": "grpc", "port": 9000}],
+        "endpoints": [
+            {"addresses": ["10.88.0.9"], "conditions": {"ready": true}},
+            {"addresses": ["10.88.0.8"], "conditions": {"ready": false}},
+        ]}]});
         let (names, ports) = read(&services, &slices);
         assert_eq!(names["fraud.a"], [Ipv4Addr::new(10, 0, 3, 4)]);
         let told: Vec<_> = ports

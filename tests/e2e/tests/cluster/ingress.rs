@@ -65,14 +65,25 @@ fn status(world: &World, namespace: &str, what: &str, status: &Value) -> Result<
     let patch = json!({"status": status}).to_string();
     world
         .cluster
-        .kubectl(&["patch", "-n", namespace, what, "--subresource=status", "--type=merge", "-p", &patch])
+        .kubectl(&[
+            "patch",
+            "-n",
+            namespace,
+            what,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ])
         .map(drop)
 }
 
 /// By the way that is told, the model answers as itself.
 fn answers(namespace: &Namespace, name: &str, model: &Model, way: &str, more: &[&str]) -> Result<()> {
     let data = model.request.to_string();
-    let words = ["predict", name, "--model", "fraud", "-o", "json", "--via", "ingress", "--data", &data];
+    let words = [
+        "predict", name, "--model", "fraud", "-o", "json", "--via", "ingress", "--data", &data,
+    ];
     let said = run(namespace, &[&words[..], more].concat())?.ended(0)?;
     ensure!(said.stderr.contains(way), "not by {way}: {said:?}");
     model.check(&numbers(&document(&said)?["outputs"][0]["data"]))
@@ -90,7 +101,9 @@ fn using_every_ingress_leads_to_the_model(world: &World) -> Result<()> {
     team.ready("fraud")?;
     let pods = team.pods("fraud")?;
     let pod = pods.iter().find(|pod| condition(pod, "Ready") == Some("True"));
-    let pod = pod.and_then(|pod| pod["status"]["podIP"].as_str()).context("no Pod is ready")?;
+    let pod = pod
+        .and_then(|pod| pod["status"]["podIP"].as_str())
+        .context("no Pod is ready")?;
     let lead = |from: &str| SlowWay::open(from, &format!("{pod}:8080"));
 
     an_ingress(world, &team, &model, &lead)?;
@@ -99,12 +112,7 @@ fn using_every_ingress_leads_to_the_model(world: &World) -> Result<()> {
 }
 
 /// KServe made the Ingress itself.
-fn an_ingress(
-    world: &World,
-    team: &Namespace,
-    model: &Model,
-    lead: &impl Fn(&str) -> Result<SlowWay>,
-) -> Result<()> {
+fn an_ingress(world: &World, team: &Namespace, model: &Model, lead: &impl Fn(&str) -> Result<SlowWay>) -> Result<()> {
     let _way = lead(&format!("{INGRESS}:80"))?;
     let balancer = json!({"loadBalancer": {"ingress": [{"ip": INGRESS}]}});
     status(world, team.name(), "ingress/fraud", &balancer)?;
@@ -123,21 +131,18 @@ fn an_ingress(
 }
 
 /// Where KServe's configuration names a Gateway: here one of the team's own, which no manager reads.
-fn a_gateway(
-    world: &World,
-    team: &Namespace,
-    model: &Model,
-    lead: &impl Fn(&str) -> Result<SlowWay>,
-) -> Result<()> {
+fn a_gateway(world: &World, team: &Namespace, model: &Model, lead: &impl Fn(&str) -> Result<SlowWay>) -> Result<()> {
     let _way = lead(&format!("{GATEWAY}:{LISTENER}"))?;
     apply(world, &gateway_definition())?;
     let definition = "crd/gateways.gateway.networking.k8s.io";
-    world.cluster.until("Gateways are served", Duration::from_secs(30), || {
-        world
-            .cluster
-            .kubectl(&["wait", "--for=condition=Established", definition])
-            .map(Some)
-    })?;
+    world
+        .cluster
+        .until("Gateways are served", Duration::from_secs(30), || {
+            world
+                .cluster
+                .kubectl(&["wait", "--for=condition=Established", definition])
+                .map(Some)
+        })?;
     let configured = json!({"enableGatewayApi": true, "kserveIngressGateway": format!("{}/gate", team.name())});
     apply(
         world,
@@ -149,12 +154,12 @@ fn a_gateway(
     ensure!(none.stderr.contains("gate: there is none"), "{none:?}");
 
     let gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
-        "metadata": {"name": "gate", "namespace": team.name()},
-        "spec": {"gatewayClassName": "house", "listeners": [
-            {"name": "https", "protocol": "HTTPS", "port": 443},
-            {"name": "other", "protocol": "HTTP", "port": 80, "hostname": "*.other.example.org"},
-            {"name": "http", "protocol": "HTTP", "port": LISTENER, "hostname": "*.example.com"},
-        ]}});
+    "metadata": {"name": "gate", "namespace": team.name()},
+    "spec": {"gatewayClassName": "house", "listeners": [
+        {"name": "https", "protocol": "HTTPS", "port": 443},
+        {"name": "other", "protocol": "HTTP", "port": 80, "hostname": "*.other.example.org"},
+        {"name": "http", "protocol": "HTTP", "port": LISTENER, "hostname": "*.example.com"},
+    ]}});
     apply(world, &gateway)?;
     let unready = run(team, &[&["url", "fraud", "--via", "ingress"][..], &there].concat())?.ended(2)?;
     ensure!(unready.stderr.contains("it has no address yet"), "{unready:?}");
@@ -162,7 +167,13 @@ fn a_gateway(
     status(world, team.name(), "gateway/gate", &addresses)?;
     let (found, _) = url(team, "fraud", &there)?;
     ensure!(found == format!("http://{GATEWAY}:{LISTENER}/"), "{found}");
-    answers(team, "fraud", model, &format!("by Gateway {}/gate", team.name()), &there)
+    answers(
+        team,
+        "fraud",
+        model,
+        &format!("by Gateway {}/gate", team.name()),
+        &there,
+    )
 }
 
 /// A service in Knative mode, as KServe and Knative would have it ready: KServe's manager here refuses the mode, and leaves the status to whoever writes it.
@@ -198,7 +209,13 @@ fn knatives_gateways(
         "{:?}",
         url(team, "serverless", &[])
     );
-    answers(team, "serverless", model, "by Kourier kourier-system/kourier (load balancer)", &[])?;
+    answers(
+        team,
+        "serverless",
+        model,
+        "by Kourier kourier-system/kourier (load balancer)",
+        &[],
+    )?;
 
     // Istio's is asked first; without a load balancer it is reached by a port of a node.
     let istio = "istio-ingressgateway";
@@ -212,7 +229,9 @@ fn knatives_gateways(
     status(world, "istio-system", &format!("service/{istio}"), &balancer(ISTIO))?;
     answers(team, "serverless", model, "istio-ingressgateway (load balancer)", &[])?;
     for namespace in ["istio-system", "kourier-system"] {
-        world.cluster.kubectl(&["delete", "namespace", namespace, "--wait=false"])?;
+        world
+            .cluster
+            .kubectl(&["delete", "namespace", namespace, "--wait=false"])?;
     }
     Ok(())
 }

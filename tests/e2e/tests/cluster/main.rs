@@ -200,8 +200,17 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
                 Ok(vec![
                     (policy::UNRULY, policy::unruly()?.into_os_string()),
                     (server::COMMAND, server::command_binary()?.into_os_string()),
-                    (served::ROUTER, Module::KserveRouter.build(&Cache::open()?)?.join("router").into()),
-                    (registry::PROGRAM, Module::Distribution.build(&Cache::open()?)?.join("registry").into_os_string()),
+                    (
+                        served::ROUTER,
+                        Module::KserveRouter.build(&Cache::open()?)?.join("router").into(),
+                    ),
+                    (
+                        registry::PROGRAM,
+                        Module::Distribution
+                            .build(&Cache::open()?)?
+                            .join("registry")
+                            .into_os_string(),
+                    ),
                 ])
             },
             |cluster| Ok(run(arguments, cluster)),

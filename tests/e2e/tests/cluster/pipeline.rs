@@ -83,11 +83,21 @@ fn pipeline_a_tracking_server_with_users_lets_in_whom_it_knows(world: &World) ->
     let version = json!({"name": "fraud", "source": uri});
     mlflow.post("2.0/mlflow/model-versions/create", &version)?;
     let ann = ("ann", "password-of-ann");
-    mlflow.post("2.0/mlflow/users/create", &json!({"username": ann.0, "password": ann.1}))?;
+    mlflow.post(
+        "2.0/mlflow/users/create",
+        &json!({"username": ann.0, "password": ann.1}),
+    )?;
     let inspect = |user: Option<(&str, &str)>| {
         let mut command = Command::new(command_binary()?);
         command
-            .args(["inspect", "models:/fraud/1", "-o", "json", "--tracking-server", &mlflow.uri()])
+            .args([
+                "inspect",
+                "models:/fraud/1",
+                "-o",
+                "json",
+                "--tracking-server",
+                &mlflow.uri(),
+            ])
             .env("TIDEWAITER_PROFILES", "/nonexistent")
             .env("AWS_ACCESS_KEY_ID", MINIO_USER)
             .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)
@@ -103,7 +113,10 @@ fn pipeline_a_tracking_server_with_users_lets_in_whom_it_knows(world: &World) ->
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
-        ensure!(!format!("{said:?}").contains("password-of"), "it repeats a password: {said:?}");
+        ensure!(
+            !format!("{said:?}").contains("password-of"),
+            "it repeats a password: {said:?}"
+        );
         Ok(said)
     };
     let nobody = inspect(None)?.ended(2)?;

@@ -111,7 +111,10 @@ fn served_one_column_of_mlflow(world: &World) -> Result<()> {
     let model = model(world, "one_column")?;
     let team = world.namespace_without("served-column")?;
     deploy(&team, &model.folder, "ages", &["--protocol", "both"])?;
-    for data in [json!([[1.0], [2.0], [3.0]]), json!([{"age": 1.0}, {"age": 2.0}, {"age": 3.0}])] {
+    for data in [
+        json!([[1.0], [2.0], [3.0]]),
+        json!([{"age": 1.0}, {"age": 2.0}, {"age": 3.0}]),
+    ] {
         model.check(&predicted(&team, "ages", &data)?)?;
     }
     Ok(())
@@ -121,7 +124,8 @@ fn served_a_function(world: &World) -> Result<()> {
     let model = model(world, "plain_sklearn")?;
     let folder = tempfile::tempdir()?;
     fs::copy(model.folder.join("model.joblib"), folder.path().join("model.joblib"))?;
-    let functions = "def answer(model, data):\n    return model.predict(data)\n\n\ndef tenfold(answer):\n    return answer * 10\n";
+    let functions =
+        "def answer(model, data):\n    return model.predict(data)\n\n\ndef tenfold(answer):\n    return answer * 10\n";
     fs::write(folder.path().join("house.py"), functions)?;
     let team = world.namespace_without("served-function")?;
     let functions = ["--predict", "house.answer", "--post", "house.tenfold"];
@@ -170,7 +174,17 @@ fn served_a_graph_of_two_steps(world: &World) -> Result<()> {
         deploy(&team, &model.folder, name, &["--runtime", "kserve-sklearnserver"])?;
     }
     let graph = |name: &'static str, router: &'static str| {
-        let words = ["deploy", "--graph", router, "--name", name, "--step", "first", "--step", "second=$request"];
+        let words = [
+            "deploy",
+            "--graph",
+            router,
+            "--name",
+            name,
+            "--step",
+            "first",
+            "--step",
+            "second=$request",
+        ];
         match router {
             "sequence" => words.to_vec(),
             _ => [&words[..8], &["second"]].concat(),
@@ -183,7 +197,10 @@ fn served_a_graph_of_two_steps(world: &World) -> Result<()> {
     let question = protocol(&team, &model)?;
     let ask = |name: &str| {
         let address = team.get(&format!("service/{name}"))?["spec"]["clusterIP"].clone();
-        let address = address.as_str().context("the graph's Service has no address")?.to_owned();
+        let address = address
+            .as_str()
+            .context("the graph's Service has no address")?
+            .to_owned();
         let what = format!("the graph {name} answers");
         world.cluster.until(&what, Duration::from_secs(30), || {
             post(&format!("http://{address}/"), &question).map(Some)
