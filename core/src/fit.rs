@@ -78,9 +78,9 @@ pub fn judge(package: &str, form: Form, model: &Version, server: &Version) -> Fi
 struct Silent {
     package: &'static str,
     /// Saved by this series or a later one,
-    saved_since: (u64, u64),
+    saved_since: (u32, u32),
     /// and served by one before this.
-    served_before: (u64, u64),
+    served_before: (u32, u32),
     why: &'static str,
 }
 

@@ -56,8 +56,8 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
 
     let mut verdict = verdict;
     let lacking = lacking(&facts, &repository);
-    let unfit = !matches!(current.fit, Fit::Fit | Fit::Unknown) || !lacking.is_empty();
-    if unfit && facts.by_mlflow && predictor.uri.is_some_and(model::brings_environment) {
+    let falls_short = !matches!(current.fit, Fit::Fit | Fit::Unknown) || !lacking.is_empty();
+    if falls_short && facts.by_mlflow && predictor.uri.is_some_and(model::brings_environment) {
         explain(
             subject,
             &facts,
