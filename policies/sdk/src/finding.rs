@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use tidewaiter_core::lines::line;
 
-use crate::{Request, Verdict};
+use crate::Verdict;
 
 /// What becomes of an object in which something was found. In settings: `deny`, `warn` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -27,15 +27,5 @@ impl Verdict {
             Mode::Warn => self.warn(line(short)),
             Mode::Deny => self.deny(code, message, Some(path)),
         }
-    }
-}
-
-impl Request {
-    /// Whether a fill at this path would be dropped, since the user took out what was filled in there, or above it.
-    pub fn is_withheld(&self, path: &str) -> bool {
-        self.withheld.iter().any(|held| {
-            path.strip_prefix(held.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
     }
 }
