@@ -12,11 +12,11 @@ use std::process::{Command, exit};
 const TARGET: &str = "wasm32-unknown-unknown";
 const POLICIES: [&str; 7] = [
     "storage-credentials",
-    "runtime-version",
-    "architecture",
-    "namespace-guard",
+    "serving-versions",
     "model-exists",
     "serving-protocol",
+    "architecture",
+    "namespace-guard",
     "resources",
 ];
 

@@ -9,10 +9,17 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use tidewaiter_ground::cache::{Cache, Key};
 use tidewaiter_ground::host;
-use tidewaiter_tools::{Language, Manifest};
+use tidewaiter_tools::{Language, Manifest, Sdk, new_project};
 
 /// What builds leave behind; no input.
-const BUILT: [&str; 6] = ["node_modules", ".venv", "__pycache__", "target", "template", "policy.wasm"];
+const BUILT: [&str; 6] = [
+    "node_modules",
+    ".venv",
+    "__pycache__",
+    "target",
+    "template",
+    "policy.wasm",
+];
 
 /// The folder of an example's language, below `policies/examples`, and of its SDK, below `policies`.
 fn folders(language: Language) -> (&'static str, &'static str) {
@@ -51,29 +58,59 @@ pub fn missing(language: Language) -> Option<String> {
 /// # Errors
 /// Where the toolchain isn't there or fails; what it says stands on standard error.
 pub fn component(language: Language) -> Result<Vec<u8>> {
-    let (example, sdk) = folders(language);
     if language == Language::Rust {
         return rust();
     }
+    let (example, sdk) = folders(language);
+    let parts = [sdk.to_owned(), "wit".to_owned(), format!("examples/{example}")];
+    built(language, "house-rules", &parts, |work| {
+        for part in &parts {
+            for file in files(&policies().join(part))? {
+                let place = work.join(file.strip_prefix(policies())?);
+                fs::create_dir_all(place.parent().context("a file in no folder")?)?;
+                fs::copy(&file, place)?;
+            }
+        }
+        Ok(work.join("examples").join(example))
+    })
+}
+
+/// The component of a project as `tidewaiter policy new` makes it, from the cache, else built. Not for Rust: its project compiles the SDK for itself.
+///
+/// # Errors
+/// As for [`component`].
+pub fn template(language: Language) -> Result<Vec<u8>> {
+    let (_, sdk) = folders(language);
+    let parts = [sdk.to_owned(), "wit".to_owned(), format!("{sdk}/template")];
+    built(language, "template", &parts, |work| {
+        let project = work.join("project");
+        new_project(&project, "made-here", language, &Sdk::Bundled)?;
+        Ok(project)
+    })
+}
+
+/// A project's component, kept under the toolchain and these parts of `policies/`. `prepare` lays the project into a folder and says where it is.
+fn built(
+    language: Language,
+    name: &str,
+    parts: &[String],
+    prepare: impl FnOnce(&Path) -> Result<PathBuf>,
+) -> Result<Vec<u8>> {
     let [program, version] = toolchain(language);
     let mut key = Key::new().with(host::output(Command::new(program).arg(version))?);
-    let parts = [sdk.to_owned(), "wit".to_owned(), format!("examples/{example}")];
-    for part in &parts {
+    if language == Language::Go {
+        // Which makes the component of its module: the versions of wit-component and of the adapter.
+        key = key.with(fs::read(policies().join("../Cargo.lock"))?);
+    }
+    for part in parts {
         for file in files(&policies().join(part))? {
             let place = file.strip_prefix(policies())?.display().to_string();
             key = key.with(place).with(fs::read(&file)?);
         }
     }
-    let entry = Cache::open()?.entry("policies", &format!("house-rules-{example}"), &key, |folder| {
+    let entry = Cache::open()?.entry("policies", &format!("{name}-{language}"), &key, |folder| {
         let work = tempfile::Builder::new().prefix("tidewaiter-policy-").tempdir()?;
-        for part in &parts {
-            for file in files(&policies().join(part))? {
-                let place = work.path().join(file.strip_prefix(policies())?);
-                fs::create_dir_all(place.parent().context("a file in no folder")?)?;
-                fs::copy(&file, place)?;
-            }
-        }
-        let project = work.path().join("examples").join(example);
+        let project = prepare(work.path())?;
         let built = Manifest::read(&project)?.build(&project)?;
         fs::write(folder.join("policy.wasm"), built.component)?;
         Ok(())
@@ -99,7 +136,15 @@ fn rust() -> Result<Vec<u8>> {
                 "CARGO_ENCODED_RUSTFLAGS",
                 "-Clink-arg=-zstack-size=32768\u{1f}-Clink-arg=--initial-memory=524288",
             )
-            .args(["build", "--lib", "--locked", "--profile", "policy", "--package", "house-rules"])
+            .args([
+                "build",
+                "--lib",
+                "--locked",
+                "--profile",
+                "policy",
+                "--package",
+                "house-rules",
+            ])
             .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
             .arg(&target),
     )?;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tidewaiter_examples::policies;
+use tidewaiter_examples::{missing, policies};
+use tidewaiter_tools::Language;
 use wit_bindgen_core::wit_parser::Resolve;
 use wit_bindgen_core::{Files, WorldGenerator as _};
 
@@ -39,8 +40,13 @@ fn the_packages_carry_the_contract() {
 
 #[test]
 fn the_bindings_for_go_are_generated_from_the_contract() {
+    // wit-bindgen formats them by Go's own formatter.
+    if let Some(reason) = missing(Language::Go) {
+        eprintln!("not tested: {reason}");
+        return;
+    }
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("policy.wit", &contract()).unwrap();
+    let package = resolve.push_source("policy.wit", &contract()).unwrap();
     let world = resolve.select_world(&[package], Some("policy")).unwrap();
     let options = wit_bindgen_go::Opts {
         pkg_name: Some(MODULE.to_owned()),
@@ -49,7 +55,10 @@ fn the_bindings_for_go_are_generated_from_the_contract() {
     let mut files = Files::default();
     options.build().generate(&mut resolve, world, &mut files).unwrap();
     let folder = policies().join("sdk-go/internal/contract");
-    let generated: BTreeMap<PathBuf, &[u8]> = files.iter().map(|(name, content)| (folder.join(name), content)).collect();
+    let generated: BTreeMap<PathBuf, &[u8]> = files
+        .iter()
+        .map(|(name, content)| (folder.join(name), content))
+        .collect();
     assert!(generated.len() > 5);
     for (path, content) in &generated {
         is(path, std::str::from_utf8(content).unwrap());
@@ -59,7 +68,7 @@ fn the_bindings_for_go_are_generated_from_the_contract() {
 /// Each function of the contract, as `interface name`, in kebab case.
 fn functions() -> Vec<(String, String)> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("policy.wit", &contract()).unwrap();
+    let package = resolve.push_source("policy.wit", &contract()).unwrap();
     let interfaces = &resolve.packages[package].interfaces;
     interfaces
         .iter()
@@ -76,16 +85,19 @@ fn every_function_of_the_contract_is_in_every_sdk() {
     assert!(functions().len() > 12);
     for (interface, name) in functions() {
         let words: Vec<&str> = name.split('-').collect();
-        let pascal: String = words
-            .iter()
-            .map(|word| word[..1].to_uppercase() + &word[1..])
-            .collect();
+        let pascal: String = words.iter().map(|word| word[..1].to_uppercase() + &word[1..]).collect();
         let camel = pascal[..1].to_lowercase() + &pascal[1..];
         let snake = words.join("_");
         let calls = [
             (format!("sdk-typescript/src/host/{interface}.ts"), camel.clone()),
-            ("sdk-typescript/src/host/raw.d.ts".to_owned(), format!("export function {camel}(")),
-            (format!("sdk-python/tidewaiter_policy/{interface}.py"), format!("_raw.{snake}")),
+            (
+                "sdk-typescript/src/host/raw.d.ts".to_owned(),
+                format!("export function {camel}("),
+            ),
+            (
+                format!("sdk-python/tidewaiter_policy/{interface}.py"),
+                format!("_raw.{snake}"),
+            ),
             (format!("sdk-go/{interface}/{interface}.go"), format!("raw.{pascal}(")),
         ];
         for (file, call) in calls {

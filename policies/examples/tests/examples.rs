@@ -1,10 +1,16 @@
 //! The same policy in four languages answers the same cases, and keeps the same laws.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use bytes::Bytes;
-use tidewaiter_engine::{Engine, Limits, Options};
-use tidewaiter_examples::{component, missing, policies};
-use tidewaiter_tools::{About, Language, Suite, read_cases};
+use serde_json::Value;
+use tidewaiter_core::document::Document;
+use tidewaiter_engine::outcome::{Ended, Operation, Review};
+use tidewaiter_engine::{Capability, Engine, FailurePolicy, Limits, Mode, Options, PolicySpec, review};
+use tidewaiter_examples::{component, missing, policies, template};
+use tidewaiter_tools::{About, Given, Language, Prepared, Suite, read_cases};
 
 /// What the documentation says that a policy in each language needs.
 fn limits(language: Language) -> Limits {
@@ -20,25 +26,46 @@ fn limits(language: Language) -> Limits {
     }
 }
 
+async fn answers(language: Language, component: Vec<u8>, name: &str, cases: PathBuf) {
+    let component = Bytes::from(component);
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let about = About::read(&engine, component.clone()).await.expect("it is a policy");
+    assert_eq!(about.name, name);
+    let suite = Suite {
+        engine,
+        component,
+        objects: Vec::new(),
+        limits: limits(language),
+    };
+    let cases = read_cases(&cases).expect("cases");
+    let tried = suite.run(&cases, false).await.expect("a run");
+    assert!(tried.len() > 2, "{} cases", tried.len());
+    let wrong: Vec<_> = tried.iter().filter(|one| !one.differences.is_empty()).collect();
+    assert!(wrong.is_empty(), "{language}: {wrong:#?}");
+}
+
 async fn answers_its_cases(language: Language) {
     if let Some(reason) = missing(language) {
         eprintln!("not tested: {reason}");
         return;
     }
-    let component = Bytes::from(component(language).expect("the example builds"));
-    let about = About::of(&component).await.expect("it is a policy");
-    assert_eq!(about.name, "house-rules");
-    let suite = Suite {
-        engine: Engine::new(Options::default()).expect("an engine"),
-        component,
-        objects: Vec::new(),
-        limits: limits(language),
-    };
-    let cases = read_cases(&policies().join("examples/cases.yaml")).expect("cases");
-    let tried = suite.run(&cases, false).await.expect("a run");
-    assert!(tried.len() > 5, "{} cases", tried.len());
-    let wrong: Vec<_> = tried.iter().filter(|one| !one.differences.is_empty()).collect();
-    assert!(wrong.is_empty(), "{language}: {wrong:#?}");
+    let built = component(language).expect("the example builds");
+    answers(language, built, "house-rules", policies().join("examples/cases.yaml")).await;
+}
+
+async fn passes_as_made(language: Language, sdk: &str) {
+    if let Some(reason) = missing(language) {
+        eprintln!("not tested: {reason}");
+        return;
+    }
+    let built = template(language).expect("a new project builds");
+    answers(
+        language,
+        built,
+        "made-here",
+        policies().join(sdk).join("template/cases"),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -59,4 +86,81 @@ async fn python_answers_the_cases() {
 #[tokio::test]
 async fn go_answers_the_cases() {
     answers_its_cases(Language::Go).await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_typescript_passes_as_made() {
+    passes_as_made(Language::TypeScript, "sdk-typescript").await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_python_passes_as_made() {
+    passes_as_made(Language::Python, "sdk-python").await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_go_passes_as_made() {
+    passes_as_made(Language::Go, "sdk-go").await;
+}
+
+/// Each kind of component has other numbers of core instances, tables and memories, of which the engine's pool has so many.
+async fn runs_as_often_at_once_as_the_engine_allows(language: Language) {
+    if let Some(reason) = missing(language) {
+        eprintln!("not tested: {reason}");
+        return;
+    }
+    let options = Options::default();
+    let at_once = options.max_concurrent;
+    let engine = Engine::new(options).expect("an engine");
+    let spec = PolicySpec {
+        name: "house-rules".to_owned(),
+        component: component(language).expect("the example builds").into(),
+        settings: Value::Null,
+        capabilities: vec![Capability::Cluster],
+        limits: Limits {
+            time_ms: 10_000,
+            ..limits(language)
+        },
+        failure: FailurePolicy::Fail,
+        mode: Mode::Enforce,
+    };
+    let policy = engine.load(spec).await.expect("it loads");
+    let world = Prepared::new(&Given::default(), "team-a", &[]).expect("a world");
+    let object =
+        r#"{"metadata": {"name": "churn", "labels": {"team": "fraud"}}, "spec": {"predictor": {"model": {}}}}"#;
+    let reviews: Vec<_> = (0..at_once)
+        .map(|_| {
+            let (policy, world) = (policy.clone(), world.around("team-a", false));
+            tokio::spawn(async move {
+                let object = Document::new(object).expect("JSON");
+                let case = Review {
+                    operation: Operation::Create,
+                    api_version: "serving.kserve.io/v1beta1",
+                    kind: "InferenceService",
+                    namespace: "team-a",
+                    name: "churn",
+                    object: &object,
+                    old_object: None,
+                    username: "ada",
+                    groups: &[],
+                };
+                let outcome = review(&[policy], &case, world, Duration::from_secs(120)).await;
+                outcome.runs[0].ended.clone()
+            })
+        })
+        .collect();
+    for review in reviews {
+        assert_eq!(review.await.expect("it ends"), Ended::Acted);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_in_typescript_and_go_run_as_often_at_once_as_the_engine_allows() {
+    runs_as_often_at_once_as_the_engine_allows(Language::TypeScript).await;
+    runs_as_often_at_once_as_the_engine_allows(Language::Go).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_in_python_wait_for_each_others_memory() {
+    runs_as_often_at_once_as_the_engine_allows(Language::Python).await;
 }

@@ -1,12 +1,15 @@
 """The exports of a component. Imported only by the module that `python -m tidewaiter_policy build` makes, where `wit_world` is."""
 
+import sys
+from os.path import basename
 from typing import Any
 
 import wit_world
 from componentize_py_types import Err
 from wit_world.imports import types as raw
 
-from .request import Request, _made
+from .request import Policy, Request, _made
+from .verdict import Verdict
 
 _OPERATIONS = {raw.Operation.CREATE: "create", raw.Operation.UPDATE: "update"}
 _DELIVERIES = {
@@ -33,7 +36,8 @@ class WitWorld(wit_world.WitWorld):
 
     def review(self, request: Any, settings: str) -> Any:
         policy = _made[-1]
-        verdict = policy(
+        verdict = _answered(
+            policy,
             Request(
                 _OPERATIONS[request.operation],
                 request.api_version,
@@ -56,3 +60,24 @@ class WitWorld(wit_world.WitWorld):
             [raw.Effect_Credentials(raw.Credentials(backend, _DELIVERIES[how])) for backend, how in verdict.credentials],
         )
 
+
+def _answered(policy: Policy, request: Request, settings: Any) -> Verdict:
+    """The policy's answer. What it raises fails it, and is told in the server's log where the policy may write there: there is no other place."""
+    try:
+        return policy(request, settings)
+    except Exception as error:
+        log = sys.modules.get(f"{__package__}.log")
+        if log is not None:
+            log.error(_said(error))
+        raise
+
+
+def _said(error: BaseException) -> str:
+    """Not by the module `traceback`: it looks for the source, and there are no files."""
+    trace = error.__traceback__
+    places = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{basename(code.co_filename)}:{trace.tb_lineno} in {code.co_name}")
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {error}, at {', '.join(reversed(places))}"

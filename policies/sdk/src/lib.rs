@@ -46,10 +46,10 @@ extern crate self as tidewaiter_policy;
 
 #[doc(hidden)]
 pub mod bindings;
-#[doc(hidden)]
-pub mod exports;
 #[cfg(not(target_arch = "wasm32"))]
 mod expect;
+#[doc(hidden)]
+pub mod exports;
 mod finding;
 mod host;
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
@@ -66,8 +66,8 @@ pub use bindings::tidewaiter::policy::types::{
 pub use exports::settings;
 pub use finding::Mode;
 pub use host::{cluster, log, runtimes, storage};
-pub use served::{image_of, runtime_of};
 pub use serde_json::Value;
+pub use served::{image_of, runtime_of};
 pub use tidewaiter_core as core;
 #[doc(hidden)]
 pub use wit_bindgen::rt as wit_bindgen_rt;

@@ -4,14 +4,17 @@
 //! this one. Baseline and webhook take turns in short rounds, and what counts is the median of the rounds' ratios: a machine that slows down slows both.
 
 mod apply;
+mod deployer;
 mod echo;
 mod fixture;
+mod languages;
 mod load;
 mod on_ground;
 mod policies;
 mod report;
 mod scale;
 mod servers;
+mod uploads;
 mod whole;
 
 use std::net::TcpListener;
@@ -38,12 +41,18 @@ struct Arguments {
     /// A thousand namespaces and ten thousand services, and replicas that roll
     #[arg(long)]
     scale: bool,
+    /// Uploads beside awscli and mc, and a deploy that changes nothing
+    #[arg(long)]
+    deployer: bool,
     /// Leave out the figure that needs a cluster
     #[arg(long)]
     no_cluster: bool,
-    /// Only say what the built-in policies import and weigh
+    /// Only policies: the example in each language beside the same function, natively
     #[arg(long)]
     policies: bool,
+    /// Only say what the built-in policies import and weigh
+    #[arg(long)]
+    list: bool,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -66,6 +75,9 @@ enum Role {
     /// The part with replicas that roll, inside of a cluster
     #[command(hide = true)]
     Rolling { figures: PathBuf },
+    /// The part with a deploy that changes nothing, inside of a cluster
+    #[command(hide = true)]
+    Noop { figures: PathBuf },
     /// The webhook, with its own arguments
     #[command(hide = true)]
     Webhook(Box<tidewaiter_webhook::cli::Arguments>),
@@ -92,13 +104,23 @@ fn main() -> Result<()> {
             provider();
             return scale::rolling(&figures);
         }
+        Some(Role::Noop { figures }) => {
+            provider();
+            return deployer::inside(&figures);
+        }
         None => {}
+    }
+    if arguments.deployer {
+        return deployer::run(arguments.json);
     }
     if arguments.scale {
         return scale::run(arguments.json);
     }
-    if arguments.policies {
+    if arguments.list {
         return policies::list();
+    }
+    if arguments.policies {
+        return runtime()?.block_on(languages::run(arguments.json));
     }
     provider();
     // Without the figures of a cluster, the others still are what they are.

@@ -89,10 +89,17 @@ impl Policy for HouseRules {
         if service.metadata.labels.team.is_none() {
             let labels = cluster::namespace_labels();
             verdict = match labels.into_iter().find(|label| label.key == "team") {
-                Some(team) => verdict.fill("/metadata/labels/team", team.value, "the namespace belongs to this team"),
+                Some(team) => verdict.fill(
+                    "/metadata/labels/team",
+                    team.value,
+                    "the namespace belongs to this team",
+                ),
                 None => verdict.deny(
                     "no-team",
-                    format!("{} belongs to no team; label it, or its namespace, with `team`", request.name),
+                    format!(
+                        "{} belongs to no team; label it, or its namespace, with `team`",
+                        request.name
+                    ),
                     Some("/metadata/labels/team"),
                 ),
             };
@@ -125,7 +132,11 @@ impl Policy for HouseRules {
         if predictor.min_replicas == Some(0) {
             verdict.warn("minReplicas is 0: the first request waits until the model is loaded")
         } else {
-            verdict.fill("/spec/predictor/minReplicas", 1, "a model that is to answer needs a replica")
+            verdict.fill(
+                "/spec/predictor/minReplicas",
+                1,
+                "a model that is to answer needs a replica",
+            )
         }
     }
 }

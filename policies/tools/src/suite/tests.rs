@@ -57,7 +57,7 @@ async fn cases_are_tried_and_snapshots_kept() {
     let differences: Vec<_> = first.iter().map(|tried| tried.differences.as_slice()).collect();
     assert_eq!(differences[..2], [&[] as &[String], &[]], "{first:#?}");
     assert!(differences[2][0].contains("it expects nothing"), "{differences:?}");
-    assert_eq!(first[0].line, 12);
+    assert_eq!(first[0].line, 11);
     assert!(
         first[0].calls.iter().any(|call| call.answer == "served by minio"),
         "{:?}",

@@ -1,0 +1,157 @@
+//! The example policy in each language: a fresh instance and its call, beside the same Rust function called natively.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use house_rules::{HouseRules, Settings};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tidewaiter_core::document::Document;
+use tidewaiter_engine::outcome::{Ended, Operation, Review};
+use tidewaiter_engine::{Capability, Engine, FailurePolicy, Limits, Mode, Options, PolicySpec, review};
+use tidewaiter_policy::Policy as _;
+use tidewaiter_policy::testing::{World, create};
+use tidewaiter_tools::{Given, Language, Prepared};
+
+use crate::fixture::Fixture;
+
+const CALLS: usize = 2_000;
+const BUDGET: Duration = Duration::from_secs(2);
+const NAMESPACE: &str = "team-a";
+
+/// One language.
+pub(crate) struct Row {
+    pub(crate) language: Language,
+    /// A fresh instance and its call, without the host call that is in it.
+    pub(crate) us: f64,
+    /// Of the component.
+    pub(crate) kib: usize,
+    /// From the component's bytes to a policy that can review, nothing of it in a cache.
+    pub(crate) load: Duration,
+}
+
+/// What `--json` prints; null where a toolchain isn't there.
+#[derive(Serialize)]
+#[allow(clippy::struct_field_names, reason = "the unit is part of each name")]
+struct Figures {
+    native_us: f64,
+    rust_us: Option<f64>,
+    javascript_us: Option<f64>,
+    python_us: Option<f64>,
+    go_us: Option<f64>,
+}
+
+/// Measures, and prints a table or one JSON object.
+pub(crate) async fn run(json: bool) -> Result<()> {
+    let native_us = native()?;
+    let mut rows = Vec::new();
+    for language in Language::ALL {
+        match tidewaiter_examples::missing(language) {
+            Some(reason) => eprintln!("Left out: {reason}"),
+            None => rows.push(measure(language).await.with_context(|| format!("{language}"))?),
+        }
+    }
+    let of = |language| {
+        rows.iter()
+            .find(|row| row.language == language)
+            .map(|row| round(row.us))
+    };
+    if json {
+        let figures = Figures {
+            native_us: round(native_us),
+            rust_us: of(Language::Rust),
+            javascript_us: of(Language::TypeScript),
+            python_us: of(Language::Python),
+            go_us: of(Language::Go),
+        };
+        println!("{}", serde_json::to_string(&figures)?);
+        return Ok(());
+    }
+    println!(
+        "{:<28}{:>12}{:>12}{:>14}",
+        "house-rules, one review", "µs", "KiB", "load ms"
+    );
+    for row in &rows {
+        let load = row.load.as_millis();
+        println!("{:<28}{:>12.1}{:>12}{load:>14}", row.language.as_str(), row.us, row.kib);
+    }
+    println!("{:<28}{native_us:>12.1}", "the Rust function, natively");
+    Ok(())
+}
+
+async fn measure(language: Language) -> Result<Row> {
+    let component = tidewaiter_examples::component(language)?;
+    let kib = component.len() / 1024;
+    let engine = Engine::new(Options::default())?;
+    let begun = Instant::now();
+    let policy = engine
+        .load(PolicySpec {
+            name: "house-rules".to_owned(),
+            component: component.into(),
+            settings: settings(),
+            capabilities: vec![Capability::Cluster],
+            limits: Limits {
+                memory_mib: 128,
+                ..Limits::default()
+            },
+            failure: FailurePolicy::Fail,
+            mode: Mode::Enforce,
+        })
+        .await?;
+    let load = begun.elapsed();
+    let given: Given = serde_json::from_value(json!({"labels": {"team": "fraud"}}))?;
+    let world = Prepared::new(&given, NAMESPACE, &[])?;
+    let object = Document::new(Fixture::object())?;
+    let mut took = Vec::with_capacity(CALLS);
+    for _ in 0..CALLS {
+        let case = Review {
+            operation: Operation::Create,
+            api_version: "serving.kserve.io/v1beta1",
+            kind: "InferenceService",
+            namespace: NAMESPACE,
+            name: "fraud",
+            object: &object,
+            old_object: None,
+            username: "ada",
+            groups: &[],
+        };
+        let around = world.around(NAMESPACE, false);
+        let outcome = review(std::slice::from_ref(&policy), &case, around, BUDGET).await;
+        let run = outcome.runs.first().context("the policy did not run")?;
+        ensure!(run.ended == Ended::Acted, "it ended with {:?}", run.ended);
+        took.push(run.took.saturating_sub(run.host));
+    }
+    Ok(Row {
+        language,
+        us: median(took),
+        kib,
+        load,
+    })
+}
+
+fn settings() -> Value {
+    json!({"prefixes": ["s3://"], "maxReplicas": 10})
+}
+
+fn native() -> Result<f64> {
+    let request = create(&serde_json::from_str(Fixture::object())?);
+    let settings: Settings = serde_json::from_value(settings())?;
+    let mut took = Vec::with_capacity(CALLS);
+    World::new().namespace_label("team", "fraud").run(|| {
+        for _ in 0..CALLS {
+            let begun = Instant::now();
+            std::hint::black_box(HouseRules::review(&request, &settings));
+            took.push(begun.elapsed());
+        }
+    });
+    Ok(median(took))
+}
+
+fn median(mut took: Vec<Duration>) -> f64 {
+    took.sort_unstable();
+    took[took.len() / 2].as_secs_f64() * 1e6
+}
+
+fn round(us: f64) -> f64 {
+    (us * 10.0).round() / 10.0
+}
