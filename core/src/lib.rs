@@ -4,6 +4,7 @@ pub mod backend;
 pub mod backends;
 #[cfg(feature = "catalogue")]
 pub mod catalogue;
+pub mod containers;
 pub mod credentials;
 pub mod document;
 pub mod duration;

@@ -22,6 +22,7 @@
 
 pub mod audit;
 pub mod cluster;
+mod folder;
 pub mod import;
 pub mod live;
 pub mod model;

@@ -30,16 +30,23 @@ pub struct Options {
     pub torch_serve: Option<prepare::TorchServe>,
     /// What answers in place of the model alone.
     pub function: Option<prepare::Function>,
-    /// Where files are kept that are made or fetched on the way, and what of an upload is done already; the system's folder for such by default.
+    /// Where files are kept that are made or fetched on the way, for this user alone; in the system's folder for such by default.
     pub scratch: Option<PathBuf>,
-    /// Nothing is sent: only where the model would lie.
-    pub dry_run: bool,
+    /// Where it is kept what of an upload is done; nowhere by default, and then large files begin again.
+    pub journal: Option<PathBuf>,
+}
+
+/// A model whose place is known, before anything of it is sent. What was made for it on this machine goes with this.
+pub struct Pending {
+    staged: Staged,
+    upload: Option<upload::Pending>,
+    _scratch: Option<tempfile::TempDir>,
 }
 
 /// A model that KServe can load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Staged {
-    /// Where it lies.
+    /// Where it lies, or will.
     pub uri: StorageUri,
     /// What it is.
     pub model: Model,
@@ -47,7 +54,7 @@ pub struct Staged {
     pub origin: Origin,
     /// What was made of it, and what its user should know: a sentence each.
     pub notes: Vec<String>,
-    /// Bytes that were sent, and bytes that were there already; both 0 where it was used where it is.
+    /// Bytes that were sent, or have to be, and bytes that were there already; both 0 where it was used where it is.
     pub sent: u64,
     /// See `sent`.
     pub reused: u64,
@@ -133,6 +140,14 @@ impl Error {
 /// # Errors
 /// See [`Error`]; nothing is deployed then, and a manifest is only in the store when everything is.
 pub async fn stage(source: &Source, options: &Options, progress: &dyn Fn(Progress)) -> Result<Staged, Error> {
+    prepare(source, options, progress).await?.send(progress).await
+}
+
+/// The same as far as it goes without sending anything: where the model lies or will, and what is to be sent.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn prepare(source: &Source, options: &Options, progress: &dyn Fn(Progress)) -> Result<Pending, Error> {
     progress(Progress::Locating);
     let located = source::locate(
         source,
@@ -159,16 +174,20 @@ pub async fn stage(source: &Source, options: &Options, progress: &dyn Fn(Progres
     };
     let prepared = prepare::prepare(&located, wishes).await?;
     if let Some(uri) = in_place(&located, &prepared, options)? {
-        return Ok(Staged {
-            uri,
-            model: Model {
-                framework: prepared.framework,
-                ..located.model
+        return Ok(Pending {
+            staged: Staged {
+                uri,
+                model: Model {
+                    framework: prepared.framework,
+                    ..located.model
+                },
+                origin: located.origin,
+                notes: prepared.notes,
+                sent: 0,
+                reused: 0,
             },
-            origin: located.origin,
-            notes: prepared.notes,
-            sent: 0,
-            reused: 0,
+            upload: None,
+            _scratch: None,
         });
     }
     let Some(root) = options.artifact_store.clone() else {
@@ -184,36 +203,62 @@ pub async fn stage(source: &Source, options: &Options, progress: &dyn Fn(Progres
         root,
         name: options.name.clone(),
         stores: options.stores.clone(),
-        journal: Some(
-            options
-                .scratch
-                .clone()
-                .unwrap_or_else(std::env::temp_dir)
-                .join("tidewaiter-uploads"),
-        ),
-        dry_run: options.dry_run,
-    };
-    let told = |upload| match upload {
-        upload::Progress::Hashing(done, total) => progress(Progress::Hashing { done, total }),
-        upload::Progress::Uploading(done, total) => progress(Progress::Uploading { done, total }),
+        journal: options.journal.clone(),
     };
     let files = items.len();
-    let uploaded = upload::upload(items, &upload, &told).await?;
+    let pending = upload::prepare(items, &upload, &|news| progress(news.into())).await?;
+    let (sent, reused) = (pending.to_send(), pending.reused());
     let mut origin = located.origin;
-    origin.steps.push(uploaded.uri.to_string());
-    Ok(Staged {
-        model: Model {
-            framework: prepared.framework,
-            bytes: uploaded.sent + uploaded.reused,
-            files,
-            ..located.model
+    origin.steps.push(pending.uri().to_string());
+    Ok(Pending {
+        staged: Staged {
+            model: Model {
+                framework: prepared.framework,
+                bytes: sent + reused,
+                files,
+                ..located.model
+            },
+            uri: pending.uri().clone(),
+            origin,
+            notes: prepared.notes,
+            sent,
+            reused,
         },
-        uri: uploaded.uri,
-        origin,
-        notes: prepared.notes,
-        sent: uploaded.sent,
-        reused: uploaded.reused,
+        upload: Some(pending),
+        _scratch: Some(scratch),
     })
+}
+
+impl Pending {
+    /// The model as it will be.
+    pub fn staged(&self) -> &Staged {
+        &self.staged
+    }
+
+    /// Whether KServe can load it now.
+    pub fn is_there(&self) -> bool {
+        self.upload.as_ref().is_none_or(upload::Pending::is_there)
+    }
+
+    /// Sends what isn't there yet.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn send(self, progress: &dyn Fn(Progress)) -> Result<Staged, Error> {
+        if let Some(upload) = self.upload {
+            upload.send(&|news| progress(news.into())).await?;
+        }
+        Ok(self.staged)
+    }
+}
+
+impl From<upload::Progress> for Progress {
+    fn from(news: upload::Progress) -> Self {
+        match news {
+            upload::Progress::Hashing(done, total) => Self::Hashing { done, total },
+            upload::Progress::Uploading(done, total) => Self::Uploading { done, total },
+        }
+    }
 }
 
 /// The URI of what needn't be copied.
@@ -258,7 +303,7 @@ fn scratch(folder: Option<&Path>) -> Result<tempfile::TempDir, Error> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("tidewaiter-");
     let made = match folder {
-        Some(folder) => std::fs::create_dir_all(folder).and_then(|()| builder.tempdir_in(folder)),
+        Some(folder) => crate::folder::make(folder).and_then(|()| builder.tempdir_in(folder)),
         None => builder.tempdir(),
     };
     made.map_err(|error| {

@@ -10,7 +10,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const POLICIES: [&str; 4] = ["storage-credentials", "runtime-version", "architecture", "namespace-guard"];
+const POLICIES: [&str; 7] = [
+    "storage-credentials",
+    "serving-versions",
+    "model-exists",
+    "serving-protocol",
+    "architecture",
+    "namespace-guard",
+    "resources",
+];
 
 /// What a fresh instance costs is mostly its pages, and the stack lies below the data in them. 32 KiB is what `serde_json` needs for
 /// objects nested as deep as it allows (128), three times over; more than that traps, as that policy's failure.

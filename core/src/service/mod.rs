@@ -233,6 +233,14 @@ impl<'a> Service<'a> {
         self.deleting
     }
 
+    /// Whether its user stopped it, or has Tidewaiter ignore it. It isn't judged then, and when it is so no longer it is judged as a new one.
+    pub fn is_left_alone(&self) -> bool {
+        self.label("tidewaiter.dev/ignore").is_some()
+            || self
+                .annotation("serving.kserve.io/stop")
+                .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
     /// Whether KServe serves its model from a LocalModelCache, so that nothing is downloaded.
     pub fn is_served_from_local_cache(&self) -> bool {
         self.label("internal.serving.kserve.io/localmodel").is_some()

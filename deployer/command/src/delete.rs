@@ -10,9 +10,9 @@ use tidewaiter_deployer::cluster::{Cluster, kinds};
 use tidewaiter_deployer::live::{self, Deleted, Deployed, Progress, Removed};
 
 use super::confirm;
-use super::deploy::StoreArguments;
 use super::output::dim;
 use super::place::{Place, ServiceArguments, duration};
+use super::stores::StoreArguments;
 use super::table::clean;
 use super::{Ending, Failure, GOOD};
 

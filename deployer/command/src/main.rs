@@ -7,8 +7,10 @@ mod confirm;
 mod delete;
 mod deploy;
 mod explain;
+mod folders;
 mod import;
 mod inspect;
+mod keys;
 mod list;
 mod logs;
 mod output;
@@ -16,6 +18,7 @@ mod place;
 mod policy;
 mod predict;
 mod profile;
+mod progress;
 mod reaching;
 mod review;
 mod secret;
@@ -129,7 +132,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run(arguments)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(run(arguments));
+            // A file that is being read can't be let go of: who pressed Ctrl-C doesn't wait for it.
+            runtime.shutdown_background();
+            ended
+        }
         Err(error) => Err(error.into()),
     };
     match ended {

@@ -10,7 +10,7 @@ use tidewaiter_deployer::cluster::{Access, Cluster};
 use tidewaiter_deployer::profile::Key;
 use tidewaiter_deployer::submit::{self, Store, SubmitError};
 
-use super::deploy::StoreArguments;
+use super::keys::KeyArguments;
 use super::profile;
 use super::{Ending, Failure, GOOD};
 
@@ -40,7 +40,7 @@ pub(crate) struct CreateArguments {
     #[arg(long, short, value_name = "NAMESPACE")]
     namespace: Option<String>,
     #[command(flatten)]
-    store: StoreArguments,
+    store: KeyArguments,
     /// server: the API server checks it, and stores nothing
     #[arg(long, value_enum, value_name = "WHERE")]
     dry_run: Option<Where>,
@@ -89,7 +89,9 @@ pub(super) async fn run(command: Secret) -> Result<Ending, Failure> {
     for remark in remarks {
         eprintln!("{}", super::output::dim(&remark));
     }
-    let store = Store::of(arguments.store.keys()?, &arguments.store.settings(), &config).map_err(SubmitError::from)?;
+    let keys = arguments.store.keys()?;
+    let settings = arguments.store.settings(&keys);
+    let store = Store::of(keys, &settings, &config).map_err(SubmitError::from)?;
     let Some(store) = store else {
         return Err(Failure {
             message: "no key was given".to_owned(),

@@ -11,27 +11,30 @@ use tidewaiter_core::credentials::SecretValue;
 use tidewaiter_core::uri::StorageUri;
 use tidewaiter_deployer::source::{Auth, Tracking};
 use tidewaiter_deployer::store::{Access, Azure, AzureIdentity, Gcs, S3, S3Identity};
+use tidewaiter_deployer::submit::StoreSettings;
 
 use super::Failure;
+use super::keys::{KeyArguments, Keys};
+
+/// Variables with an S3 store's address, the first that is set.
+pub(super) const ENDPOINTS: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL"];
+/// Variables with a bucket's region.
+pub(super) const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// The stores that models are read from and written to.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct StoreArguments {
-    /// The S3 store's address, such as https://minio.example:9000; by default AWS_ENDPOINT_URL, MLFLOW_S3_ENDPOINT_URL, or Amazon's
-    #[arg(long, value_name = "URL")]
-    pub(crate) s3_endpoint: Option<String>,
-    /// The bucket's region; by default AWS_REGION, that of ~/.aws, or us-east-1
-    #[arg(long, value_name = "NAME")]
-    pub(crate) s3_region: Option<String>,
-    /// The profile of ~/.aws; by default AWS_PROFILE, or default
-    #[arg(long, value_name = "NAME")]
-    pub(crate) aws_profile: Option<String>,
+    #[command(flatten)]
+    pub(super) keys: KeyArguments,
+    /// S3: the profile of ~/.aws; by default AWS_PROFILE, or default
+    #[arg(long, value_name = "NAME", help_heading = "The store")]
+    aws_profile: Option<String>,
     /// Ask the store without credentials
-    #[arg(long)]
-    pub(crate) anonymous: bool,
+    #[arg(long, help_heading = "The store")]
+    anonymous: bool,
     /// Certificate authorities that are trusted besides the machine's, in PEM; by default AWS_CA_BUNDLE
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca_bundle: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", help_heading = "The store")]
+    ca_bundle: Option<PathBuf>,
 }
 
 /// The tracking server.
@@ -46,16 +49,16 @@ pub(crate) struct TrackingArguments {
 }
 
 /// A variable that is set and not empty.
-fn variable(name: &str) -> Option<String> {
+pub(super) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn first(names: &[&str]) -> Option<String> {
+pub(super) fn first(names: &[&str]) -> Option<String> {
     names.iter().find_map(|name| variable(name))
 }
 
 impl StoreArguments {
-    /// Keys and addresses as they hold now.
+    /// Keys and addresses as they hold now, for this command itself.
     pub(super) fn access(&self) -> Result<Access, Failure> {
         let aws = Aws::read(self.aws_profile.as_deref())?;
         let bundle = self
@@ -65,28 +68,28 @@ impl StoreArguments {
         let ca_bundle = bundle
             .map(|file| fs::read(&file).map_err(|error| unreadable(&file, &error)))
             .transpose()?;
+        let flags = self.keys.flags()?;
+        let (endpoint, region) = self.keys.s3();
+        let endpoint = endpoint
+            .or_else(|| first(&ENDPOINTS))
+            .or_else(|| aws.get("endpoint_url"));
         Ok(Access {
             s3: S3 {
-                endpoint: self
-                    .s3_endpoint
-                    .clone()
-                    .or_else(|| first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL"]))
-                    .or_else(|| aws.get("endpoint_url")),
-                region: self
-                    .s3_region
-                    .clone()
-                    .or_else(|| first(&["AWS_REGION", "AWS_DEFAULT_REGION"]))
-                    .or_else(|| aws.get("region")),
+                endpoint: endpoint.map(without_user).transpose()?,
+                region: region.or_else(|| first(&REGIONS)).or_else(|| aws.get("region")),
                 identity: if self.anonymous {
                     S3Identity::Anonymous
                 } else {
-                    s3_identity(&aws)
+                    self.s3_identity(&flags, &aws)
                 },
                 virtual_host: None,
             },
             gcs: Gcs {
                 endpoint: None,
-                credentials: gcs_credentials()?,
+                credentials: match flags.get("google_application_credentials") {
+                    Some(key) => Some(key.clone()),
+                    None => gcs_credentials()?,
+                },
                 anonymous: self.anonymous,
             },
             azure: Azure {
@@ -94,13 +97,76 @@ impl StoreArguments {
                 identity: if self.anonymous {
                     AzureIdentity::Anonymous
                 } else {
-                    azure_identity()
+                    azure_identity(&self.keys.keys_for("https://account.blob.core.windows.net/")?)
                 },
             },
             ca_bundle,
-            insecure: false,
+            insecure: self.keys.s3_verify_ssl == Some(false),
             timeout: None,
         })
+    }
+
+    /// The keys that open a URI, for whoever is given them: not those of `~/.aws`, which are this user's own.
+    pub(super) fn keys_for(&self, uri: &str) -> Result<Keys, Failure> {
+        self.keys.keys_for(uri)
+    }
+
+    /// How the store is reached, and where nothing is said here as it is reached from here: what was uploaded to an address of `~/.aws` or MLflow's is to be read there.
+    pub(super) fn settings_as_used(&self, keys: &Keys) -> Result<StoreSettings, Failure> {
+        let (said, used) = (self.keys.settings(keys), self.access()?.s3);
+        Ok(StoreSettings {
+            endpoint: said.endpoint.or(used.endpoint),
+            region: said.region.or(used.region),
+            ..said
+        })
+    }
+
+    /// The token of the environment, where the key is the environment's too: they belong together.
+    pub(super) fn session_token(&self, keys: &Keys) -> Option<String> {
+        let id = keys.get("aws_access_key_id")?;
+        let is_environments = variable("AWS_ACCESS_KEY_ID").is_some_and(|of| of.as_bytes() == id.expose());
+        variable("AWS_SESSION_TOKEN").filter(|_| is_environments)
+    }
+
+    /// A key by flags; else that of the profile that was named; else the environment's; else that of `~/.aws`.
+    fn s3_identity(&self, flags: &Keys, aws: &Aws) -> S3Identity {
+        let text = |name: &str| String::from_utf8(flags.get(name)?.expose().to_vec()).ok();
+        let has_flag = flags.contains_key("aws_access_key_id") || flags.contains_key("aws_secret_access_key");
+        let id = text("aws_access_key_id").or_else(|| variable("AWS_ACCESS_KEY_ID"));
+        let secret = flags.get("aws_secret_access_key").cloned();
+        let secret = secret.or_else(|| variable("AWS_SECRET_ACCESS_KEY").map(SecretValue::from));
+        let of_profile = || aws.key();
+        if self.aws_profile.is_some()
+            && !has_flag
+            && let Some(key) = of_profile()
+        {
+            return key;
+        }
+        match (id, secret) {
+            (Some(id), Some(secret)) => S3Identity::Key {
+                token: variable("AWS_SESSION_TOKEN")
+                    .filter(|_| variable("AWS_ACCESS_KEY_ID").as_ref() == Some(&id))
+                    .map(SecretValue::from),
+                id,
+                secret,
+            },
+            _ => of_profile().unwrap_or(S3Identity::Machine),
+        }
+    }
+}
+
+/// An address, if it has no password in it: errors name addresses.
+fn without_user(endpoint: String) -> Result<String, Failure> {
+    let rest = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, rest)| rest);
+    match rest.split('/').next().and_then(|authority| authority.rsplit_once('@')) {
+        None => Ok(endpoint),
+        Some((_, host)) => Err(Failure {
+            message: format!("the address of the S3 store at {host} has a user or password in it"),
+            next: Some(
+                "give the key by --aws-access-key-id and --aws-secret-access-key, and the address without it"
+                    .to_owned(),
+            ),
+        }),
     }
 }
 
@@ -132,27 +198,6 @@ impl TrackingArguments {
     }
 }
 
-fn s3_identity(aws: &Aws) -> S3Identity {
-    let of_environment = variable("AWS_ACCESS_KEY_ID").zip(variable("AWS_SECRET_ACCESS_KEY"));
-    // A key and a session's token belong together.
-    let token = |is_set: bool| is_set.then(|| variable("AWS_SESSION_TOKEN")).flatten();
-    let (key, token) = match of_environment {
-        Some(key) => (Some(key), token(true)),
-        None => (
-            aws.get("aws_access_key_id").zip(aws.get("aws_secret_access_key")),
-            aws.get("aws_session_token"),
-        ),
-    };
-    match key {
-        Some((id, secret)) => S3Identity::Key {
-            id,
-            secret: secret.into(),
-            token: token.map(SecretValue::from),
-        },
-        None => S3Identity::Machine,
-    }
-}
-
 fn gcs_credentials() -> Result<Option<SecretValue>, Failure> {
     if let Some(file) = variable("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from) {
         let key = fs::read(&file).map_err(|error| unreadable(&file, &error))?;
@@ -164,22 +209,25 @@ fn gcs_credentials() -> Result<Option<SecretValue>, Failure> {
         .map(|key| SecretValue::from(key.as_slice())))
 }
 
-fn azure_identity() -> AzureIdentity {
-    if let Some(key) = first(&["AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY"]) {
-        return AzureIdentity::AccountKey(key.into());
+fn azure_identity(keys: &Keys) -> AzureIdentity {
+    if let Some(key) = keys.get("azure_storage_access_key") {
+        return AzureIdentity::AccountKey(key.clone());
     }
-    let application = (
-        variable("AZURE_TENANT_ID"),
-        variable("AZURE_CLIENT_ID"),
-        variable("AZURE_CLIENT_SECRET"),
-    );
-    match application {
+    let text = |name: &str| String::from_utf8(keys.get(name)?.expose().to_vec()).ok();
+    match (
+        text("azure_tenant_id"),
+        text("azure_client_id"),
+        keys.get("azure_client_secret"),
+    ) {
         (Some(tenant), Some(id), Some(secret)) => AzureIdentity::Client {
             tenant,
             id,
-            secret: secret.into(),
+            secret: secret.clone(),
         },
-        _ => AzureIdentity::Machine,
+        _ => match variable("AZURE_STORAGE_ACCOUNT_KEY") {
+            Some(key) => AzureIdentity::AccountKey(key.into()),
+            None => AzureIdentity::Machine,
+        },
     }
 }
 
@@ -225,6 +273,14 @@ impl Aws {
     fn get(&self, key: &str) -> Option<String> {
         self.0.get(key).cloned()
     }
+
+    fn key(&self) -> Option<S3Identity> {
+        Some(S3Identity::Key {
+            id: self.get("aws_access_key_id")?,
+            secret: self.get("aws_secret_access_key")?.into(),
+            token: self.get("aws_session_token").map(SecretValue::from),
+        })
+    }
 }
 
 fn section(text: &str, name: &str) -> BTreeMap<String, String> {
@@ -246,6 +302,16 @@ fn section(text: &str, name: &str) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_in_an_address_is_refused_and_not_repeated() {
+        for endpoint in ["http://me:s3cret@minio:9000", "me:s3cret@minio:9000"] {
+            let failure = without_user(endpoint.to_owned()).unwrap_err();
+            assert!(failure.message.contains("at minio:9000 has a user"), "{failure:?}");
+            assert!(!format!("{failure:?}").contains("s3cret"), "{failure:?}");
+        }
+        assert!(without_user("http://minio:9000/a@b".to_owned()).is_ok());
+    }
 
     #[test]
     fn a_section_ends_at_the_next_one() {

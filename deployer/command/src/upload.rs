@@ -2,12 +2,10 @@
 #![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
 
 use std::collections::BTreeMap;
-use std::env;
 use std::path::{Path, PathBuf};
 
 use anstream::{eprintln, print, println};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tidewaiter_core::uri::StorageUri;
 use tidewaiter_deployer::profile::Key;
@@ -15,8 +13,9 @@ use tidewaiter_deployer::upload::{self, Options, Progress};
 
 use super::arguments::Format;
 use super::inspect::bytes;
+use super::progress::Bar;
 use super::stores::StoreArguments;
-use super::{Ending, Failure, output, profile};
+use super::{Ending, Failure, folders, output, profile};
 
 /// Upload a model's files to a store, as they are.
 ///
@@ -26,7 +25,7 @@ use super::{Ending, Failure, output, profile};
 /// S3's key is that of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, else that of ~/.aws; Google's that of GOOGLE_APPLICATION_CREDENTIALS or gcloud; Azure's that of
 /// AZURE_STORAGE_ACCESS_KEY, or AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 it is there, 2 an error.
+#[command(after_help = "Exit codes: 0 it is there, 2 an error, 130 interrupted.
 
 Examples:
   tidewaiter upload ./model --to s3://models/deployed/
@@ -81,12 +80,22 @@ pub(super) async fn run(arguments: UploadArguments) -> Result<Ending, Failure> {
         root,
         name: name.unwrap_or_else(|| "model".to_owned()),
         stores: arguments.stores.access()?,
-        journal: Some(journal()),
-        dry_run: false,
+        journal: folders::journal(),
     };
     let items = upload::of_folder(&arguments.folder).await?;
     let bar = Bar::new();
-    let uploaded = upload::upload(items, &options, &|progress| bar.show(progress)).await;
+    let told = |progress| match progress {
+        Progress::Hashing(done, total) => bar.at("reading", done, total),
+        Progress::Uploading(done, total) => bar.at("uploading", done, total),
+    };
+    let uploaded = tokio::select! {
+        uploaded = upload::upload(items, &options, &told) => uploaded,
+        _ = tokio::signal::ctrl_c() => {
+            bar.clear();
+            eprintln!("\nInterrupted: nothing is there to be served yet, and the same command goes on where it was.");
+            return Ok(Ending::Interrupted);
+        }
+    };
     bar.clear();
     let uploaded = uploaded?;
     if let Some(format) = arguments.output {
@@ -125,49 +134,6 @@ fn name_of(folder: &Path) -> Option<String> {
         }
     };
     Some(name?.to_str()?.chars().map(plain).collect())
-}
-
-/// Where it is noted what of an upload is done: the user's folder for what can be made again.
-pub(super) fn journal() -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME")
-        .filter(|folder| !folder.is_empty())
-        .map(PathBuf::from);
-    let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")));
-    cache.unwrap_or_else(env::temp_dir).join("tidewaiter/uploads")
-}
-
-/// A line of progress, on a terminal only.
-pub(super) struct Bar(ProgressBar);
-
-impl Bar {
-    /// On stderr, which is a terminal or nothing is drawn.
-    pub(super) fn new() -> Self {
-        let bar = ProgressBar::new(0);
-        let style =
-            ProgressStyle::with_template("{msg:<10} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left");
-        Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
-    }
-
-    pub(super) fn show(&self, progress: Progress) {
-        match progress {
-            Progress::Hashing(done, total) => self.at("Reading", done, total),
-            Progress::Uploading(done, total) => self.at("Uploading", done, total),
-        }
-    }
-
-    /// One stage, and how far it is.
-    pub(super) fn at(&self, stage: &'static str, done: u64, total: u64) {
-        if self.0.message() != stage {
-            self.0.reset_eta();
-            self.0.set_message(stage);
-        }
-        self.0.set_length(total);
-        self.0.set_position(done);
-    }
-
-    pub(super) fn clear(&self) {
-        self.0.finish_and_clear();
-    }
 }
 
 impl From<upload::Error> for Failure {

@@ -8,6 +8,13 @@ use super::{Attempt, Cluster, Error, Kind};
 /// Who changes what is deployed; fields that a deploy applied stay in its own name.
 const FIELD_MANAGER: &str = "tidewaiter";
 
+/// Whether an object, as JSON, has this condition and it is `True`: a service, a Pod, a node, a gateway.
+pub(crate) fn has_condition(object: &Value, of: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| condition["type"] == of && condition["status"] == "True")
+}
+
 impl Cluster {
     /// An object, if it is there.
     ///

@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use serde_json::{Map, Value};
 use tidewaiter_core::kserve_config::DeploymentMode;
 
-use crate::cluster::{Attempt, Cluster, Error, kinds};
+use crate::cluster::{Attempt, Cluster, Error, has_condition, kinds};
 
 /// Has KServe take a service's Pods away, and bring them back when it goes.
 pub const STOP: &str = "serving.kserve.io/stop";
@@ -164,10 +164,9 @@ impl Deployed {
         self.conditions().into_iter().find(|condition| condition.of == of)
     }
 
-    /// Whether it can answer: its condition `Ready`, of the present generation.
+    /// Whether it can answer: its condition `Ready`.
     pub fn is_ready(&self) -> bool {
-        self.condition("Ready")
-            .is_some_and(|condition| condition.status == "True")
+        has_condition(&self.object.data, "Ready")
     }
 
     /// The part of the predictor that names the model: `model`, or the framework's own field as it was written before there was `model`.
@@ -196,6 +195,15 @@ impl Deployed {
     pub fn protocol(&self) -> Option<&str> {
         let (_, model) = self.model()?;
         model["protocolVersion"].as_str()
+    }
+
+    /// Whether its predictor's server has ports, and each is one for gRPC, by the names that KServe and Knative know those by.
+    pub fn is_grpc_alone(&self) -> bool {
+        let predictor = self.component(Component::Predictor);
+        let own = predictor.and_then(|predictor| predictor["containers"].get(0));
+        let server = self.model().map(|(_, model)| model).or(own);
+        let ports = server.and_then(|server| server["ports"].as_array());
+        ports.is_some_and(|ports| !ports.is_empty() && ports.iter().all(speaks_grpc))
     }
 
     /// The serving runtime that serves it.
@@ -247,6 +255,12 @@ impl From<DynamicObject> for Deployed {
         }
         Self { object }
     }
+}
+
+/// Whether a port of a container or a Service is known as one for gRPC: KServe goes by such names (`isGrpcPort` of its `service_reconciler.go`).
+pub(crate) fn speaks_grpc(port: &Value) -> bool {
+    let name = port["name"].as_str().unwrap_or_default().to_ascii_lowercase();
+    port["appProtocol"] == "kubernetes.io/h2c" || name.contains("grpc") || name.contains("h2c")
 }
 
 /// Where a predictor's model lies, whatever its shape.

@@ -84,7 +84,11 @@ impl Expected {
             .iter()
             .all(|input| matches!(input.shape.as_slice(), [-1] | [-1, 1]));
         Some(Self {
-            is_table: are_columns && (inputs.len() > 1 || inputs[0].content_type.is_some()),
+            // One column looks as a tensor does; of MLflow's models MLServer says which of both it is.
+            is_table: are_columns
+                && (inputs.len() > 1
+                    || inputs[0].content_type.is_some()
+                    || metadata["parameters"]["content_type"] == "pd"),
             inputs,
         })
     }
@@ -170,6 +174,17 @@ mod tests {
         };
         assert_eq!(table.columns, ["age", "name", "at"]);
         assert_eq!(table.rows, [[json!(1), json!("text"), json!("2026-01-01T00:00:00")]]);
+    }
+
+    #[test]
+    fn one_column_is_a_table_where_the_server_says_so() {
+        // As MLServer 1.7.1 says of MLflow's models.
+        let of = |codec: &str| {
+            let metadata = json!({"name": "m", "platform": "", "parameters": {"content_type": codec}, "inputs": [
+                {"name": "age", "datatype": "FP64", "shape": [-1, 1], "parameters": {"content_type": "np"}}]});
+            Expected::of_metadata(&metadata).unwrap().is_table
+        };
+        assert!(of("pd") && !of("np") && !of("dict"));
     }
 
     #[test]

@@ -61,9 +61,11 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// What a service speaks by its own word: `protocolVersion`, which means v1 where it is unset. A service that says it speaks `grpc-v2` does so alone.
+    /// What a service speaks by its own word: `protocolVersion`, which means v1 where it is unset. A service that says it speaks `grpc-v2` does so alone, and so
+    /// does one whose server has ports for gRPC alone, as `deploy --protocol grpc` has it.
     pub fn of(service: &Deployed) -> Self {
         match service.protocol() {
+            _ if service.is_grpc_alone() => Self::Grpc,
             Some("v2") => Self::V2,
             Some("grpc-v2" | "grpc-v1") => Self::Grpc,
             // Only v2 is spoken by these; a service without a protocol is of a time when KServe chose for it.
@@ -261,6 +263,19 @@ mod tests {
         assert_eq!(of(json!({"protocolVersion": "v2"})), Protocol::V2);
         assert_eq!(of(json!({"protocolVersion": "grpc-v2"})), Protocol::Grpc);
         assert_eq!(of(json!({"runtime": "kserve-mlserver"})), Protocol::V2);
+        // As `--protocol grpc` and `--protocol both` write it.
+        let ports = |names: &[&str]| {
+            let ports: Vec<_> = names
+                .iter()
+                .map(|name| json!({"name": name, "containerPort": 9000}))
+                .collect();
+            of(json!({"protocolVersion": "v2", "ports": ports}))
+        };
+        assert_eq!(ports(&["h2c"]), Protocol::Grpc);
+        assert_eq!(ports(&["http", "grpc"]), Protocol::V2);
+        let own =
+            json!({"spec": {"predictor": {"containers": [{"name": "kserve-container", "ports": [{"name": "h2c"}]}]}}});
+        assert_eq!(Protocol::of(&deployed(own)), Protocol::Grpc);
     }
 
     #[test]

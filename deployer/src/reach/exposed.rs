@@ -5,6 +5,8 @@
 use serde_json::Value;
 
 use super::Exposure;
+use crate::cluster::has_condition;
+use crate::live::speaks_grpc;
 
 /// An address that others can connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +42,10 @@ pub(super) fn service(service: &Value, nodes: &[Value], is_https: bool) -> Vec<E
         found.extend(external.map(|host| Exposed::new(host, port, Exposure::ExternalIp)));
     }
     if let Some(port) = number("nodePort") {
-        let nodes = nodes.iter().filter(|node| is_ready(node)).filter_map(node_address);
+        let nodes = nodes
+            .iter()
+            .filter(|node| has_condition(node, "Ready"))
+            .filter_map(node_address);
         found.extend(nodes.map(|host| Exposed::new(host, port, Exposure::NodePort)));
     }
     found
@@ -62,17 +67,8 @@ fn gateway_port(ports: &[Value], is_https: bool) -> Option<&Value> {
 /// The port of a model's Service that speaks gRPC, as KServe knows it: by its protocol, or its name.
 pub(super) fn grpc_port(service: &Value) -> Option<u16> {
     let ports = service["spec"]["ports"].as_array()?;
-    let speaks = |port: &&Value| {
-        let name = port["name"].as_str().unwrap_or_default().to_ascii_lowercase();
-        port["appProtocol"] == "kubernetes.io/h2c" || name.contains("grpc") || name.contains("h2c")
-    };
-    u16::try_from(ports.iter().find(speaks)?["port"].as_u64()?).ok()
-}
-
-fn is_ready(node: &Value) -> bool {
-    let conditions = node["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    let port = ports.iter().find(|port| speaks_grpc(port))?;
+    u16::try_from(port["port"].as_u64()?).ok()
 }
 
 /// From outside by preference; a machine beside the cluster reaches the inner address too.

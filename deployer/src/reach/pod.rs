@@ -3,16 +3,14 @@
 use serde_json::Value;
 
 use super::Protocol;
+use crate::cluster::has_condition;
 
 /// What holds a model, and what stands before it in the same Pod.
 const SERVERS: [&str; 2] = ["transformer-container", "kserve-container"];
 
 /// Whether a Pod can be asked now.
 pub(super) fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
-    pod["metadata"]["deletionTimestamp"].is_null()
-        && conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    pod["metadata"]["deletionTimestamp"].is_null() && has_condition(pod, "Ready")
 }
 
 /// The port of a Pod that speaks this protocol. A port needn't be declared to be open: KServe's runtimes for MLServer name neither of theirs.

@@ -79,13 +79,21 @@ impl fmt::Display for Origin {
     }
 }
 
+/// A URI as it may be shown: what stands in a query, such as Azure's shared access signature, opens the store to whoever reads it.
+pub fn without_token(uri: &str) -> String {
+    match uri.split_once('?') {
+        Some((place, _)) if uri.contains("://") => format!("{place}?…"),
+        _ => uri.to_owned(),
+    }
+}
+
 /// Finds a model and says what it is. Reads a few hundred kilobytes of it at most.
 ///
 /// # Errors
 /// Where there is none, or more than one, or who holds it says no.
 pub async fn locate(source: &Source, options: &Options) -> Result<Located, Error> {
     let mut origin = Origin {
-        asked: source.to_string(),
+        asked: without_token(&source.to_string()),
         steps: Vec::new(),
     };
     if !source.is_mlflow() {
@@ -109,7 +117,7 @@ pub async fn locate(source: &Source, options: &Options) -> Result<Located, Error
     origin.steps = resolved.steps;
     match resolved.place {
         Place::Store(uri) => {
-            origin.steps.push(uri.to_string());
+            origin.steps.push(without_token(uri.as_str()));
             in_store(uri, resolved.artifacts, origin, options).await
         }
         Place::Proxied(path) => {

@@ -85,7 +85,11 @@ impl Bucket {
                 let root = format!("https://{}/{}/", uri.authority(), place.container);
                 (store, host, place.container.to_owned(), root, place.path)
             }
-            _ => return Err(Error::Elsewhere { uri: uri.to_string() }),
+            _ => {
+                return Err(Error::Elsewhere {
+                    uri: crate::source::without_token(uri.as_str()),
+                });
+            }
         };
         let bucket = Self {
             store,
@@ -212,6 +216,18 @@ impl Bucket {
         completed
             .map(drop)
             .map_err(|error| self.error(Doing::Write, key, &error))
+    }
+
+    /// Has the store forget an object that was begun, and its parts. One that it doesn't know is no error.
+    pub(crate) async fn abort(&self, key: &str, id: &MultipartId) -> Result<(), Error> {
+        let path = self.path(key, Doing::Write)?;
+        match self.store.abort_multipart(&path, id).await {
+            Ok(()) => Ok(()),
+            Err(error) => match self.error(Doing::Write, key, &error) {
+                Error::NotFound { .. } | Error::Forgotten { .. } => Ok(()),
+                error => Err(error),
+            },
+        }
     }
 
     fn path(&self, key: &str, doing: Doing) -> Result<Path, Error> {

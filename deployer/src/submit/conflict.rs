@@ -44,6 +44,20 @@ pub enum SubmitError {
         /// Its namespace.
         namespace: String,
     },
+    /// Somebody made, changed or deleted it since it was looked at.
+    #[error("{kind} {name} in namespace {namespace} was {} meanwhile{}", if *is_gone { "deleted" } else { "changed" }, by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default())]
+    Meanwhile {
+        /// What it is.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+        /// Who deployed it, where that is told.
+        by: Option<String>,
+        /// It isn't there any more.
+        is_gone: bool,
+    },
     /// Others manage fields of the object.
     #[error(
         "{name} in namespace {namespace} is managed by others, with other values: {}",
@@ -69,6 +83,10 @@ impl SubmitError {
             Self::Foreign { name, .. } => format!(
                 "use it as it is (`tidewaiter deploy --secret {name}`), or choose another name: of the service with --name, or of the Secret"
             ),
+            Self::Meanwhile { is_gone: true, .. } => "run it again: it is made anew then".to_owned(),
+            Self::Meanwhile { .. } => {
+                "look at what it is now (`--diff` shows what would change), and run it again where yours is to replace it".to_owned()
+            }
             Self::Conflict { conflicts, .. } => {
                 let mut managers: Vec<&str> = conflicts.iter().map(|conflict| conflict.manager.as_str()).collect();
                 managers.sort_unstable();

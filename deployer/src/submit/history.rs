@@ -8,6 +8,8 @@ use kube::api::DynamicObject;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::source::without_token;
+
 /// A JSON array of [`Entry`], the newest first.
 pub const ANNOTATION: &str = "tidewaiter.dev/history";
 /// More are forgotten: annotations have 256 KiB together, and each Pod carries them.
@@ -38,26 +40,22 @@ pub struct Entry {
     /// In which protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol_version: Option<String>,
-    /// This deployment put the model there: nobody else has a claim to it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub uploaded: bool,
 }
 
 impl Entry {
-    /// Of an object as it is submitted.
-    pub fn of(object: &Value, at: String, by: String, from: String, uploaded: bool) -> Self {
+    /// Of an object as it is submitted. Whoever may see a service, or one of its Pods, sees its history: a token in a URI is left out.
+    pub fn of(object: &Value, at: String, by: String, from: &str) -> Self {
         let model = &object["spec"]["predictor"]["model"];
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Self {
             at,
             by,
-            from,
-            storage_uri: text(&model["storageUri"]),
+            from: without_token(from),
+            storage_uri: model["storageUri"].as_str().map(without_token),
             format: text(&model["modelFormat"]["name"]),
             runtime: text(&model["runtime"]),
             runtime_version: text(&model["runtimeVersion"]),
             protocol_version: text(&model["protocolVersion"]),
-            uploaded,
         }
     }
 }
@@ -94,13 +92,7 @@ mod tests {
 
     fn entry(uri: &str) -> Entry {
         let object = json!({"spec": {"predictor": {"model": {"storageUri": uri, "modelFormat": {"name": "sklearn"}}}}});
-        Entry::of(
-            &object,
-            "2026-01-01T00:00:00Z".to_owned(),
-            "me".to_owned(),
-            uri.to_owned(),
-            false,
-        )
+        Entry::of(&object, "2026-01-01T00:00:00Z".to_owned(), "me".to_owned(), uri)
     }
 
     #[test]
@@ -115,6 +107,13 @@ mod tests {
         assert_eq!(history.len(), LENGTH);
         assert_eq!(history[0].storage_uri.as_deref(), Some("s3://a/11"));
         assert_eq!(history[9].storage_uri.as_deref(), Some("s3://a/2"));
+    }
+
+    #[test]
+    fn a_token_in_a_uri_is_not_kept() {
+        let entry = entry("https://models.blob.core.windows.net/a/b?sv=2024&sig=s3cret");
+        let told = format!("{entry:?}");
+        assert!(!told.contains("s3cret") && told.contains("/a/b?…"), "{told}");
     }
 
     #[test]

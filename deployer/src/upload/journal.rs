@@ -57,7 +57,8 @@ impl Journal {
             }
             began.parts.insert(line.part, line.mark.into_owned());
         }
-        let opened = fs::create_dir_all(folder).and_then(|()| OpenOptions::new().append(true).create(true).open(&path));
+        let opened =
+            crate::folder::make(folder).and_then(|()| OpenOptions::new().append(true).create(true).open(&path));
         journal.file = opened.ok().map(|file| (path, Mutex::new(file)));
         journal
     }

@@ -1,4 +1,4 @@
-//! Sends a model's files to a store: in parallel, resumable, and never twice.
+//! Sends a model's files to a store: in parallel, resumable, and never twice. Where they will lie is known before anything is sent.
 //!
 //! ```text
 //!   read all ─▶ ROOT/NAME/DIGEST/…   each file, by its own path; what is there already is compared and left
@@ -9,6 +9,7 @@
 //! and not in it: KServe's servers would take it for a model, and its initializer loads whatever begins with the URI's text.
 
 mod digest;
+mod error;
 mod journal;
 mod plan;
 mod send;
@@ -21,6 +22,8 @@ use serde::Serialize;
 use tidewaiter_core::uri::{StorageUri, UriError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+pub use error::Error;
 
 use crate::store::{self, Access, Bucket, Object};
 use digest::Known;
@@ -56,10 +59,24 @@ pub struct Options {
     pub name: String,
     /// Keys.
     pub stores: Access,
-    /// A folder for what an interrupted upload goes on with; none keeps nothing, and then large files begin again.
+    /// A folder for what an interrupted upload goes on with, made for this user alone; none keeps nothing, and then large files begin again.
     pub journal: Option<PathBuf>,
-    /// Only find out where it would lie, and what would have to be sent.
-    pub dry_run: bool,
+}
+
+/// A model whose place is known, before anything of it is sent.
+#[derive(Clone)]
+pub struct Pending {
+    bucket: Bucket,
+    folder: String,
+    manifest: String,
+    digest: String,
+    uri: StorageUri,
+    known: Vec<Known>,
+    missing: Vec<Known>,
+    reused: u64,
+    /// Its manifest is there.
+    is_whole: bool,
+    journal: Option<PathBuf>,
 }
 
 /// A model that is in the store, whole.
@@ -84,68 +101,6 @@ pub enum Progress {
     Uploading(u64, u64),
 }
 
-/// Why a model was not uploaded. No manifest is written then, and what was sent is used by the next try.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The store said no.
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    /// A file can't be read.
-    #[error("can't read {file}: {reason}")]
-    Unreadable {
-        /// Which.
-        file: String,
-        /// Why.
-        reason: String,
-    },
-    /// A file was written while it was sent.
-    #[error("{file} changed while it was uploaded")]
-    Changed {
-        /// Which.
-        file: String,
-    },
-    /// What was there at the beginning isn't at the end.
-    #[error("files at {uri} went while the others were sent")]
-    Meanwhile {
-        /// Where.
-        uri: String,
-    },
-    /// There is nothing to send.
-    #[error("there are no files to upload")]
-    Empty,
-    /// The artifact store is no URI that models can lie below.
-    #[error("models can't be uploaded to {root}: {reason}")]
-    Root {
-        /// The root.
-        root: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Somebody else's files lie in the folder.
-    #[error("{uri} holds files that are not of this model: {}", files.join(", "))]
-    Foreign {
-        /// The folder.
-        uri: String,
-        /// Some of them.
-        files: Vec<String>,
-    },
-}
-
-impl Error {
-    /// What to do about it.
-    pub fn next(&self) -> String {
-        match self {
-            Self::Store(error) => error.next(),
-            Self::Unreadable { .. } => "look at the file and at who may read it".to_owned(),
-            Self::Changed { .. } => "wait until whoever writes it is done, and run it again".to_owned(),
-            Self::Meanwhile { .. } => "run it again: what is missing is sent then".to_owned(),
-            Self::Empty => "name the folder with the model's files".to_owned(),
-            Self::Root { .. } => "write it as s3://bucket/path/, gs://bucket/path/ or https://account.blob.core.windows.net/container/path/".to_owned(),
-            Self::Foreign { .. } => "delete them there: the folder's name says exactly what is in it, and KServe would load them too".to_owned(),
-        }
-    }
-}
-
 #[derive(Serialize)]
 struct Manifest<'a> {
     version: u32,
@@ -165,6 +120,14 @@ struct ManifestFile<'a> {
 /// # Errors
 /// See [`Error`].
 pub async fn upload(items: Vec<Item>, options: &Options, progress: &dyn Fn(Progress)) -> Result<Uploaded, Error> {
+    prepare(items, options, progress).await?.send(progress).await
+}
+
+/// Reads the files and asks the store what it has of them. Nothing is sent.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn prepare(items: Vec<Item>, options: &Options, progress: &dyn Fn(Progress)) -> Result<Pending, Error> {
     let (bucket, root) = Bucket::open(&options.root, &options.stores).map_err(|error| match error {
         store::Error::Elsewhere { .. } => Error::Root {
             root: options.root.to_string(),
@@ -172,21 +135,20 @@ pub async fn upload(items: Vec<Item>, options: &Options, progress: &dyn Fn(Progr
         },
         error => error.into(),
     })?;
-    to_bucket(items, &bucket, &root, options, progress).await
+    in_bucket(items, &bucket, &root, options, progress).await
 }
 
-async fn to_bucket(
+async fn in_bucket(
     items: Vec<Item>,
     bucket: &Bucket,
     root: &str,
     options: &Options,
     progress: &dyn Fn(Progress),
-) -> Result<Uploaded, Error> {
+) -> Result<Pending, Error> {
     if items.is_empty() {
         return Err(Error::Empty);
     }
     let known = read(items, progress).await?;
-    let total = known.iter().map(|known| known.bytes).sum();
     let digest = digest::name(&known);
     let base = if root.is_empty() {
         options.name.clone()
@@ -205,39 +167,82 @@ async fn to_bucket(
     let there = bucket.list(&folder).await?;
     let is_whole = bucket.head(&manifest).await?.is_some();
     let (missing, reused) = compare(&known, &there, &folder, bucket, is_whole).await?;
-    let sent = missing.iter().map(|known| known.bytes).sum();
-    progress(Progress::Uploading(reused, total));
-    if options.dry_run || missing.is_empty() && is_whole {
-        return Ok(Uploaded {
-            uri,
-            manifest: bucket.uri(&manifest),
-            sent,
-            reused,
-        });
-    }
-    let journal = Journal::open(options.journal.as_deref(), &bucket.uri(&folder));
-    let mut done = reused;
-    send::all(bucket, &folder, &missing, journal, &mut |bytes| {
-        done += bytes;
-        progress(Progress::Uploading(done.min(total), total));
-    })
-    .await?;
-    if let Some(changed) = known.iter().find(|known| !known.is_same()) {
-        return Err(Error::Changed {
-            file: changed.item.path.clone(),
-        });
-    }
-    // Who uploads the same content beside us may have given up meanwhile, and taken out what we counted as there.
-    if !is_all_there(&known, &bucket.list(&folder).await?, &folder) {
-        return Err(Error::Meanwhile { uri: uri.to_string() });
-    }
-    bucket.write(&manifest, document(&digest, &known)).await?;
-    Ok(Uploaded {
+    Ok(Pending {
+        bucket: bucket.clone(),
+        folder,
+        manifest,
+        digest,
         uri,
-        manifest: bucket.uri(&manifest),
-        sent,
+        known,
+        missing,
         reused,
+        is_whole,
+        journal: options.journal.clone(),
     })
+}
+
+impl Pending {
+    /// Where the model will lie.
+    pub fn uri(&self) -> &StorageUri {
+        &self.uri
+    }
+
+    /// Bytes that have to be sent.
+    pub fn to_send(&self) -> u64 {
+        self.missing.iter().map(|known| known.bytes).sum()
+    }
+
+    /// Bytes that are there already.
+    pub fn reused(&self) -> u64 {
+        self.reused
+    }
+
+    /// Whether all of it is there, and the manifest too.
+    pub fn is_there(&self) -> bool {
+        self.missing.is_empty() && self.is_whole
+    }
+
+    /// Sends what isn't there yet.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn send(self, progress: &dyn Fn(Progress)) -> Result<Uploaded, Error> {
+        let sent = self.to_send();
+        let total = sent + self.reused;
+        progress(Progress::Uploading(self.reused, total));
+        let uploaded = Uploaded {
+            uri: self.uri.clone(),
+            manifest: self.bucket.uri(&self.manifest),
+            sent,
+            reused: self.reused,
+        };
+        if self.is_there() {
+            return Ok(uploaded);
+        }
+        let (bucket, folder) = (&self.bucket, &self.folder);
+        let journal = Journal::open(self.journal.as_deref(), &bucket.uri(folder));
+        let mut done = self.reused;
+        send::all(bucket, folder, &self.missing, journal, &mut |bytes| {
+            done += bytes;
+            progress(Progress::Uploading(done.min(total), total));
+        })
+        .await?;
+        if let Some(changed) = self.known.iter().find(|known| !known.is_same()) {
+            return Err(Error::Changed {
+                file: changed.item.path.clone(),
+            });
+        }
+        // Who uploads the same content beside us may have given up meanwhile, and taken out what we counted as there.
+        if !is_all_there(&self.known, &bucket.list(folder).await?, folder) {
+            return Err(Error::Meanwhile {
+                uri: self.uri.to_string(),
+            });
+        }
+        bucket
+            .write(&self.manifest, document(&self.digest, &self.known))
+            .await?;
+        Ok(uploaded)
+    }
 }
 
 /// Whether each file is in the listing of the folder, in its size.

@@ -1,8 +1,9 @@
 //! The requests of an upload: so many at once, and so many bytes of files in memory.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
@@ -25,6 +26,8 @@ struct Shared {
     sent: mpsc::UnboundedSender<u64>,
     /// Keys that this upload wrote.
     written: Mutex<Vec<String>>,
+    /// Objects that are begun and not made of their parts yet, by key: the store's names for the uploads.
+    begun: Mutex<BTreeMap<String, String>>,
 }
 
 /// Sends these files. The first refusal ends it; what the store has by then stays, for the next try.
@@ -44,14 +47,20 @@ pub(super) async fn all(
         requests: Arc::new(Semaphore::new(plan::AT_ONCE)),
         sent,
         written: Mutex::default(),
+        begun: Mutex::default(),
     });
     let ended = run(&shared, files, &mut news, told).await;
     if let Err(Error::Store(store::Error::Full { .. } | store::Error::Denied { .. })) = &ended {
-        // Trying again is no use here, and what can't be used only takes room.
-        let written = std::mem::take(&mut *shared.written.lock().unwrap_or_else(PoisonError::into_inner));
+        // Trying again is no use here, and what can't be used only takes room: of parts nobody would even see it.
+        let begun = std::mem::take(&mut *locked(&shared.begun));
+        for (key, id) in begun {
+            let _ = shared.bucket.abort(&key, &id).await;
+        }
+        let written = std::mem::take(&mut *locked(&shared.written));
         for key in written {
             let _ = shared.bucket.delete(&key).await;
         }
+        shared.journal.done();
     }
     ended?;
     shared.journal.done();
@@ -75,10 +84,18 @@ async fn run(
             let (shared, known) = (Arc::clone(shared), known.clone());
             running.spawn(async move { one(shared, known).await });
         }
-        tokio::select! {
-            Some(bytes) = news.recv() => told(bytes),
-            // Dropped with an error, the set ends all that still runs.
-            Some(ended) = running.join_next() => ended.map_err(|error| unreadable("a file", &error.to_string()))??,
+        let ended = tokio::select! {
+            Some(bytes) = news.recv() => {
+                told(bytes);
+                continue;
+            }
+            Some(ended) = running.join_next() => ended,
+        };
+        let ended = ended.map_err(|error| unreadable("a file", &error.to_string()));
+        if let Err(error) = ended.and_then(|ended| ended) {
+            // Until the last has ended, so that nothing is begun or written that nobody knows of.
+            running.shutdown().await;
+            return Err(error);
         }
     }
     while let Ok(bytes) = news.try_recv() {
@@ -123,6 +140,7 @@ async fn parts(
     } else {
         began.id
     };
+    locked(&shared.begun).insert(key.to_owned(), id.clone());
     let mut marks = began.parts;
     let mut running = JoinSet::new();
     let ended = |marks: &mut std::collections::BTreeMap<usize, String>, part: Result<_, tokio::task::JoinError>| {
@@ -153,7 +171,13 @@ async fn parts(
         ended(&mut marks, part)?;
     }
     shared.bucket.complete(key, &id, marks.into_values().collect()).await?;
+    locked(&shared.begun).remove(key);
+    shared.wrote(key.to_owned());
     Ok(())
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is held as long as a request runs.
@@ -161,7 +185,7 @@ type Permits = (tokio::sync::OwnedSemaphorePermit, tokio::sync::OwnedSemaphorePe
 
 impl Shared {
     fn wrote(&self, key: String) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        locked(&self.written).push(key);
     }
 
     /// A part of a file, once there is room for it.

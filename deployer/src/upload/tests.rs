@@ -30,19 +30,18 @@ impl Ground {
     }
 
     async fn upload_and(&self, progress: &dyn Fn(Progress)) -> Result<Uploaded, Error> {
-        self.upload_as(false, progress).await
+        self.pending(progress).await?.send(progress).await
     }
 
-    async fn upload_as(&self, dry_run: bool, progress: &dyn Fn(Progress)) -> Result<Uploaded, Error> {
+    async fn pending(&self, progress: &dyn Fn(Progress)) -> Result<Pending, Error> {
         let items = of_folder(self.files.path()).await.unwrap();
         let options = Options {
             root: "s3://models/deployed/".parse().unwrap(),
             name: "fraud".into(),
             stores: Access::default(),
             journal: Some(self.journal.path().to_owned()),
-            dry_run,
         };
-        to_bucket(items, &self.bucket, "deployed", &options, progress).await
+        in_bucket(items, &self.bucket, "deployed", &options, progress).await
     }
 
     async fn upload(&self) -> Result<Uploaded, Error> {
@@ -51,13 +50,17 @@ impl Ground {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dry_run_says_where_it_would_lie_and_sends_nothing() {
+async fn where_it_will_lie_is_known_before_anything_is_sent() {
     let ground = Ground::new(&[("MLmodel", b"flavors: {}")]);
-    let would = ground.upload_as(true, &|_| {}).await.unwrap();
-    assert_eq!((would.sent, would.reused), (11, 0));
+    let pending = ground.pending(&|_| {}).await.unwrap();
+    assert_eq!(
+        (pending.to_send(), pending.reused(), pending.is_there()),
+        (11, 0, false)
+    );
     assert!(ground.bucket.list("deployed").await.unwrap().is_empty());
     let done = ground.upload().await.unwrap();
-    assert_eq!((done.uri, done.sent), (would.uri, 11));
+    assert_eq!((&done.uri, done.sent), (pending.uri(), 11));
+    assert!(ground.pending(&|_| {}).await.unwrap().is_there());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +172,6 @@ async fn nobody_there_is_told_soon_and_no_store_at_once() {
                 ..Access::default()
             },
             journal: None,
-            dry_run: false,
         };
         let items = of_folder(ground.files.path());
         async move {
@@ -188,10 +190,7 @@ async fn nobody_there_is_told_soon_and_no_store_at_once() {
         name: "x".into(),
         stores: Access::default(),
         journal: None,
-        dry_run: false,
     };
-    assert_eq!(
-        to_bucket(Vec::new(), &ground.bucket, "", &options, &|_| {}).await,
-        Err(Error::Empty)
-    );
+    let nothing = in_bucket(Vec::new(), &ground.bucket, "", &options, &|_| {}).await;
+    assert_eq!(nothing.err(), Some(Error::Empty));
 }

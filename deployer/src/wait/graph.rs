@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::cause::diagnose;
 use super::finding::Finding;
 use super::state::State;
-use crate::cluster::{Attempt, Cluster, Error, Kind, kinds};
+use crate::cluster::{Attempt, Cluster, Error, Kind, has_condition, kinds};
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -43,8 +43,9 @@ pub async fn wait_for_condition(
         let object = found.map_err(|error| cluster.failed(attempt, &error))?;
         let conditions = object.data["status"]["conditions"].as_array();
         let conditions: Vec<&Value> = conditions.into_iter().flatten().collect();
-        let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
-        let is_ready = ready.is_some_and(|condition| condition["status"] == "True");
+        let seen = object.data["status"]["observedGeneration"].as_i64();
+        let is_of_now = seen.is_none_or(|seen| Some(seen) >= object.metadata.generation);
+        let is_ready = is_of_now && has_condition(&object.data, "Ready");
         let is_graph = kind == &kinds::INFERENCE_GRAPH;
         if is_ready && (!is_graph || has_router(cluster, namespace, name).await) {
             return Ok(ConditionOutcome::Ready(

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::state::{State, ended, statuses, text};
+use crate::cluster::has_condition;
 
 /// How far, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +73,7 @@ fn started(status: &serde_json::Value) -> bool {
 
 /// KServe says so of the service as it stands, and so do the Pods that are to stay.
 fn is_ready(state: &State) -> bool {
-    if !state.is_observed() || state.condition("Ready").is_none_or(|(status, ..)| status != "True") {
+    if !state.is_observed() || !has_condition(&state.service, "Ready") {
         return false;
     }
     let components = &state.service["status"]["components"]["predictor"];
@@ -80,9 +81,5 @@ fn is_ready(state: &State) -> bool {
     if created.is_string() && created != ready {
         return false;
     }
-    state.newest_pods().iter().all(|pod| {
-        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-        let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
-        ready.next().is_some_and(|condition| condition["status"] == "True")
-    })
+    state.newest_pods().iter().all(|pod| has_condition(pod, "Ready"))
 }

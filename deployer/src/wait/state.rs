@@ -37,16 +37,17 @@ impl State {
         text(&self.service["metadata"]["namespace"])
     }
 
-    /// Where the model lies, as the predictor says it.
+    /// Where the model lies, as the predictor says it, without a query: that may be what opens the store.
     pub fn uri(&self) -> &str {
         let predictor = &self.service["spec"]["predictor"];
         let model = text(&predictor["model"]["storageUri"]);
-        if !model.is_empty() {
-            return model;
-        }
         let env = predictor["containers"][0]["env"].as_array().into_iter().flatten();
         let mut env = env.filter(|variable| variable["name"] == "STORAGE_URI");
-        env.next().map_or("", |variable| text(&variable["value"]))
+        let uri = match model {
+            "" => env.next().map_or("", |variable| text(&variable["value"])),
+            model => model,
+        };
+        uri.split('?').next().unwrap_or(uri)
     }
 
     /// Whether the controller has worked on the service as it stands.

@@ -11,56 +11,14 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::Value;
 
 use super::cause::{at_last, diagnose};
-use super::finding::Finding;
+use super::outcome::{Options, Outcome, Progress};
 use super::remarks::remarks;
 use super::stage::{Stage, stage};
 use super::state::{State, ended, statuses, text};
 use crate::cluster::{Attempt, Cluster, Error, kinds};
-
-/// What is waited for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// The service's namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// How long at most.
-    pub timeout: Duration,
-}
-
-/// What has happened on the way.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Progress {
-    /// It has come this far.
-    Stage(Stage),
-    /// Something is in the way, and may go by itself.
-    Trouble(Finding),
-    /// Something can't be looked at, so that less can be told.
-    Blind(String),
-}
-
-/// How it ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// It answers.
-    Ready {
-        /// Where, as KServe says.
-        url: Option<String>,
-        /// What the user should look at all the same.
-        remarks: Vec<String>,
-    },
-    /// It won't.
-    Failed(Finding),
-    /// There is no more time.
-    TimedOut {
-        /// How far it came.
-        stage: Stage,
-        /// What is likely in the way.
-        finding: Option<Finding>,
-    },
-    /// Somebody deleted it.
-    Deleted,
-}
+use crate::live::storage_uri;
+use crate::source::without_token;
+use crate::submit::entries;
 
 /// Watches bring several changes at once.
 const SETTLE: Duration = Duration::from_millis(150);
@@ -104,6 +62,9 @@ pub async fn wait(cluster: &Cluster, options: &Options, mut on: impl FnMut(Progr
                 }
                 next = tokio::time::timeout(SETTLE, changes.next()).await.ok().flatten();
             }
+        }
+        if let Some(replaced) = waiting.replaced() {
+            return Ok(replaced);
         }
         waiting.read_logs(&mut on).await;
         let state = waiting.state();
@@ -240,6 +201,8 @@ impl<'a> Waiting<'a> {
 
     fn take(&mut self, change: Change) {
         match change {
+            // What a watch remembers of the time before.
+            Change::Service(object) if self.options.sent.as_ref().is_some_and(|sent| sent.is_before(&object)) => {}
             Change::Service(object) => {
                 self.state.service = serde_json::to_value(&*object).unwrap_or_default();
             }
@@ -267,6 +230,21 @@ impl<'a> Waiting<'a> {
             Change::Event(_) | Change::Gone | Change::Blind(..) => {}
         }
         self.state.pods = self.pods.values().cloned().collect();
+    }
+
+    fn replaced(&self) -> Option<Outcome> {
+        let sent = self.options.sent.as_ref()?;
+        let service = &self.state.service;
+        if !sent.is_replaced_by(service) {
+            return None;
+        }
+        let newest = serde_json::from_value::<DynamicObject>(service.clone())
+            .ok()
+            .and_then(|service| entries(&service).into_iter().next());
+        Some(Outcome::Replaced {
+            uri: storage_uri(&service["spec"]["predictor"]).map(|uri| without_token(&uri)),
+            by: newest.map(|entry| entry.by),
+        })
     }
 
     /// Names of what KServe makes begin with the service's. Another service's may do so too: `fraud-predictor-…` is no `fraud-2`'s.

@@ -28,10 +28,11 @@ fn limits(language: Language) -> Limits {
 
 async fn answers(language: Language, component: Vec<u8>, name: &str, cases: PathBuf) {
     let component = Bytes::from(component);
-    let about = About::of(&component).await.expect("it is a policy");
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let about = About::read(&engine, component.clone()).await.expect("it is a policy");
     assert_eq!(about.name, name);
     let suite = Suite {
-        engine: Engine::new(Options::default()).expect("an engine"),
+        engine,
         component,
         objects: Vec::new(),
         limits: limits(language),

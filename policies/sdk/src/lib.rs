@@ -46,11 +46,15 @@ extern crate self as tidewaiter_policy;
 
 #[doc(hidden)]
 pub mod bindings;
+#[cfg(not(target_arch = "wasm32"))]
+mod expect;
 #[doc(hidden)]
 pub mod exports;
+mod finding;
 mod host;
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 mod memory;
+mod runtime;
 mod served;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -60,9 +64,10 @@ pub use bindings::tidewaiter::policy::types::{
     Credentials, Delivery, Denial, Effect, Entry, Fill, Operation, Request, Verdict,
 };
 pub use exports::settings;
+pub use finding::Mode;
 pub use host::{cluster, log, runtimes, storage};
-pub use served::{image_of, runtime_of};
 pub use serde_json::Value;
+pub use served::{image_of, runtime_of};
 pub use tidewaiter_core as core;
 #[doc(hidden)]
 pub use wit_bindgen::rt as wit_bindgen_rt;

@@ -21,12 +21,9 @@ pub fn runtime_of(component: &Component<'_>) -> Option<Runtime> {
     }
     let format = model.format.as_ref().filter(|_| !component.multi_node)?;
     let protocol = model.protocol_version.as_deref().unwrap_or("v1");
-    // An empty list speaks every protocol, as KServe reads it.
-    let speaks =
-        |runtime: &Runtime| runtime.protocols.is_empty() || runtime.protocols.iter().any(|spoken| spoken == protocol);
     runtimes::supporting(&format.name, format.version.as_deref())
         .into_iter()
-        .find(|runtime| runtime.auto_select && !runtime.disabled && speaks(runtime))
+        .find(|runtime| runtime.may_be_chosen(protocol))
 }
 
 /// Repository and tag of the image that will run, with what the user says and what KServe appends. The tag is empty for an image by digest.

@@ -4,6 +4,7 @@
 //! this one. Baseline and webhook take turns in short rounds, and what counts is the median of the rounds' ratios: a machine that slows down slows both.
 
 mod apply;
+mod deployer;
 mod echo;
 mod fixture;
 mod languages;
@@ -13,6 +14,7 @@ mod policies;
 mod report;
 mod scale;
 mod servers;
+mod uploads;
 mod whole;
 
 use std::net::TcpListener;
@@ -39,6 +41,9 @@ struct Arguments {
     /// A thousand namespaces and ten thousand services, and replicas that roll
     #[arg(long)]
     scale: bool,
+    /// Uploads beside awscli and mc, and a deploy that changes nothing
+    #[arg(long)]
+    deployer: bool,
     /// Leave out the figure that needs a cluster
     #[arg(long)]
     no_cluster: bool,
@@ -70,6 +75,9 @@ enum Role {
     /// The part with replicas that roll, inside of a cluster
     #[command(hide = true)]
     Rolling { figures: PathBuf },
+    /// The part with a deploy that changes nothing, inside of a cluster
+    #[command(hide = true)]
+    Noop { figures: PathBuf },
     /// The webhook, with its own arguments
     #[command(hide = true)]
     Webhook(Box<tidewaiter_webhook::cli::Arguments>),
@@ -96,7 +104,14 @@ fn main() -> Result<()> {
             provider();
             return scale::rolling(&figures);
         }
+        Some(Role::Noop { figures }) => {
+            provider();
+            return deployer::inside(&figures);
+        }
         None => {}
+    }
+    if arguments.deployer {
+        return deployer::run(arguments.json);
     }
     if arguments.scale {
         return scale::run(arguments.json);

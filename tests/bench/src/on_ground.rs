@@ -20,16 +20,20 @@ pub(crate) fn measure<T: DeserializeOwned>(role: &str, options: Options) -> Resu
     let folder = tempfile::tempdir()?;
     let figures = folder.path().join("figures.json");
     let own = std::env::current_exe()?;
-    // What Pods run; built beside this program.
-    let program = own.with_file_name("tidewaiter-webhook");
-    ensure!(
-        program.is_file(),
-        "{} is missing: start this by `cargo xtask bench`, which builds it",
-        program.display()
-    );
-    let mut webhook = OsString::from("TIDEWAITER_WEBHOOK=");
-    webhook.push(program);
-    let command = ["env".into(), webhook, own.into(), role.into(), OsString::from(&figures)];
+    let mut command = vec![OsString::from("env")];
+    if options.node {
+        // What Pods run; built beside this program.
+        let program = own.with_file_name("tidewaiter-webhook");
+        ensure!(
+            program.is_file(),
+            "{} is missing: start this by `cargo xtask bench`, which builds it",
+            program.display()
+        );
+        let mut webhook = OsString::from("TIDEWAITER_WEBHOOK=");
+        webhook.push(program);
+        command.push(webhook);
+    }
+    command.extend([own.into(), role.into(), OsString::from(&figures)]);
     let status = sandbox::enter(&cache, None, &command)?;
     let said =
         fs::read(&figures).with_context(|| format!("the part on the cluster ended with {status} and no figures"))?;

@@ -141,13 +141,18 @@ fn native(name: &str) -> Result<f64> {
         "storage-credentials" => |request| {
             storage_credentials::StorageCredentials::review(request, &storage_credentials::Settings::default())
         },
-        "runtime-version" => {
-            |request| runtime_version::RuntimeVersion::review(request, &runtime_version::Settings::default())
+        "serving-versions" => {
+            |request| serving_versions::ServingVersions::review(request, &serving_versions::Settings::default())
         }
         "architecture" => |request| architecture::Architecture::review(request, &architecture::Settings::default()),
         "namespace-guard" => {
             |request| namespace_guard::NamespaceGuard::review(request, &namespace_guard::Settings::default())
         }
+        "model-exists" => |request| model_exists::ModelExists::review(request, &model_exists::Settings::default()),
+        "serving-protocol" => {
+            |request| serving_protocol::ServingProtocol::review(request, &serving_protocol::Settings::default())
+        }
+        "resources" => |request| resources::Resources::review(request, &resources::Settings::default()),
         other => bail!("no native function for {other}"),
     };
     let mut took = Vec::with_capacity(CALLS);

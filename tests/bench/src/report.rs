@@ -139,7 +139,7 @@ fn median(rounds: &[Round], of: fn(&Round) -> f64) -> f64 {
     middle(rounds.iter().map(of).collect())
 }
 
-fn middle(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn middle(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
@@ -148,10 +148,10 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-fn millis(time: Duration) -> f64 {
+pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn round(figure: f64) -> f64 {
+pub(crate) fn round(figure: f64) -> f64 {
     (figure * 100.0).round() / 100.0
 }

@@ -13,6 +13,8 @@ use crate::server::{Identity, REVIEWED_BY, Server, certificate, webhook_binary};
 pub const NAMESPACE: &str = "tidewaiter-system";
 /// The value of a namespace's label where Tidewaiter is to come before KServe, and sees the old shapes before KServe rewrites them.
 pub const BEFORE_KSERVE: &str = "before-kserve";
+/// The label of a namespace in which the policy `model-exists` runs: most of these tests ask for models that nobody made.
+pub const LOOKED_FOR: (&str, &str) = ("tidewaiter-e2e/models", "looked-for");
 /// The cluster role without which Tidewaiter can't write credentials.
 pub const WRITES: &str = "tidewaiter-writes";
 
@@ -123,7 +125,7 @@ fn roles() -> String {
     .to_string()
 }
 
-/// MinIO, as an admin would describe it: a namespace may use its own folder, and what all share. A second bucket's credentials come by
+/// MinIO, as an admin would describe it, and where models are looked for: a namespace may use its own folder, and what all share. A second bucket's credentials come by
 /// ServiceAccount, a third's by storage key.
 pub(crate) fn backends() -> String {
     let of = |name: &str, bucket: &str, delivery: &str| {
@@ -142,6 +144,15 @@ pub(crate) fn backends() -> String {
         of("minio", "mlflow", "annotation"),
         of("minio-accounts", "accounts", "serviceAccount"),
         of("minio-keys", "keys", "storageKey"),
+        {
+            "apiVersion": "tidewaiter.dev/v1alpha1",
+            "kind": "WasmPolicy",
+            "metadata": {"name": "model-exists"},
+            "spec": {
+                "module": {"builtin": "model-exists"},
+                "match": {"namespaceSelector": {"matchLabels": {LOOKED_FOR.0: LOOKED_FOR.1}}},
+            },
+        },
         {
             "apiVersion": "v1",
             "kind": "Secret",

@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -17,10 +17,16 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use serde_json::Value;
 use tempfile::TempDir;
+use tidewaiter_deployer::model::Framework;
+use tidewaiter_deployer::prepare::TorchServe;
+use tidewaiter_deployer::source::Source;
+use tidewaiter_deployer::stage;
+use tidewaiter_deployer::store::{Access, S3, S3Identity};
 use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::processes::Processes;
 use tidewaiter_ground::tools::Module;
+use tidewaiter_ground::{host, python};
 use tokio::runtime::Runtime;
 
 const ROOT: &str = "minioadmin";
@@ -37,6 +43,8 @@ const TESTS: &[Test] = &[
     ("a_killed_upload_is_completed_and_never_half_there", killed),
     ("what_a_killed_upload_sent_is_not_sent_again", resumed),
     ("a_store_that_says_no_is_one_sentence", refused),
+    ("a_store_that_is_full_keeps_nothing_of_it", full),
+    ("an_archive_is_what_torchserves_own_tool_makes", archived),
 ];
 
 struct World {
@@ -298,6 +306,131 @@ fn refused(world: &World) -> Result<()> {
     )?;
     ensure!(world.keys("deployed/refused")?.is_empty(), "something was left behind");
     Ok(())
+}
+
+/// A store on a small disk: half of the model fits. What was sent of it is of no use, and nobody would find parts of an object.
+fn full(world: &World) -> Result<()> {
+    if !host::is_root() {
+        eprintln!("left out: only root can make a small disk");
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let (data, pid) = (folder.path().join("data"), folder.path().join("pid"));
+    fs::create_dir(&data)?;
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    // In a namespace of its own the disk goes with the server.
+    let script = r#"mount -t tmpfs -o size=120m tmpfs "$1" && mkdir "$1/$2" && echo $$ >"$3" && exec "$4" server "$1" --address "$5" --quiet"#;
+    let minio = Module::Minio.build(&Cache::open()?)?.join("minio");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(&data)
+        .arg(BUCKET)
+        .arg(&pid)
+        .arg(&minio)
+        .arg(address.to_string());
+    let name = "minio-on-a-small-disk";
+    world.processes.start(name, &mut command)?;
+    let endpoint = format!("http://{address}");
+    let mut random = Random::new();
+    let files = tempfile::tempdir()?;
+    fs::write(files.path().join("small.bin"), random.fill(100_000))?;
+    let upload = || -> Result<Output> {
+        let mut command = world.command(files.path(), "full")?;
+        command.args(["--s3-endpoint", &endpoint]).env("HOME", folder.path());
+        Ok(command.stdout(Stdio::piped()).stderr(Stdio::piped()).output()?)
+    };
+    world.processes.wait("a MinIO on a small disk", STARTS, || {
+        upload().is_ok_and(|done| done.status.success())
+    })?;
+    fs::write(files.path().join("weights.bin"), random.fill(150 << 20))?;
+    let refused = upload()?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(
+        refused.status.code() == Some(2) && said.contains("the store is full"),
+        "{said}"
+    );
+    let pid = fs::read_to_string(&pid)?;
+    let disk = Path::new("/proc")
+        .join(pid.trim())
+        .join("root")
+        .join(data.strip_prefix("/")?);
+    let left = files_below(&disk.join(".minio.sys/multipart"))?;
+    ensure!(left.is_empty(), "parts are left: {left:?}");
+    // Only the model that was whole before is there.
+    let models = fs::read_dir(disk.join(BUCKET).join("deployed/full"))?.count();
+    ensure!(models == 2, "{models} folders in place of one model and the manifests");
+    let journals = files_below(&folder.path().join(".cache/tidewaiter/uploads"))?;
+    ensure!(journals.is_empty(), "it would go on with what isn't there");
+    world.processes.stop(name)
+}
+
+fn archived(world: &World) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let model = folder.path().join("model");
+    fs::create_dir(&model)?;
+    // The tool doesn't look into weights either.
+    fs::write(model.join("net.pt"), Random::new().fill(10_000))?;
+    let (class, handler) = (folder.path().join("net.py"), folder.path().join("handler.py"));
+    fs::write(&class, "class Net:\n    pass\n")?;
+    fs::write(&handler, "def handle(data, context):\n    return data\n")?;
+    let options = stage::Options {
+        framework: Some(Framework::Pytorch),
+        stores: Access {
+            s3: S3 {
+                endpoint: Some(world.endpoint.clone()),
+                identity: S3Identity::Key {
+                    id: ROOT.to_owned(),
+                    secret: ROOT.to_owned().into(),
+                    token: None,
+                },
+                ..S3::default()
+            },
+            ..Access::default()
+        },
+        artifact_store: Some(format!("s3://{BUCKET}/deployed/").parse()?),
+        name: "net".to_owned(),
+        torch_serve: Some(TorchServe {
+            model_class: Some(class.clone()),
+            handler: handler.display().to_string(),
+            ..TorchServe::default()
+        }),
+        ..stage::Options::default()
+    };
+    let source = Source::Local(model.clone());
+    let staged = world
+        .runtime
+        .block_on(stage::stage(&source, &options, &|_| {}))
+        .map_err(|error| anyhow::anyhow!("{error}; {}", error.next()))?;
+    let archive = folder.path().join("ours.mar");
+    fs::write(
+        &archive,
+        world.read(&format!("{}/model-store/net.mar", staged.uri.key()))?,
+    )?;
+    let tools = folder.path().join("tool");
+    fs::create_dir(&tools)?;
+    for file in [model.join("net.pt"), class, handler] {
+        fs::copy(&file, tools.join(file.file_name().context("a file without a name")?))?;
+    }
+    let site = python::site(&Cache::open()?, "torch-model-archiver-0.12.0")?;
+    host::run(
+        python::command(&[&site])?
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/sdk/archive.py"))
+            .args([&archive, &tools]),
+    )
+}
+
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 fn main() -> ExitCode {

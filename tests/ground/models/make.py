@@ -47,6 +47,20 @@ def churn():
     return made.predict(rows)
 
 
+def one_column():
+    """A table of one column, logged by MLflow: the answer to 1, 2 and 3."""
+    import mlflow.sklearn
+    import pandas
+    from sklearn.linear_model import LinearRegression
+
+    global rows
+    ages = pandas.DataFrame({"age": np.arange(10.0)})
+    made = LinearRegression().fit(ages, 2 * ages.age + 1)
+    rows = np.array([[1.0], [2.0], [3.0]], dtype="float32")
+    mlflow.sklearn.save_model(made, model, input_example=ages[:2])
+    return made.predict(pandas.DataFrame({"age": [1.0, 2.0, 3.0]}))
+
+
 def plain_sklearn():
     """scikit-learn, saved with joblib: no MLmodel."""
     import joblib
@@ -68,7 +82,7 @@ def plain_xgboost():
     return made.predict(rows)
 
 
-answers = {f.__name__: f for f in (fraud, prices, churn, plain_sklearn, plain_xgboost)}[kind]()
+answers = {f.__name__: f for f in (fraud, prices, churn, one_column, plain_sklearn, plain_xgboost)}[kind]()
 request = {
     "parameters": {"content_type": "np"},
     "inputs": [{"name": "input-0", "shape": list(rows.shape), "datatype": "FP32", "data": [float(x) for x in rows.ravel()]}],

@@ -87,6 +87,16 @@ impl Api {
         self.send(Method::GET, &services(namespace), None)
     }
 
+    /// What stands at a path, as JSON.
+    ///
+    /// # Errors
+    /// Where there is no answer, or it is a refusal.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        let answer = self.send(Method::GET, path, None)?;
+        anyhow::ensure!(answer.status < 300, "GET {path}: {}", answer.message());
+        Ok(answer.body)
+    }
+
     fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
         let mut request = self
             .client

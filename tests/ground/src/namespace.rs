@@ -249,8 +249,21 @@ pub fn get(url: &str) -> Result<String> {
     answered(url, client()?.get(url))
 }
 
-fn post(url: &str, body: &Value) -> Result<Value> {
-    let request = client()?.post(url).header("content-type", "application/json");
+/// What a server answers to JSON over plain HTTP, as JSON.
+///
+/// # Errors
+/// With the answer, where it isn't a success, or no JSON.
+pub fn post(url: &str, body: &Value) -> Result<Value> {
+    sent(url, client()?.post(url), body)
+}
+
+/// The same by a user with a password.
+pub(crate) fn post_as(url: &str, body: &Value, (user, password): (&str, &str)) -> Result<Value> {
+    sent(url, client()?.post(url).basic_auth(user, Some(password)), body)
+}
+
+fn sent(url: &str, request: RequestBuilder, body: &Value) -> Result<Value> {
+    let request = request.header("content-type", "application/json");
     let text = answered(url, request.body(body.to_string()))?;
     serde_json::from_str(&text).with_context(|| format!("{url} answered {text}"))
 }

@@ -158,6 +158,9 @@ fn kubelet(folder: &Path, state: &Path) -> serde_json::Value {
         "healthzBindAddress": "127.0.0.1",
         "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
         "authorization": {"mode": "AlwaysAllow"},
+        // Nobody answers there before a test has Services served: then names are told to be unknown at once.
+        "clusterDNS": [IN_CLUSTER],
+        "clusterDomain": "cluster.local",
         "resolvConf": "/etc/resolv.conf",
         "podLogsDir": pod_logs(folder),
         // The machine's own shortage of disk must not end a test's Pods.

@@ -40,8 +40,16 @@ impl SlowWay {
     }
 }
 
-fn pass(mut client: TcpStream, to: SocketAddr, delay: &AtomicU64) -> std::io::Result<()> {
-    let mut server = TcpStream::connect(to)?;
+/// Passes on what each of two ends says to the other, until both are done.
+pub(crate) fn connect(client: TcpStream, server: TcpStream) -> std::io::Result<()> {
+    both(client, server, &AtomicU64::new(0))
+}
+
+fn pass(client: TcpStream, to: SocketAddr, delay: &AtomicU64) -> std::io::Result<()> {
+    both(client, TcpStream::connect(to)?, delay)
+}
+
+fn both(mut client: TcpStream, mut server: TcpStream, delay: &AtomicU64) -> std::io::Result<()> {
     let (mut asked_by, mut asks) = (client.try_clone()?, server.try_clone()?);
     // Set by what the client sends: what the server sends next is the start of an answer.
     let asked = Arc::new(AtomicBool::new(false));

@@ -55,8 +55,12 @@ pub enum Module {
     Containerd,
     /// The S3 store.
     Minio,
+    /// Its client.
+    Mc,
     /// KServe's manager.
     Kserve(Kserve),
+    /// What KServe's manager runs for an InferenceGraph.
+    KserveRouter,
     /// A gRPC client.
     Grpcurl,
     /// Helm.
@@ -81,8 +85,10 @@ impl Module {
             Self::Etcd => "etcd",
             Self::Containerd => "containerd",
             Self::Minio => "minio",
+            Self::Mc => "mc",
             Self::Kserve(Kserve::V0_20) => "kserve-v0.20.0",
             Self::Kserve(Kserve::V0_15) => "kserve-v0.15.2",
+            Self::KserveRouter => "kserve-router",
             Self::Grpcurl => "grpcurl",
             Self::Helm => "helm",
             Self::Prometheus => "prometheus",
@@ -114,7 +120,9 @@ impl Module {
                 ("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
             ],
             Self::Minio => &[("minio", "github.com/minio/minio")],
+            Self::Mc => &[("mc", "github.com/minio/mc")],
             Self::Kserve(_) => &[("kserve-manager", "github.com/kserve/kserve/cmd/manager")],
+            Self::KserveRouter => &[("router", "github.com/kserve/kserve/cmd/router")],
             Self::Grpcurl => &[("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl")],
             Self::Helm => &[("helm", "helm.sh/helm/v4/cmd/helm")],
             Self::Prometheus => &[("promtool", "github.com/prometheus/prometheus/cmd/promtool")],
@@ -260,7 +268,9 @@ mod tests {
             Module::Kubernetes,
             Module::Etcd,
             Module::Minio,
+            Module::Mc,
             Module::Containerd,
+            Module::KserveRouter,
             Module::Grpcurl,
             Module::Helm,
             Module::Prometheus,

@@ -16,7 +16,15 @@ use crate::oci::{Architecture, Attachment, timestamp};
 pub const KIND: &str = "application/vnd.cyclonedx+json";
 
 /// The policies that are embedded into the program, by the package that does so: cargo doesn't see them as its dependencies.
-const EMBEDDED: [&str; 4] = ["storage-credentials", "runtime-version", "architecture", "namespace-guard"];
+const EMBEDDED: [&str; 7] = [
+    "storage-credentials",
+    "serving-versions",
+    "model-exists",
+    "serving-protocol",
+    "architecture",
+    "namespace-guard",
+    "resources",
+];
 const EMBEDDED_IN: &str = "tidewaiter-builtin";
 const EMBEDDED_TARGET: &str = "wasm32-unknown-unknown";
 

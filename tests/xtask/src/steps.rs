@@ -144,13 +144,18 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
 pub(crate) fn bench(flags: &[OsString]) -> Result<()> {
     let cargo = Cargo::new()?;
     // On a cluster the webhook runs as Pods, from a program of its own. Both at once: one after the other would build what they share twice.
+    let measured = if flags.iter().any(|flag| flag == "--deployer") {
+        "tidewaiter"
+    } else {
+        "tidewaiter-webhook"
+    };
     cargo.run(&[
         "build",
         "--release",
         "--package",
         "tidewaiter-bench",
         "--package",
-        "tidewaiter-webhook",
+        measured,
     ])?;
     run(Command::new(target_dir().join("release/tidewaiter-bench")).args(flags))
 }

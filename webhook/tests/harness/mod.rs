@@ -44,6 +44,12 @@ metadata: { name: runtime-version }
 spec:
   module: { builtin: runtime-version }
   match: { kinds: [] }
+---
+{ apiVersion: tidewaiter.dev/v1alpha1, kind: WasmPolicy, metadata: { name: model-exists }, spec: { module: { builtin: model-exists }, match: { kinds: [] } } }
+---
+{ apiVersion: tidewaiter.dev/v1alpha1, kind: WasmPolicy, metadata: { name: resources }, spec: { module: { builtin: resources }, match: { kinds: [] } } }
+---
+{ apiVersion: tidewaiter.dev/v1alpha1, kind: WasmPolicy, metadata: { name: serving-protocol }, spec: { module: { builtin: serving-protocol }, match: { kinds: [] } } }
 ";
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());

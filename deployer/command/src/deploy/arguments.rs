@@ -11,7 +11,7 @@ use tidewaiter_deployer::model::Framework;
 use tidewaiter_deployer::service::{Container, DeploymentMode, Protocol, Resources, Router, ScaleMetric, Wishes};
 
 use super::super::arguments::Format;
-use super::store::StoreArguments;
+use super::super::stores::StoreArguments;
 
 /// Bring a model to an endpoint that answers.
 ///

@@ -4,17 +4,18 @@ use anstream::{eprintln, print};
 use serde_json::Value;
 use tidewaiter_deployer::cluster::{Kind, kinds};
 use tidewaiter_deployer::service::{GraphWishes, Router, Step, TrainedWishes, graph, trained_model};
-use tidewaiter_deployer::submit::{apply, content, propose};
+use tidewaiter_deployer::submit::propose;
 use tidewaiter_deployer::wait::{ConditionOutcome, wait_for_condition};
 
 use super::super::arguments::Format;
-use super::super::output::{difference, document, yaml};
+use super::super::output::document;
 use super::super::table::clean;
 use super::super::{BAD, Ending, Failure, GOOD};
+use super::Context;
 use super::arguments::DryRun;
-use super::staging::Ready;
+use super::showing::{said, shown, store, stored};
+use super::staging::{Ready, would_send};
 use super::waiting::{evidence, hint};
-use super::{Context, note};
 
 pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Failure> {
     let steps = context.arguments.steps.iter().map(|step| Step::parse(router, step));
@@ -44,11 +45,11 @@ pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Fai
             }
         }
     }
-    submit(context, &kinds::INFERENCE_GRAPH, &object).await
+    submit(context, &kinds::INFERENCE_GRAPH, &object, None).await
 }
 
-pub(super) async fn add_model(context: &Context, server: &str, ready: &Ready) -> Result<Ending, Failure> {
-    let uri = ready.uri.as_deref().unwrap_or_default();
+pub(super) async fn add_model(context: &Context, server: &str, ready: &mut Ready) -> Result<Ending, Failure> {
+    let uri = ready.uri.clone().unwrap_or_default();
     let namespace = &context.namespace;
     let found = context
         .cluster
@@ -67,11 +68,16 @@ pub(super) async fn add_model(context: &Context, server: &str, ready: &Ready) ->
         memory: context.arguments.memory.clone().unwrap_or_default(),
     };
     let live = serde_json::to_value(&found).unwrap_or_default();
-    let object = trained_model(&wishes, uri, namespace, &live)?;
-    submit(context, &kinds::TRAINED_MODEL, &object).await
+    let object = trained_model(&wishes, &uri, namespace, &live)?;
+    submit(context, &kinds::TRAINED_MODEL, &object, Some(ready)).await
 }
 
-async fn submit(context: &Context, kind: &'static Kind, object: &Value) -> Result<Ending, Failure> {
+async fn submit(
+    context: &Context,
+    kind: &'static Kind,
+    object: &Value,
+    ready: Option<&mut Ready>,
+) -> Result<Ending, Failure> {
     let arguments = &context.arguments;
     let name = &context.name;
     if arguments.dry_run == Some(DryRun::Client) {
@@ -79,47 +85,24 @@ async fn submit(context: &Context, kind: &'static Kind, object: &Value) -> Resul
         return Ok(Ending::Nothing);
     }
     let before = context.cluster.get(kind, Some(&context.namespace), name).await?;
-    let proposal = propose(
-        &context.cluster,
-        kind,
-        object,
-        before.as_ref(),
-        arguments.force_conflicts,
-    )
-    .await?;
-    for line in &proposal.applied.said {
-        note(line);
+    let before = before.as_ref();
+    let proposal = propose(&context.cluster, kind, object, before, arguments.force_conflicts).await?;
+    said(&proposal);
+    let also = ready
+        .as_ref()
+        .map(|ready| would_send(ready.to_send()))
+        .unwrap_or_default();
+    if let Some(ending) = shown(context, before, &proposal, &also)? {
+        return Ok(ending);
     }
-    if arguments.diff {
-        if proposal.is_same {
-            return Ok(Ending::Nothing);
-        }
-        let old = before
-            .as_ref()
-            .map(content)
-            .map_or_else(|| Ok(String::new()), |content| yaml(&content))?;
-        print!("{}", difference(&old, &yaml(&content(&proposal.applied.object))?));
-        return Ok(Ending::Something);
-    }
-    if arguments.dry_run == Some(DryRun::Server) {
-        if let Some(format) = arguments.output {
-            print!("{}", document(&proposal.applied.object, format)?);
-        }
-        eprintln!(
-            "{} {name} would be submitted: the API server and its webhooks agree",
-            kind.kind
-        );
-        return Ok(Ending::Nothing);
+    if let Some(ready) = ready {
+        ready.send().await?;
     }
     if proposal.is_same {
         eprintln!("{name} is deployed already, and the same: nothing was done");
     } else {
-        super::WRITES.store(true, std::sync::atomic::Ordering::Relaxed);
-        apply(&context.cluster, kind, object, arguments.force_conflicts).await?;
-        eprintln!(
-            "{GOOD}{} {name}{GOOD:#} submitted in namespace {}",
-            kind.kind, context.namespace
-        );
+        store(context, kind, object, before).await?;
+        stored(context, &format!("{} {name}", kind.kind), before);
     }
     if arguments.no_wait {
         return Ok(Ending::Nothing);

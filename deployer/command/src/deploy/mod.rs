@@ -3,8 +3,8 @@
 mod arguments;
 mod graph;
 mod report;
+mod showing;
 mod staging;
-mod store;
 mod submitting;
 mod waiting;
 
@@ -25,7 +25,6 @@ use super::table::clean;
 use super::{Ending, Failure, HINT};
 
 pub(crate) use arguments::DeployArguments;
-pub(crate) use store::StoreArguments;
 
 /// The file of wishes beside a model.
 const FILE: &str = "tidewaiter.yaml";
@@ -65,9 +64,9 @@ async fn deploy(arguments: DeployArguments) -> Result<Ending, Failure> {
     if let Some(router) = context.arguments.graph {
         return graph::run(&context, router).await;
     }
-    let staged = staging::stage(&context).await?;
+    let mut ready = staging::find(&context).await?;
     if let Some(server) = context.arguments.server.clone() {
-        return graph::add_model(&context, &server, &staged).await;
+        return graph::add_model(&context, &server, &mut ready).await;
     }
     let seen = submit::look(
         &context.cluster,
@@ -89,7 +88,7 @@ async fn deploy(arguments: DeployArguments) -> Result<Ending, Failure> {
             )),
         });
     }
-    submitting::run(&context, &staged, &seen).await
+    submitting::run(&context, &mut ready, &seen).await
 }
 
 async fn context(arguments: DeployArguments) -> Result<Context, Failure> {

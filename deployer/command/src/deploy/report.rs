@@ -3,6 +3,7 @@
 use anstream::print;
 use serde::Serialize;
 use tidewaiter_deployer::service::Built;
+use tidewaiter_deployer::source::without_token;
 use tidewaiter_deployer::wait::Finding;
 
 use super::super::Failure;
@@ -16,7 +17,7 @@ use super::staging::Ready;
 pub(super) struct Report {
     pub(super) name: String,
     pub(super) namespace: String,
-    /// `unchanged`, `submitted`, `ready`, `failed`, `timeout`
+    /// `unchanged`, `submitted`, `ready`, `failed`, `timeout`, `replaced`
     pub(super) outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) url: Option<String>,
@@ -49,8 +50,8 @@ pub(super) fn submitted(context: &Context, built: &Built, ready: &Ready, outcome
         namespace: context.namespace.clone(),
         outcome,
         url: None,
-        from: ready.from.clone(),
-        storage_uri: ready.uri.clone(),
+        from: without_token(&ready.from),
+        storage_uri: ready.uri.as_deref().map(without_token),
         framework: ready.model.framework.to_string(),
         protocol_version: chosen.map(|chosen| chosen.protocol_version.clone()),
         runtime: chosen.map(|chosen| chosen.runtime.clone()),

@@ -1,33 +1,31 @@
 //! From the source to a URI that KServe loads, told as it goes.
 
-use std::io::IsTerminal as _;
-use std::sync::Mutex;
-
 use anstream::eprintln;
-use indicatif::{ProgressBar, ProgressStyle};
 use tidewaiter_core::uri::StorageUri;
 use tidewaiter_deployer::model::{Framework, Model};
 use tidewaiter_deployer::prepare::{Function, TorchServe};
 use tidewaiter_deployer::profile::Key;
 use tidewaiter_deployer::source::Source;
-use tidewaiter_deployer::stage::{self, Options, Progress};
+use tidewaiter_deployer::stage::{self, Options, Pending, Progress};
 
-use super::super::Failure;
+use super::super::progress::Bar;
 use super::super::stores::TrackingArguments;
+use super::super::{Failure, folders};
 use super::{Context, note};
 
-/// A model that KServe can load.
+/// A model whose place is known.
 pub(super) struct Ready {
     /// Where it lies; none for an image of the user's own that brings its model.
     pub(super) uri: Option<String>,
     pub(super) model: Model,
     /// What was asked for, and what it turned out to be.
     pub(super) from: String,
-    /// It was put there for this service.
-    pub(super) uploaded: bool,
+    /// What isn't in the store yet.
+    pending: Option<Pending>,
 }
 
-pub(super) async fn stage(context: &Context) -> Result<Ready, Failure> {
+/// Finds the model. Nothing is sent yet: what the cluster refuses needn't be in the store.
+pub(super) async fn find(context: &Context) -> Result<Ready, Failure> {
     let Some(text) = &context.arguments.source else {
         return Ok(unseen(
             Framework::Custom,
@@ -55,28 +53,78 @@ pub(super) async fn stage(context: &Context) -> Result<Ready, Failure> {
         return Ok(unseen(Framework::Custom, Some(uri.to_string()), text.clone()));
     }
     let options = options(context, access)?;
-    let told = Told::new();
-    let staged = stage::stage(&source, &options, &|progress| told.tell(&progress)).await;
-    told.done();
-    let staged = staged.map_err(|error| Failure {
-        next: Some(error.next()),
-        message: error.to_string(),
-    })?;
-    if options.dry_run && staged.sent > 0 {
-        eprintln!("{} bytes would be sent to the artifact store.", staged.sent);
-    } else if staged.sent == 0 && staged.reused > 0 {
-        eprintln!("The artifact store has these files already: nothing was sent.");
-    }
+    let bar = Bar::new();
+    let pending = stage::prepare(&source, &options, &|progress| show(&bar, &progress)).await;
+    bar.clear();
+    let pending = pending.map_err(failed)?;
+    let staged = pending.staged();
     eprintln!("{}", staged.origin);
     for line in &staged.notes {
         note(line);
     }
+    if staged.uri.as_str().contains('?') {
+        note(
+            "what stands behind the `?` of this URI will stand in the service, for whoever may see it: keys belong into a Secret (`tidewaiter secret create`)",
+        );
+    }
     Ok(Ready {
         uri: Some(staged.uri.to_string()),
-        model: staged.model,
+        model: staged.model.clone(),
         from: staged.origin.asked.clone(),
-        uploaded: staged.sent + staged.reused > 0,
+        pending: Some(pending),
     })
+}
+
+fn failed(error: stage::Error) -> Failure {
+    Failure {
+        next: Some(error.next()),
+        message: error.to_string(),
+    }
+}
+
+impl Ready {
+    /// Whether it can be loaded now.
+    pub(super) fn is_there(&self) -> bool {
+        self.pending.as_ref().is_none_or(Pending::is_there)
+    }
+
+    /// Bytes that have to be sent first.
+    pub(super) fn to_send(&self) -> u64 {
+        self.pending.as_ref().map_or(0, |pending| pending.staged().sent)
+    }
+
+    /// Sends what isn't in the store yet.
+    pub(super) async fn send(&mut self) -> Result<(), Failure> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        if pending.is_there() && pending.staged().reused > 0 {
+            eprintln!("The artifact store has these files already: nothing was sent.");
+        }
+        let bar = Bar::new();
+        let sent = pending.send(&|progress| show(&bar, &progress)).await;
+        bar.clear();
+        sent.map(drop).map_err(failed)
+    }
+}
+
+/// The end of a sentence about what would be done.
+pub(super) fn would_send(bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        bytes => format!("; {bytes} bytes would be sent to the artifact store first"),
+    }
+}
+
+fn show(bar: &Bar, progress: &Progress) {
+    match progress {
+        Progress::Locating => bar.at("locating", 0, 0),
+        Progress::Located { .. } => {}
+        Progress::Fetching { done, total } => bar.at("fetching", *done, *total),
+        Progress::Preparing => bar.at("preparing", 0, 0),
+        Progress::Hashing { done, total } => bar.at("reading", *done, *total),
+        Progress::Uploading { done, total } => bar.at("uploading", *done, *total),
+    }
 }
 
 fn unseen(framework: Framework, uri: Option<String>, from: String) -> Ready {
@@ -92,7 +140,7 @@ fn unseen(framework: Framework, uri: Option<String>, from: String) -> Ready {
             files: 0,
         },
         from,
-        uploaded: false,
+        pending: None,
     }
 }
 
@@ -128,56 +176,7 @@ fn options(context: &Context, stores: tidewaiter_deployer::store::Access) -> Res
             post: arguments.post.clone(),
             load: arguments.load.clone(),
         }),
-        scratch: None,
-        dry_run: arguments.diff || arguments.dry_run.is_some(),
+        scratch: folders::scratch(),
+        journal: folders::journal(),
     })
-}
-
-/// A bar on a terminal; elsewhere a line for each step.
-struct Told {
-    bar: Option<ProgressBar>,
-    last: Mutex<&'static str>,
-}
-
-impl Told {
-    fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(0);
-            if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}") {
-                bar.set_style(style);
-            }
-            bar
-        });
-        Self {
-            bar,
-            last: Mutex::new(""),
-        }
-    }
-
-    fn tell(&self, progress: &Progress) {
-        let (what, done, total) = match progress {
-            Progress::Locating => ("locating", 0, 0),
-            Progress::Located { .. } => return,
-            Progress::Fetching { done, total } => ("fetching", *done, *total),
-            Progress::Preparing => ("preparing", 0, 0),
-            Progress::Hashing { done, total } => ("hashing", *done, *total),
-            Progress::Uploading { done, total } => ("uploading", *done, *total),
-        };
-        if let Some(bar) = &self.bar {
-            bar.set_length(total);
-            bar.set_position(done);
-            bar.set_message(what);
-        } else if let Ok(mut last) = self.last.lock() {
-            if *last != what && done < total && matches!(what, "fetching" | "uploading") {
-                eprintln!("{what} {total} bytes");
-            }
-            *last = what;
-        }
-    }
-
-    fn done(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }

@@ -7,67 +7,58 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 use serde_json::{Value, json};
-use tidewaiter_core::credentials::SecretValue;
 use tidewaiter_deployer::cluster::kinds;
+use tidewaiter_deployer::live::Deployed;
 use tidewaiter_deployer::profile::Key;
 use tidewaiter_deployer::service::{Built, Wishes, build};
 use tidewaiter_deployer::submit::{
-    self, Delivered, Entry, Proposal, Seen, Store, apply, content, deliver, propose, with_entry, with_history_of,
+    self, Delivered, Entry, Proposal, Seen, Store, deliver, propose, with_entry, with_history_of,
 };
 
 use super::super::arguments::Format;
-use super::super::output::{difference, document, yaml};
+use super::super::output::document;
 use super::super::{Ending, Failure, GOOD};
 use super::arguments::DryRun;
 use super::report::{Report, submitted};
-use super::staging::Ready;
-use super::{Context, WRITES, note, waiting};
+use super::showing::{said, shown, stored};
+use super::staging::{Ready, would_send};
+use super::{Context, WRITES, note, showing, waiting};
 
 const KIND: &kinds::Kind = &kinds::INFERENCE_SERVICE;
 
-pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result<Ending, Failure> {
+pub(super) async fn run(context: &Context, ready: &mut Ready, seen: &Seen) -> Result<Ending, Failure> {
     let arguments = &context.arguments;
     if arguments.dry_run == Some(DryRun::Client) {
-        let built = made(context, &context.wishes, ready, seen, true)?;
-        tell(&built);
-        print!("{}", document(&built.object, arguments.output.unwrap_or(Format::Yaml))?);
-        return Ok(Ending::Nothing);
+        return client(context, ready, seen);
     }
     let before = seen.service.as_ref();
-    let (mut built, mut proposal) = proposed(context, ready, seen).await?;
-    let store = needed_store(context, ready, seen, &proposal)?;
-    let account = format!("{}-store", context.name);
-    if store.is_some() {
-        let wishes = Wishes {
-            service_account_name: Some(account.clone()),
-            ..context.wishes.clone()
-        };
-        built = made(context, &wishes, ready, seen, !proposal.is_reviewed())?;
-        proposal = propose(
-            &context.cluster,
-            KIND,
-            &with_history(&built, seen),
-            before,
-            arguments.force_conflicts,
-        )
-        .await?;
+    let given = given_store(context, ready, seen)?;
+    let mut proposed = propose_all(context, ready, seen, given.as_ref()).await?;
+    if !ready.is_there() && !arguments.diff && arguments.dry_run.is_none() {
+        ready.send().await?;
+        // Webhooks look into the model, which is there only now.
+        proposed = propose_all(context, ready, seen, given.as_ref()).await?;
+    }
+    let Proposed {
+        mut built,
+        proposal,
+        store,
+    } = proposed;
+    if let Some(share) = proposal.kept_share(&built.object, before) {
+        built.remarks.push(kept(&context.name, share));
     }
     tell(&built);
-    for line in &proposal.applied.said {
-        note(line);
+    said(&proposal);
+    if given.is_some() && store.is_none() {
+        note("Tidewaiter brings the store's credentials: the keys given here are not put into the cluster");
     }
-    if arguments.diff {
-        return differences(before, &proposal);
+    let account = account(context);
+    let mut also = would_send(ready.to_send());
+    if store.is_some() {
+        also.push_str(&would_make(&account));
     }
-    if arguments.dry_run == Some(DryRun::Server) {
-        if let Some(format) = arguments.output {
-            print!("{}", document(&proposal.applied.object, format)?);
-        }
-        eprintln!(
-            "{}",
-            would(context, before, &proposal, store.as_ref().map(|_| account.as_str()))
-        );
-        return Ok(Ending::Nothing);
+    if let Some(ending) = shown(context, before, &proposal, &also)? {
+        return Ok(ending);
     }
     WRITES.store(true, Ordering::Relaxed);
     let delivered = match &store {
@@ -78,23 +69,16 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
         return same(context, &proposal, &built, ready).await;
     }
     let object = if proposal.restarts {
-        let entry = Entry::of(
-            &built.object,
-            now(),
-            whoami(context).await,
-            ready.from.clone(),
-            ready.uploaded,
-        );
+        let entry = Entry::of(&built.object, now(), whoami(context).await, &ready.from);
         with_entry(built.object.clone(), before, entry)
     } else {
         with_history(&built, seen)
     };
-    let applied = apply(&context.cluster, KIND, &object, arguments.force_conflicts).await;
-    let applied = match applied {
+    let applied = match showing::store(context, KIND, &object, before).await {
         Ok(applied) => applied,
-        Err(error) => {
+        Err(failure) => {
             take_back(context, delivered.as_ref()).await;
-            return Err(error.into());
+            return Err(failure);
         }
     };
     if let (Some(store), None) = (&store, before) {
@@ -110,14 +94,87 @@ pub(super) async fn run(context: &Context, ready: &Ready, seen: &Seen) -> Result
         )
         .await?;
     }
-    eprintln!(
-        "{GOOD}{}{GOOD:#} {} in namespace {}",
-        context.name,
-        if before.is_some() { "changed" } else { "submitted" },
-        context.namespace
-    );
+    stored(context, &context.name, before);
     let report = submitted(context, &built, ready, "submitted");
-    finish(context, report, !before.is_some_and(is_ready)).await
+    let was_ready = before.is_some_and(is_ready);
+    finish(context, report, &applied.object, !was_ready).await
+}
+
+/// What would be submitted where nobody but this command is asked: as where Tidewaiter isn't, since it shows in the API server's answer alone.
+fn client(context: &Context, ready: &Ready, seen: &Seen) -> Result<Ending, Failure> {
+    let account = account(context);
+    let store = given_store(context, ready, seen)?;
+    let wishes = match &store {
+        Some(_) => with_account(context, &account),
+        None => context.wishes.clone(),
+    };
+    let built = made(context, &wishes, ready, seen, true)?;
+    tell(&built);
+    if store.is_some() {
+        note(&format!(
+            "where Tidewaiter doesn't bring the store's keys{}",
+            would_make(&account)
+        ));
+    }
+    print!(
+        "{}",
+        document(&built.object, context.arguments.output.unwrap_or(Format::Yaml))?
+    );
+    Ok(Ending::Nothing)
+}
+
+/// The Secret and the ServiceAccount of a service that brings its own.
+fn account(context: &Context) -> String {
+    format!("{}-store", context.name)
+}
+
+fn with_account(context: &Context, account: &str) -> Wishes {
+    Wishes {
+        service_account_name: Some(account.to_owned()),
+        ..context.wishes.clone()
+    }
+}
+
+fn would_make(account: &str) -> String {
+    format!("; the Secret and the ServiceAccount {account} would be made")
+}
+
+fn kept(name: &str, share: u64) -> String {
+    format!(
+        "Knative leads {share} % of the requests to what is deployed now, and the others to what was before, as an earlier rollback or split said: \
+         `tidewaiter promote {name}` leads all of them here"
+    )
+}
+
+/// An object, what would become of it, and the keys that have to be brought for it.
+struct Proposed {
+    built: Built,
+    proposal: Proposal,
+    store: Option<Store>,
+}
+
+async fn propose_all(
+    context: &Context,
+    ready: &Ready,
+    seen: &Seen,
+    given: Option<&Store>,
+) -> Result<Proposed, Failure> {
+    let (mut built, mut proposal) = proposed(context, ready, seen).await?;
+    // Where Tidewaiter brings them, nobody else has to.
+    let store = given.filter(|_| !proposal.has_credentials()).cloned();
+    if store.is_some() {
+        let wishes = with_account(context, &account(context));
+        built = made(context, &wishes, ready, seen, !proposal.is_reviewed())?;
+        proposal = propose(
+            &context.cluster,
+            KIND,
+            &with_history(&built, seen),
+            seen.service.as_ref(),
+            context.arguments.force_conflicts,
+        )
+        .await?;
+    }
+    Ok(Proposed { built, proposal, store })
 }
 
 /// Makes the object and asks the API server what would become of it: first without a pin, which is Tidewaiter's where it is; with one where it isn't.
@@ -154,7 +211,7 @@ fn made(context: &Context, wishes: &Wishes, ready: &Ready, seen: &Seen, pins: bo
         }
     }
     // With the account of an earlier deployment, where this one has no keys.
-    let account = format!("{}-store", context.name);
+    let account = account(context);
     if wishes.service_account_name.is_none()
         && context.settings.get(Key::Secret).is_none()
         && let Some(service) = &seen.service
@@ -182,30 +239,25 @@ fn tell(built: &Built) {
     }
 }
 
-/// The keys that are to become a Secret: none where Tidewaiter, or the user, brings one.
-fn needed_store(context: &Context, ready: &Ready, seen: &Seen, proposal: &Proposal) -> Result<Option<Store>, Failure> {
+/// The keys that were given for the model's store: none where the user names a Secret or an account.
+fn given_store(context: &Context, ready: &Ready, seen: &Seen) -> Result<Option<Store>, Failure> {
     let brought = context.wishes.service_account_name.is_some() || context.settings.get(Key::Secret).is_some();
     let Some(uri) = &ready.uri else { return Ok(None) };
-    let keys = context.arguments.store.keys_for(uri)?;
+    let arguments = &context.arguments.store;
+    let keys = arguments.keys_for(uri)?;
     if keys.is_empty() || brought {
         return Ok(None);
     }
-    if proposal.has_credentials() {
-        note("Tidewaiter brings the store's credentials: the keys given here are not put into the cluster");
-        return Ok(None);
-    }
-    if context.arguments.store.session_token().is_some() && uri.starts_with("s3:") {
+    let is_s3 = uri.starts_with("s3:");
+    if is_s3 && arguments.session_token(&keys).is_some() {
         note("a temporary key (AWS_SESSION_TOKEN) can't be given to KServe: it is not put into the cluster");
         return Ok(None);
     }
-    let settings = if uri.starts_with("s3:") {
-        context.arguments.store.settings_as_used()?
+    let settings = if is_s3 {
+        arguments.settings_as_used(&keys)?
     } else {
         submit::StoreSettings::default()
     };
-    let keys = keys
-        .into_iter()
-        .collect::<std::collections::BTreeMap<String, SecretValue>>();
     Ok(Store::of(keys, &settings, &seen.facts.config).map_err(submit::SubmitError::from)?)
 }
 
@@ -251,29 +303,6 @@ async fn take_back(context: &Context, delivered: Option<&Delivered>) {
     }
 }
 
-fn differences(before: Option<&DynamicObject>, proposal: &Proposal) -> Result<Ending, Failure> {
-    if proposal.is_same {
-        return Ok(Ending::Nothing);
-    }
-    let before = before
-        .map(content)
-        .map_or_else(|| Ok(String::new()), |content| yaml(&content))?;
-    print!("{}", difference(&before, &yaml(&content(&proposal.applied.object))?));
-    Ok(Ending::Something)
-}
-
-fn would(context: &Context, before: Option<&DynamicObject>, proposal: &Proposal, account: Option<&str>) -> String {
-    let name = &context.name;
-    let credentials = account
-        .map(|account| format!("; the Secret and the ServiceAccount {account} would be made"))
-        .unwrap_or_default();
-    if proposal.is_same {
-        return format!("{name} would stay as it is{credentials}");
-    }
-    let what = if before.is_some() { "changed" } else { "submitted" };
-    format!("{name} would be {what}: the API server and its webhooks agree{credentials}")
-}
-
 /// Nothing to submit; a service that isn't ready is waited for all the same.
 async fn same(context: &Context, proposal: &Proposal, built: &Built, ready: &Ready) -> Result<Ending, Failure> {
     eprintln!("{} is deployed already, and the same: nothing was done", context.name);
@@ -282,21 +311,19 @@ async fn same(context: &Context, proposal: &Proposal, built: &Built, ready: &Rea
         report.print(context)?;
         return Ok(Ending::Nothing);
     }
-    finish(context, report, true).await
+    finish(context, report, &proposal.applied.object, true).await
 }
 
 fn is_ready(service: &DynamicObject) -> bool {
-    let conditions = service.data["status"]["conditions"].as_array().into_iter().flatten();
-    let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
-    ready.next().is_some_and(|condition| condition["status"] == "True")
+    Deployed::from(service.clone()).is_ready()
 }
 
-async fn finish(context: &Context, report: Report, never_ready: bool) -> Result<Ending, Failure> {
+async fn finish(context: &Context, report: Report, sent: &DynamicObject, never_ready: bool) -> Result<Ending, Failure> {
     if context.arguments.no_wait {
         report.print(context)?;
         return Ok(Ending::Nothing);
     }
-    waiting::run(context, report, never_ready).await
+    waiting::run(context, report, sent, never_ready).await
 }
 
 /// Who the API server takes this user for.

@@ -1,7 +1,8 @@
 //! The wait, told as it goes.
 
 use anstream::eprintln;
-use tidewaiter_deployer::wait::{Finding, Options, Outcome, Progress, Stage, wait};
+use kube::api::DynamicObject;
+use tidewaiter_deployer::wait::{Finding, Options, Outcome, Progress, Sent, Stage, wait};
 
 use super::super::output::dim;
 use super::super::table::clean;
@@ -9,11 +10,17 @@ use super::super::{BAD, Ending, Failure, GOOD, HINT};
 use super::report::Report;
 use super::{Context, note};
 
-pub(super) async fn run(context: &Context, mut report: Report, never_ready: bool) -> Result<Ending, Failure> {
+pub(super) async fn run(
+    context: &Context,
+    mut report: Report,
+    sent: &DynamicObject,
+    never_ready: bool,
+) -> Result<Ending, Failure> {
     let options = Options {
         namespace: context.namespace.clone(),
         name: context.name.clone(),
         timeout: context.arguments.timeout,
+        sent: Some(Sent::of(sent)),
     };
     let waiting = wait(&context.cluster, &options, |progress| match progress {
         Progress::Stage(Stage::Ready) => {}
@@ -68,6 +75,21 @@ pub(super) async fn run(context: &Context, mut report: Report, never_ready: bool
             remains(context, never_ready);
             report.outcome = "timeout";
             report.stage = Some(stage.as_str());
+            report.print(context)?;
+            Ok(Ending::Something)
+        }
+        Outcome::Replaced { uri, by } => {
+            let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
+            let with = uri.unwrap_or_else(|| "another model".to_owned());
+            let message = format!("{name} was deployed anew{by} while it was waited for, with {with}");
+            let next = format!(
+                "ask who did; `tidewaiter history {name}` says who deployed what, and the same command deploys this one again"
+            );
+            eprintln!("{BAD}error{BAD:#}: {}", clean(&message));
+            hint(&next);
+            report.outcome = "replaced";
+            report.message = Some(message);
+            report.next = Some(next);
             report.print(context)?;
             Ok(Ending::Something)
         }

@@ -99,9 +99,9 @@ pub(super) fn unseen(uri: StorageUri, origin: Origin, claimed: Option<Framework>
         Scheme::Https | Scheme::Http => candidates::by_extension(uri.key()),
         _ => None,
     };
-    let framework = claimed
-        .or(by_name)
-        .ok_or_else(|| Error::Unclear { place: uri.to_string() })?;
+    let framework = claimed.or(by_name).ok_or_else(|| Error::Unclear {
+        place: crate::source::without_token(uri.as_str()),
+    })?;
     Ok(Located {
         uri: Some(uri),
         model: model(framework, BTreeMap::new(), std::iter::empty()),

@@ -113,12 +113,22 @@ fn deploy_brings_credentials_and_again_does_nothing(world: &World) -> Result<()>
     );
     let there = team.kubectl(&["get", "secrets,isvc", "-o", "name"])?;
     ensure!(there.is_empty(), "a difference left {there}");
+    // What is shown is what is sent.
+    let client = ["--protocol", "both", "--dry-run=client", "-o", "json"];
+    let client = deploy(&team, Some(MINIO_USER), &uri, &client)?.ended(0)?;
+    let client: Value = serde_json::from_str(&client.stdout)?;
 
     let said = deploy(&team, Some(MINIO_USER), &uri, &both)?.ended(0)?;
     tells(&said, &["fraud-store", "submitted", "downloaded", "fraud is ready"])?;
     model.check(&team.infer("fraud", &model.request)?)?;
     model.check(&team.infer_grpc("fraud", &model.request)?)?;
     let before = team.get("isvc/fraud")?;
+    for field in ["/spec/predictor/serviceAccountName", "/spec/predictor/model/runtime"] {
+        ensure!(
+            client.pointer(field) == before.pointer(field),
+            "{field}: {client} and {before}"
+        );
+    }
     let history: Value = serde_json::from_str(
         before["metadata"]["annotations"]["tidewaiter.dev/history"]
             .as_str()
@@ -305,6 +315,7 @@ fn deploy_offers_a_name_and_names_conflicts(world: &World) -> Result<()> {
     .ended(0)?;
     let object: Value = serde_json::from_str(&client.stdout)?;
     ensure!(object["spec"]["predictor"]["model"]["storageUri"] == uri, "{object}");
+    ensure!(object["spec"]["predictor"]["serviceAccountName"].is_null(), "{object}");
     let grpc = [
         "deploy",
         uri,
@@ -337,6 +348,14 @@ fn deploy_makes_secrets_and_graphs(world: &World) -> Result<()> {
     let account = team.get("serviceaccount/seed")?;
     ensure!(account["secrets"] == json!([{"name": "seed"}]), "{account}");
     run(&team, Some(MINIO_USER), &secret)?.ended(0)?;
+    // Whoever works with two stores has the other one's keys in the environment.
+    let google = r#"--google_application_credentials={"type": "service_account"}"#;
+    run(&team, Some(MINIO_USER), &["secret", "create", "gs", google])?.ended(0)?;
+    let made = team.get("secret/gs")?["data"].clone();
+    ensure!(
+        made.as_object().is_some_and(|data| data.len() == 1) && made["gcloud-application-credentials.json"].is_string(),
+        "other keys than Google's"
+    );
     let none = tidewaiter(
         team.cluster().kubeconfig(),
         &["secret", "create", "x", "-n", team.name()],

@@ -1,18 +1,28 @@
 //! From a search for the best model to its answers, as the first guide tells it: Ray Tune, MLflow and MinIO, then one command.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::mlflow::{Fraud, Mlflow};
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
 use crate::command::{Said, tidewaiter};
 use crate::{Test, World};
 
-pub(crate) const TESTS: &[Test] = &[(
-    "pipeline_the_champion_answers_as_in_python",
-    true,
-    pipeline_the_champion_answers_as_in_python,
-)];
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "pipeline_the_champion_answers_as_in_python",
+        true,
+        pipeline_the_champion_answers_as_in_python,
+    ),
+    (
+        "pipeline_a_tracking_server_with_users_lets_in_whom_it_knows",
+        false,
+        pipeline_a_tracking_server_with_users_lets_in_whom_it_knows,
+    ),
+];
 
 const CHAMPION: &str = "models:/fraud@champion";
 
@@ -62,6 +72,66 @@ fn pipeline_the_champion_answers_as_in_python(world: &World) -> Result<()> {
         nobody.stderr.contains("runner-up") && nobody.stderr.contains("champion"),
         "{nobody:?}"
     );
+    Ok(())
+}
+
+/// MLflow's own `basic-auth`: nobody, a wrong password, somebody without the right, and who has it.
+fn pipeline_a_tracking_server_with_users_lets_in_whom_it_knows(world: &World) -> Result<()> {
+    let (_, uri) = world.model("fraud", tidewaiter_ground::models::SavedWith::Mlserver1_7_1, "mlflow")?;
+    let mlflow = Mlflow::start_with_users(&world.cluster)?;
+    mlflow.post("2.0/mlflow/registered-models/create", &json!({"name": "fraud"}))?;
+    let version = json!({"name": "fraud", "source": uri});
+    mlflow.post("2.0/mlflow/model-versions/create", &version)?;
+    let ann = ("ann", "password-of-ann");
+    mlflow.post(
+        "2.0/mlflow/users/create",
+        &json!({"username": ann.0, "password": ann.1}),
+    )?;
+    let inspect = |user: Option<(&str, &str)>| {
+        let mut command = Command::new(command_binary()?);
+        command
+            .args([
+                "inspect",
+                "models:/fraud/1",
+                "-o",
+                "json",
+                "--tracking-server",
+                &mlflow.uri(),
+            ])
+            .env("TIDEWAITER_PROFILES", "/nonexistent")
+            .env("AWS_ACCESS_KEY_ID", MINIO_USER)
+            .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)
+            .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"));
+        if let Some((user, password)) = user {
+            command
+                .env("MLFLOW_TRACKING_USERNAME", user)
+                .env("MLFLOW_TRACKING_PASSWORD", password);
+        }
+        let output = command.output()?;
+        let said = Said {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        ensure!(
+            !format!("{said:?}").contains("password-of"),
+            "it repeats a password: {said:?}"
+        );
+        Ok(said)
+    };
+    let nobody = inspect(None)?.ended(2)?;
+    ensure!(
+        nobody.stderr.contains("(401)") && nobody.stderr.contains("MLFLOW_TRACKING_USERNAME"),
+        "{nobody:?}"
+    );
+    let wrong = inspect(Some((ann.0, "password-of-nobody")))?.ended(2)?;
+    ensure!(wrong.stderr.contains("as ann (401)"), "{wrong:?}");
+    let without = inspect(Some(ann))?.ended(2)?;
+    ensure!(without.stderr.contains("as ann (403)"), "{without:?}");
+    let right = json!({"name": "fraud", "username": ann.0, "permission": "READ"});
+    mlflow.post("2.0/mlflow/registered-models/permissions/create", &right)?;
+    let told: Value = serde_json::from_str(&inspect(Some(ann))?.ended(0)?.stdout)?;
+    ensure!(told["uri"] == uri && told["framework"] == "mlflow", "{told}");
     Ok(())
 }
 

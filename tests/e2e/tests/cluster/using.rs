@@ -43,17 +43,17 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// The command in a namespace: words before it, `-n NAMESPACE` and more after it.
-fn run(namespace: &Namespace, words: &[&str]) -> Result<Said> {
+pub(crate) fn run(namespace: &Namespace, words: &[&str]) -> Result<Said> {
     let place = ["-n", namespace.name()];
     tidewaiter(namespace.cluster().kubeconfig(), &[words, &place[..]].concat())
 }
 
-fn document(said: &Said) -> Result<Value> {
+pub(crate) fn document(said: &Said) -> Result<Value> {
     serde_json::from_str(&said.stdout).with_context(|| format!("no JSON: {said:?}"))
 }
 
 /// A namespace of its own with a service that a person wrote, and its model.
-fn deployed(world: &World, name: &str, kind: &str, with: SavedWith) -> Result<(Namespace, Model, String)> {
+pub(crate) fn deployed(world: &World, name: &str, kind: &str, with: SavedWith) -> Result<(Namespace, Model, String)> {
     let (model, uri) = world.model(kind, with, "mlflow")?;
     let namespace = world.namespace_without(name)?;
     let manifest = manifests::by_hand("fraud", &uri, &format!("{HOST}:{MINIO_PORT}"), MINIO_USER);
@@ -67,7 +67,7 @@ fn deployed(world: &World, name: &str, kind: &str, with: SavedWith) -> Result<(N
     Ok((namespace, model, uri))
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     let list = value.as_array().into_iter().flatten();
     list.filter_map(Value::as_f64).collect()
 }

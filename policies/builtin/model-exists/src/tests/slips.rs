@@ -1,0 +1,127 @@
+//! Slashes, and names that merely begin alike.
+
+use super::*;
+
+#[test]
+fn a_slash_behind_a_files_name_is_refused_where_kserve_looks_for_a_folder() {
+    for uri in ["s3://mlflow/plain/model.joblib/", "gs://models/iris/model.joblib/"] {
+        let (code, message, _) = refused(&world(), &bare(uri));
+        assert_eq!(code, "model-missing");
+        assert!(
+            message.ends_with(&format!("Write {}", uri.trim_end_matches('/'))),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn two_slashes_are_refused_where_it_is_seen_that_no_folder_is_called_so() {
+    for (uri, meant) in [
+        ("s3://mlflow/plain//", "s3://mlflow/plain/"),
+        (
+            "s3://mlflow/1//models/m-1/artifacts",
+            "s3://mlflow/1/models/m-1/artifacts",
+        ),
+        ("gs://models//iris", "gs://models/iris"),
+        (
+            "https://acme.blob.core.windows.net/models/iris//x",
+            "https://acme.blob.core.windows.net/models/iris/x",
+        ),
+    ] {
+        let (code, message, _) = refused(&world(), &bare(uri));
+        assert_eq!(code, "double-slash");
+        assert!(message.ends_with(&format!("Write {meant}")), "{message}");
+    }
+    // A grant of a folder holds the folder alone where a slash ends it.
+    let granted = World::new()
+        .serve("s3://mlflow/plain/", "minio")
+        .object("s3://mlflow/plain/model.joblib", "x");
+    refused(&granted, &bare("s3://mlflow/plain//x"));
+    // S3 has such names; and before an S3 key KServe leaves slashes out.
+    let odd = world().object("s3://mlflow/plain//model.joblib", "x");
+    assert_eq!(
+        warned(&odd, &bare("s3://mlflow/plain//")),
+        "predictor: KServe takes both slashes of `//`; write s3://mlflow/plain/"
+    );
+    assert_eq!(review(&world(), &bare("s3://mlflow//plain")), Verdict::admit());
+}
+
+#[test]
+fn a_name_that_others_begin_with_is_only_a_warning_since_kserve_takes_those() {
+    let world = world().object("s3://mlflow/fraud-v2/model.joblib", "x");
+    assert_eq!(
+        warned(&world, &bare("s3://mlflow/fraud")),
+        "predictor: nothing is at s3://mlflow/fraud, but KServe takes fraud-v2 for it"
+    );
+    // With a slash it means the folder alone, and in GCS it always does.
+    refused(&world, &bare("s3://mlflow/fraud/"));
+    refused(
+        &world.object("gs://models/fraud-v2/model.joblib", "x"),
+        &bare("gs://models/fraud"),
+    );
+}
+
+#[test]
+fn where_the_folder_is_too_large_to_see_that_no_name_begins_so_it_is_a_warning() {
+    let many = |before: &str| {
+        (0..1_100).fold(world(), |world, n| {
+            world.object(&format!("s3://mlflow/all/{before}{n:04}"), "x")
+        })
+    };
+    assert_eq!(
+        warned(&many("a"), &bare("s3://mlflow/all/fraud")),
+        "predictor: nothing is at s3://mlflow/all/fraud"
+    );
+    refused(&many("z"), &bare("s3://mlflow/all/fraud"));
+}
+
+#[test]
+fn outside_of_the_grant_nothing_is_looked_at_and_nothing_is_suggested() {
+    let world = World::new()
+        .serve("s3://mlflow/team-a", "minio")
+        .object("s3://mlflow/team-b/secret-project/model.joblib", "x")
+        .object("s3://mlflow/team-a/fraud/model.joblib", "x");
+    let (_, message, _) = refused(&world, &bare("s3://mlflow/team-a/freud/"));
+    assert!(message.contains("Did you mean s3://mlflow/team-a/fraud?"), "{message}");
+    let (_, message, _) = refused(&world, &bare("s3://mlflow/team-a2/x/"));
+    assert!(message.contains("Correct the URI, or upload"), "{message}");
+}
+
+#[test]
+fn numbers_and_very_short_names_are_never_guessed() {
+    let (_, message, _) = refused(&world(), &bare("s3://mlflow/2/"));
+    assert!(message.contains("In s3://mlflow/ there is 1/, plain/."), "{message}");
+}
+
+#[test]
+fn empty_files_are_no_model() {
+    let world = world()
+        .object("s3://mlflow/made/.keep", "")
+        .object("s3://mlflow/made/sub", "")
+        .object("s3://mlflow/mixed/.keep", "")
+        .object("s3://mlflow/mixed/model.joblib", "x")
+        .object("gs://models/made/.keep", "");
+    let (code, message, _) = refused(&world, &bare("s3://mlflow/made"));
+    assert_eq!(code, "model-empty");
+    assert!(message.contains("Upload the model again"), "{message}");
+    assert_eq!(review(&world, &bare("s3://mlflow/mixed")), Verdict::admit());
+    assert_eq!(review(&world, &bare("gs://models/made")), Verdict::admit());
+    let custom = json!({"spec": {"predictor": {"containers": [{"env": [{"name": "STORAGE_URI", "value": "s3://mlflow/made"}]}]}}});
+    assert_eq!(
+        warned(&world, &custom),
+        "predictor: all files are empty: s3://mlflow/made"
+    );
+}
+
+#[test]
+fn a_web_address_without_a_file_is_refused() {
+    for uri in [
+        "https://files.example/",
+        "https://files.example/models/",
+        "https://files.example",
+    ] {
+        let (code, message, _) = refused(&world().serve("https://files.example", "web"), &bare(uri));
+        assert_eq!(code, "no-file");
+        assert!(message.contains("Write the file's own address"), "{message}");
+    }
+}

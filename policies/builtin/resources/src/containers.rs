@@ -1,0 +1,83 @@
+//! What KServe or Kubernetes refuses of the containers: the first in words that name no container, the second after the service has been admitted. No Pod is made
+//! then, and the reason stands in KServe's events alone.
+//!
+//! Source: `GetImplementations` in `pkg/apis/serving/v1beta1/predictor.go` and `buildPodSpec` in `pkg/controller/v1beta1/inferenceservice/components/predictor.go` of
+//! KServe 0.15 and 0.20, which lays the object's container over the runtime's and puts the containers beside it behind; `ValidateResourceRequirements` of Kubernetes.
+
+use tidewaiter_policy::Verdict;
+use tidewaiter_policy::core::containers::{Resources, SERVER};
+use tidewaiter_policy::core::quantity::Quantity;
+
+use crate::Subject;
+
+/// A transformer in the predictor's Pod.
+pub(crate) const TRANSFORMER: &str = "transformer-container";
+
+pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
+    let at = &subject.component.pointer;
+    let mode = subject.settings.contradiction;
+    let contradicts = |resources: &Resources, under: Option<&Resources>, place: &str, verdict: &mut Verdict| {
+        let Some((name, request, limit)) = resources.contradiction(under) else {
+            return;
+        };
+        let whose = if resources.limit(name).is_some() {
+            ""
+        } else {
+            ", which is the runtime's,"
+        };
+        subject.found(
+            verdict,
+            mode,
+            "request-over-limit",
+            &format!(
+                "it asks for {name} {request} and may use {limit}: Kubernetes refuses a request above the limit{whose} and no Pod is made. Set limits.{name} to {request} \
+                 or more in {place}, or ask for less"
+            ),
+            &over(name, request, limit),
+            place,
+        );
+    };
+    if let Some(model) = &subject.part.model {
+        let of_runtime = subject
+            .spec
+            .and_then(|spec| spec.named(SERVER))
+            .map(|container| &container.resources);
+        contradicts(&model.resources, of_runtime, &format!("{at}/model/resources"), verdict);
+        if let Some(index) = subject
+            .part
+            .containers()
+            .iter()
+            .position(|beside| beside.name == SERVER)
+        {
+            subject.found(
+                verdict,
+                mode,
+                "container-twice",
+                &format!(
+                    "beside model there is a container {SERVER}, which KServe takes for a second server, and it refuses a service with two. Write what it says (resources, \
+                     env, args) in {at}/model, and take it out"
+                ),
+                &format!("container {SERVER} beside model is one too many; write what it says in model"),
+                &format!("{at}/containers/{index}"),
+            );
+        }
+    }
+    for (index, container) in subject.part.containers().iter().enumerate() {
+        // It is laid over the runtime's of this name.
+        let under = subject
+            .spec
+            .filter(|_| container.name == TRANSFORMER)
+            .and_then(|spec| spec.named(TRANSFORMER))
+            .map(|known| &known.resources);
+        contradicts(
+            &container.resources,
+            under,
+            &format!("{at}/containers/{index}/resources"),
+            verdict,
+        );
+    }
+}
+
+fn over(name: &str, request: Quantity, limit: Quantity) -> String {
+    format!("it asks for {name} {request}, above its limit of {limit}; no Pod will be made")
+}

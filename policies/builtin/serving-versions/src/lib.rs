@@ -1,0 +1,180 @@
+//! Built-in policy `serving-versions` (called `runtime-version` before): the model server that loads the model as it was saved.
+//!
+//! For a predictor with a model format it finds the runtime that KServe would choose, reads which library saved the model, and asks the catalogue what that
+//! runtime's image holds. Where these fit, it fills in nothing. Where they don't, it fills in `runtime` and `runtimeVersion` together, for a release that fits;
+//! where there is none, it warns, and refuses a model that would load and answer wrongly. Where only a runtime for protocol v2 supports the format, it fills in
+//! `protocolVersion`.
+//!
+//! Beside the library it looks at Python, numpy, the pickle's protocol, MLflow, and at the packages that the model asks for. A model that brings its own
+//! (`environment.tar.gz`) is served whatever the image holds. An image by digest is judged where an admin's catalogue says which release it is. Why it came to what
+//! it came to is a line of the log.
+//!
+//! What it filled in stays while the model's URI, its format and what the user says of the runtime stay the same, without a look into the store. Old
+//! per-framework fields are left alone: KServe rewrites them to `model` and the review comes again.
+
+mod choice;
+mod model;
+mod pin;
+mod sticky;
+
+use serde::Deserialize;
+use tidewaiter_policy::{
+    Policy, Request, Verdict,
+    core::service::{Component, Format, Implementation, Role, Service},
+};
+
+/// Admits a model that is known to be answered wrongly: value `true`.
+pub const ALLOW_WRONG_ANSWERS: &str = "tidewaiter.dev/allow-wrong-answers";
+
+const RUNTIME: &str = "/spec/predictor/model/runtime";
+const RUNTIME_VERSION: &str = "/spec/predictor/model/runtimeVersion";
+const PROTOCOL_VERSION: &str = "/spec/predictor/model/protocolVersion";
+
+/// The policy.
+pub struct ServingVersions;
+
+/// What the admin may set.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// When to fill in runtime and version. Default: when the runtime that KServe would choose doesn't fit.
+    pub pin: Pin,
+    /// What happens to a model that no server here answers rightly. Default: refused.
+    pub wrong_answers: WrongAnswers,
+}
+
+/// When to fill in runtime and version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pin {
+    /// When the runtime that KServe would choose doesn't fit.
+    #[default]
+    WhenNeeded,
+    /// Also when it fits, so that an upgrade of KServe doesn't change it.
+    Always,
+}
+
+/// What happens to a model that no server here answers rightly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WrongAnswers {
+    /// Refused.
+    #[default]
+    Deny,
+    /// Admitted with a warning.
+    Warn,
+}
+
+impl Policy for ServingVersions {
+    type Settings = Settings;
+    const NAME: &'static str = "serving-versions";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &'static str =
+        "Pins the serving runtime and its version to one that loads the model as it was saved";
+
+    fn settings_schema() -> Option<&'static str> {
+        Some(
+            r#"{"type":"object","additionalProperties":false,"properties":{"pin":{"enum":["when-needed","always"],"default":"when-needed","description":"When to fill in runtime and version: where the one that KServe would choose doesn't fit, or always"},"wrongAnswers":{"enum":["deny","warn"],"default":"deny","description":"What happens to a model that no server here answers rightly"}}}"#,
+        )
+    }
+
+    fn review(request: &Request, settings: &Settings) -> Verdict {
+        // What can't be read here KServe's own schema refuses, in better words.
+        let Ok(service) = Service::parse(&request.kind, &request.object) else {
+            return Verdict::admit();
+        };
+        if service.is_model_mesh() {
+            return Verdict::admit();
+        }
+        let mut verdict = Verdict::admit();
+        for predictor in service.components().iter().filter_map(Predictor::of) {
+            verdict = match sticky::kept(request, &predictor) {
+                Some(kept) => kept,
+                None => pin::review(
+                    &Subject {
+                        request,
+                        service: &service,
+                        predictor,
+                        settings: *settings,
+                    },
+                    verdict,
+                ),
+            };
+        }
+        verdict
+    }
+}
+
+tidewaiter_policy::export!(ServingVersions);
+
+/// A predictor whose runtime can be chosen.
+struct Predictor<'a> {
+    role: Role,
+    model: &'a Implementation<'a>,
+    format: &'a Format<'a>,
+    /// The model's place, where there is exactly one.
+    uri: Option<&'a str>,
+    gpu: bool,
+}
+
+impl<'a> Predictor<'a> {
+    fn of(component: &'a Component<'a>) -> Option<Self> {
+        let model = component
+            .implementation
+            .as_ref()
+            .filter(|model| component.is_predictor() && model.field == "model" && !component.multi_node)?;
+        let uri = match component.models.as_slice() {
+            [only] => Some(only.uri.trim_end_matches('/')),
+            _ => None,
+        };
+        Some(Self {
+            role: component.role,
+            model,
+            format: model.format.as_ref()?,
+            uri,
+            gpu: component.gpu,
+        })
+    }
+
+    /// What the user says of the runtime.
+    fn own_choice(&self) -> [Option<&str>; 4] {
+        [
+            self.model.runtime.as_deref(),
+            self.model.runtime_version.as_deref(),
+            self.model.protocol_version.as_deref(),
+            self.model.image.as_deref(),
+        ]
+    }
+}
+
+/// One predictor under review.
+struct Subject<'a> {
+    request: &'a Request,
+    service: &'a Service<'a>,
+    predictor: Predictor<'a>,
+    settings: Settings,
+}
+
+impl Subject<'_> {
+    /// Whether a value may be filled in here. Not in a canary, which is an element of a list; not where the user took ours out.
+    fn may_fill(&self, paths: &[&str]) -> bool {
+        let withheld = |path: &str| {
+            self.request.withheld.iter().any(|held| {
+                path.strip_prefix(held.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        };
+        self.predictor.role == Role::Predictor && !paths.iter().any(|path| withheld(path))
+    }
+
+    fn wrong_answers_allowed(&self) -> bool {
+        self.settings.wrong_answers == WrongAnswers::Warn
+            || self
+                .service
+                .annotation(ALLOW_WRONG_ANSWERS)
+                .is_some_and(|value| value == "true")
+    }
+}
+
+#[cfg(test)]
+mod tests;

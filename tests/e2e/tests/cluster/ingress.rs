@@ -1,0 +1,237 @@
+//! The ways in, as `url` and `predict` find them by themselves in a real API server. The test is the controllers: it writes the addresses into the status
+//! of what they would look after, and leads connections to the model's Pod.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tidewaiter_ground::models::Model;
+use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
+use tidewaiter_ground::slow::SlowWay;
+use tidewaiter_ground::{Namespace, condition};
+
+use crate::using::{deployed, document, numbers, run};
+use crate::{Test, World};
+
+pub(crate) const TESTS: &[Test] = &[(
+    "using_every_ingress_leads_to_the_model",
+    true,
+    using_every_ingress_leads_to_the_model,
+)];
+
+/// Where this test's ingresses listen, an address each: as load balancers do, at the usual port.
+const INGRESS: &str = "127.0.7.1";
+const GATEWAY: &str = "127.0.7.2";
+const ISTIO: &str = "127.0.7.3";
+const KOURIER: &str = "127.0.7.4";
+/// The Gateway's listener.
+const LISTENER: u16 = 8081;
+/// The node, by the address that it says.
+const NODE: &str = "10.0.0.1";
+
+/// The part of the Gateway API that is looked at (`gateway.networking.k8s.io/v1`, `GatewaySpec` and `GatewayStatus`).
+fn gateway_definition() -> Value {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": "gateways.gateway.networking.k8s.io",
+            "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api/pull/2997"},
+        },
+        "spec": {
+            "group": "gateway.networking.k8s.io",
+            "names": {"kind": "Gateway", "listKind": "GatewayList", "plural": "gateways", "singular": "gateway"},
+            "scope": "Namespaced",
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open, "status": open}}},
+                "subresources": {"status": {}},
+            }],
+        },
+    })
+}
+
+fn apply(world: &World, object: &Value) -> Result<()> {
+    let said = world
+        .cluster
+        .try_kubectl(&["apply", "--server-side", "-f", "-"], &object.to_string())?;
+    ensure!(said.ok, "{}", said.stderr);
+    Ok(())
+}
+
+/// As a controller writes it.
+fn status(world: &World, namespace: &str, what: &str, status: &Value) -> Result<()> {
+    let patch = json!({"status": status}).to_string();
+    world
+        .cluster
+        .kubectl(&[
+            "patch",
+            "-n",
+            namespace,
+            what,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ])
+        .map(drop)
+}
+
+/// By the way that is told, the model answers as itself.
+fn answers(namespace: &Namespace, name: &str, model: &Model, way: &str, more: &[&str]) -> Result<()> {
+    let data = model.request.to_string();
+    let words = [
+        "predict", name, "--model", "fraud", "-o", "json", "--via", "ingress", "--data", &data,
+    ];
+    let said = run(namespace, &[&words[..], more].concat())?.ended(0)?;
+    ensure!(said.stderr.contains(way), "not by {way}: {said:?}");
+    model.check(&numbers(&document(&said)?["outputs"][0]["data"]))
+}
+
+fn url(namespace: &Namespace, name: &str, more: &[&str]) -> Result<(String, String)> {
+    let words = [&["url", name, "--via", "ingress", "-o", "json"], more].concat();
+    let told = document(&run(namespace, &words)?.ended(0)?)?;
+    let text = |field: &str| told[field].as_str().unwrap_or_default().to_owned();
+    Ok((text("url"), text("host")))
+}
+
+fn using_every_ingress_leads_to_the_model(world: &World) -> Result<()> {
+    let (team, model, uri) = deployed(world, "use-ingress", "fraud", Mlserver1_7_1)?;
+    team.ready("fraud")?;
+    let pods = team.pods("fraud")?;
+    let pod = pods.iter().find(|pod| condition(pod, "Ready") == Some("True"));
+    let pod = pod
+        .and_then(|pod| pod["status"]["podIP"].as_str())
+        .context("no Pod is ready")?;
+    let lead = |from: &str| SlowWay::open(from, &format!("{pod}:8080"));
+
+    an_ingress(world, &team, &model, &lead)?;
+    a_gateway(world, &team, &model, &lead)?;
+    knatives_gateways(world, &team, &model, &uri, &lead)
+}
+
+/// KServe made the Ingress itself.
+fn an_ingress(world: &World, team: &Namespace, model: &Model, lead: &impl Fn(&str) -> Result<SlowWay>) -> Result<()> {
+    let _way = lead(&format!("{INGRESS}:80"))?;
+    let balancer = json!({"loadBalancer": {"ingress": [{"ip": INGRESS}]}});
+    status(world, team.name(), "ingress/fraud", &balancer)?;
+    let host = format!("fraud-{}.example.com", team.name());
+    ensure!(
+        url(team, "fraud", &[])? == (format!("http://{INGRESS}/"), host.clone()),
+        "{:?}",
+        url(team, "fraud", &[])
+    );
+    let way = format!("by Ingress {}/fraud, host {host}", team.name());
+    answers(team, "fraud", model, &way, &[])?;
+    // KServe leads an Ingress to REST alone.
+    let grpc = run(team, &["url", "fraud", "--via", "ingress", "--protocol", "grpc"])?.ended(2)?;
+    ensure!(grpc.stderr.contains("REST alone"), "{grpc:?}");
+    Ok(())
+}
+
+/// Where KServe's configuration names a Gateway: here one of the team's own, which no manager reads.
+fn a_gateway(world: &World, team: &Namespace, model: &Model, lead: &impl Fn(&str) -> Result<SlowWay>) -> Result<()> {
+    let _way = lead(&format!("{GATEWAY}:{LISTENER}"))?;
+    apply(world, &gateway_definition())?;
+    let definition = "crd/gateways.gateway.networking.k8s.io";
+    world
+        .cluster
+        .until("Gateways are served", Duration::from_secs(30), || {
+            world
+                .cluster
+                .kubectl(&["wait", "--for=condition=Established", definition])
+                .map(Some)
+        })?;
+    let configured = json!({"enableGatewayApi": true, "kserveIngressGateway": format!("{}/gate", team.name())});
+    apply(
+        world,
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"ingress": configured.to_string()},
+            "metadata": {"name": "inferenceservice-config", "namespace": team.name()}}),
+    )?;
+    let there = ["--kserve-namespace", team.name()];
+    let none = run(team, &[&["url", "fraud", "--via", "ingress"][..], &there].concat())?.ended(2)?;
+    ensure!(none.stderr.contains("gate: there is none"), "{none:?}");
+
+    let gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+    "metadata": {"name": "gate", "namespace": team.name()},
+    "spec": {"gatewayClassName": "house", "listeners": [
+        {"name": "https", "protocol": "HTTPS", "port": 443},
+        {"name": "other", "protocol": "HTTP", "port": 80, "hostname": "*.other.example.org"},
+        {"name": "http", "protocol": "HTTP", "port": LISTENER, "hostname": "*.example.com"},
+    ]}});
+    apply(world, &gateway)?;
+    let unready = run(team, &[&["url", "fraud", "--via", "ingress"][..], &there].concat())?.ended(2)?;
+    ensure!(unready.stderr.contains("it has no address yet"), "{unready:?}");
+    let addresses = json!({"addresses": [{"type": "IPAddress", "value": GATEWAY}]});
+    status(world, team.name(), "gateway/gate", &addresses)?;
+    let (found, _) = url(team, "fraud", &there)?;
+    ensure!(found == format!("http://{GATEWAY}:{LISTENER}/"), "{found}");
+    answers(
+        team,
+        "fraud",
+        model,
+        &format!("by Gateway {}/gate", team.name()),
+        &there,
+    )
+}
+
+/// A service in Knative mode, as KServe and Knative would have it ready: KServe's manager here refuses the mode, and leaves the status to whoever writes it.
+fn knatives_gateways(
+    world: &World,
+    team: &Namespace,
+    model: &Model,
+    uri: &str,
+    lead: &impl Fn(&str) -> Result<SlowWay>,
+) -> Result<()> {
+    let service = json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
+        "metadata": {"name": "serverless", "annotations": {"serving.kserve.io/deploymentMode": "Knative"}},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "mlflow"}, "protocolVersion": "v2", "storageUri": uri}}}});
+    team.apply(&service.to_string())?;
+    let host = format!("serverless.{}.example.com", team.name());
+    let ready = json!({"deploymentMode": "Knative", "url": format!("http://{host}")});
+    status(world, team.name(), "isvc/serverless", &ready)?;
+    let port = json!({"name": "http2", "port": 80, "targetPort": 8080});
+    let gateway = |namespace: &str, name: &str, kind: &str| {
+        json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
+                "spec": {"type": kind, "selector": {"app": name}, "ports": [port]}},
+        ]})
+    };
+
+    let _kourier = lead(&format!("{KOURIER}:80"))?;
+    apply(world, &gateway("kourier-system", "kourier", "LoadBalancer"))?;
+    let balancer = |ip: &str| json!({"loadBalancer": {"ingress": [{"ip": ip}]}});
+    status(world, "kourier-system", "service/kourier", &balancer(KOURIER))?;
+    ensure!(
+        url(team, "serverless", &[])? == (format!("http://{KOURIER}/"), host.clone()),
+        "{:?}",
+        url(team, "serverless", &[])
+    );
+    answers(
+        team,
+        "serverless",
+        model,
+        "by Kourier kourier-system/kourier (load balancer)",
+        &[],
+    )?;
+
+    // Istio's is asked first; without a load balancer it is reached by a port of a node.
+    let istio = "istio-ingressgateway";
+    apply(world, &gateway("istio-system", istio, "NodePort"))?;
+    let made = world.cluster.get("istio-system", &format!("service/{istio}"))?;
+    let node_port = made["spec"]["ports"][0]["nodePort"].as_u64().context("no node port")?;
+    let _node = lead(&format!("{NODE}:{node_port}"))?;
+    answers(team, "serverless", model, "istio-ingressgateway (node port)", &[])?;
+    let _istio = lead(&format!("{ISTIO}:80"))?;
+    apply(world, &gateway("istio-system", istio, "LoadBalancer"))?;
+    status(world, "istio-system", &format!("service/{istio}"), &balancer(ISTIO))?;
+    answers(team, "serverless", model, "istio-ingressgateway (load balancer)", &[])?;
+    for namespace in ["istio-system", "kourier-system"] {
+        world
+            .cluster
+            .kubectl(&["delete", "namespace", namespace, "--wait=false"])?;
+    }
+    Ok(())
+}

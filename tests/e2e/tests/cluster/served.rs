@@ -1,0 +1,235 @@
+//! What `tidewaiter deploy` makes of each kind of model, on real servers: it ends in an answer.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tidewaiter_e2e::server::command_binary;
+use tidewaiter_ground::models::Model;
+use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, post};
+
+use crate::command::Said;
+use crate::{Test, World};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("served_a_folder_of_sklearn", true, served_a_folder_of_sklearn),
+    ("served_a_file_of_xgboost", true, served_a_file_of_xgboost),
+    ("served_one_column_of_mlflow", true, served_one_column_of_mlflow),
+    ("served_a_function", true, served_a_function),
+    (
+        "served_a_transformer_before_its_predictor",
+        true,
+        served_a_transformer_before_its_predictor,
+    ),
+    ("served_a_graph_of_two_steps", true, served_a_graph_of_two_steps),
+];
+
+/// The program of KServe's router, which a graph's Pod runs.
+pub(crate) const ROUTER: &str = "TIDEWAITER_ROUTER";
+/// The image that KServe 0.20 asks for.
+const ROUTER_IMAGE: &str = "docker.io/kserve/router:v0.20.0";
+/// Doubles what it is asked, and asks the predictor.
+const TRANSFORMER: &str = include_str!("../../sdk/doubles.py");
+const SMALL: [&str; 6] = [
+    "--request",
+    "cpu=50m",
+    "--request",
+    "memory=128Mi",
+    "--limit",
+    "memory=1500Mi",
+];
+
+/// The command in a namespace, with the store's keys.
+fn run(namespace: &Namespace, words: &[&str]) -> Result<Said> {
+    let output = Command::new(command_binary()?)
+        .args(words)
+        .args(["-n", namespace.name()])
+        .env("KUBECONFIG", namespace.cluster().kubeconfig())
+        .env("TIDEWAITER_PROFILES", "/nonexistent")
+        .env("TIDEWAITER_ARTIFACT_STORE", "s3://mlflow/served/")
+        .env("AWS_ACCESS_KEY_ID", MINIO_USER)
+        .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)
+        .env("AWS_DEFAULT_REGION", "us-east-1")
+        .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"))
+        .stdin(Stdio::null())
+        .output()?;
+    Ok(Said {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+fn deploy(namespace: &Namespace, source: &Path, name: &str, more: &[&str]) -> Result<()> {
+    let source = source.display().to_string();
+    let words = [&["deploy", &source, "--name", name][..], &SMALL, more].concat();
+    run(namespace, &words)?
+        .ended(0)
+        .map(drop)
+        .with_context(|| namespace.diagnosis(name))
+}
+
+/// What a service answers to rows, whatever its protocol.
+fn predicted(namespace: &Namespace, name: &str, data: &Value) -> Result<Vec<f64>> {
+    let data = data.to_string();
+    let words = ["predict", name, "-o", "json", "--via", "port-forward", "--data", &data];
+    let said = run(namespace, &words)?.ended(0)?;
+    let answer: Value = serde_json::from_str(&said.stdout).with_context(|| format!("{said:?}"))?;
+    let numbers = match &answer["predictions"] {
+        Value::Null => &answer["outputs"][0]["data"],
+        predictions => predictions,
+    };
+    let numbers = numbers.as_array().into_iter().flatten();
+    Ok(numbers.filter_map(Value::as_f64).collect())
+}
+
+/// A model, with the store's bucket there.
+fn model(world: &World, kind: &str) -> Result<Model> {
+    Ok(world.model(kind, Mlserver1_7_1, "mlflow")?.0)
+}
+
+fn served_a_folder_of_sklearn(world: &World) -> Result<()> {
+    let model = model(world, "plain_sklearn")?;
+    let team = world.namespace_without("served-sklearn")?;
+    deploy(&team, &model.folder, "fraud", &[])?;
+    model.check(&predicted(&team, "fraud", &model.instances())?)
+}
+
+fn served_a_file_of_xgboost(world: &World) -> Result<()> {
+    let model = model(world, "plain_xgboost")?;
+    let team = world.namespace_without("served-xgboost")?;
+    deploy(&team, &model.folder.join("model.json"), "prices", &[])?;
+    model.check(&predicted(&team, "prices", &model.instances())?)
+}
+
+/// A table of one column looks as a tensor does; MLflow refuses a tensor there.
+fn served_one_column_of_mlflow(world: &World) -> Result<()> {
+    let model = model(world, "one_column")?;
+    let team = world.namespace_without("served-column")?;
+    deploy(&team, &model.folder, "ages", &["--protocol", "both"])?;
+    for data in [
+        json!([[1.0], [2.0], [3.0]]),
+        json!([{"age": 1.0}, {"age": 2.0}, {"age": 3.0}]),
+    ] {
+        model.check(&predicted(&team, "ages", &data)?)?;
+    }
+    Ok(())
+}
+
+fn served_a_function(world: &World) -> Result<()> {
+    let model = model(world, "plain_sklearn")?;
+    let folder = tempfile::tempdir()?;
+    fs::copy(model.folder.join("model.joblib"), folder.path().join("model.joblib"))?;
+    let functions =
+        "def answer(model, data):\n    return model.predict(data)\n\n\ndef tenfold(answer):\n    return answer * 10\n";
+    fs::write(folder.path().join("house.py"), functions)?;
+    let team = world.namespace_without("served-function")?;
+    let functions = ["--predict", "house.answer", "--post", "house.tenfold"];
+    deploy(&team, folder.path(), "fraud", &functions)?;
+    let answers = predicted(&team, "fraud", &model.instances())?;
+    let tenth: Vec<f64> = answers.iter().map(|answer| answer / 10.0).collect();
+    model.check(&tenth)
+}
+
+fn served_a_transformer_before_its_predictor(world: &World) -> Result<()> {
+    world.cluster.serve_services()?;
+    let (model, _) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
+    let team = world.namespace_without("served-transformer")?;
+    let wishes = tempfile::tempdir()?;
+    let file = wishes.path().join("tidewaiter.yaml");
+    // KServe's own server image has its SDK, which is all that a transformer needs.
+    let resources = json!({"requests": {"cpu": "50m", "memory": "100Mi"}, "limits": {"memory": "1Gi"}});
+    let image = "docker.io/kserve/sklearnserver:v0.20.0";
+    let transformer = json!({"image": image, "command": ["python3", "-c", TRANSFORMER], "resources": resources});
+    let wished = json!({"runtime": "kserve-sklearnserver", "transformer": transformer});
+    fs::write(&file, wished.to_string())?;
+    let file = file.display().to_string();
+    deploy(&team, &model.folder, "fraud", &["--file", &file])?;
+    // The half of each value is asked for, which the transformer doubles.
+    let halves: Vec<Vec<f64>> = rows(&model)
+        .into_iter()
+        .map(|row| row.into_iter().map(|value| value / 2.0).collect())
+        .collect();
+    model.check(&predicted(&team, "fraud", &json!(halves))?)
+}
+
+fn rows(model: &Model) -> Vec<Vec<f64>> {
+    let instances = model.instances();
+    let rows = instances["instances"].as_array().into_iter().flatten();
+    rows.map(|row| row.as_array().into_iter().flatten().filter_map(Value::as_f64).collect())
+        .collect()
+}
+
+fn served_a_graph_of_two_steps(world: &World) -> Result<()> {
+    world.cluster.serve_services()?;
+    let router = std::env::var_os(ROUTER).with_context(|| format!("{ROUTER} is not set"))?;
+    world.cluster.load_program(ROUTER_IMAGE, Path::new(&router), None)?;
+    let (model, _) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
+    let team = world.namespace_without("served-graph")?;
+    for name in ["first", "second"] {
+        deploy(&team, &model.folder, name, &["--runtime", "kserve-sklearnserver"])?;
+    }
+    let graph = |name: &'static str, router: &'static str| {
+        let words = [
+            "deploy",
+            "--graph",
+            router,
+            "--name",
+            name,
+            "--step",
+            "first",
+            "--step",
+            "second=$request",
+        ];
+        match router {
+            "sequence" => words.to_vec(),
+            _ => [&words[..8], &["second"]].concat(),
+        }
+    };
+    run(&team, &graph("chain", "sequence"))?
+        .ended(0)
+        .with_context(|| team.diagnosis("chain"))?;
+    run(&team, &graph("both", "ensemble"))?.ended(0)?;
+    let question = protocol(&team, &model)?;
+    let ask = |name: &str| {
+        let address = team.get(&format!("service/{name}"))?["spec"]["clusterIP"].clone();
+        let address = address
+            .as_str()
+            .context("the graph's Service has no address")?
+            .to_owned();
+        let what = format!("the graph {name} answers");
+        world.cluster.until(&what, Duration::from_secs(30), || {
+            post(&format!("http://{address}/"), &question).map(Some)
+        })
+    };
+    model.check(&answers(&ask("chain")?))?;
+    let both = ask("both")?;
+    for step in ["0", "1"] {
+        model.check(&answers(&both[step])).with_context(|| both.to_string())?;
+    }
+    Ok(())
+}
+
+/// The question in the protocol that the steps were deployed with.
+fn protocol(namespace: &Namespace, model: &Model) -> Result<Value> {
+    let service = namespace.get("isvc/first")?;
+    let version = service["spec"]["predictor"]["model"]["protocolVersion"].clone();
+    Ok(if version == "v2" {
+        model.request.clone()
+    } else {
+        model.instances()
+    })
+}
+
+fn answers(answer: &Value) -> Vec<f64> {
+    let numbers = match &answer["predictions"] {
+        Value::Null => &answer["outputs"][0]["data"],
+        predictions => predictions,
+    };
+    let numbers = numbers.as_array().into_iter().flatten();
+    numbers.filter_map(Value::as_f64).collect()
+}

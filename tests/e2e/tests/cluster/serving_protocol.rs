@@ -1,0 +1,138 @@
+//! Protocols and ports at which nobody answers: what KServe makes of them without Tidewaiter, and what `kubectl apply` says with it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use tidewaiter_ground::Namespace;
+use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
+
+use crate::serving::answers;
+use crate::{Test, World};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "a_protocol_that_nobody_speaks_starts_no_pod_without_tidewaiter_and_is_refused_with_it",
+        false,
+        a_protocol_that_nobody_speaks_starts_no_pod_without_tidewaiter_and_is_refused_with_it,
+    ),
+    (
+        "ports_without_names_get_no_service_without_tidewaiter_and_are_refused_with_it",
+        false,
+        ports_without_names_get_no_service_without_tidewaiter_and_are_refused_with_it,
+    ),
+    (
+        "a_port_at_which_nobody_answers_is_refused",
+        false,
+        a_port_at_which_nobody_answers_is_refused,
+    ),
+    (
+        "rest_and_grpc_beside_each_other_answer",
+        true,
+        rest_and_grpc_beside_each_other_answer,
+    ),
+];
+
+fn service(uri: &str, more: &Value) -> Value {
+    let mut model = json!({"modelFormat": {"name": "mlflow"}, "storageUri": uri});
+    if let (Some(model), Some(more)) = (model.as_object_mut(), more.as_object()) {
+        model.extend(more.clone());
+    }
+    json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "fraud"},
+        "spec": {"predictor": {"model": model}},
+    })
+}
+
+/// What KServe says of it in the end: its status, and the manager's last lines.
+pub(crate) fn kserve_says(world: &World, namespace: &Namespace, object: &Value, words: &str) -> Result<()> {
+    namespace.apply(&object.to_string())?;
+    world
+        .cluster
+        .until(&format!("KServe says `{words}`"), Duration::from_mins(1), || {
+            let status = namespace.get("isvc/fraud")?["status"].to_string();
+            let said = format!("{status}\n{}", namespace.diagnosis("fraud"));
+            ensure!(said.contains(words), "{said}");
+            Ok(Some(()))
+        })
+}
+
+/// Refused, with these words.
+pub(crate) fn refused(namespace: &Namespace, object: &Value, words: &[&str]) -> Result<()> {
+    let said = namespace.try_apply(&["--server-side"], &object.to_string())?;
+    ensure!(!said.ok, "admitted: {}", said.stderr);
+    for word in words {
+        ensure!(said.stderr.contains(word), "no `{word}` in {}", said.stderr);
+    }
+    Ok(())
+}
+
+fn a_protocol_that_nobody_speaks_starts_no_pod_without_tidewaiter_and_is_refused_with_it(world: &World) -> Result<()> {
+    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let object = service(&uri, &json!({"protocolVersion": "v1"}));
+    let without = world.namespace_without("protocol-without")?;
+    kserve_says(
+        world,
+        &without,
+        &object,
+        "No runtime found to support specified framework/version",
+    )?;
+    ensure!(without.pods("fraud")?.is_empty(), "there are Pods");
+
+    let with = world.namespace("protocol")?;
+    let words = [
+        "no runtime for modelFormat mlflow speaks protocol v1",
+        "Set protocolVersion to one that is spoken: v2",
+    ];
+    refused(&with, &object, &words)?;
+    let other = service(&uri, &json!({"runtime": "kserve-sklearnserver"}));
+    refused(
+        &with,
+        &other,
+        &[
+            "runtime kserve-sklearnserver doesn't serve modelFormat mlflow",
+            "kserve-mlserver",
+        ],
+    )
+}
+
+fn ports_without_names_get_no_service_without_tidewaiter_and_are_refused_with_it(world: &World) -> Result<()> {
+    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let ports = json!([{"containerPort": 8080, "name": "http"}, {"containerPort": 9000}]);
+    let object = service(&uri, &json!({"protocolVersion": "v2", "ports": ports}));
+    let without = world.namespace_without("unnamed-without")?;
+    kserve_says(world, &without, &object, "Required value")?;
+
+    let with = world.namespace("unnamed")?;
+    refused(&with, &object, &["each needs a name", "9000 has none"])
+}
+
+fn a_port_at_which_nobody_answers_is_refused(world: &World) -> Result<()> {
+    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let namespace = world.namespace("ports")?;
+    let at = |port: Value| service(&uri, &json!({"protocolVersion": "v2", "ports": [port]}));
+    let wrong = at(json!({"containerPort": 8080, "name": "h2c"}));
+    refused(&namespace, &wrong, &["For gRPC it listens on 9000"])?;
+    let nobody = at(json!({"containerPort": 8081, "name": "h2c"}));
+    refused(&namespace, &nobody, &["nothing listens on port 8081", "Write 9000"])?;
+    // Knative isn't here; what it would refuse is known.
+    let mut knative = service(
+        &uri,
+        &json!({"protocolVersion": "v2", "ports": [{"containerPort": 8080, "name": "http1"}, {"containerPort": 9000, "name": "h2c"}]}),
+    );
+    knative["metadata"]["annotations"] = json!({"serving.kserve.io/deploymentMode": "Knative"});
+    refused(&namespace, &knative, &["Knative takes one port for all containers"])?;
+    namespace.apply(&at(json!({"containerPort": 9000, "name": "h2c"})).to_string())?;
+    Ok(())
+}
+
+fn rest_and_grpc_beside_each_other_answer(world: &World) -> Result<()> {
+    let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let namespace = world.namespace("both-ports")?;
+    let ports = json!([{"containerPort": 8080, "name": "http"}, {"containerPort": 9000, "name": "grpc"}]);
+    namespace.apply(&service(&uri, &json!({"ports": ports})).to_string())?;
+    answers(world, &namespace, "fraud", &model)?;
+    model.check(&namespace.infer_grpc("fraud", &model.request)?)
+}
