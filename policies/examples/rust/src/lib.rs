@@ -132,7 +132,11 @@ impl Policy for HouseRules {
         match predictor.min_replicas {
             Some(0) => verdict.warn("minReplicas is 0: the first request waits until the model is loaded"),
             Some(_) => verdict,
-            None => verdict.fill("/spec/predictor/minReplicas", 1, "a model that is to answer needs a replica"),
+            None => verdict.fill(
+                "/spec/predictor/minReplicas",
+                1,
+                "a model that is to answer needs a replica",
+            ),
         }
     }
 }
