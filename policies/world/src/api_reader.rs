@@ -1,6 +1,7 @@
 //! Single objects of a cluster, asked of its API server when a review needs them.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
@@ -16,7 +17,12 @@ use crate::reader::{AccountFacts, ClusterReader, OBJECTS, SecretFacts, object_as
 pub struct ApiReader {
     client: Client,
     known: BTreeMap<String, Labels>,
+    /// Kinds that were asked for before, shared by all copies.
+    kinds: Arc<Mutex<Kinds>>,
 }
+
+/// By API version and kind: the plural, and whether it belongs to a namespace.
+type Kinds = BTreeMap<(String, String), (ApiResource, Scope)>;
 
 impl ApiReader {
     /// With the rights of this client.
@@ -24,6 +30,7 @@ impl ApiReader {
         Self {
             client,
             known: BTreeMap::new(),
+            kinds: Arc::default(),
         }
     }
 
@@ -33,6 +40,29 @@ impl ApiReader {
         Self { known, ..self }
     }
 
+    /// Only the API server knows a kind's plural and scope. They don't change while it has the kind, and are asked for once; that it has not is asked again.
+    async fn plural(&self, api_version: &str, kind: &str) -> Result<(ApiResource, Scope), String> {
+        let key = (api_version.to_owned(), kind.to_owned());
+        let known = self
+            .kinds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let asked = GroupVersionKind::gvk(group, version, kind);
+        let (resource, capabilities) = discovery::pinned_kind(&self.client, &asked)
+            .await
+            .map_err(|error| said(&error))?;
+        let found = (resource, capabilities.scope);
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.insert(key, found.clone());
+        Ok(found)
+    }
+
     /// The API of a kind: the namespace's, or the cluster's where the kind belongs to none.
     async fn kind(
         &self,
@@ -40,13 +70,8 @@ impl ApiReader {
         api_version: &str,
         kind: &str,
     ) -> Result<(Api<DynamicObject>, ApiResource), String> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let kind = GroupVersionKind::gvk(group, version, kind);
-        // Asked each time, since only the API server knows the kind's plural and scope: policies that get objects are few.
-        let (resource, capabilities): (ApiResource, _) = discovery::pinned_kind(&self.client, &kind)
-            .await
-            .map_err(|error| said(&error))?;
-        let api = match capabilities.scope {
+        let (resource, scope) = self.plural(api_version, kind).await?;
+        let api = match scope {
             Scope::Cluster => Api::all_with(self.client.clone(), &resource),
             Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, &resource),
         };

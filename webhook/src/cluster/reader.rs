@@ -61,6 +61,7 @@ impl ClusterReader for InCluster {
 mod tests {
     use std::convert::Infallible;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use futures::StreamExt;
@@ -167,6 +168,34 @@ mod tests {
         let flood = reader.objects("a", "x.example/v1", "Flood").await.unwrap_err();
         assert!(flood.contains("more than 100"), "{flood}");
         assert!(reader.objects("a", "x.example/v1", "Other").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_kind_is_asked_for_once_and_one_that_is_not_there_each_time() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: axum::http::Request<Body>| {
+            let discovery = request.uri().path() == "/apis/x.example/v1";
+            counted.fetch_add(usize::from(discovery), Ordering::Relaxed);
+            let answer = if discovery {
+                json!({"kind": "APIResourceList", "groupVersion": "x.example/v1", "resources": [
+                    {"name": "rules", "singularName": "rule", "namespaced": true, "kind": "Rule", "verbs": ["list"]},
+                ]})
+            } else {
+                list(1)
+            };
+            let response = axum::http::Response::new(Body::from(answer.to_string().into_bytes()));
+            std::future::ready(Ok::<_, Infallible>(response))
+        });
+        let reader = InCluster::new(Client::new(service, "default"), watching(Vec::new()));
+        for _ in 0..3 {
+            assert_eq!(reader.objects("a", "x.example/v1", "Rule").await.unwrap().len(), 1);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        for _ in 0..2 {
+            assert!(reader.objects("a", "x.example/v1", "Other").await.is_err());
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]
