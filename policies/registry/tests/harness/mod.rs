@@ -1,4 +1,10 @@
 //! A registry on the loopback that keeps everything in memory, and can be told to misbehave.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses a part; a test may panic"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
