@@ -19,32 +19,10 @@ spec:
       storageUri: s3://mlflow/TEAM/model
 ";
 
-const CONFIG: &str = "
-apiVersion: tidewaiter.dev/v1alpha1
-kind: StorageBackend
-metadata: {name: minio}
-spec:
-  type: s3
-  serves: ['s3://mlflow/']
-  s3: {endpoint: 'http://127.0.0.1:1', region: us-east-1}
-  credentials: {secretRef: {namespace: minio, name: root}}
-  grants: [{namespaces: ['*'], prefixes: ['s3://mlflow/{namespace}/']}]
----
-apiVersion: v1
-kind: Secret
-metadata: {namespace: minio, name: root}
-stringData: {accessKey: an-access-key, secretKey: a-secret-key}
-";
+const CONFIG: &str = include_str!("../../../policies/tools/fixtures/minio.yaml");
+const WORLD: &str = include_str!("../../../policies/tools/fixtures/world.yaml");
 
 const CASES: &str = "
-world:
-  backends:
-    minio:
-      type: s3
-      serves: ['s3://mlflow/']
-      s3: {endpoint: 'http://minio:9000'}
-      credentials: {secretRef: {namespace: minio, name: root}}
-      grants: [{namespaces: ['*'], prefixes: ['s3://mlflow/{namespace}/']}]
 cases:
   - name: a team's own model is opened
     file: own.yaml
@@ -53,6 +31,11 @@ cases:
     file: foreign.yaml
     expect: {allowed: true}
 ";
+
+fn cases() -> String {
+    let world = WORLD.lines().map(|line| format!("  {line}\n"));
+    format!("world:\n{}{CASES}", world.collect::<String>())
+}
 
 struct Desk(TempDir);
 
@@ -63,7 +46,8 @@ impl Desk {
             ("own.yaml", SERVICE.replace("TEAM", "team-a")),
             ("foreign.yaml", SERVICE.replace("TEAM", "team-b")),
             ("config/minio.yaml", CONFIG.to_owned()),
-            ("cases.yaml", CASES.to_owned()),
+            ("cases.yaml", cases()),
+            ("world.yaml", WORLD.to_owned()),
         ] {
             let path = desk.0.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -159,16 +143,6 @@ fn a_policy_is_tried_by_its_cases_and_its_laws() {
 #[test]
 fn a_policy_is_run_on_one_object_and_measured() {
     let desk = Desk::new();
-    fs::write(
-        desk.path().join("world.yaml"),
-        CASES
-            .split("cases:")
-            .next()
-            .unwrap()
-            .replace("world:\n", "")
-            .replace("\n  ", "\n"),
-    )
-    .unwrap();
     let said = desk.said(
         0,
         &[

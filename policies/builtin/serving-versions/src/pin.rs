@@ -111,17 +111,15 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
             match best.filter(|best| !best.needs_v2 || subject.may_fill(&[PROTOCOL_VERSION])) {
                 Some(best) => {
                     let same_version = current.version == facts.version.to_string();
+                    let saved = || format!("saved by {}", saved(&facts));
                     let reasons = match (best.runtime.name == *name, same_version) {
                         (true, true) => [BELONGS.to_owned(), why.to_owned()],
                         (true, false) => [
                             BELONGS.to_owned(),
-                            format!("saved by {}; {tag} has {}", saved(&facts), current.version),
+                            format!("{}; {tag} has {}", saved(), current.version),
                         ],
                         (false, true) => [format!("{name} does not fit"), why.to_owned()],
-                        (false, false) => [
-                            format!("{name} has {} {}", facts.package, current.version),
-                            format!("saved by {}", saved(&facts)),
-                        ],
+                        (false, false) => [format!("{name} has {} {}", facts.package, current.version), saved()],
                     };
                     pinned(subject, &best, reasons.each_ref().map(String::as_str), verdict)
                 }

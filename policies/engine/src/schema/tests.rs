@@ -82,7 +82,7 @@ fn what_is_said_of_huge_settings_is_short() {
     for wrong in [
         json!({"team": "x".repeat(100_000)}),
         Value::Object(many),
-        json!({"team": ["\n\u{1b}"; 99]}),
+        json!({"team": vec!["\n\u{1b}"; 99]}),
     ] {
         let words = schema.check(&wrong).unwrap_err();
         assert!(

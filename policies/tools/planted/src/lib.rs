@@ -68,7 +68,6 @@ impl Policy for Planted {
         let admit = Verdict::admit().warn(format!("for {}", settings.team));
         match settings.breaks {
             Breaks::Nothing if own => admit.fill(REPLICAS, 1, "one replica is enough to begin with"),
-            Breaks::Nothing => admit,
             Breaks::Idempotent if predictor.is_some() => admit.fill(
                 "/metadata/annotations/passes",
                 format!("{}", request.filled.len()),
