@@ -88,7 +88,7 @@ fn builtin_order(name: &str) -> i32 {
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Module {
-    /// One that Tidewaiter ships, by name: `storage-credentials`, `runtime-version`.
+    /// One that Tidewaiter ships, by name: such as `storage-credentials` or `serving-versions`.
     Builtin(String),
     /// A file of the server; a relative path is relative to the configuration's folder.
     File(String),

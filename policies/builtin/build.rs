@@ -12,7 +12,7 @@ use std::process::{Command, exit};
 const TARGET: &str = "wasm32-unknown-unknown";
 const POLICIES: [&str; 7] = [
     "storage-credentials",
-    "runtime-version",
+    "serving-versions",
     "model-exists",
     "serving-protocol",
     "architecture",

@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidewaiter_core::backend::Backend;
 use tidewaiter_core::document::Document;
-use tidewaiter_core::policy_resource::{Capability, Match, Module, Operation, Subject};
+use tidewaiter_core::policy_resource::{Capability, Match, Module, Operation, Subject, WasmPolicySpec};
 use tidewaiter_engine::outcome::{self, Review};
 use tidewaiter_engine::{Counts, Engine, Failure, LoadError, LoadedPolicy, PolicySpec};
 use tidewaiter_world::{
-    ClusterReader, Configuration, CredentialsError, Folder, Labels, Limits, ObjectRef, Objects, Policy, Problem,
-    ReviewWorld, Stores, digest_of,
+    Builtins, ClusterReader, Configuration, CredentialsError, Folder, Labels, Limits, NO_FILES, ObjectRef, Objects,
+    Policy, Problem, ReviewWorld, Stores, builtin, digest_of, has_digest, known_as,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub configuration: Arc<Configuration>,
     stores: Arc<Stores>,
     policies: Vec<Active>,
+    /// The policies that come with the program.
+    builtins: Arc<Builtins>,
     delivered: HashMap<String, Result<Delivered, CredentialsError>>,
 }
 
@@ -142,6 +144,53 @@ impl Snapshot {
         Some(active.loaded.imports())
     }
 
+    /// Whether a `WasmPolicy` can be used as it is written, by what the loader would say of it: a remark for its author where it can, a reason where it can't.
+    /// Of a module that isn't loaded under these very words yet only the object itself is judged.
+    pub(crate) async fn judge_policy(&self, name: &str, spec: &WasmPolicySpec) -> Result<Option<String>, String> {
+        let mut wrong = spec.problems();
+        match &spec.module {
+            Module::Builtin(name) => {
+                let component = builtin(name, &self.builtins);
+                let found = component.and_then(|component| has_digest(component, spec.digest.as_deref()));
+                wrong.extend(found.err());
+            }
+            Module::File(_) if self.configuration.objects().base.is_none() => wrong.push(NO_FILES.to_owned()),
+            _ => {}
+        }
+        if !wrong.is_empty() {
+            return Err(wrong.join("; "));
+        }
+        let mut policies = self.policies.iter();
+        let alike = policies.find(|active| {
+            active.digest.is_some()
+                && self.same_module(&active.policy.spec.module, &spec.module)
+                && (active.policy.spec.digest == spec.digest || spec.digest.as_deref() == active.digest.as_deref())
+        });
+        let Some(alike) = alike else {
+            return Ok(Some(
+                "its module isn't loaded yet; whether it can be used is told in its condition Loaded".to_owned(),
+            ));
+        };
+        let mut policy = Policy::of(name, spec);
+        let settings = serde_json::Value::Object(spec.settings.clone());
+        let taken = alike.loaded.takes(settings, &policy.spec.capabilities).await;
+        taken.map_err(|error| error.to_string())?;
+        Ok(alike.loaded.description().and_then(|description| {
+            policy.grant_described(description);
+            policy.undeclared(description)
+        }))
+    }
+
+    /// Whether two objects mean the same module: a built-in policy goes by its former name, too.
+    fn same_module(&self, one: &Module, other: &Module) -> bool {
+        match (one, other) {
+            (Module::Builtin(one), Module::Builtin(other)) => {
+                known_as(one, &self.builtins) == known_as(other, &self.builtins)
+            }
+            _ => one == other,
+        }
+    }
+
     /// What a namespace needs of a backend, whether or not with a ServiceAccount. The error is for the user and the admin.
     pub(crate) fn wanted(&self, backend: &str, service_account: bool) -> Result<ToDeliver<'_>, CredentialsError> {
         Ok(match self.delivered(backend)? {
@@ -230,7 +279,7 @@ pub struct Loader {
     reviewer: Arc<Reviewer>,
     metrics: Arc<Metrics>,
     stores: Arc<Stores>,
-    builtins: Vec<(&'static str, &'static [u8])>,
+    builtins: Arc<Builtins>,
     /// None where nothing is fetched over the network.
     modules: Option<Modules>,
     /// What was reported last, so that the log says a thing once.
@@ -320,6 +369,7 @@ impl Loader {
         );
         self.reviewer.swap(Snapshot {
             delivered: delivered(&configuration),
+            builtins: Arc::clone(&self.builtins),
             configuration,
             stores: Arc::clone(&self.stores),
             policies,

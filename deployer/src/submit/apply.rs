@@ -19,15 +19,6 @@ const TRIES: usize = 8;
 /// server compares versions only where there is an object (`Store.Update` of `k8s.io/apiserver/pkg/registry/generic/registry`).
 const NOBODYS: &str = "1";
 
-/// What an object is written over.
-#[derive(Debug, Clone, Copy)]
-pub enum Over<'a> {
-    /// Whatever is there, or nothing.
-    Anything,
-    /// The object as it was looked at; none where there was none.
-    Seen(Option<&'a DynamicObject>),
-}
-
 /// What became of an object, or would.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
@@ -108,7 +99,7 @@ pub async fn propose(
     })
 }
 
-/// Stores an object, if nobody made or changed it since it was looked at. A change of its status alone is none.
+/// Stores an object, if nobody made or changed it since it was looked at (`seen`; none where there was none). A change of its status alone is none.
 ///
 /// # Errors
 /// As for [`propose`]; [`SubmitError::Meanwhile`] where somebody was faster.
@@ -116,13 +107,9 @@ pub async fn apply(
     cluster: &Cluster,
     kind: &'static Kind,
     object: &Value,
-    over: Over<'_>,
+    seen: Option<&DynamicObject>,
     force: bool,
 ) -> Result<Applied, SubmitError> {
-    let Over::Seen(seen) = over else {
-        let sent = send(cluster, kind, object, None, false, force).await;
-        return sent.map_err(|error| told(cluster, kind, object, &error));
-    };
     let (name, namespace) = place(object);
     let version = |seen: Option<&DynamicObject>| match seen {
         Some(seen) => seen.metadata.resource_version.clone(),

@@ -5,7 +5,7 @@ use kube::api::DynamicObject;
 use serde_json::json;
 use tidewaiter_core::kserve_config::KserveConfig;
 
-use super::apply::{Over, apply, owned, propose};
+use super::apply::{apply, owned, propose};
 use super::conflict::SubmitError;
 use super::store::{MANAGED_BY, MANAGER, Store, secret_objects};
 use crate::cluster::{Cluster, Kind, kinds};
@@ -47,24 +47,29 @@ pub async fn deliver(
             None => object,
         }
     });
-    let is_new = mine(cluster, name, namespace, service).await?;
-    for (kind, object) in OBJECTS.into_iter().zip(&objects) {
-        apply(cluster, kind, object, Over::Anything, false).await?;
+    let there = mine(cluster, name, namespace, service).await?;
+    for ((kind, object), there) in OBJECTS.into_iter().zip(&objects).zip(&there) {
+        // Who deploys the same service at once may bring other keys.
+        apply(cluster, kind, object, there.as_ref(), false).await?;
     }
     Ok(Delivered {
         name: name.to_owned(),
-        is_new,
+        is_new: there.iter().all(Option::is_none),
     })
 }
 
-/// Whether neither object is there. What is there has to be this command's own, and for the same service.
-async fn mine(cluster: &Cluster, name: &str, namespace: &str, service: Option<&str>) -> Result<bool, SubmitError> {
-    let mut is_new = true;
-    for kind in OBJECTS {
+/// The objects as they are, in the order of [`OBJECTS`]. What is there has to be this command's own, and for the same service.
+async fn mine(
+    cluster: &Cluster,
+    name: &str,
+    namespace: &str,
+    service: Option<&str>,
+) -> Result<[Option<DynamicObject>; 2], SubmitError> {
+    let mut found = [None, None];
+    for (kind, found) in OBJECTS.into_iter().zip(&mut found) {
         let Some(there) = cluster.get(kind, Some(namespace), name).await? else {
             continue;
         };
-        is_new = false;
         if !is_mine(&there, service) {
             return Err(SubmitError::Foreign {
                 kind: kind.kind,
@@ -72,8 +77,9 @@ async fn mine(cluster: &Cluster, name: &str, namespace: &str, service: Option<&s
                 namespace: namespace.to_owned(),
             });
         }
+        *found = Some(there);
     }
-    Ok(is_new)
+    Ok(found)
 }
 
 /// Made by this command, for this service, or for nobody's in particular.

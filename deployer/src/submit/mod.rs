@@ -17,7 +17,7 @@ mod history;
 mod look;
 mod store;
 
-pub use apply::{Applied, FIELD_MANAGER, Over, Proposal, apply, propose};
+pub use apply::{Applied, FIELD_MANAGER, Proposal, apply, propose};
 pub use conflict::{Conflict, SubmitError};
 pub use credentials::{Delivered, deliver, would_deliver};
 pub use difference::{content, is_same};

@@ -1,7 +1,7 @@
 //! Loads, checks, compiles, caches and runs admission policies. Knows nothing of HTTP or Kubernetes.
 //!
 //! ```text
-//! Engine::load   component ─▶ imports within the grants? exports of the contract? settings usable? ─▶ LoadedPolicy
+//! Engine::load   component ─▶ imports within the grants? exports of the contract? description true? settings usable? ─▶ LoadedPolicy
 //! untouched      leaving, standing still, ignored? ─▶ nothing to do
 //! review         strip what is ours ─▶ each policy on a fresh instance ─▶ merge fills ─▶ JSON Patch, warnings, effects
 //! ```
@@ -10,6 +10,7 @@ mod answer;
 mod bindings;
 mod cache;
 mod compiled;
+mod describe;
 mod empty;
 mod engine;
 mod failure;
@@ -21,6 +22,7 @@ mod patch;
 mod review;
 mod room;
 mod run;
+pub mod schema;
 mod shipped;
 mod ticker;
 mod untouched;

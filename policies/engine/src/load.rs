@@ -4,21 +4,29 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidewaiter_core::lines;
 use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Limits, Mode};
 use wasmtime::component::Component;
 
 use crate::bindings::{PolicyPre, tidewaiter};
+use crate::describe;
 use crate::empty;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::host::State;
 use crate::run;
+use crate::schema::Schema;
 
 /// The contract as it stands in imports: package and version.
 const PACKAGE: &str = "tidewaiter:policy/";
 const VERSION: &str = "@0.1.";
+/// What a component of the world `policy` exports.
+const EXPORTS: [&str; 3] = ["describe", "check-settings", "review"];
+/// Settings go into a policy with every request, so they are no place for data.
+const SETTINGS_BYTES: usize = 256 << 10;
+/// Characters of names that come out of a component.
+const NAMED: usize = 200;
 /// For each of the two calls at load, beside the policy's own limit: a stop for one that does nothing but wait for a free slot.
 const LOAD_BUDGET: Duration = Duration::from_secs(30);
 
@@ -53,16 +61,21 @@ pub enum LoadError {
     /// It doesn't compile.
     #[error("the policy doesn't compile: {0}")]
     Compile(String),
-    /// It imports an interface of the contract that it wasn't granted.
+    /// It imports interfaces of the contract that it wasn't granted.
     #[error(
-        "the policy imports {import}, which it is not granted; add `{capability}` to its capabilities, or use another policy"
+        "the policy imports {imports}, which it is not granted; add {capabilities} to its capabilities, or use another policy"
     )]
     NotGranted {
-        /// The import's full name.
-        import: String,
+        /// The imports' full names.
+        imports: String,
         /// What to grant.
-        capability: &'static str,
+        capabilities: String,
     },
+    /// It is built against a contract that came after this one.
+    #[error(
+        "the policy is built against the contract tidewaiter:policy@{0}, and this Tidewaiter speaks tidewaiter:policy@0.1.0; update Tidewaiter, or build the policy against 0.1.0"
+    )]
+    Future(String),
     /// It imports something that isn't in the contract.
     #[error(
         "the policy imports {0}, which is not in the contract tidewaiter:policy@0.1.0; of WASI there is only what a language's runtime needs to begin, and nothing in it"
@@ -71,10 +84,18 @@ pub enum LoadError {
     /// It doesn't export what the contract says.
     #[error("the policy doesn't fit the contract tidewaiter:policy@0.1.0: {0}")]
     Contract(String),
+    /// What it says of itself can't be shown to anybody.
+    #[error(
+        "what the policy says of itself breaks the contract tidewaiter:policy@0.1.0: {0}; its author has to mend it"
+    )]
+    Description(String),
+    /// The schema that it carries is none, or one that can't be applied within limits.
+    #[error("the policy's settings schema can't be used: {0}; its author has to mend it")]
+    Schema(String),
     /// It failed when it was asked what it is, or whether its settings can be used.
     #[error("the policy {0} when it was loaded")]
     Failed(Failure),
-    /// It refuses its settings.
+    /// Its settings don't fit its schema, or it refuses them.
     #[error("the policy refuses its settings: {0}")]
     Settings(String),
 }
@@ -145,6 +166,30 @@ impl LoadedPolicy {
         self.loaded.as_ref().map_or(&[], |loaded| &loaded.imports)
     }
 
+    /// Whether the policy would still load with these settings and capabilities in the place of its own: what [`Engine::load`] checks of them, without
+    /// compiling anything. One that can't be loaded takes everything: nobody can say what it would take.
+    ///
+    /// # Errors
+    /// Why not, for the admin.
+    pub async fn takes(&self, settings: Value, capabilities: &[Capability]) -> Result<(), LoadError> {
+        let Ok(loaded) = &self.loaded else { return Ok(()) };
+        let missing: Vec<_> = loaded
+            .imports
+            .iter()
+            .filter(|import| !capabilities.contains(import))
+            .map(|import| {
+                (
+                    format!("{PACKAGE}{}", import.as_str()),
+                    format!("`{}`", import.as_str()),
+                )
+            })
+            .collect();
+        if !missing.is_empty() {
+            return Err(not_granted(missing));
+        }
+        check_settings(loaded, settings).await
+    }
+
     /// What the policy says of itself.
     pub fn description(&self) -> Option<&Description> {
         self.loaded.as_ref().ok()?.description.as_ref()
@@ -166,13 +211,9 @@ impl Engine {
     /// # Errors
     /// Why the policy can't be used, for the admin.
     pub async fn load(&self, spec: PolicySpec) -> Result<LoadedPolicy, LoadError> {
+        let settings = spec.settings.clone();
         let loaded = self.described(spec).await?;
-        let settings = &loaded.settings;
-        at_load(&loaded, async |policy, store| {
-            policy.call_check_settings(store, settings).await
-        })
-        .await?
-        .map_err(|refused| LoadError::Settings(lines::cut(&refused, lines::MESSAGE)))?;
+        check_settings(&loaded, settings).await?;
         Ok(LoadedPolicy {
             terms: loaded.terms.clone(),
             loaded: Ok(Arc::new(loaded)),
@@ -214,6 +255,7 @@ impl Engine {
             .await
             .map_err(|error| LoadError::Compile(error.to_string()))??;
         let imports = check_imports(&self.0.engine, &component, &spec.capabilities)?;
+        check_exports(&self.0.engine, &component)?;
         let contract = |error: wasmtime::Error| LoadError::Contract(format!("{error:#}"));
         let pre = self
             .0
@@ -230,17 +272,15 @@ impl Engine {
                 delivers: spec.capabilities.contains(&Capability::Storage),
             },
             pre,
-            settings: if spec.settings.is_null() {
-                "{}".to_owned()
-            } else {
-                spec.settings.to_string()
-            },
+            settings: settings_text(&spec.settings),
             limits: spec.limits,
             peak: AtomicU32::default(),
             imports,
             description: None,
         };
-        loaded.description = Some(at_load(&loaded, async |policy, store| policy.call_describe(store).await).await?);
+        let description = at_load(&loaded, async |policy, store| policy.call_describe(store).await).await?;
+        describe::check(&description).map_err(LoadError::Description)?;
+        loaded.description = Some(description);
         Ok(loaded)
     }
 
@@ -257,6 +297,43 @@ impl Engine {
         }
         .map_err(|error| LoadError::Compile(format!("{error:#}")))
     }
+}
+
+/// JSON text; of no settings it is an empty object.
+fn settings_text(settings: &Value) -> String {
+    if settings.is_null() {
+        "{}".to_owned()
+    } else {
+        settings.to_string()
+    }
+}
+
+/// Against the schema first, then by the policy itself.
+async fn check_settings(loaded: &Loaded, settings: Value) -> Result<(), LoadError> {
+    let text = settings_text(&settings);
+    if text.len() > SETTINGS_BYTES {
+        return Err(LoadError::Settings(format!(
+            "they have {} bytes, and may have {SETTINGS_BYTES}",
+            text.len()
+        )));
+    }
+    let description = loaded.description.as_ref();
+    if let Some(schema) = description.and_then(|description| description.settings_schema.clone()) {
+        let fit = move || {
+            let settings = if settings.is_null() { json!({}) } else { settings };
+            let schema = Schema::parse(&schema).map_err(LoadError::Schema)?;
+            schema.check(&settings).map_err(LoadError::Settings)
+        };
+        // On a thread of its own: it may take some milliseconds, and what panics there ends there.
+        tokio::task::spawn_blocking(fit)
+            .await
+            .map_err(|_| LoadError::Schema("it can't be applied".to_owned()))??;
+    }
+    at_load(loaded, async |policy, store| {
+        policy.call_check_settings(store, &text).await
+    })
+    .await?
+    .map_err(|refused| LoadError::Settings(lines::cut(&refused, lines::MESSAGE)))
 }
 
 async fn at_load<T>(
@@ -277,7 +354,7 @@ fn check_imports(
     component: &Component,
     granted: &[Capability],
 ) -> Result<Vec<Capability>, LoadError> {
-    let mut imports = Vec::new();
+    let (mut imports, mut missing) = (Vec::new(), Vec::new());
     for (name, _) in component.component_type().imports(engine) {
         let interface = name
             .strip_prefix(PACKAGE)
@@ -290,16 +367,50 @@ fn check_imports(
             Some("cluster") => Capability::Cluster,
             Some("log") => Capability::Log,
             None if empty::has(name) => continue,
-            _ => return Err(LoadError::UnknownImport(name.to_owned())),
+            _ => return Err(unknown_import(name)),
         };
         if !granted.contains(&capability) {
-            return Err(LoadError::NotGranted {
-                import: name.to_owned(),
-                capability: capability.as_str(),
-            });
+            missing.push((name.to_owned(), format!("`{}`", capability.as_str())));
         }
         imports.push(capability);
     }
+    if !missing.is_empty() {
+        return Err(not_granted(missing));
+    }
     imports.sort_unstable();
     Ok(imports)
+}
+
+fn not_granted(missing: Vec<(String, String)>) -> LoadError {
+    let (imports, capabilities): (Vec<String>, Vec<String>) = missing.into_iter().unzip();
+    LoadError::NotGranted {
+        imports: imports.join(", "),
+        capabilities: capabilities.join(", "),
+    }
+}
+
+fn unknown_import(name: &str) -> LoadError {
+    let version = name.strip_prefix(PACKAGE).and_then(|rest| rest.rsplit_once('@'));
+    match version {
+        Some((_, version)) if !version.starts_with("0.1.") => LoadError::Future(lines::cut(version, NAMED)),
+        _ => LoadError::UnknownImport(lines::cut(name, NAMED)),
+    }
+}
+
+/// The linker's own words for what is missing speak of the component model.
+fn check_exports(engine: &wasmtime::Engine, component: &Component) -> Result<(), LoadError> {
+    let all = component.component_type();
+    let exported: Vec<&str> = all.exports(engine).map(|(name, _)| name).collect();
+    let missing: Vec<&str> = EXPORTS.into_iter().filter(|name| !exported.contains(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let exported = match exported.as_slice() {
+        [] => "nothing".to_owned(),
+        some => lines::cut(&some.join(", "), NAMED),
+    };
+    Err(LoadError::Contract(format!(
+        "it exports {exported}, and not {}; is it a component of another world?",
+        missing.join(", ")
+    )))
 }

@@ -3,6 +3,8 @@
 
 #[path = "hostile/any.rs"]
 mod any;
+#[path = "hostile/loading.rs"]
+mod loading;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -83,6 +85,53 @@ impl World for Silent {
 /// A component of the contract around the body of `review`, which gets the address of its parameters and returns that of its verdict. At 512
 /// there is an empty one; one with a single fill (path at 700, value at 800, their lengths given) is at 576.
 fn component(body: &str, fill: (&str, &[u8])) -> Bytes {
+    built(&Parts {
+        body,
+        fill,
+        ..Parts::default()
+    })
+}
+
+/// What a component is built from.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    body: &'a str,
+    fill: (&'a str, &'a [u8]),
+    /// What it says that it is called, and its version.
+    name: &'a str,
+    version: &'a str,
+    /// At most 100,000 bytes.
+    schema: Option<&'a str>,
+    /// The body of `check-settings`, which gets the address and the length of the settings.
+    check: &'a str,
+    /// The contract's version in its imports.
+    contract: &'a str,
+}
+
+impl Default for Parts<'_> {
+    fn default() -> Self {
+        Self {
+            body: "(i32.const 576)",
+            fill: (PIN, br#""1.7.1""#),
+            name: "test",
+            version: "1.0.0",
+            schema: None,
+            check: "(i32.const 512)",
+            contract: "0.1.0",
+        }
+    }
+}
+
+fn built(parts: &Parts<'_>) -> Bytes {
+    let Parts {
+        body,
+        fill,
+        name,
+        version,
+        schema,
+        check,
+        contract,
+    } = *parts;
     let escape = |text: &[u8]| text.iter().map(|byte| format!("\\{byte:02x}")).collect::<String>();
     let word = |n: usize| {
         n.to_le_bytes()[..4]
@@ -93,10 +142,24 @@ fn component(body: &str, fill: (&str, &[u8])) -> Bytes {
     let (path, value) = fill;
     let verdict = [0, 0, 0, 0, 0, 0, 0, 0, 640, 1, 0, 0, 0, 0].map(word).concat();
     let one_fill = [700, path.len(), 800, value.len(), 700, path.len()].map(word).concat();
-    let description = [900, 4, 904, 5, 900, 4, 0, 0, 0, 0, 0].map(word).concat();
+    let (carried, schema) = (usize::from(schema.is_some()), schema.unwrap_or_default());
+    let description = [
+        2048,
+        name.len(),
+        2304,
+        version.len(),
+        900,
+        4,
+        carried,
+        150_000,
+        schema.len(),
+        0,
+        0,
+    ];
+    let description = description.map(word).concat();
     let text = format!(
         r#"(component
-  (import "tidewaiter:policy/types@0.1.0" (instance $types
+  (import "tidewaiter:policy/types@{contract}" (instance $types
     (type $operation' (enum "create" "update")) (export "operation" (type $operation (eq $operation')))
     (type $entry' (record (field "path" string) (field "value" string))) (export "entry" (type $entry (eq $entry')))
     (type $request' (record (field "operation" $operation) (field "api-version" string) (field "kind" string)
@@ -116,7 +179,7 @@ fn component(body: &str, fill: (&str, &[u8])) -> Bytes {
     (type $description' (record (field "name" string) (field "version" string) (field "summary" string)
       (field "settings-schema" (option string)) (field "objects" (list $object-kind))))
     (export "description" (type $description (eq $description')))))
-  (import "tidewaiter:policy/cluster@0.1.0" (instance $cluster (export "node-architectures" (func (result (list string))))))
+  (import "tidewaiter:policy/cluster@{contract}" (instance $cluster (export "node-architectures" (func (result (list string))))))
   (alias export $types "request" (type $request))
   (alias export $types "verdict" (type $verdict))
   (alias export $types "description" (type $description))
@@ -134,9 +197,10 @@ fn component(body: &str, fill: (&str, &[u8])) -> Bytes {
     (import "m" "nodes" (func $nodes (param i32)))
     (data (i32.const 576) "{verdict}") (data (i32.const 640) "{one_fill}")
     (data (i32.const 700) "{path}") (data (i32.const 800) "{value}")
-    (data (i32.const 900) "test1.0.0") (data (i32.const 1000) "{description}")
+    (data (i32.const 900) "test") (data (i32.const 1000) "{description}")
+    (data (i32.const 2048) "{name}") (data (i32.const 2304) "{version}") (data (i32.const 150000) "{schema}")
     (func (export "describe") (result i32) (i32.const 1000))
-    (func (export "check-settings") (param i32 i32) (result i32) (i32.const 512))
+    (func $check (export "check-settings") (param i32 i32) (result i32) {check})
     (func $review (export "review") (param i32) (result i32) {body}))
   (core instance $policy (instantiate $policy (with "m" (instance
     (export "memory" (memory $memory "memory")) (export "nodes" (func $nodes))))))
@@ -148,6 +212,9 @@ fn component(body: &str, fill: (&str, &[u8])) -> Bytes {
     (canon lift (core func $policy "review") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc")))))"#,
         path = escape(path.as_bytes()),
         value = escape(value),
+        name = escape(name.as_bytes()),
+        version = escape(version.as_bytes()),
+        schema = escape(schema.as_bytes()),
     );
     wat::parse_str(text).unwrap().into()
 }

@@ -98,6 +98,10 @@ fn built(
 ) -> Result<Vec<u8>> {
     let [program, version] = toolchain(language);
     let mut key = Key::new().with(host::output(Command::new(program).arg(version))?);
+    if language == Language::Go {
+        // Which makes the component of its module: the versions of wit-component and of the adapter.
+        key = key.with(fs::read(policies().join("../Cargo.lock"))?);
+    }
     for part in parts {
         for file in files(&policies().join(part))? {
             let place = file.strip_prefix(policies())?.display().to_string();

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tidewaiter_examples::policies;
+use tidewaiter_examples::{missing, policies};
+use tidewaiter_tools::Language;
 use wit_bindgen_core::wit_parser::Resolve;
 use wit_bindgen_core::{Files, WorldGenerator as _};
 
@@ -39,8 +40,13 @@ fn the_packages_carry_the_contract() {
 
 #[test]
 fn the_bindings_for_go_are_generated_from_the_contract() {
+    // wit-bindgen formats them by Go's own formatter.
+    if let Some(reason) = missing(Language::Go) {
+        eprintln!("not tested: {reason}");
+        return;
+    }
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("policy.wit", &contract()).unwrap();
+    let package = resolve.push_source("policy.wit", &contract()).unwrap();
     let world = resolve.select_world(&[package], Some("policy")).unwrap();
     let options = wit_bindgen_go::Opts {
         pkg_name: Some(MODULE.to_owned()),
@@ -62,7 +68,7 @@ fn the_bindings_for_go_are_generated_from_the_contract() {
 /// Each function of the contract, as `interface name`, in kebab case.
 fn functions() -> Vec<(String, String)> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("policy.wit", &contract()).unwrap();
+    let package = resolve.push_source("policy.wit", &contract()).unwrap();
     let interfaces = &resolve.packages[package].interfaces;
     interfaces
         .iter()

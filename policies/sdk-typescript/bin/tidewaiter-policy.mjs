@@ -56,7 +56,9 @@ async function main() {
   try {
     const witPath = join(folder, "policy.wit");
     await writeFile(witPath, await contract(used));
-    const { component } = await componentize({ witPath, jsSource: source, world: "policy", stubWasi: true, sync: true, disableGc: true });
+    // WASI stays: the engine's is empty, and standard error, where QuickJS tells of exceptions, ends in the server's log.
+    const options = { stubWasi: false, sync: true, disableGc: true };
+    const { component } = await componentize({ witPath, jsSource: source, world: "policy", ...options });
     await writeFile(values.output, component);
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -1,32 +1,43 @@
-//! What a test expects of a verdict.
+//! What a test expects of a policy that judges a new object, with its default settings.
 
-use crate::{Denial, Verdict};
+use serde_json::Value;
+use tidewaiter_core::lines::MESSAGE;
 
-impl Verdict {
-    /// The refusal.
+use crate::testing::{World, create};
+use crate::{Policy, Verdict};
+
+impl World {
+    /// Code, message and path of the refusal; the path is empty where there is none.
     ///
     /// # Panics
-    /// Where there is none, or its message is too long to be shown whole.
-    pub fn refusal(self) -> Denial {
-        let denial = self.denial.clone();
-        let denial = denial.unwrap_or_else(|| panic!("nothing is refused: {self:?}"));
-        assert!(
-            denial.message.chars().count() <= tidewaiter_core::lines::MESSAGE,
-            "{denial:?}"
-        );
-        denial
+    /// Where the object is admitted, or the message is too long to be shown whole.
+    pub fn refused<P: Policy>(&self, object: &Value) -> (String, String, String) {
+        let verdict = self.review::<P>(&create(object));
+        let denial = verdict.denial.unwrap_or_else(|| panic!("admitted: {object}"));
+        assert!(denial.message.chars().count() <= MESSAGE, "{denial:?}");
+        (denial.code, denial.message, denial.path.unwrap_or_default())
     }
 
-    /// The one line of a verdict that does nothing but warn.
+    /// The one line of warning with which the object is admitted as it is.
     ///
     /// # Panics
-    /// Where it does anything else, or the line was cut.
-    pub fn only_warning(self) -> String {
-        let [line] = self.warnings.as_slice() else {
-            panic!("not one warning: {self:?}")
+    /// Where the policy does anything else, or the line was cut.
+    pub fn warned<P: Policy>(&self, object: &Value) -> String {
+        let verdict = self.review::<P>(&create(object));
+        let [line] = verdict.warnings.as_slice() else {
+            panic!("not one warning, but {verdict:?} of {object}")
         };
         assert!(!line.ends_with('…'), "{line}");
-        assert_eq!(self, Self::admit().warn(line.clone()), "it does more than warn");
+        assert_eq!(verdict, Verdict::admit().warn(line.clone()), "it does more than warn");
         line.clone()
+    }
+
+    /// The object is admitted as it is, and nothing said.
+    ///
+    /// # Panics
+    /// Where the policy does anything.
+    pub fn passes<P: Policy>(&self, object: &Value) {
+        let verdict = self.review::<P>(&create(object));
+        assert_eq!(verdict, Verdict::admit(), "{object}");
     }
 }

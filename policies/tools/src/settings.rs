@@ -129,14 +129,15 @@ fn kind(root: &Value, schema: &Value) -> String {
         }
         _ => name,
     };
-    match (schema.get("minimum"), schema.get("maximum")) {
-        (Some(least), Some(most)) => drop(write!(text, ", {least} to {most}")),
-        (Some(least), None) => drop(write!(text, ", at least {least}")),
-        (None, Some(most)) => drop(write!(text, ", at most {most}")),
-        (None, None) => {}
-    }
+    let range = match (schema.get("minimum"), schema.get("maximum")) {
+        (Some(least), Some(most)) => format!(", {least} to {most}"),
+        (Some(least), None) => format!(", at least {least}"),
+        (None, Some(most)) => format!(", at most {most}"),
+        (None, None) => String::new(),
+    };
+    text.push_str(&range);
     if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
-        drop(write!(text, " like {pattern}"));
+        let _ = write!(text, " like {pattern}");
     }
     text
 }

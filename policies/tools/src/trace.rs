@@ -257,6 +257,7 @@ fn listing(listing: &Listing) -> String {
     format!("{} objects{more}", listing.objects.len())
 }
 
+#[allow(clippy::ref_option, reason = "it is told of the answer as the world gives it")]
 fn sized(text: &Option<String>) -> String {
     text.as_ref()
         .map_or_else(|| "none".to_owned(), |text| format!("{} bytes", text.len()))

@@ -27,7 +27,7 @@ pub use api_reader::ApiReader;
 pub use configuration::{Configuration, CredentialsError, Reach};
 pub use folder::{Folder, FolderError};
 pub use objects::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, Labels, ObjectRef, Objects, Problem, References, Supplied};
-pub use policies::{Builtins, Policy, digest_of};
+pub use policies::{Builtins, NO_FILES, Policy, builtin, digest_of, has_digest, known_as};
 pub use reader::{AccountFacts, ClusterReader, OBJECTS, SecretFacts, object_as_text, objects_as_texts};
 pub use review::ReviewWorld;
 pub use stores::{Issuer, Limits, Patience, Stores, Trust};

@@ -13,6 +13,10 @@ use crate::objects::{ObjectRef, Objects, Problem};
 /// A component of 16 MiB is a whole JavaScript engine with its program; nothing larger is a policy.
 const MAX_MODULE: u64 = 32 * 1024 * 1024;
 
+/// Why a file is no module in a cluster.
+pub const NO_FILES: &str =
+    "spec.module.file: files are for a configuration in a folder; put the component into a ConfigMap";
+
 /// The policies that come with the program: name and component.
 pub type Builtins = [(&'static str, &'static [u8])];
 
@@ -28,6 +32,15 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What an object asks for, before its module was looked for.
+    pub fn of(name: &str, spec: &WasmPolicySpec) -> Self {
+        Self {
+            name: name.to_owned(),
+            spec: granted(spec.clone()),
+            component: None,
+        }
+    }
+
     /// What becomes of the objects that it matches while it can't be used, for the end of a problem's message.
     pub fn without_it(&self) -> &'static str {
         match (self.spec.failure_policy, self.spec.mode) {
@@ -81,7 +94,7 @@ pub(crate) fn select(
     for object in &objects.policies {
         let name = object.metadata.name.clone().unwrap_or_default();
         if let Module::Builtin(builtin) = &object.spec.module {
-            spoken_of.push(builtin.clone());
+            spoken_of.push(known_as(builtin, builtins).to_owned());
         }
         let wrong = object.spec.problems();
         let component = if wrong.is_empty() {
@@ -89,11 +102,7 @@ pub(crate) fn select(
         } else {
             Err(wrong.join("; "))
         };
-        let mut policy = Policy {
-            name: name.clone(),
-            spec: granted(object.spec.clone()),
-            component: None,
-        };
+        let mut policy = Policy::of(&name, &object.spec);
         match component {
             Ok(component) => {
                 policy.component = Some(component);
@@ -126,11 +135,12 @@ pub(crate) fn select(
                 problems.push(objects.problem(ObjectRef::cluster("WasmPolicy", &name), format!("{reason}; {stays}")));
             }
         }
-        spoken_of.push(name);
+        spoken_of.push(known_as(&name, builtins).to_owned());
     }
     for object in objects.unreadable.keys().filter(|object| object.kind == "WasmPolicy") {
         if !policies.iter().any(|policy| policy.name == object.name) {
-            let builtin = builtins.iter().find(|(builtin, _)| *builtin == object.name);
+            let known = known_as(&object.name, builtins);
+            let builtin = builtins.iter().find(|(builtin, _)| *builtin == known);
             let spec = counting_everywhere(&object.name);
             policies.push(Policy {
                 name: object.name.clone(),
@@ -139,7 +149,7 @@ pub(crate) fn select(
                 component: builtin.map(|(_, component)| Bytes::from_static(component)),
             });
         }
-        spoken_of.push(object.name.clone());
+        spoken_of.push(known_as(&object.name, builtins).to_owned());
     }
     for (name, component) in builtins {
         if !spoken_of.iter().any(|spoken| spoken == name) {
@@ -151,15 +161,15 @@ pub(crate) fn select(
             });
         }
     }
-    tell_of_twins(&policies, objects, problems);
+    tell_of_twins(&policies, objects, builtins, problems);
     policies.sort_by(|a, b| a.spec.order.cmp(&b.spec.order).then_with(|| a.name.cmp(&b.name)));
     policies
 }
 
 /// Two objects of one built-in policy both run, which is hardly what their admin means: a default in one of them contradicts what the other says.
-fn tell_of_twins(policies: &[Policy], objects: &Objects, problems: &mut Vec<Problem>) {
+fn tell_of_twins(policies: &[Policy], objects: &Objects, builtins: &Builtins, problems: &mut Vec<Problem>) {
     let builtin = |policy: &Policy| match &policy.spec.module {
-        Module::Builtin(name) if policy.component.is_some() => Some(name.clone()),
+        Module::Builtin(name) if policy.component.is_some() => Some(known_as(name, builtins).to_owned()),
         _ => None,
     };
     for policy in policies {
@@ -188,7 +198,10 @@ fn fallback(wrong: &WasmPolicySpec, name: &str, builtins: &Builtins) -> Option<P
     let Module::Builtin(builtin) = &wrong.module else {
         return None;
     };
-    let known = |wanted: &str| builtins.iter().find(|(known, _)| *known == wanted);
+    let known = |wanted: &str| {
+        let wanted = known_as(wanted, builtins);
+        builtins.iter().find(|(known, _)| *known == wanted)
+    };
     let (builtin, component) = known(builtin).or_else(|| known(name))?;
     let mut spec = granted(WasmPolicySpec::builtin(builtin, &[]));
     (spec.mode, spec.order, spec.failure_policy) = (wrong.mode, wrong.order, wrong.failure_policy);
@@ -210,42 +223,58 @@ fn counting_everywhere(name: &str) -> WasmPolicySpec {
 
 /// A built-in policy whose object grants nothing has what it needs: to read its object's settings and to forget its grants would stop it.
 fn granted(mut spec: WasmPolicySpec) -> WasmPolicySpec {
-    if matches!(spec.module, Module::Builtin(_)) && spec.capabilities.is_empty() {
-        spec.capabilities = vec![
-            Capability::Storage,
-            Capability::Runtimes,
-            Capability::Cluster,
-            Capability::Log,
-        ];
+    if !matches!(spec.module, Module::Builtin(_)) {
+        return spec;
+    }
+    if spec.capabilities.is_empty() {
+        spec.capabilities = vec![Capability::Storage, Capability::Runtimes, Capability::Cluster];
+    }
+    // A line of the log does nothing, and an object that was written before the policy wrote any goes on to load it.
+    if !spec.capabilities.contains(&Capability::Log) {
+        spec.capabilities.push(Capability::Log);
     }
     spec
 }
 
+/// Names that built-in policies had before, which go on to load them.
+const FORMERLY: [(&str, &str); 1] = [("runtime-version", "serving-versions")];
+
+/// The name that a built-in policy has now.
+pub fn known_as<'n>(name: &'n str, builtins: &Builtins) -> &'n str {
+    if builtins.iter().any(|(builtin, _)| *builtin == name) {
+        return name;
+    }
+    let renamed = FORMERLY.iter().find(|(before, _)| *before == name);
+    renamed.map_or(name, |(_, now)| now)
+}
+
+/// A policy that Tidewaiter ships, by its name.
+///
+/// # Errors
+/// There is none of this name, and what may have been meant.
+pub fn builtin(name: &str, builtins: &Builtins) -> Result<&'static [u8], String> {
+    let known = known_as(name, builtins);
+    let found = builtins.iter().find(|(builtin, _)| *builtin == known);
+    found.map(|(_, component)| *component).ok_or_else(|| {
+        let names: Vec<&str> = builtins.iter().map(|(name, _)| *name).collect();
+        match nearest(name, &names) {
+            Some(meant) => {
+                format!("spec.module.builtin: there is no built-in policy `{name}`; did you mean `{meant}`?")
+            }
+            None => format!(
+                "spec.module.builtin: there is no built-in policy `{name}`, only {}",
+                names.join(", ")
+            ),
+        }
+    })
+}
+
 fn component(policy: &str, spec: &WasmPolicySpec, objects: &Objects, builtins: &Builtins) -> Result<Bytes, String> {
     let component = match &spec.module {
-        Module::Builtin(name) => {
-            let found = builtins.iter().find(|(builtin, _)| builtin == name);
-            found
-                .map(|(_, component)| Bytes::from_static(component))
-                .ok_or_else(|| {
-                    let names: Vec<&str> = builtins.iter().map(|(name, _)| *name).collect();
-                    match nearest(name, &names) {
-                        Some(meant) => format!(
-                            "spec.module.builtin: there is no built-in policy `{name}`; did you mean `{meant}`?"
-                        ),
-                        None => format!(
-                            "spec.module.builtin: there is no built-in policy `{name}`, only {}",
-                            names.join(", ")
-                        ),
-                    }
-                })?
-        }
+        Module::Builtin(name) => Bytes::from_static(builtin(name, builtins)?),
         Module::File(file) => {
             let Some(base) = &objects.base else {
-                return Err(
-                    "spec.module.file: files are for a configuration in a folder; put the component into a ConfigMap"
-                        .to_owned(),
-                );
+                return Err(NO_FILES.to_owned());
             };
             Bytes::from(read(&base.join(file)).map_err(|reason| format!("spec.module.file: {file} {reason}"))?)
         }
@@ -274,15 +303,23 @@ fn component(policy: &str, spec: &WasmPolicySpec, objects: &Objects, builtins: &
         Module::Https(_) => supplied(policy, "spec.module.https", objects)?,
         Module::Oci(_) => supplied(policy, "spec.module.oci", objects)?,
     };
-    if let Some(wanted) = &spec.digest {
-        let found = digest_of(&component);
-        if found != *wanted {
-            return Err(format!(
-                "spec.digest: the component has {found}, and the object asks for {wanted}; one of them was changed"
-            ));
-        }
-    }
+    has_digest(&component, spec.digest.as_deref())?;
     Ok(component)
+}
+
+/// Whether a component is the one that its object asks for, where it asks for one.
+///
+/// # Errors
+/// It is another one.
+pub fn has_digest(component: &[u8], digest: Option<&str>) -> Result<(), String> {
+    let Some(wanted) = digest else { return Ok(()) };
+    let found = digest_of(component);
+    if found == wanted {
+        return Ok(());
+    }
+    Err(format!(
+        "spec.digest: the component has {found}, and the object asks for {wanted}; one of them was changed"
+    ))
 }
 
 fn supplied(policy: &str, field: &str, objects: &Objects) -> Result<Bytes, String> {

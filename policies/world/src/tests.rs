@@ -11,7 +11,7 @@ use crate::stores::READ_LIMIT;
 use crate::testing::{ACCESS_KEY, Answering, S3, SECRET_KEY};
 use crate::{AccountFacts, ClusterReader, Configuration, Folder, Labels, Problem, ReviewWorld, SecretFacts, Stores};
 
-const BUILTINS: &[(&str, &[u8])] = &[("storage-credentials", b"one"), ("runtime-version", b"two")];
+const BUILTINS: &[(&str, &[u8])] = &[("storage-credentials", b"one"), ("serving-versions", b"two")];
 
 /// A folder, and the configuration that was last made from it.
 struct Setting {
@@ -467,7 +467,7 @@ async fn a_namespace_that_no_watch_shows_is_asked_for_once() {
 #[tokio::test]
 async fn objects_are_for_those_who_declared_them_and_secrets_for_nobody() {
     let objects =
-        "{module: {builtin: runtime-version}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ConfigMap}]}";
+        "{module: {builtin: serving-versions}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ConfigMap}]}";
     let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: rules, namespace: a}\ndata: {x: y}\n";
     let others = "{module: {builtin: storage-credentials}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ServiceAccount}]}";
     let mut setting = Setting::new(&(policy("own", objects) + &policy("other", others) + map + &secret("a", "b")));
@@ -511,7 +511,7 @@ async fn objects_are_for_those_who_declared_them_and_secrets_for_nobody() {
 #[tokio::test]
 async fn objects_are_listed_within_limits() {
     let objects =
-        "{module: {builtin: runtime-version}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ConfigMap}]}";
+        "{module: {builtin: serving-versions}, capabilities: [cluster], objects: [{apiVersion: v1, kind: ConfigMap}]}";
     let map = |namespace: &str, name: &str, bytes: usize| {
         let text = "x".repeat(bytes);
         format!(
@@ -616,6 +616,39 @@ async fn all_of_a_runtime_can_be_seen_where_it_is_known() {
 }
 
 #[test]
+fn a_built_in_policy_goes_by_its_former_name_too() {
+    let mut setting = Setting::new(&policy(
+        "pins",
+        "{module: {builtin: runtime-version}, capabilities: [storage], order: 7}",
+    ));
+    assert_eq!(told(&setting.load()), "");
+    let policies = setting.loaded().policies();
+    let names: Vec<_> = policies
+        .iter()
+        .map(|policy| (policy.name.as_str(), policy.spec.order))
+        .collect();
+    assert_eq!(names, [("pins", 7), ("storage-credentials", 100)]);
+    assert_eq!(policies[0].component.as_deref(), Some(&b"two"[..]));
+    // What it didn't need then is granted now.
+    assert!(
+        policies[0]
+            .spec
+            .capabilities
+            .contains(&tidewaiter_engine::Capability::Log)
+    );
+    // An object of the former name alone speaks of it, as it did.
+    let mut named = Setting::new(&policy(
+        "runtime-version",
+        "{module: {builtin: runtime-version}, mode: audit}",
+    ));
+    assert_eq!(told(&named.load()), "");
+    assert_eq!(named.loaded().policies().len(), 2);
+    let twins =
+        policy("old", "{module: {builtin: runtime-version}}") + &policy("new", "{module: {builtin: serving-versions}}");
+    assert!(told(&Setting::new(&twins).load()).contains("loads the built-in policy serving-versions too"));
+}
+
+#[test]
 fn built_in_policies_run_unless_an_object_speaks_of_them() {
     let names = |text: &str| {
         let mut setting = Setting::new(text);
@@ -630,22 +663,22 @@ fn built_in_policies_run_unless_an_object_speaks_of_them() {
             problems,
         )
     };
-    assert_eq!(names("# nothing\n").0, "runtime-version:100 storage-credentials:100");
+    assert_eq!(names("# nothing\n").0, "serving-versions:100 storage-credentials:100");
     assert_eq!(
         names(&policy(
             "storage-credentials",
             "{module: {builtin: storage-credentials}, order: 5}"
         ))
         .0,
-        "storage-credentials:5 runtime-version:100"
+        "storage-credentials:5 serving-versions:100"
     );
     assert_eq!(
         names(&policy("ours", "{module: {builtin: storage-credentials}, order: 7}")).0,
-        "ours:7 runtime-version:100"
+        "ours:7 serving-versions:100"
     );
     let builtin = "{module: {builtin: storage-credentials}}";
     let (active, problems) = names(&(policy("ours", builtin) + &policy("storage-credentials", builtin)));
-    assert_eq!(active, "ours:100 runtime-version:100 storage-credentials:100");
+    assert_eq!(active, "ours:100 serving-versions:100 storage-credentials:100");
     assert_eq!(
         problems,
         "all.yaml:2: WasmPolicy/ours: WasmPolicy/storage-credentials loads the built-in policy storage-credentials too, and both run on what both match; \
@@ -657,7 +690,7 @@ fn built_in_policies_run_unless_an_object_speaks_of_them() {
         "storage-credentials",
         "{module: {builtin: storage-credential}}",
     ));
-    assert_eq!(active, "runtime-version:100 storage-credentials:100");
+    assert_eq!(active, "serving-versions:100 storage-credentials:100");
     assert_eq!(
         problems,
         "all.yaml:2: WasmPolicy/storage-credentials: spec.module.builtin: there is no built-in policy `storage-credential`; did you mean \
@@ -667,7 +700,7 @@ fn built_in_policies_run_unless_an_object_speaks_of_them() {
         "storage-credentials",
         "{module: {builtin: storage-credential}, failurePolicy: fail, match: {namespaces: [a?]}}",
     ));
-    assert_eq!(active, "runtime-version:100 storage-credentials:100");
+    assert_eq!(active, "serving-versions:100 storage-credentials:100");
     assert!(
         problems.ends_with("; the rest of it, and defaults, are used until then"),
         "{problems}"
@@ -745,7 +778,7 @@ fn what_is_wrong_with_objects_is_told() {
         ("catalogue that is no YAML", problems(bad_catalogue.replace("catalogue: add", "catalogue: extend") + "data:\n  catalogue.yaml: |\n    schema: 1\n    repositories: [\n")),
         ("catalogue with packages by other names", problems(bad_catalogue.replace("catalogue: add", "catalogue: extend") + "data:\n  catalogue.yaml: |\n    schema: 1\n    repositories:\n      - name: registry.local/a\n        releases:\n          - {tags: [v1], packages: {sklearn: '1.5', Scikit_Learn: '1.5', xgbost: '3.0', numba: '1', numpy: '2.0'}}\n")),
         ("runtime", problems("{apiVersion: serving.kserve.io/v1alpha1, kind: ClusterServingRuntime, metadata: {name: r}, spec: {disabled: 'no'}}".into())),
-        ("policy limits", problems(policy("own", "{module: {builtin: runtime-version}, limits: {timeMs: 0}}"))),
+        ("policy limits", problems(policy("own", "{module: {builtin: serving-versions}, limits: {timeMs: 0}}"))),
     ];
     let all: Vec<_> = cases
         .iter()
@@ -870,7 +903,7 @@ fn what_becomes_of_an_object_that_cannot_be_read_is_said() {
         .collect();
     assert_eq!(
         runs.iter().map(|policy| &*policy.name).collect::<Vec<_>>(),
-        ["runtime-version", "storage-credentials"]
+        ["serving-versions", "storage-credentials"]
     );
 }
 

@@ -141,8 +141,8 @@ fn native(name: &str) -> Result<f64> {
         "storage-credentials" => |request| {
             storage_credentials::StorageCredentials::review(request, &storage_credentials::Settings::default())
         },
-        "runtime-version" => {
-            |request| runtime_version::RuntimeVersion::review(request, &runtime_version::Settings::default())
+        "serving-versions" => {
+            |request| serving_versions::ServingVersions::review(request, &serving_versions::Settings::default())
         }
         "architecture" => |request| architecture::Architecture::review(request, &architecture::Settings::default()),
         "namespace-guard" => {

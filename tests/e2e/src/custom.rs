@@ -54,6 +54,13 @@ impl<'a> Custom<'a> {
     }
 }
 
+/// The same object past its own admission: what is wrong with it is then said in its conditions alone.
+pub fn unasked(object: &Value) -> Value {
+    let mut object = object.clone();
+    object["metadata"]["labels"]["tidewaiter.dev/ignore"] = "true".into();
+    object
+}
+
 impl Drop for Custom<'_> {
     fn drop(&mut self) {
         let _ = self.cluster.kubectl(&["delete", &self.what, "--wait=false"]);

@@ -18,7 +18,7 @@ pub const KIND: &str = "application/vnd.cyclonedx+json";
 /// The policies that are embedded into the program, by the package that does so: cargo doesn't see them as its dependencies.
 const EMBEDDED: [&str; 7] = [
     "storage-credentials",
-    "runtime-version",
+    "serving-versions",
     "model-exists",
     "serving-protocol",
     "architecture",

@@ -6,6 +6,7 @@
 
 pub(crate) mod again;
 mod authorize;
+mod configured;
 pub mod decode;
 mod effects;
 pub mod encode;
@@ -151,6 +152,11 @@ impl Reviewer {
     /// None where there is nothing to judge.
     async fn judge(&self, endpoint: Endpoint, request: &AdmissionRequest<'_>) -> Option<Judged> {
         let operation = match &*request.operation {
+            "CREATE" | "UPDATE" if request.kind.group == "tidewaiter.dev" => {
+                let judged = self.configured(request).await?;
+                self.record(endpoint, request, &judged);
+                return Some(judged);
+            }
             "CREATE" => Operation::Create,
             "UPDATE" => Operation::Update,
             "DELETE" if request.kind.group == "tidewaiter.dev" && request.kind.kind == "StorageBackend" => {

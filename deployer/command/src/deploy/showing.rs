@@ -6,7 +6,7 @@ use anstream::{eprintln, print};
 use kube::api::DynamicObject;
 use serde_json::Value;
 use tidewaiter_deployer::cluster::Kind;
-use tidewaiter_deployer::submit::{Applied, Over, Proposal, apply, content};
+use tidewaiter_deployer::submit::{Applied, Proposal, apply, content};
 
 use super::super::output::{difference, document, yaml};
 use super::super::{Ending, Failure, GOOD};
@@ -67,7 +67,7 @@ pub(super) async fn store(
 ) -> Result<Applied, Failure> {
     WRITES.store(true, Ordering::Relaxed);
     let force = context.arguments.force_conflicts;
-    Ok(apply(&context.cluster, kind, object, Over::Seen(before), force).await?)
+    Ok(apply(&context.cluster, kind, object, before, force).await?)
 }
 
 /// That it is stored, and where.

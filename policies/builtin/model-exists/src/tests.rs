@@ -41,17 +41,12 @@ fn review(world: &World, object: &Value) -> Verdict {
     world.review::<ModelExists>(&create(object))
 }
 
-/// Code, message and path of the refusal.
 fn refused(world: &World, object: &Value) -> (String, String, String) {
-    let verdict = review(world, object);
-    assert_eq!(verdict.warnings, Vec::<String>::new());
-    let denial = verdict.refusal();
-    (denial.code, denial.message, denial.path.unwrap_or_default())
+    world.refused::<ModelExists>(object)
 }
 
-/// The one warning that it is admitted with.
 fn warned(world: &World, object: &Value) -> String {
-    review(world, object).only_warning()
+    world.warned::<ModelExists>(object)
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! What Kubernetes refuses of the containers, after the service has been admitted: no Pod is made then, and the reason stands in KServe's events alone.
+//! What KServe or Kubernetes refuses of the containers: the first in words that name no container, the second after the service has been admitted. No Pod is made
+//! then, and the reason stands in KServe's events alone.
 //!
-//! Source: `buildPodSpec` in `pkg/controller/v1beta1/inferenceservice/components/predictor.go` of KServe 0.20, which lays the object's container over the runtime's and
-//! puts the containers beside it behind; `ValidateResourceRequirements` of Kubernetes.
+//! Source: `GetImplementations` in `pkg/apis/serving/v1beta1/predictor.go` and `buildPodSpec` in `pkg/controller/v1beta1/inferenceservice/components/predictor.go` of
+//! KServe 0.15 and 0.20, which lays the object's container over the runtime's and puts the containers beside it behind; `ValidateResourceRequirements` of Kubernetes.
 
 use tidewaiter_policy::Verdict;
 use tidewaiter_policy::core::containers::{Resources, SERVER};
@@ -10,7 +11,7 @@ use tidewaiter_policy::core::quantity::Quantity;
 use crate::Subject;
 
 /// A transformer in the predictor's Pod.
-const TRANSFORMER: &str = "transformer-container";
+pub(crate) const TRANSFORMER: &str = "transformer-container";
 
 pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
     let at = &subject.component.pointer;
@@ -53,8 +54,8 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
                 mode,
                 "container-twice",
                 &format!(
-                    "beside model there is a container {SERVER}, which is what KServe calls the model's own: Kubernetes refuses two of one name and no Pod is made. Write \
-                     what it says (resources, env, args) in {at}/model, and take it out"
+                    "beside model there is a container {SERVER}, which KServe takes for a second server, and it refuses a service with two. Write what it says (resources, \
+                     env, args) in {at}/model, and take it out"
                 ),
                 &format!("container {SERVER} beside model is one too many; write what it says in model"),
                 &format!("{at}/containers/{index}"),

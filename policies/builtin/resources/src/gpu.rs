@@ -3,10 +3,11 @@
 //! Source: `config/runtimes` of KServe 0.20, whose images of these servers hold no CUDA libraries or never ask for a GPU; `UpdateImageTag` in
 //! `pkg/controller/v1beta1/inferenceservice/utils/utils.go`, which appends `-gpu` where no `runtimeVersion` is set.
 
-use tidewaiter_policy::Verdict;
-use tidewaiter_policy::core::image::Image;
+use tidewaiter_policy::core::containers::Container;
+use tidewaiter_policy::{Verdict, image_of};
 
 use crate::Subject;
+use crate::containers::TRANSFORMER;
 
 /// Servers that compute on the CPU alone.
 const CPU_ALONE: [&str; 6] = [
@@ -26,33 +27,15 @@ const WITH_VARIANT: [&str; 3] = [
 ];
 
 pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
-    let Some((model, runtime)) = subject.component.implementation.as_ref().zip(subject.runtime) else {
+    let Some((model, runtime)) = subject.part.model.as_ref().zip(subject.runtime) else {
         return;
     };
     let at = format!("{}/model", subject.component.pointer);
-    let beside = subject.part.containers().iter().enumerate().find(|(_, container)| {
-        let mut amounts = container.resources.amounts();
-        amounts.any(|(name, amount)| is_gpu(name) && amount.is_positive())
-    });
-    if let Some((index, container)) = beside {
-        let name = &container.name;
-        subject.found(
-            verdict,
-            subject.settings.gpu,
-            "gpu-elsewhere",
-            &format!(
-                "the container {name} asks for a GPU, and the model runs in another one, which gets none. Write the GPU in {at}/resources, or take it out"
-            ),
-            &format!("container {name} asks for a GPU, but the model's doesn't; write it in model.resources"),
-            &format!("{}/containers/{index}/resources", subject.component.pointer),
-        );
+    if !asks(model) {
+        elsewhere(subject, &at, verdict);
         return;
     }
-    if !subject.component.gpu {
-        return;
-    }
-    let image = model.image.as_deref().map(Image::parse);
-    let repository = image.as_ref().map_or(&runtime.repository, |image| &image.repository);
+    let (repository, tag) = image_of(subject.component, runtime);
     let name = &runtime.name;
     if CPU_ALONE.contains(&repository.as_str()) {
         subject.found(
@@ -66,13 +49,7 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
             &format!("it asks for a GPU, which runtime {name} doesn't use"),
             &format!("{at}/resources"),
         );
-        return;
-    }
-    let tag = model
-        .runtime_version
-        .as_deref()
-        .or_else(|| image.as_ref()?.tag.as_deref());
-    if let Some(tag) = tag.filter(|tag| WITH_VARIANT.contains(&repository.as_str()) && !tag.ends_with("-gpu")) {
+    } else if WITH_VARIANT.contains(&repository.as_str()) && !tag.is_empty() && !tag.ends_with("-gpu") {
         subject.found(
             verdict,
             subject.settings.gpu,
@@ -87,7 +64,32 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
     }
 }
 
-fn is_gpu(name: &str) -> bool {
-    ["nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi"].contains(&name)
-        || name.starts_with("nvidia.com/mig")
+/// A container beside the model's that asks for a GPU, where the model's asks for none.
+fn elsewhere(subject: &Subject<'_>, at: &str, verdict: &mut Verdict) {
+    let mut containers = subject.part.containers().iter().enumerate();
+    // A transformer may well compute on one.
+    let Some((index, container)) = containers.find(|(_, container)| container.name != TRANSFORMER && asks(container))
+    else {
+        return;
+    };
+    let name = &container.name;
+    subject.found(
+        verdict,
+        subject.settings.gpu,
+        "gpu-elsewhere",
+        &format!(
+            "the container {name} asks for a GPU, and the model runs in another one, which gets none. Write the GPU in {at}/resources, or take it out"
+        ),
+        &format!("container {name} asks for a GPU, but the model's doesn't; write it in model.resources"),
+        &format!("{}/containers/{index}/resources", subject.component.pointer),
+    );
+}
+
+fn asks(container: &Container) -> bool {
+    let mut amounts = container.resources.amounts();
+    amounts.any(|(name, amount)| {
+        let is_gpu = ["nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi"].contains(&name)
+            || name.starts_with("nvidia.com/mig");
+        is_gpu && amount.is_positive()
+    })
 }

@@ -1,6 +1,6 @@
 //! Built-in policy `resources`: what a service may use fits its model and its server.
 //!
-//! It refuses what Kubernetes certainly refuses later: a request above its limit, and two containers of one name. It warns where the model, by its size in the store, is larger than
+//! It refuses what KServe and Kubernetes certainly refuse: a request above its limit, and a second container for the server beside `model`. It warns where the model, by its size in the store, is larger than
 //! the memory or the disk that its server may use, where KServe's storage initializer may be killed while it downloads, and where a GPU is asked for that nobody uses.
 //!
 //! ```text
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tidewaiter_policy::core::containers::{Components, Part, RuntimeContainers};
 use tidewaiter_policy::core::service::{Component, Service, ServiceKind};
 use tidewaiter_policy::runtimes::{self, Runtime};
-use tidewaiter_policy::{Mode, Policy, Request, Verdict};
+use tidewaiter_policy::{Mode, Policy, Request, Verdict, runtime_of};
 
 /// The policy.
 pub struct Resources;
@@ -26,7 +26,7 @@ pub struct Resources;
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
-    /// A request above its limit, or two containers of one name. Default: refused, since Kubernetes does.
+    /// A request above its limit, or a second server's container. Default: refused, since Kubernetes and KServe do.
     pub contradiction: Mode,
     /// The model is larger than the memory that its server may use. Default: a warning.
     pub memory: Mode,
@@ -58,7 +58,7 @@ impl Policy for Resources {
 
     fn settings_schema() -> Option<&'static str> {
         Some(
-            r#"{"type":"object","additionalProperties":false,"properties":{"contradiction":{"enum":["deny","warn","off"],"default":"deny","description":"A request above its limit, or two containers of one name"},"memory":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the memory that its server may use"},"disk":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the disk that its Pod may use"},"initializer":{"enum":["deny","warn","off"],"default":"warn","description":"The storage initializer has little memory for a model of this size"},"gpu":{"enum":["deny","warn","off"],"default":"warn","description":"A GPU is asked for that the server doesn't use"}}}"#,
+            r#"{"type":"object","additionalProperties":false,"properties":{"contradiction":{"enum":["deny","warn","off"],"default":"deny","description":"A request above its limit, or a second server's container"},"memory":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the memory that its server may use"},"disk":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the disk that its Pod may use"},"initializer":{"enum":["deny","warn","off"],"default":"warn","description":"The storage initializer has little memory for a model of this size"},"gpu":{"enum":["deny","warn","off"],"default":"warn","description":"A GPU is asked for that the server doesn't use"}}}"#,
         )
     }
 
@@ -82,7 +82,7 @@ impl Policy for Resources {
             if old.as_ref().is_some_and(|old| old.is_same(component, part)) {
                 continue;
             }
-            let runtime = runtime(component);
+            let runtime = runtime_of(component).filter(|_| component.is_predictor());
             let spec = runtime
                 .as_ref()
                 .and_then(|runtime| RuntimeContainers::parse(&runtimes::spec(&runtime.name)?));
@@ -159,22 +159,6 @@ impl<'a> Old<'a> {
                 && self.object.part(old.role) == Some(part)
         })
     }
-}
-
-/// The runtime that serves a predictor: the one that it names, else the one that KServe chooses.
-fn runtime(component: &Component<'_>) -> Option<Runtime> {
-    let model = component
-        .implementation
-        .as_ref()
-        .filter(|model| component.is_predictor() && model.field == "model" && !component.multi_node)?;
-    if let Some(name) = model.runtime.as_deref() {
-        return runtimes::named(name);
-    }
-    let format = model.format.as_ref()?;
-    let protocol = model.protocol_version.as_deref().unwrap_or("v1");
-    runtimes::supporting(&format.name, format.version.as_deref())
-        .into_iter()
-        .find(|runtime| runtime.may_be_chosen(protocol))
 }
 
 #[cfg(test)]

@@ -50,19 +50,16 @@ fn review(world: &World, object: &Value) -> Verdict {
     world.review::<Resources>(&create(object))
 }
 
-/// Code, message and path of the refusal.
 fn refused(world: &World, object: &Value) -> (String, String, String) {
-    let denial = review(world, object).refusal();
-    (denial.code, denial.message, denial.path.unwrap_or_default())
+    world.refused::<Resources>(object)
 }
 
-/// The one warning that it is admitted with.
 fn warned(world: &World, object: &Value) -> String {
-    review(world, object).only_warning()
+    world.warned::<Resources>(object)
 }
 
 fn passes(world: &World, object: &Value) {
-    assert_eq!(review(world, object), Verdict::admit(), "{object}");
+    world.passes::<Resources>(object);
 }
 
 #[test]

@@ -97,10 +97,10 @@ fn pod(subject: &Subject<'_>, component: &Component<'_>, served: Option<&Served>
     let count =
         |containers: &[Container]| -> usize { containers.iter().map(|container| container.ports().len()).sum() };
     let Some(own) = &part.model else {
-        let (at, server) = part.own_server()?;
+        let (at, own) = part.own_server()?;
         return Some(Pod {
-            ports: server.ports().to_vec(),
-            beside: count(part.containers()) - server.ports().len(),
+            ports: own.ports().to_vec(),
+            beside: count(part.containers()) - own.ports().len(),
             pointer: format!("{}/containers/{at}/ports", component.pointer),
             listens: None,
             is_known: true,
@@ -266,13 +266,13 @@ fn listens_elsewhere(subject: &Subject<'_>, component: &Component<'_>, verdict: 
     let told = ["http-port", "port"]
         .into_iter()
         .find_map(|name| match container.argument_number(name) {
-            Said::Number(port) => Some(port),
+            Said::Number(number) => Some(number),
             Said::Nothing | Said::Unknown => None,
         });
-    if let Some(port) = told.filter(|port| *port != UNNAMED && subject.settings.ports != Mode::Off) {
+    if let Some(number) = told.filter(|number| *number != UNNAMED && subject.settings.ports != Mode::Off) {
         let who = component.name();
         *verdict = std::mem::take(verdict).warn(line(&format!(
-            "{who}: by its arguments it listens on {port}, and KServe sends to 8080; name {port} in ports"
+            "{who}: by its arguments it listens on {number}, and KServe sends to 8080; name {number} in ports"
         )));
     }
 }

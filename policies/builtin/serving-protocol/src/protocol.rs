@@ -41,7 +41,7 @@ fn named(
     (model, format, name): (&Implementation<'_>, &Format<'_>, &str),
     verdict: &mut Verdict,
 ) -> Option<Served> {
-    // One that isn't there (yet) is said by the policy `runtime-version`.
+    // One that isn't there (yet) is said by the policy `serving-versions`.
     let runtime = runtimes::named(name).filter(|runtime| !runtime.disabled)?;
     let who = component.name();
     let candidates = runtimes::supporting(&format.name, format.version.as_deref());
@@ -108,7 +108,7 @@ fn chosen(
             protocol: asked.unwrap_or("v1").to_owned(),
         });
     }
-    // Without any, or any that KServe may choose, it isn't a matter of protocols, and may come later. The policy `runtime-version` says so.
+    // Without any, or any that KServe may choose, it isn't a matter of protocols, and may come later. The policy `serving-versions` says so.
     let any = candidates.iter().find(|runtime| chooses(runtime))?;
     let path = format!("{}/protocolVersion", model.pointer);
     if let (None, Some(runtime)) = (asked, first("v2"))

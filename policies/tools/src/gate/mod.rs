@@ -105,8 +105,6 @@ impl Gate {
             reader,
         } = source;
         let objects = &objects;
-        // Programs that are built together share the features of rustls, and then it asks for the process's provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let stores = Arc::new(Stores::default());
         let builtins: Vec<_> = tidewaiter_builtin::POLICIES
             .iter()

@@ -3,22 +3,7 @@ use tidewaiter_engine::Options;
 use super::*;
 use crate::files::parsed;
 
-const BACKEND: &str = "
-apiVersion: tidewaiter.dev/v1alpha1
-kind: StorageBackend
-metadata: {name: minio}
-spec:
-  type: s3
-  serves: ['s3://mlflow/']
-  s3: {endpoint: 'http://127.0.0.1:1', region: us-east-1}
-  credentials: {secretRef: {namespace: minio, name: root}}
-  grants: [{namespaces: ['*'], prefixes: ['s3://mlflow/{namespace}/']}]
----
-apiVersion: v1
-kind: Secret
-metadata: {namespace: minio, name: root}
-stringData: {accessKey: a, secretKey: b}
-";
+const BACKEND: &str = include_str!("../../fixtures/minio.yaml");
 
 const SERVICES: &str = "\
 apiVersion: v1

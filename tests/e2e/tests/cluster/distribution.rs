@@ -26,31 +26,35 @@ pub(crate) const TESTS: &[Test] = &[(
 
 const ADDRESS: &str = "127.0.0.1:5000";
 
-/// The registry's process.
-struct Shop<'w>(&'w World);
+/// A registry's process.
+pub(crate) struct Shop<'w> {
+    world: &'w World,
+    name: &'static str,
+}
 
 impl<'w> Shop<'w> {
-    fn open(world: &'w World) -> Result<Self> {
+    /// One that listens at this address; `shut` where only [`USER`] comes in.
+    pub(crate) fn open(world: &'w World, name: &'static str, address: &'static str, shut: bool) -> Result<Self> {
         let program = std::env::var_os(PROGRAM).context("nobody says where the registry is")?;
-        let config = configure(&world.cluster.folder().join("registry"), ADDRESS, true)?;
+        let config = configure(&world.cluster.folder().join(name), address, shut)?;
         let processes = world.cluster.processes();
-        processes.start("registry", Command::new(program).arg("serve").arg(config))?;
-        let answers = || std::net::TcpStream::connect(ADDRESS).is_ok();
+        processes.start(name, Command::new(program).arg("serve").arg(config))?;
+        let answers = || std::net::TcpStream::connect(address).is_ok();
         processes.wait("a registry that answers", Duration::from_mins(1), answers)?;
-        Ok(Self(world))
+        Ok(Self { world, name })
     }
 }
 
 impl Drop for Shop<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.0.cluster.processes().stop("registry") {
+        if let Err(error) = self.world.cluster.processes().stop(self.name) {
             eprintln!("the registry may still run: {error:#}");
         }
     }
 }
 
 fn a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said(world: &World) -> Result<()> {
-    let (runtime, _shop) = (Runtime::new()?, Shop::open(world)?);
+    let (runtime, _shop) = (Runtime::new()?, Shop::open(world, "registry", ADDRESS, true)?);
     let registry = Registry::new(
         Vec::new(),
         Credentials::password(ADDRESS, USER, PASSWORD),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tidewaiter_e2e::custom::Custom;
+use tidewaiter_e2e::custom::{Custom, unasked};
 use tidewaiter_e2e::install::backend;
 use tidewaiter_e2e::policy::unruly_in;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
@@ -43,6 +43,11 @@ pub(crate) const TESTS: &[Test] = &[
         "what_can_not_be_a_policy_is_said_in_its_status",
         false,
         what_can_not_be_a_policy_is_said_in_its_status,
+    ),
+    (
+        "what_can_not_be_used_is_refused_by_kubectl",
+        false,
+        what_can_not_be_used_is_refused_by_kubectl,
     ),
     (
         "a_policy_gets_no_credentials_past_the_grants",
@@ -86,12 +91,12 @@ fn what_can_not_be_a_policy_is_said_in_its_status(world: &World) -> Result<()> {
     ungranted["spec"]["capabilities"] = json!([]);
     let mut garbage = unruly_in(name, name, &json!("nothing"), "fail");
     garbage["spec"]["module"]["configMap"]["key"] = json!("garbage.wasm");
-    let custom = Custom::apply(&world.cluster, &ungranted)?;
+    let custom = Custom::apply(&world.cluster, &unasked(&ungranted))?;
     for (bad, says) in [
         (&ungranted, &["tidewaiter:policy/cluster", "add `cluster`"][..]),
         (&garbage, &["component"]),
     ] {
-        custom.change(bad)?;
+        custom.change(&unasked(bad))?;
         let said = custom.until("Loaded", "False")?;
         for part in says {
             ensure!(said.contains(part), "the status doesn't say {part}: {said}");
@@ -105,6 +110,52 @@ fn what_can_not_be_a_policy_is_said_in_its_status(world: &World) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn what_can_not_be_used_is_refused_by_kubectl(world: &World) -> Result<()> {
+    world.policy()?;
+    let namespace = world.namespace("refused")?;
+    let name = namespace.name();
+    // Its module is loaded, so that what its settings and its grants come to is known.
+    let good = unruly_in(name, name, &json!("nothing"), "ignore");
+    let custom = Custom::apply(&world.cluster, &good)?;
+    custom.until("Loaded", "True")?;
+    let mut ungranted = unruly_in(name, &format!("{name}-2"), &json!("ask"), "ignore");
+    ungranted["spec"]["capabilities"] = json!(["storage"]);
+    let builtin = |spec: Value| json!({"apiVersion": "tidewaiter.dev/v1alpha1", "kind": "WasmPolicy", "metadata": {"name": format!("{name}-3")}, "spec": spec});
+    let mut nowhere = backend(name, name, &[&format!("s3://{name}/")]);
+    nowhere["spec"]["s3"]["endpoint"] = json!("minio, the one in the cellar");
+    for (object, parts) in [
+        (ungranted, ["tidewaiter:policy/cluster", "add `cluster`"]),
+        (
+            unruly_in(name, name, &json!("sing"), "ignore"),
+            ["refuses its settings", "sing"],
+        ),
+        (
+            builtin(json!({"module": {"builtin": "serving-version"}})),
+            ["no built-in policy", "did you mean `serving-versions`?"],
+        ),
+        (
+            builtin(json!({"module": {"builtin": "serving-versions"}, "settings": {"pin": "sometimes"}})),
+            ["spec.settings.pin is \"sometimes\"", "\"when-needed\" or \"always\""],
+        ),
+        (nowhere, ["spec.s3.endpoint", "the one in the cellar"]),
+    ] {
+        let said = world
+            .cluster
+            .try_kubectl(&["apply", "--server-side", "-f", "-"], &object.to_string())?;
+        for part in parts {
+            ensure!(
+                !said.ok && said.stderr.contains(part),
+                "no word of {part}: {}{}",
+                said.stdout,
+                said.stderr
+            );
+        }
+    }
+    // What is right is taken, and what was refused has changed nothing.
+    custom.change(&good)?;
+    custom.until("Loaded", "True").map(drop)
 }
 
 fn a_policy_gets_no_credentials_past_the_grants(world: &World) -> Result<()> {

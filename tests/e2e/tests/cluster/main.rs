@@ -230,7 +230,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
                     .iter()
                     .any(|(name, ..)| runner::selected(arguments, name))
                 {
-                    variables.push((author::AUTHORED, author::authored(authors::LANGUAGES)?.into_os_string()));
+                    variables.push((author::AUTHORED, author::authored()?.into_os_string()));
                 }
                 if elsewhere::TESTS
                     .iter()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use tidewaiter_e2e::custom::Custom;
+use tidewaiter_e2e::custom::{Custom, unasked};
 use tidewaiter_e2e::install::{backend, start_another};
 use tidewaiter_e2e::policy::unruly_in;
 use tidewaiter_e2e::server::{Identity, certificate};
@@ -114,7 +114,7 @@ fn a_bad_edit_of_a_backend_is_said_in_its_status_and_the_last_good_one_stays(wor
 
     let mut bad = good.clone();
     bad["spec"]["s3"]["endpoint"] = json!("minio, the one in the cellar");
-    custom.change(&bad)?;
+    custom.change(&unasked(&bad))?;
     let said = custom.until("Accepted", "False")?;
     for part in ["spec.s3.endpoint", "the one in the cellar"] {
         ensure!(said.contains(part), "the status doesn't name {part}: {said}");
@@ -156,7 +156,7 @@ fn a_bad_edit_of_a_policy_is_said_in_its_status_and_the_last_good_one_stays(worl
         (&digest, "spec.digest"),
         (&module, "ConfigMap/tidewaiter-system/elsewhere isn't there"),
     ] {
-        custom.change(bad)?;
+        custom.change(&unasked(bad))?;
         let said = custom.until("Loaded", "False")?;
         for part in [says, "last good version stays"] {
             ensure!(said.contains(part), "the status doesn't say {part}: {said}");

@@ -14,9 +14,9 @@ pub(crate) const TESTS: &[Test] = &[
         a_request_above_its_limit_starts_no_pod_without_tidewaiter_and_is_refused_with_it,
     ),
     (
-        "a_second_container_of_the_servers_name_starts_no_pod_without_tidewaiter_and_is_refused_with_it",
+        "a_second_container_for_the_server_is_refused_with_what_to_do",
         false,
-        a_second_container_of_the_servers_name_starts_no_pod_without_tidewaiter_and_is_refused_with_it,
+        a_second_container_for_the_server_is_refused_with_what_to_do,
     ),
     (
         "a_model_that_does_not_fit_is_warned_of",
@@ -57,21 +57,20 @@ fn a_request_above_its_limit_starts_no_pod_without_tidewaiter_and_is_refused_wit
     )
 }
 
-fn a_second_container_of_the_servers_name_starts_no_pod_without_tidewaiter_and_is_refused_with_it(
-    world: &World,
-) -> Result<()> {
+fn a_second_container_for_the_server_is_refused_with_what_to_do(world: &World) -> Result<()> {
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let mut object = service(&uri, &json!({}));
     object["spec"]["predictor"]["containers"] =
         json!([{"name": "kserve-container", "image": "example.com/x:1", "resources": {"limits": {"memory": "4Gi"}}}]);
     let without = world.namespace_without("twice-without")?;
-    kserve_says(world, &without, &object, "Duplicate value")?;
+    let said = without.try_apply(&["--server-side"], &object.to_string())?;
+    ensure!(!said.ok && said.stderr.contains("xactly one of"), "{}", said.stderr);
 
     let with = world.namespace("twice")?;
     refused(
         &with,
         &object,
-        &["Kubernetes refuses two of one name", "in /spec/predictor/model"],
+        &["KServe takes for a second server", "in /spec/predictor/model"],
     )
 }
 

@@ -9,6 +9,7 @@ use tidewaiter_policy::{
 
 use super::*;
 
+mod grown;
 mod lines;
 
 const MLSERVER: &str = "docker.io/seldonio/mlserver";
@@ -241,7 +242,7 @@ fn pin(runtime: &str, version: &str) -> Vec<(&'static str, Value)> {
 }
 
 fn review(world: &World, object: &Value) -> Verdict {
-    let verdict = world.review::<RuntimeVersion>(&create(object));
+    let verdict = world.review::<ServingVersions>(&create(object));
     lines::all_uncut(&verdict);
     verdict
 }
@@ -288,7 +289,7 @@ fn refuses_what_would_be_answered_wrongly_and_says_the_ways_out() {
     let warn: Settings = serde_json::from_value(json!({"wrongAnswers": "warn"})).unwrap();
     assert!(
         world
-            .review_with::<RuntimeVersion>(&create(&format("mlflow")), &warn)
+            .review_with::<ServingVersions>(&create(&format("mlflow")), &warn)
             .denial
             .is_none()
     );
@@ -652,7 +653,7 @@ fn numpy_python_and_skops_are_judged_too() {
 fn pins_what_fits_too_where_the_admin_wants_it() {
     let always: Settings = serde_json::from_value(json!({"pin": "always"})).unwrap();
     let world = mlmodel(world(), *data!("mlmodel/2.22-xgboost/MLmodel"));
-    let verdict = world.review_with::<RuntimeVersion>(&create(&format("mlflow")), &always);
+    let verdict = world.review_with::<ServingVersions>(&create(&format("mlflow")), &always);
     let mut expected = pin("kserve-mlserver", "1.7.1");
     expected.push(("protocolVersion", json!("v2")));
     assert_eq!(fills(&verdict), expected);
@@ -706,7 +707,7 @@ fn what_was_filled_in_stays_without_a_look_into_the_store() {
     scaled["spec"]["predictor"]["minReplicas"] = json!(3);
     // Meanwhile the store is down, and the runtimes are gone.
     let later = World::new();
-    let verdict = later.review::<RuntimeVersion>(&resend(&scaled, &old, &first));
+    let verdict = later.review::<ServingVersions>(&resend(&scaled, &old, &first));
     assert_eq!(fills(&verdict), fills(&first));
     assert_eq!(later.calls(), tidewaiter_policy::testing::Calls::default());
     assert!(verdict.warnings.is_empty());
@@ -720,7 +721,7 @@ fn what_changes_the_model_or_the_users_word_is_decided_anew() {
     let moved = service(&json!({"modelFormat": {"name": "sklearn"}, "storageUri": "s3://mlflow/2"}));
     assert!(
         world
-            .review::<RuntimeVersion>(&resend(&moved, &old, &first))
+            .review::<ServingVersions>(&resend(&moved, &old, &first))
             .fills
             .is_empty(),
         "the new model fits"
@@ -728,7 +729,7 @@ fn what_changes_the_model_or_the_users_word_is_decided_anew() {
     let own = service(&json!({"modelFormat": {"name": "sklearn"}, "protocolVersion": "v2"}));
     // KServe would choose MLServer now, which has 1.3.0 at best: the exact fit is elsewhere.
     assert_eq!(
-        fills(&world.review::<RuntimeVersion>(&resend(&own, &old, &first))),
+        fills(&world.review::<ServingVersions>(&resend(&own, &old, &first))),
         pin("kserve-sklearnserver", "v0.13.1"),
         "decided anew, the same again"
     );
@@ -744,12 +745,12 @@ fn what_the_user_took_out_stays_out_and_takes_its_twin_along() {
         let mut request = resend(&format("sklearn"), &old, &first);
         request.filled.retain(|entry| entry.path != gone);
         request.withheld = vec![gone.to_owned()];
-        let verdict = world.review::<RuntimeVersion>(&request);
+        let verdict = world.review::<ServingVersions>(&request);
         assert!(verdict.fills.is_empty(), "{gone}: {verdict:?}");
     }
     let mut request = create(&format("mlflow"));
     request.withheld = vec![PROTOCOL_VERSION.to_owned()];
-    let verdict = mlmodel(world, sklearn_model("1.7.0")).review::<RuntimeVersion>(&request);
+    let verdict = mlmodel(world, sklearn_model("1.7.0")).review::<ServingVersions>(&request);
     assert_eq!(
         (verdict.fills.len(), verdict.warnings.as_slice()),
         (
@@ -816,7 +817,7 @@ proptest! {
     #[test]
     fn pins_both_or_neither_and_never_over_the_users_word((object, withheld, saved) in requests()) {
         let request = Request { withheld: withheld.clone(), ..create(&object) };
-        let verdict = some_world(&saved).review::<RuntimeVersion>(&request);
+        let verdict = some_world(&saved).review::<ServingVersions>(&request);
         let fills = fills(&verdict);
         let has = |name| fills.iter().any(|(filled, _)| *filled == name);
         prop_assert_eq!(has("runtime"), has("runtimeVersion"));
@@ -831,18 +832,18 @@ proptest! {
 
     #[test]
     fn the_bare_manifest_sent_again_gets_the_same_fills((object, _, saved) in requests()) {
-        let first = some_world(&saved).review::<RuntimeVersion>(&create(&object));
+        let first = some_world(&saved).review::<ServingVersions>(&create(&object));
         if first.denial.is_some() || first.fills.is_empty() {
             return Ok(());
         }
         let old = filled(&object, &first);
-        let again = World::new().review::<RuntimeVersion>(&resend(&object, &old, &first));
+        let again = World::new().review::<ServingVersions>(&resend(&object, &old, &first));
         prop_assert_eq!(fills(&again), fills(&first));
     }
 
     #[test]
     fn the_same_question_gets_the_same_answer((object, _, saved) in requests()) {
-        let answer = || some_world(&saved).review::<RuntimeVersion>(&create(&object));
+        let answer = || some_world(&saved).review::<ServingVersions>(&create(&object));
         prop_assert_eq!(answer(), answer());
     }
 }

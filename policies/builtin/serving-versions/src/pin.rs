@@ -3,6 +3,7 @@
 use tidewaiter_policy::{
     Verdict,
     core::{fit::Fit, lines::cut},
+    log::{self, Level},
     runtimes,
 };
 
@@ -37,11 +38,16 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
     let name = &selected.runtime.name;
     let Some(current) = choice::release(&facts, &repository, &tag).map(|release| choice::judge(&facts, &release))
     else {
-        let image = if tag.is_empty() {
+        let image = if choice::is_digest(&tag) {
             format!("{repository} by digest")
         } else {
             format!("{repository}:{tag}")
         };
+        explain(
+            subject,
+            &facts,
+            &format!("{name} runs {image}, of which the catalogue knows nothing"),
+        );
         return with_protocol(subject, &selected, verdict).warn(format!(
             "saved by {}; the catalogue does not know the image {image}",
             saved(&facts)
@@ -49,13 +55,36 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
     };
 
     let mut verdict = verdict;
+    let lacking = lacking(&facts, &repository);
+    let falls_short = !matches!(current.fit, Fit::Fit | Fit::Unknown) || !lacking.is_empty();
+    if falls_short && facts.by_mlflow && predictor.uri.is_some_and(model::brings_environment) {
+        explain(
+            subject,
+            &facts,
+            "it brings its own packages (environment.tar.gz), whatever the image holds",
+        );
+        return with_protocol(subject, &selected, verdict);
+    }
+    let held = format!("{name} ({repository}:{tag}) has {} {}", facts.package, current.version);
+    explain(subject, &facts, &format!("{held}: {}", words(current.fit)));
+    if let [first, rest @ ..] = lacking.as_slice() {
+        let more = if rest.is_empty() {
+            String::new()
+        } else {
+            format!(" and {} more", rest.len())
+        };
+        verdict = verdict.warn(format!(
+            "may fail: {name} lacks {first}{more}, which the model needs; pack its environment.tar.gz"
+        ));
+    }
     if !choice::finds_file(&repository, predictor, &facts) {
         verdict = verdict.warn(format!(
             "{name} may not find the model: it does not look for {}",
             facts.file.as_deref().unwrap_or_default()
         ));
     }
-    let may_pin = predictor.own_choice().iter().take(2).all(Option::is_none)
+    let may_pin = !choice::is_digest(&tag)
+        && predictor.own_choice().iter().take(2).all(Option::is_none)
         && predictor.model.image.is_none()
         && subject.may_fill(&[RUNTIME, RUNTIME_VERSION]);
     match current.fit {
@@ -100,6 +129,39 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
             }
         }
     }
+}
+
+/// Why it comes to what it comes to, for whoever asks: a line of the log, which `tidewaiter explain` shows.
+fn explain(subject: &Subject<'_>, facts: &Facts, then: &str) {
+    let mut said = format!("{} saved the model", saved(facts));
+    if let Some(python) = &facts.python {
+        said = format!("{said} under Python {python}");
+    }
+    if let Some(mlflow) = &facts.mlflow {
+        said = format!("{said}, logged by MLflow {mlflow}");
+    }
+    let format = &subject.predictor.format.name;
+    log::write(Level::Info, &format!("modelFormat {format}: {said}; {then}"));
+}
+
+fn words(fit: Fit) -> String {
+    match fit {
+        Fit::Fit => "it loads and answers the same".to_owned(),
+        Fit::Unknown => "no rule is known for it".to_owned(),
+        Fit::FitWithRemark(why) => format!("it will do, though {why}"),
+        Fit::Misfit(why) => format!("it doesn't fit: {why}"),
+        Fit::WrongAnswers(why) => format!("it would answer wrongly: {why}"),
+    }
+}
+
+/// What the model asks for and the image is known to be without. The package that decides is judged by itself.
+fn lacking(facts: &Facts, repository: &str) -> Vec<String> {
+    if facts.needs.is_empty() {
+        return Vec::new();
+    }
+    let mut lacking = runtimes::lacking(repository, &facts.needs);
+    lacking.retain(|name| name != facts.package);
+    lacking
 }
 
 fn saved(facts: &Facts) -> String {

@@ -19,6 +19,16 @@ const LIST_LIMIT: u32 = 100;
 /// Formats whose servers have rules to judge by.
 const FORMATS: [&str; 5] = ["mlflow", "sklearn", "xgboost", "lightgbm", "tensorflow"];
 
+/// What MLflow lists because it was imported where the model was saved, and no model is loaded with.
+const TOOLS: [&str; 5] = ["pip", "pytest", "python", "setuptools", "wheel"];
+/// The environment of a model, packed beside it (conda-pack): MLServer unpacks it, and the packages in it stand in for the image's.
+const ENVIRONMENT: &str = "environment.tar.gz";
+
+/// Whether the model brings its own packages. A store that doesn't say has none of it.
+pub(crate) fn brings_environment(uri: &str) -> bool {
+    storage::stat(&format!("{uri}/{ENVIRONMENT}")).is_ok()
+}
+
 /// What decides who can load the model.
 #[derive(Debug)]
 pub(crate) struct Facts {
@@ -28,8 +38,14 @@ pub(crate) struct Facts {
     pub(crate) form: Form,
     pub(crate) python: Option<Version>,
     pub(crate) numpy: Option<Version>,
+    /// Of the pickle that it is in.
+    pub(crate) protocol: Option<u8>,
     /// The server loads it through MLflow.
     pub(crate) by_mlflow: bool,
+    /// The MLflow that logged it.
+    pub(crate) mlflow: Option<Version>,
+    /// Packages that it asks for, named as PyPI normalises them.
+    pub(crate) needs: Vec<String>,
     /// The model's file, relative to the URI; empty for the URI itself.
     pub(crate) file: Option<String>,
 }
@@ -95,7 +111,8 @@ fn described(format: &str, uri: &str, bytes: &[u8]) -> Look {
     let version = flavor.version.as_deref().and_then(Version::parse);
     // numpy matters where it is part of what was pickled.
     let pickled = matches!(form, Form::Pickle | Form::Cloudpickle);
-    let requirements = if pickled || version.is_none() {
+    let by_mlflow = format == "mlflow";
+    let requirements = if by_mlflow || pickled || version.is_none() {
         requirements(uri, python)
     } else {
         Requirements::default()
@@ -103,13 +120,24 @@ fn described(format: &str, uri: &str, bytes: &[u8]) -> Look {
     let Some(version) = version.or_else(|| requirements.version(package).cloned()) else {
         return Ok(None);
     };
+    let mut needs: Vec<String> = Vec::new();
+    if by_mlflow {
+        let named = requirements.packages.iter().map(|package| package.name.clone());
+        needs.extend(named.filter(|name| !TOOLS.contains(&name.as_str())));
+        if form == Form::Skops && !needs.iter().any(|name| name == "skops") {
+            needs.push("skops".to_owned());
+        }
+    }
     Ok(Some(Facts {
         package,
         version,
         form,
+        protocol: None,
+        mlflow: mlmodel.mlflow_version.as_deref().and_then(Version::parse),
+        needs,
         python: python.or(requirements.python.as_deref()).and_then(Version::parse),
         numpy: requirements.version("numpy").cloned(),
-        by_mlflow: format == "mlflow",
+        by_mlflow,
         file: flavor.data.clone(),
     }))
 }
@@ -195,7 +223,10 @@ fn carried(format: &str, sniffed: Sniffed) -> Option<Facts> {
         form,
         python: None,
         numpy: None,
+        protocol: None,
         by_mlflow: false,
+        mlflow: None,
+        needs: Vec::new(),
         file: None,
     };
     let parse = |text: &str| Version::parse(text);
@@ -231,10 +262,14 @@ fn carried(format: &str, sniffed: Sniffed) -> Option<Facts> {
             };
             Some(Facts {
                 numpy,
+                protocol: Some(pickle.protocol),
                 ..facts("scikit-learn", pickle.sklearn_version?, form)
             })
         }
-        ("xgboost", Sniffed::Pickle(pickle)) => Some(facts("xgboost", pickle.xgboost_version?, Form::Pickle)),
+        ("xgboost", Sniffed::Pickle(pickle)) => Some(Facts {
+            protocol: Some(pickle.protocol),
+            ..facts("xgboost", pickle.xgboost_version?, Form::Pickle)
+        }),
         _ => None,
     }
 }

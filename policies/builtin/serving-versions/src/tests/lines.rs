@@ -139,7 +139,7 @@ fn what_is_said_of_any_model_in_any_of_kserves_servers_fits_its_line() {
                 model["storageUri"] = json!(LOGGED);
                 let mut request = create(&service(&model));
                 let mut tell = |request: &Request, settings| {
-                    let verdict = world.review_with::<RuntimeVersion>(request, settings);
+                    let verdict = world.review_with::<ServingVersions>(request, settings);
                     all_uncut(&verdict);
                     told.extend(lines(&verdict));
                 };
@@ -201,13 +201,13 @@ fn what_is_said_of_a_model_that_cannot_be_looked_at_fits_its_line() {
         let world = error
             .into_iter()
             .fold(installed(), |world, error| world.failing("s3://mlflow/", error));
-        let verdict = world.review::<RuntimeVersion>(&create(&stored(format)));
+        let verdict = world.review::<ServingVersions>(&create(&stored(format)));
         all_uncut(&verdict);
         assert!(verdict.warnings[0].starts_with(expected), "{:?}", verdict.warnings);
     }
     for text in ["flavors:\n\t- x", "a: b", "flavors: ["] {
         let world = installed().object(&format!("{LOGGED}/MLmodel"), text);
-        let verdict = world.review::<RuntimeVersion>(&create(&stored("mlflow")));
+        let verdict = world.review::<ServingVersions>(&create(&stored("mlflow")));
         all_uncut(&verdict);
         assert!(
             verdict.warnings[0].starts_with("runtime not checked: the MLmodel: "),

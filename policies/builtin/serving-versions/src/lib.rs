@@ -1,9 +1,13 @@
-//! Built-in policy `runtime-version`: the model server that loads the model as it was saved.
+//! Built-in policy `serving-versions` (called `runtime-version` before): the model server that loads the model as it was saved.
 //!
 //! For a predictor with a model format it finds the runtime that KServe would choose, reads which library saved the model, and asks the catalogue what that
 //! runtime's image holds. Where these fit, it fills in nothing. Where they don't, it fills in `runtime` and `runtimeVersion` together, for a release that fits;
 //! where there is none, it warns, and refuses a model that would load and answer wrongly. Where only a runtime for protocol v2 supports the format, it fills in
 //! `protocolVersion`.
+//!
+//! Beside the library it looks at Python, numpy, the pickle's protocol, MLflow, and at the packages that the model asks for. A model that brings its own
+//! (`environment.tar.gz`) is served whatever the image holds. An image by digest is judged where an admin's catalogue says which release it is. Why it came to what
+//! it came to is a line of the log.
 //!
 //! What it filled in stays while the model's URI, its format and what the user says of the runtime stay the same, without a look into the store. Old
 //! per-framework fields are left alone: KServe rewrites them to `model` and the review comes again.
@@ -27,7 +31,7 @@ const RUNTIME_VERSION: &str = "/spec/predictor/model/runtimeVersion";
 const PROTOCOL_VERSION: &str = "/spec/predictor/model/protocolVersion";
 
 /// The policy.
-pub struct RuntimeVersion;
+pub struct ServingVersions;
 
 /// What the admin may set.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -61,16 +65,16 @@ pub enum WrongAnswers {
     Warn,
 }
 
-impl Policy for RuntimeVersion {
+impl Policy for ServingVersions {
     type Settings = Settings;
-    const NAME: &'static str = "runtime-version";
+    const NAME: &'static str = "serving-versions";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str =
         "Pins the serving runtime and its version to one that loads the model as it was saved";
 
     fn settings_schema() -> Option<&'static str> {
         Some(
-            r#"{"type":"object","additionalProperties":false,"properties":{"pin":{"enum":["when-needed","always"],"default":"when-needed"},"wrongAnswers":{"enum":["deny","warn"],"default":"deny"}}}"#,
+            r#"{"type":"object","additionalProperties":false,"properties":{"pin":{"enum":["when-needed","always"],"default":"when-needed","description":"When to fill in runtime and version: where the one that KServe would choose doesn't fit, or always"},"wrongAnswers":{"enum":["deny","warn"],"default":"deny","description":"What happens to a model that no server here answers rightly"}}}"#,
         )
     }
 
@@ -101,7 +105,7 @@ impl Policy for RuntimeVersion {
     }
 }
 
-tidewaiter_policy::export!(RuntimeVersion);
+tidewaiter_policy::export!(ServingVersions);
 
 /// A predictor whose runtime can be chosen.
 struct Predictor<'a> {

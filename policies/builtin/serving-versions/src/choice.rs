@@ -97,13 +97,14 @@ pub(crate) fn speaks(runtime: &Runtime, protocol: &str) -> bool {
     runtime.protocols.is_empty() || runtime.protocols.iter().any(|spoken| spoken == protocol)
 }
 
-/// Repository and tag of the image that will run, with what the user says and what KServe appends. The tag is empty for an image by digest.
+/// Repository and tag of the image that will run, with what the user says and what KServe appends. An image by digest has it in the tag's place.
 pub(crate) fn image(predictor: &Predictor<'_>, runtime: &Runtime) -> (String, String) {
     let (repository, tag) = match predictor.model.image.as_deref().map(Image::parse) {
-        Some(image) => (image.repository, image.tag.unwrap_or_default()),
+        Some(image) => (image.repository, image.tag.or(image.digest).unwrap_or_default()),
+        None if runtime.tag.is_empty() => (runtime.repository.clone(), runtime.digest.clone()),
         None => (runtime.repository.clone(), runtime.tag.clone()),
     };
-    if tag.is_empty() {
+    if is_digest(&tag) {
         return (repository, tag);
     }
     if let Some(version) = predictor.model.runtime_version.as_deref() {
@@ -112,6 +113,11 @@ pub(crate) fn image(predictor: &Predictor<'_>, runtime: &Runtime) -> (String, St
     let gpu = predictor.gpu && GPU_VARIANTS.contains(&repository.as_str()) && !tag.ends_with("-gpu");
     let tag = if gpu { format!("{tag}-gpu") } else { tag };
     (repository, tag)
+}
+
+/// Whether what stands in a tag's place is none: no tag holds a colon.
+pub(crate) fn is_digest(tag: &str) -> bool {
+    tag.is_empty() || tag.contains(':')
 }
 
 /// What the catalogue says of one image, of all that matters for this model.
@@ -168,8 +174,14 @@ pub(crate) fn judge(facts: &Facts, release: &Release) -> Judged {
     if let Some((model, server)) = facts.python.as_ref().zip(Version::parse(&release.python)) {
         fit = fit.and(fit::judge_python(facts.form, model, &server));
     }
+    if let Some((protocol, server)) = facts.protocol.zip(Version::parse(&release.python)) {
+        fit = fit.and(fit::judge_protocol(protocol, &server));
+    }
     if let Some(server) = beside("mlflow").filter(|_| facts.by_mlflow) {
         fit = fit.and(fit::judge_mlflow(facts.form, &server));
+        if let Some(model) = &facts.mlflow {
+            fit = fit.and(fit::judge_logged(model, &server));
+        }
     }
     Judged {
         fit,

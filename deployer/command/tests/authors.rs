@@ -1,0 +1,253 @@
+//! The command as an author and a CI run use it, on files alone. The whole path from `new` to a refusal in a cluster is among the end-to-end tests.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SERVICE: &str = "\
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: fraud, namespace: team-a}
+spec:
+  predictor:
+    model:
+      modelFormat: {name: sklearn}
+      storageUri: s3://mlflow/TEAM/model
+";
+
+const CONFIG: &str = include_str!("../../../policies/tools/fixtures/minio.yaml");
+const WORLD: &str = include_str!("../../../policies/tools/fixtures/world.yaml");
+
+const CASES: &str = "
+cases:
+  - name: a team's own model is opened
+    file: own.yaml
+    expect: {allowed: true, effects: [{backend: minio}]}
+  - name: another team's model isn't
+    file: foreign.yaml
+    expect: {allowed: true}
+";
+
+fn cases() -> String {
+    let world = WORLD.lines().map(|line| format!("  {line}\n"));
+    format!("world:\n{}{CASES}", world.collect::<String>())
+}
+
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self(tempfile::tempdir().unwrap());
+        for (name, text) in [
+            ("own.yaml", SERVICE.replace("TEAM", "team-a")),
+            ("foreign.yaml", SERVICE.replace("TEAM", "team-b")),
+            ("config/minio.yaml", CONFIG.to_owned()),
+            ("cases.yaml", cases()),
+            ("world.yaml", WORLD.to_owned()),
+        ] {
+            let path = desk.0.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        desk
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn tidewaiter(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_tidewaiter"))
+            .args(arguments)
+            .current_dir(self.path())
+            .env("XDG_CACHE_HOME", self.path().join("cache"))
+            .env("KUBECONFIG", self.path().join("none"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// What it prints, where it ends so.
+    fn said(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.tidewaiter(arguments);
+        let (said, complained) = (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}:\n{said}\n{complained}");
+        assert!(
+            !said.contains("secret-key") && !complained.contains("secret-key"),
+            "{said}\n{complained}"
+        );
+        said + &complained
+    }
+
+    fn json(&self, code: i32, arguments: &[&str]) -> Value {
+        let output = self.tidewaiter(arguments);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+#[test]
+fn a_policy_is_looked_into() {
+    let desk = Desk::new();
+    let about = desk.json(0, &["policy", "inspect", "storage-credentials", "-o", "json"]);
+    assert_eq!(about["contract"], "0.1.0");
+    assert!(about["capabilities"].as_array().unwrap().contains(&"storage".into()));
+    let page = desk.said(0, &["policy", "docs", "storage-credentials"]);
+    assert!(
+        page.starts_with("# storage-credentials\n") && page.contains("kind: WasmPolicy"),
+        "{page}"
+    );
+    let none = desk.said(2, &["policy", "inspect", "no-such-policy"]);
+    assert!(
+        none.contains("built-in policy: ") && none.contains("storage-credentials"),
+        "{none}"
+    );
+}
+
+#[test]
+fn a_policy_is_tried_by_its_cases_and_its_laws() {
+    let desk = Desk::new();
+    let base = [
+        "policy",
+        "test",
+        "storage-credentials",
+        "--cases",
+        "cases.yaml",
+        "--objects",
+        "8",
+    ];
+    let said = desk.said(1, &base);
+    assert!(said.contains("ok    a team's own model is opened"), "{said}");
+    assert!(
+        said.contains("FAIL  another team's model isn't cases.yaml:14"),
+        "{said}"
+    );
+    assert!(said.contains("it was to be admitted, and is refused"), "{said}");
+    assert!(said.contains("law idempotent") && said.contains("seed 0"), "{said}");
+    let junit = desk.said(1, &[&base[..], &["-o", "junit"]].concat());
+    assert!(
+        junit.contains("<testsuite name=\"policy storage-credentials\" tests=\"7\" failures=\"1\""),
+        "{junit}"
+    );
+    let wrong = desk.said(2, &["policy", "test", "storage-credentials", "--cases", "own.yaml"]);
+    assert!(wrong.contains("own.yaml") && wrong.contains("hint"), "{wrong}");
+}
+
+#[test]
+fn a_policy_is_run_on_one_object_and_measured() {
+    let desk = Desk::new();
+    let said = desk.said(
+        0,
+        &[
+            "policy",
+            "run",
+            "storage-credentials",
+            "--object",
+            "own.yaml",
+            "--world",
+            "world.yaml",
+        ],
+    );
+    assert!(
+        said.contains("storage.resolve") && said.contains("served by minio"),
+        "{said}"
+    );
+    assert!(said.contains("+ ") && said.contains("tidewaiter-minio"), "{said}");
+    let bench = desk.json(
+        0,
+        &["policy", "bench", "storage-credentials", "--calls", "20", "-o", "json"],
+    );
+    assert!(
+        bench["totalUs"]["median"].as_f64().unwrap() > 0.0 && bench["memoryKib"].as_u64().unwrap() > 0,
+        "{bench}"
+    );
+    let slow = desk.said(
+        1,
+        &[
+            "policy",
+            "bench",
+            "storage-credentials",
+            "--calls",
+            "5",
+            "--max-us",
+            "0.001",
+        ],
+    );
+    assert!(slow.contains("too slow"), "{slow}");
+}
+
+#[test]
+fn manifests_are_reviewed_as_the_cluster_would() {
+    let desk = Desk::new();
+    let said = desk.said(0, &["review", "own.yaml", "--config", "config"]);
+    assert!(
+        said.contains("own.yaml:1: InferenceService team-a/fraud admitted"),
+        "{said}"
+    );
+    assert!(said.contains("tidewaiter-minio"), "{said}");
+    let said = desk.said(1, &["review", "own.yaml", "foreign.yaml", "--config", "config"]);
+    assert!(said.contains("foreign.yaml:8: error [storage-credentials/"), "{said}");
+    let sarif = desk.json(1, &["review", "foreign.yaml", "--config", "config", "-o", "sarif"]);
+    assert_eq!(
+        sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"]["startLine"],
+        8
+    );
+    assert_eq!(
+        desk.tidewaiter(&["review", "none.yaml", "--config", "config"])
+            .status
+            .code(),
+        Some(2)
+    );
+    fs::create_dir(desk.path().join("overlay")).unwrap();
+    fs::write(desk.path().join("overlay/kustomization.yaml"), "resources: []\n").unwrap();
+    let kustomize = desk.said(2, &["review", "overlay", "--config", "config"]);
+    assert!(
+        kustomize.contains("kubectl kustomize overlay | tidewaiter review -"),
+        "{kustomize}"
+    );
+}
+
+#[test]
+fn a_decision_is_explained() {
+    let desk = Desk::new();
+    let explained = desk.json(1, &["explain", "foreign.yaml", "--config", "config", "-o", "json"]);
+    let policies = explained["policies"].as_array().unwrap();
+    let credentials = policies
+        .iter()
+        .find(|policy| policy["policy"] == "storage-credentials")
+        .unwrap();
+    assert_eq!(credentials["ended"], "refused it");
+    assert_eq!(credentials["calls"][0]["function"], "storage.resolve");
+    let none = desk.said(
+        2,
+        &["explain", "own.yaml", "--config", "config", "--policy", "nonsense"],
+    );
+    assert!(none.contains("there is no policy nonsense"), "{none}");
+}
+
+#[test]
+fn a_project_is_made_and_what_it_lacks_is_told() {
+    let desk = Desk::new();
+    let said = desk.said(0, &["policy", "new", "house-rules", "--language", "rust"]);
+    assert!(said.contains("house-rules/src/lib.rs"), "{said}");
+    let not_built = desk.said(2, &["policy", "test", "house-rules"]);
+    assert!(not_built.contains("isn't built yet"), "{not_built}");
+    let again = desk.said(2, &["policy", "new", "house-rules", "--language", "rust"]);
+    assert!(again.contains("there already"), "{again}");
+    let no_project = desk.said(2, &["policy", "build", "config"]);
+    assert!(no_project.contains("it has no tidewaiter.yaml"), "{no_project}");
+    fs::write(
+        desk.path().join("house-rules/tidewaiter.yaml"),
+        "language: go\nbuild: [[no-such-program, build]]\nmodule: m.wasm\ncomponent: c.wasm\n",
+    )
+    .unwrap();
+    let missing = desk.said(2, &["policy", "build", "house-rules"]);
+    assert!(missing.contains("`no-such-program` is not there"), "{missing}");
+}
