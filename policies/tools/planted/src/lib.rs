@@ -69,7 +69,6 @@ impl Policy for Planted {
         let admit = Verdict::admit().warn(format!("for {}", settings.team));
         match settings.breaks {
             Breaks::Nothing if own => admit.fill(REPLICAS, 1, "one replica is enough to begin with"),
-            Breaks::Nothing => admit,
             Breaks::Idempotent if object.pointer(PASSES).is_none() => {
                 admit.fill(PASSES, format!("{}", request.filled.len()), "counted")
             }

@@ -79,7 +79,7 @@ async fn cases_are_tried_and_snapshots_kept() {
     let changed = run(false).await;
     let difference = changed[2].differences.join("\n");
     assert!(
-        difference.contains("+") && difference.contains("tidewaiter-minio"),
+        difference.contains('+') && difference.contains("tidewaiter-minio"),
         "{difference}"
     );
 }
