@@ -16,7 +16,7 @@ cases:
     expect:
       allowed: true
       effects: [{backend: minio, delivery: annotation}]
-      fills: {/spec/predictor/annotations/serving.kserve.io~1storageSecretName: tidewaiter-minio}
+      fills: {/metadata/annotations/serving.kserve.io~1storageSecretName: tidewaiter-minio}
   - name: another team's model doesn't
     object: *service
     namespace: team-b
