@@ -57,9 +57,9 @@ async fn sign(registry: &Registry, reference: &Reference, key: &SigningKey) {
 
 /// Fetched, and kept as a server does once it loads.
 async fn take(fetcher: &Fetcher, registry: &Registry, wanted: &Wanted) -> Fetched {
-    let fetched = fetcher.fetch(registry, wanted, &nobody).await.unwrap();
-    fetcher.keep(&fetched).unwrap();
-    fetched
+    let good = fetcher.fetch(registry, wanted, &nobody).await.unwrap();
+    fetcher.keep(&good).unwrap();
+    good
 }
 
 #[tokio::test]
