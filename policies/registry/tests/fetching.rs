@@ -4,8 +4,9 @@
 mod harness;
 
 use std::path::Path;
+use std::time::Duration;
 
-use harness::{Fake, Fault, about, component, registry};
+use harness::{Fake, Fault, about, component, registry, waiting};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use tidewaiter_core::verification::{Identity, Verification};
@@ -71,8 +72,9 @@ async fn a_restart_without_the_registry_uses_the_last_good_one_and_says_so() {
 
     for fault in [Fault::Broken, Fault::Hangs] {
         fake.set(fault);
+        let hasty = waiting(Vec::new(), Credentials::default(), Duration::from_millis(300));
         let again = fetcher(dir.path())
-            .fetch(&registry, &wanted(&reference), &nobody)
+            .fetch(&hasty, &wanted(&reference), &nobody)
             .await
             .unwrap();
         assert_eq!(again.component, component("log"));

@@ -274,18 +274,20 @@ pub fn about() -> About {
     }
 }
 
-/// Waits for nobody for long.
-pub fn limits() -> Limits {
-    Limits {
-        component: 1 << 20,
-        connect: Duration::from_secs(2),
-        silence: Duration::from_millis(500),
-        transfer: Duration::from_secs(5),
-    }
+/// Waits long, for a machine that has much else to do.
+pub fn registry(hosts: Vec<Host>, credentials: Credentials) -> Registry {
+    waiting(hosts, credentials, Duration::from_secs(30))
 }
 
-pub fn registry(hosts: Vec<Host>, credentials: Credentials) -> Registry {
-    Registry::new(hosts, credentials, limits()).unwrap()
+/// Waits no longer than this for an answer: for one that never comes.
+pub fn waiting(hosts: Vec<Host>, credentials: Credentials, silence: Duration) -> Registry {
+    let limits = Limits {
+        component: 1 << 20,
+        connect: Duration::from_secs(30),
+        silence,
+        transfer: Duration::from_mins(2),
+    };
+    Registry::new(hosts, credentials, limits).unwrap()
 }
 
 pub fn mirrored(host: &str, mirror: String, resolves_tags: bool) -> Host {
