@@ -320,7 +320,7 @@ fn filesystem(linker: &mut Linker<State>) -> Result<()> {
 }
 
 impl Empty {
-    /// SplitMix64 from 0: good enough for the seeds of hash tables, and the same everywhere.
+    /// `SplitMix64` from 0: good enough for the seeds of hash tables, and the same everywhere.
     fn draw(&mut self) -> u64 {
         self.drawn = self.drawn.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.drawn;

@@ -21,7 +21,7 @@ const FIBER_STACK: usize = 1 << 20;
 const KEEP_RESIDENT: usize = 128 << 10;
 /// The most that a policy's `limits` may ask for (1,024 MiB) has to fit into a slot. Slots are address space, not memory.
 const MEMORY_MAX: usize = 1 << 30;
-/// Components made by other toolchains consist of several core modules, with several tables: those of QuickJS of 11. Those of CPython are 38, and so large that the memory of all
+/// Components made by other toolchains consist of several core modules, with several tables: those of `QuickJS` of 11. Those of `CPython` are 38, and so large that the memory of all
 /// policies lets fewer of them run at once than there is room for.
 const PARTS: u32 = 16;
 pub(crate) const MAX_CONCURRENT: u32 = 128;

@@ -168,8 +168,8 @@ async fn a_component_of_the_contract_0_1_0_loads_and_gets_every_answer() {
     for part in [
         "create serving.kserve.io/v1beta1 InferenceService team-a/fraud by alice in 1 groups, 0 filled, 0 withheld, old: false",
         "annotation Some(\"serving.kserve.io/storageSecretName\")",
-        "brought Managed([\"one\"])",
-        "stat Err(TooLarge(7))",
+        "brought Brought::Managed([\"one\"])",
+        "stat Err(Error::TooLarge(7))",
         "list Ok(2)",
         "folder Ok(3)",
         "read Ok([104, 105])",

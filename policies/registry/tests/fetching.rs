@@ -1,4 +1,5 @@
 //! What a server has of its policies while tags move, registries go away, and others sign.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod harness;
 
@@ -55,9 +56,9 @@ async fn sign(registry: &Registry, reference: &Reference, key: &SigningKey) {
 
 /// Fetched, and kept as a server does once it loads.
 async fn take(fetcher: &Fetcher, registry: &Registry, wanted: &Wanted) -> Fetched {
-    let fetched = fetcher.fetch(registry, wanted, &nobody).await.unwrap();
-    fetcher.keep(&fetched).unwrap();
-    fetched
+    let good = fetcher.fetch(registry, wanted, &nobody).await.unwrap();
+    fetcher.keep(&good).unwrap();
+    good
 }
 
 #[tokio::test]
@@ -144,7 +145,7 @@ async fn only_who_was_named_may_sign_and_the_last_good_one_stays() {
         let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
         fake.inside.lock().unwrap().referrers = referrers;
         let (registry, reference) = (registry(Vec::new(), Credentials::default()), fake.reference("acme/a:1"));
-        let (ours, theirs) = (key(), key());
+        let (ours, theirs, others) = (key(), key(), key());
         let fetcher = fetcher(dir.path());
         let by_us = Wanted {
             verifier: Some(by(&[&ours])),
@@ -173,13 +174,13 @@ async fn only_who_was_named_may_sign_and_the_last_good_one_stays() {
 
         // A key that no longer counts opens nothing that it signed before.
         fake.set(Fault::Broken);
-        let by_them = Wanted {
-            verifier: Some(by(&[&theirs])),
+        let by_others = Wanted {
+            verifier: Some(by(&[&others])),
             ..wanted(&reference)
         };
         assert!(
             fetcher
-                .fetch(&registry, &by_them, &nobody)
+                .fetch(&registry, &by_others, &nobody)
                 .await
                 .unwrap_err()
                 .is_passing()

@@ -1,4 +1,5 @@
 //! Policies to and from a registry that keeps its word, and from ones that don't.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod harness;
 

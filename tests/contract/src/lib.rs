@@ -4,15 +4,16 @@ use serde::Deserialize;
 use tidewaiter_policy::log::{self, Level};
 use tidewaiter_policy::{Delivery, Operation, Policy, Request, Verdict, cluster, runtimes, storage};
 
-struct Everything;
+/// See `README.md`.
+pub struct Everything;
 
 /// What the admin may set.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+pub struct Settings {
     /// Refuse the object.
     #[serde(default)]
-    deny: bool,
+    pub deny: bool,
 }
 
 impl Policy for Everything {

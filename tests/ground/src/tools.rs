@@ -59,7 +59,7 @@ pub enum Module {
     Mc,
     /// KServe's manager.
     Kserve(Kserve),
-    /// What KServe's manager runs for an InferenceGraph.
+    /// What KServe's manager runs for an `InferenceGraph`.
     KserveRouter,
     /// A gRPC client.
     Grpcurl,

@@ -15,7 +15,7 @@ const UNUSABLE: &str = "unusable-configuration";
 
 impl Reviewer {
     /// None where there is nothing to say: the object can be used, leaves, or asks for what it asked for before.
-    pub(super) async fn configured(&self, request: &AdmissionRequest<'_>) -> Option<Judged> {
+    pub(super) async fn of_configuration(&self, request: &AdmissionRequest<'_>) -> Option<Judged> {
         if request.sub_resource.as_ref().is_some_and(|sub| !sub.is_empty()) {
             return None;
         }

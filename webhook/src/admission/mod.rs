@@ -153,7 +153,7 @@ impl Reviewer {
     async fn judge(&self, endpoint: Endpoint, request: &AdmissionRequest<'_>) -> Option<Judged> {
         let operation = match &*request.operation {
             "CREATE" | "UPDATE" if request.kind.group == "tidewaiter.dev" => {
-                let judged = self.configured(request).await?;
+                let judged = self.of_configuration(request).await?;
                 self.record(endpoint, request, &judged);
                 return Some(judged);
             }

@@ -9,9 +9,6 @@ use tidewaiter_policy::{
 
 use super::*;
 
-mod grown;
-mod lines;
-
 const MLSERVER: &str = "docker.io/seldonio/mlserver";
 const SKLEARN: &str = "docker.io/kserve/sklearnserver";
 const XGB: &str = "docker.io/kserve/xgbserver";
@@ -20,9 +17,13 @@ const URI: &str = "s3://mlflow/1/model";
 
 macro_rules! data {
     ($path:literal) => {
-        include_bytes!(concat!("../../../../core/tests/data/", $path))
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../core/tests/data/", $path))
     };
 }
+
+// Below the macro, which they use.
+mod grown;
+mod lines;
 
 /// KServe 0.20's runtimes and what the catalogue says of their images, as far as the tests need it. `s3://mlflow/` is served.
 #[allow(clippy::too_many_lines, reason = "a table")]

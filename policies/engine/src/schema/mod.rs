@@ -28,7 +28,7 @@ const NAME: &str = "https://tidewaiter.dev/settings";
 /// What settings may be.
 pub struct Schema {
     text: Value,
-    compiled: Schemas,
+    schemas: Schemas,
     root: SchemaIndex,
 }
 
@@ -58,15 +58,14 @@ impl Schema {
         let mut compiler = Compiler::new();
         compiler.set_default_draft(Draft::V2020_12);
         compiler.use_loader(Box::new(Nowhere));
-        let mut compiled = Schemas::new();
-        let root = compiler
-            .add_resource(NAME, text.clone())
-            .and_then(|()| compiler.compile(NAME, &mut compiled))
-            .map_err(|error| match &error {
-                boon::CompileError::ValidationError { src, .. } => no_schema(src),
-                other => quoted(&other.to_string().replace(NAME, "it")),
-            })?;
-        Ok(Self { text, compiled, root })
+        let wrong = |error: boon::CompileError| match &error {
+            boon::CompileError::ValidationError { src, .. } => no_schema(src),
+            other => quoted(&other.to_string().replace(NAME, "it")),
+        };
+        let mut schemas = Schemas::new();
+        compiler.add_resource(NAME, text.clone()).map_err(wrong)?;
+        let root = compiler.compile(NAME, &mut schemas).map_err(wrong)?;
+        Ok(Self { text, schemas, root })
     }
 
     /// Whether settings fit.
@@ -74,7 +73,7 @@ impl Schema {
     /// # Errors
     /// Which settings don't, what stands there and what may, in one line for the admin.
     pub fn check(&self, settings: &Value) -> Result<(), String> {
-        let Err(error) = self.compiled.validate(settings, self.root) else {
+        let Err(error) = self.schemas.validate(settings, self.root) else {
             return Ok(());
         };
         let mut wrong = Vec::new();

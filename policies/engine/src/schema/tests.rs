@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -82,7 +83,7 @@ fn what_is_said_of_huge_settings_is_short() {
     for wrong in [
         json!({"team": "x".repeat(100_000)}),
         Value::Object(many),
-        json!({"team": ["\n\u{1b}"; 99]}),
+        json!({"team": vec!["\n\u{1b}"; 99]}),
     ] {
         let words = schema.check(&wrong).unwrap_err();
         assert!(
@@ -148,4 +149,72 @@ fn a_schema_that_would_take_for_ever_is_refused_at_once() {
     let begun = Instant::now();
     assert!(slow.check(&json!(format!("{}b", "a".repeat(50_000)))).is_err());
     assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+/// JSON that is often nearly a schema: its keywords, and references among its parts.
+fn nearly() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(json!(true)),
+        Just(json!(0)),
+        Just(json!(null)),
+        prop::sample::select(vec![
+            "string",
+            "object",
+            "#",
+            "#/$defs/a",
+            "#/properties",
+            "^a+$",
+            "(",
+            "x"
+        ])
+        .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        let keyword = prop::sample::select(vec![
+            "type",
+            "properties",
+            "items",
+            "allOf",
+            "anyOf",
+            "oneOf",
+            "not",
+            "$ref",
+            "$defs",
+            "a",
+            "enum",
+            "const",
+            "required",
+            "pattern",
+            "additionalProperties",
+            "minimum",
+            "uniqueItems",
+            "$id",
+            "if",
+            "then",
+            "patternProperties",
+            "propertyNames",
+            "unevaluatedProperties",
+        ]);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(keyword, inner, 0..4).prop_map(|members| members
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect::<serde_json::Map<_, _>>()
+                .into()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_schema_and_settings_are_the_answer_is_one_line(schema in nearly(), settings in nearly()) {
+        let said = match Schema::parse(&schema.to_string()) {
+            Ok(schema) => schema.check(&settings).err(),
+            Err(refused) => Some(refused),
+        };
+        if let Some(said) = said {
+            prop_assert!(!said.is_empty() && said.chars().count() < 1500 && !said.contains(char::is_control), "{said:?}");
+        }
+    }
 }

@@ -1,4 +1,10 @@
 //! A registry on the loopback that keeps everything in memory, and can be told to misbehave.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses a part; a test may panic"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -100,7 +106,7 @@ async fn answer(State((host, inside)): State<(String, Arc<Mutex<Inside>>)>, requ
         (inside.fault, inside.door)
     };
     if fault == Fault::Hangs {
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
     }
     if fault == Fault::Broken {
         return (StatusCode::INTERNAL_SERVER_ERROR, "out of order").into_response();
@@ -249,7 +255,7 @@ fn route(inside: &mut Inside, method: &Method, path: &str, query: &str, headers:
 
 /// A body that never ends.
 fn futures_forever() -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
-    futures::stream::repeat_with(|| Ok(Bytes::from_static(&[b'x'; 65536])))
+    futures::stream::repeat_with(|| Ok(Bytes::from_static(&[b'x'; 4096])))
 }
 
 pub fn component(name: &str) -> Bytes {
