@@ -123,7 +123,9 @@ impl Sigstore {
     /// The one entry of a log (RFC 6962): its own hash is the tree's.
     fn logged(&self, entry: &str, at: jiff::Timestamp) -> Result<Value> {
         let root = Sha256::digest([&[0], entry.as_bytes()].concat());
-        let note = format!("rekor.example\n1\n{}\n", base64(&root));
+        // Rekor 1 has the number of its tree in the origin. Without one, sigstore-go takes the checkpoint for Rekor 2's, and hashes an entry that it puts
+        // together itself.
+        let note = format!("rekor.example - 1\n1\n{}\n", base64(&root));
         let signature = [&self.log_id()[..4], &self.log.sign(note.as_bytes())?].concat();
         let checkpoint = format!("{note}\n\u{2014} rekor.example {}\n", base64(&signature));
         // The keys of the promise's JSON are sorted.
