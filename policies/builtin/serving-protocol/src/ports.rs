@@ -58,6 +58,7 @@ pub(crate) fn review(subject: &Subject<'_>, component: &Component<'_>, served: O
     {
         wrong_number(&pod, listens, &mut say);
     }
+    // An empty list is the user's word too, and nothing to fill in over.
     if subject.mode == Some(DeploymentMode::Knative) && is_grpc && pod.ports.is_empty() && pod.beside == 0 {
         grpc_without_port(subject, component, &pod, verdict);
     }
@@ -67,7 +68,7 @@ pub(crate) fn review(subject: &Subject<'_>, component: &Component<'_>, served: O
 /// Knative takes a server for one of HTTP/1.1 on 8080 where no port is named.
 fn grpc_without_port(subject: &Subject<'_>, component: &Component<'_>, pod: &Pod, verdict: &mut Verdict) {
     let number = pod.listens.map(|listens| listens.grpc);
-    if let Some(number) = number.filter(|_| subject.may_fill(component, &pod.pointer)) {
+    if let Some(number) = number.filter(|_| !pod.is_said && subject.may_fill(component, &pod.pointer)) {
         *verdict = std::mem::take(verdict).fill(
             &pod.pointer,
             json!([{"name": "h2c", "containerPort": number, "protocol": "TCP"}]),
