@@ -25,6 +25,8 @@ struct Pod {
     beside: usize,
     /// JSON Pointer to where ports are said.
     pointer: String,
+    /// Whether the object says something of them, be it that there are none.
+    is_said: bool,
     /// Where the server listens.
     listens: Option<Ports>,
     /// Whether these are all ports that there will be.
@@ -58,7 +60,6 @@ pub(crate) fn review(subject: &Subject<'_>, component: &Component<'_>, served: O
     {
         wrong_number(&pod, listens, &mut say);
     }
-    // An empty list is the user's word too, and nothing to fill in over.
     if subject.mode == Some(DeploymentMode::Knative) && is_grpc && pod.ports.is_empty() && pod.beside == 0 {
         grpc_without_port(subject, component, &pod, verdict);
     }
@@ -103,6 +104,7 @@ fn pod(subject: &Subject<'_>, component: &Component<'_>, served: Option<&Served>
             ports: own.ports().to_vec(),
             beside: count(part.containers()) - own.ports().len(),
             pointer: format!("{}/containers/{at}/ports", component.pointer),
+            is_said: own.says_ports(),
             listens: None,
             is_known: true,
         });
@@ -126,6 +128,7 @@ fn pod(subject: &Subject<'_>, component: &Component<'_>, served: Option<&Served>
         ports: merged(of_runtime, own.ports()),
         beside: all_of_runtime - of_runtime.len() + count(part.containers()),
         pointer: format!("{}/model/ports", component.pointer),
+        is_said: own.says_ports(),
         listens,
         is_known: spec.is_some(),
     })
