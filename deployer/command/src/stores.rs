@@ -122,7 +122,7 @@ impl StoreArguments {
     }
 
     /// The token of the environment, where the key is the environment's too: they belong together.
-    pub(super) fn session_token(&self, keys: &Keys) -> Option<String> {
+    pub(super) fn session_token(keys: &Keys) -> Option<String> {
         let id = keys.get("aws_access_key_id")?;
         let is_environments = variable("AWS_ACCESS_KEY_ID").is_some_and(|of| of.as_bytes() == id.expose());
         variable("AWS_SESSION_TOKEN").filter(|_| is_environments)

@@ -51,7 +51,7 @@ func review(request *policy.Request, settings Settings) *policy.Verdict {
 	}
 	if predictor.MinReplicas != nil && *predictor.MinReplicas == 0 {
 		verdict.Warn("minReplicas is 0: the first request waits until the model is loaded")
-	} else {
+	} else if predictor.MinReplicas == nil {
 		verdict.Fill("/spec/predictor/minReplicas", 1, "a model that is to answer needs a replica")
 	}
 	return verdict

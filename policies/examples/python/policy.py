@@ -39,6 +39,6 @@ def review(request: Request, settings: Settings) -> Verdict:
         verdict.deny("too-many-replicas", message, "/spec/predictor/maxReplicas")
     if predictor.get("minReplicas") == 0:
         verdict.warn("minReplicas is 0: the first request waits until the model is loaded")
-    else:
+    elif "minReplicas" not in predictor:
         verdict.fill("/spec/predictor/minReplicas", 1, "a model that is to answer needs a replica")
     return verdict

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tidewaiter_examples::{missing, policies};
 use tidewaiter_tools::Language;
+use wit_bindgen_core::Files;
 use wit_bindgen_core::wit_parser::Resolve;
-use wit_bindgen_core::{Files, WorldGenerator as _};
 
 const MODULE: &str = "github.com/tidewaiter/tidewaiter/policies/sdk-go/internal/contract";
 

@@ -144,7 +144,7 @@ async fn runs_as_often_at_once_as_the_engine_allows(language: Language) {
                     username: "ada",
                     groups: &[],
                 };
-                let outcome = review(&[policy], &case, world, Duration::from_secs(120)).await;
+                let outcome = review(&[policy], &case, world, Duration::from_mins(2)).await;
                 outcome.runs[0].ended.clone()
             })
         })

@@ -48,7 +48,7 @@ enum Challenge {
 }
 
 #[derive(Deserialize)]
-struct Token {
+struct Given {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
@@ -132,13 +132,13 @@ async fn token(
     let what = format!("a token for {scope}");
     let response = good(&host, &what, response).await?;
     let text = body(&host, &what, response, TOKEN, Expected::default(), &nobody).await?;
-    let token: Token = serde_json::from_slice(&text).map_err(|_| refused(format!("{host} answers with no token")))?;
-    let header = token.token.or(token.access_token).and_then(|token| {
+    let given: Given = serde_json::from_slice(&text).map_err(|_| refused(format!("{host} answers with no token")))?;
+    let header = given.token.or(given.access_token).and_then(|token| {
         let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
         header.set_sensitive(true);
         Some(header)
     });
-    let lifetime = token.expires_in.unwrap_or(LIFETIME).clamp(MARGIN, 86_400);
+    let lifetime = given.expires_in.unwrap_or(LIFETIME).clamp(MARGIN, 86_400);
     Ok(Pass {
         header: header.ok_or_else(|| refused(format!("{host} answers with no token")))?,
         until: Some(Instant::now() + Duration::from_secs(lifetime - MARGIN)),

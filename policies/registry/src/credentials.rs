@@ -33,12 +33,12 @@ pub(crate) enum Login {
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
-    auths: BTreeMap<String, Auth>,
+    auths: BTreeMap<String, Account>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Auth {
+struct Account {
     username: Option<String>,
     password: Option<String>,
     auth: Option<String>,
@@ -57,16 +57,16 @@ impl Credentials {
         let mut entries = Vec::new();
         for (server, auth) in file.auths {
             let login = match auth {
-                Auth {
+                Account {
                     identitytoken: Some(token),
                     ..
                 } if !token.is_empty() => Login::Identity(token),
-                Auth {
+                Account {
                     username: Some(user),
                     password: Some(password),
                     ..
                 } => Login::Password { user, password },
-                Auth { auth: Some(auth), .. } if !auth.is_empty() => {
+                Account { auth: Some(auth), .. } if !auth.is_empty() => {
                     let pair = STANDARD
                         .decode(auth.trim())
                         .ok()

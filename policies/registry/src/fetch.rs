@@ -152,11 +152,11 @@ impl Fetcher {
                 };
                 Ok(Fetched::plain(component, digest.clone()))
             }
-            Origin::Oci(reference) => self.from_registry(registry, reference, wanted, watch).await,
+            Origin::Oci(reference) => self.of_registry(registry, reference, wanted, watch).await,
         }
     }
 
-    async fn from_registry(
+    async fn of_registry(
         &self,
         registry: &Registry,
         reference: &Reference,
@@ -174,32 +174,29 @@ impl Fetcher {
             let component = self.cache.as_ref()?.blob(&known.component)?;
             Some((known, component))
         });
-        let (manifest, digest, component, before) = match cached {
-            Some((known, component)) => {
-                pinned(wanted, &name, &known.component)?;
-                (known.manifest, known.component, component, known.signatures)
-            }
-            None => {
-                let exactly = now.map_or_else(|| reference.clone(), |now| reference.at(&now));
-                let (manifest, content) = registry.manifest(&exactly).await?;
-                let layer = component_of(&name, &content)?;
-                pinned(wanted, &name, &layer.digest)?;
-                let cached = self.cache.as_ref().and_then(|cache| cache.blob(&layer.digest));
-                let component = match cached {
-                    Some(component) => component,
-                    None => registry.component(&reference.at(&manifest), &layer, watch).await?,
-                };
-                (manifest, layer.digest, component, Vec::new())
-            }
+        let (manifest, digest, component, before) = if let Some((known, component)) = cached {
+            pinned(wanted, &name, &known.component)?;
+            (known.manifest, known.component, component, known.signatures)
+        } else {
+            let exactly = now.map_or_else(|| reference.clone(), |now| reference.at(&now));
+            let (manifest, content) = registry.manifest(&exactly).await?;
+            let layer = component_of(&name, &content)?;
+            pinned(wanted, &name, &layer.digest)?;
+            let cached = self.cache.as_ref().and_then(|cache| cache.blob(&layer.digest));
+            let component = match cached {
+                Some(component) => component,
+                None => registry.component(&reference.at(&manifest), &layer, watch).await?,
+            };
+            (manifest, layer.digest, component, Vec::new())
         };
         // What was found before may do; if not, somebody may have signed it since.
-        let (signatures, signer) = match signer(wanted.verifier.as_ref(), &name, &manifest, &before) {
-            Ok(signer) => (before, signer),
-            Err(_) => {
-                let signatures = registry.signatures(reference, &manifest).await?;
-                let signer = signer(wanted.verifier.as_ref(), &name, &manifest, &signatures)?;
-                (signatures, signer)
-            }
+        let found = signer(wanted.verifier.as_ref(), &name, &manifest, &before);
+        let (signatures, signer) = if let Ok(signer) = found {
+            (before, signer)
+        } else {
+            let signatures = registry.signatures(reference, &manifest).await?;
+            let signer = signer(wanted.verifier.as_ref(), &name, &manifest, &signatures)?;
+            (signatures, signer)
         };
         Ok(Fetched {
             signer,

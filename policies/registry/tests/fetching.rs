@@ -1,10 +1,12 @@
 //! What a server has of its policies while tags move, registries go away, and others sign.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod harness;
 
 use std::path::Path;
+use std::time::Duration;
 
-use harness::{Fake, Fault, about, component, registry};
+use harness::{Fake, Fault, about, component, registry, waiting};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use tidewaiter_core::verification::{Identity, Verification};
@@ -55,9 +57,9 @@ async fn sign(registry: &Registry, reference: &Reference, key: &SigningKey) {
 
 /// Fetched, and kept as a server does once it loads.
 async fn take(fetcher: &Fetcher, registry: &Registry, wanted: &Wanted) -> Fetched {
-    let fetched = fetcher.fetch(registry, wanted, &nobody).await.unwrap();
-    fetcher.keep(&fetched).unwrap();
-    fetched
+    let good = fetcher.fetch(registry, wanted, &nobody).await.unwrap();
+    fetcher.keep(&good).unwrap();
+    good
 }
 
 #[tokio::test]
@@ -70,8 +72,9 @@ async fn a_restart_without_the_registry_uses_the_last_good_one_and_says_so() {
 
     for fault in [Fault::Broken, Fault::Hangs] {
         fake.set(fault);
+        let hasty = waiting(Vec::new(), Credentials::default(), Duration::from_millis(300));
         let again = fetcher(dir.path())
-            .fetch(&registry, &wanted(&reference), &nobody)
+            .fetch(&hasty, &wanted(&reference), &nobody)
             .await
             .unwrap();
         assert_eq!(again.component, component("log"));
@@ -144,7 +147,7 @@ async fn only_who_was_named_may_sign_and_the_last_good_one_stays() {
         let (fake, dir) = (Fake::start().await, tempfile::tempdir().unwrap());
         fake.inside.lock().unwrap().referrers = referrers;
         let (registry, reference) = (registry(Vec::new(), Credentials::default()), fake.reference("acme/a:1"));
-        let (ours, theirs) = (key(), key());
+        let (ours, theirs, others) = (key(), key(), key());
         let fetcher = fetcher(dir.path());
         let by_us = Wanted {
             verifier: Some(by(&[&ours])),
@@ -173,13 +176,13 @@ async fn only_who_was_named_may_sign_and_the_last_good_one_stays() {
 
         // A key that no longer counts opens nothing that it signed before.
         fake.set(Fault::Broken);
-        let by_them = Wanted {
-            verifier: Some(by(&[&theirs])),
+        let by_others = Wanted {
+            verifier: Some(by(&[&others])),
             ..wanted(&reference)
         };
         assert!(
             fetcher
-                .fetch(&registry, &by_them, &nobody)
+                .fetch(&registry, &by_others, &nobody)
                 .await
                 .unwrap_err()
                 .is_passing()

@@ -1,8 +1,11 @@
 //! Policies to and from a registry that keeps its word, and from ones that don't.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod harness;
 
-use harness::{Door, Fake, Fault, about, component, mirrored, registry};
+use std::time::Duration;
+
+use harness::{Door, Fake, Fault, about, component, mirrored, registry, waiting};
 use tidewaiter_registry::{Credentials, Digest, Error, Host, Progress, nobody};
 
 #[tokio::test]
@@ -79,7 +82,9 @@ async fn a_registry_that_lies_hangs_or_never_ends_is_refused_with_the_reason() {
         (Fault::Downgrades, "doesn't answer", true),
     ] {
         fake.set(fault);
-        let error = registry.pull(&reference, &nobody).await.unwrap_err();
+        let hasty = waiting(Vec::new(), Credentials::default(), Duration::from_millis(300));
+        let asking = if fault == Fault::Hangs { &hasty } else { &registry };
+        let error = asking.pull(&reference, &nobody).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{fault:?}: {error}");
         assert!(error.to_string().contains(&fake.host), "{fault:?}: {error}");
         assert_eq!(error.is_passing(), passing, "{fault:?}: {error}");
@@ -225,8 +230,10 @@ async fn a_mirror_serves_content_and_resolves_tags_only_where_it_may() {
         "the mirror lies"
     );
     mirror.set(Fault::Hangs);
+    let hosts = vec![mirrored(&home.host, format!("{}/cache", mirror.host), false)];
+    let hasty = waiting(hosts, Credentials::default(), Duration::from_secs(3));
     assert_eq!(
-        at(false).pull(&reference, &nobody).await.unwrap().component,
+        hasty.pull(&reference, &nobody).await.unwrap().component,
         component("log"),
         "the mirror hangs"
     );

@@ -7,6 +7,7 @@ use tidewaiter_core::policy_resource::ObjectKind;
 use tidewaiter_engine::{Capability, Engine, LoadError};
 use tidewaiter_world::digest_of;
 use wit_component::DecodedWasm;
+use wit_parser::WorldItem;
 
 use crate::settings::Setting;
 
@@ -125,7 +126,12 @@ fn names(component: &[u8]) -> Result<(Vec<String>, Vec<String>), AboutError> {
         return Err(AboutError::Decode("it is a WIT package without code".to_owned()));
     };
     let world = &resolve.worlds[*world];
-    let imports = world.imports.keys().map(|key| resolve.name_world_key(key));
+    // What a world uses of an interface stands among its imports, too, and is none.
+    let imports = world
+        .imports
+        .iter()
+        .filter(|(_, item)| !matches!(item, WorldItem::Type { .. }));
+    let imports = imports.map(|(key, _)| resolve.name_world_key(key));
     let exports = world.exports.keys().map(|key| resolve.name_world_key(key));
     Ok((imports.collect(), exports.collect()))
 }
@@ -148,6 +154,10 @@ mod tests {
             ("storage-credentials", Some("0.1.0"))
         );
         assert!(about.capabilities.contains(&Capability::Storage), "{about:?}");
+        assert!(
+            about.imports.iter().all(|import| import.starts_with(PACKAGE)),
+            "{about:?}"
+        );
         assert_eq!(about.exports, ["describe", "check-settings", "review"]);
         assert!(about.digest.starts_with("sha256:") && about.size > 10_000, "{about:?}");
     }

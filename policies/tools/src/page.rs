@@ -28,6 +28,16 @@ pub fn page(about: &About, file: &str) -> String {
             .collect();
         let _ = writeln!(text, "  capabilities: [{}]", names.join(", "));
     }
+    if !about.objects.is_empty() {
+        text.push_str("  objects:\n");
+        for object in &about.objects {
+            let _ = writeln!(
+                text,
+                "    - {{apiVersion: {}, kind: {}}}",
+                object.api_version, object.kind
+            );
+        }
+    }
     let required: Vec<_> = about
         .settings
         .iter()

@@ -32,7 +32,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The settings that a JSON Schema describes, in the order of the schema, outer before inner ones.
+    /// The settings that a JSON Schema describes, by their names, outer before inner ones.
     pub fn of(schema: &Value) -> Vec<Self> {
         let mut found = Vec::new();
         members(schema, schema, "", DEPTH, &mut found);

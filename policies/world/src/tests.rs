@@ -637,12 +637,12 @@ fn a_built_in_policy_goes_by_its_former_name_too() {
             .contains(&tidewaiter_engine::Capability::Log)
     );
     // An object of the former name alone speaks of it, as it did.
-    let mut named = Setting::new(&policy(
+    let mut former = Setting::new(&policy(
         "runtime-version",
         "{module: {builtin: runtime-version}, mode: audit}",
     ));
-    assert_eq!(told(&named.load()), "");
-    assert_eq!(named.loaded().policies().len(), 2);
+    assert_eq!(told(&former.load()), "");
+    assert_eq!(former.loaded().policies().len(), 2);
     let twins =
         policy("old", "{module: {builtin: runtime-version}}") + &policy("new", "{module: {builtin: serving-versions}}");
     assert!(told(&Setting::new(&twins).load()).contains("loads the built-in policy serving-versions too"));

@@ -124,7 +124,7 @@ mod tests {
         for (yaml, expected) in [
             ("hosts: [{host: a, mirror: b}]", "mirror"),
             ("hosts: [{host: a, ca: x}]", "hosts"),
-            ("refreshInterval: 5", "refreshInterval"),
+            ("refreshInterval: '5'", "refreshInterval"),
             ("refreshInterval: 10ms", "refreshInterval"),
             ("maxModuleMiB: 0", "maxModuleMiB"),
             ("trustRoot: '{}'", "trustRoot"),

@@ -17,6 +17,7 @@ use tidewaiter_deployer::submit::{
 
 use super::super::arguments::Format;
 use super::super::output::document;
+use super::super::stores::StoreArguments;
 use super::super::{Ending, Failure, GOOD};
 use super::arguments::DryRun;
 use super::report::{Report, submitted};
@@ -249,7 +250,7 @@ fn given_store(context: &Context, ready: &Ready, seen: &Seen) -> Result<Option<S
         return Ok(None);
     }
     let is_s3 = uri.starts_with("s3:");
-    if is_s3 && arguments.session_token(&keys).is_some() {
+    if is_s3 && StoreArguments::session_token(&keys).is_some() {
         note("a temporary key (AWS_SESSION_TOKEN) can't be given to KServe: it is not put into the cluster");
         return Ok(None);
     }

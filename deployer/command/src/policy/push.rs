@@ -80,22 +80,19 @@ pub(super) async fn run(arguments: PushArguments) -> Result<Ending, Failure> {
         .await?;
     drop(bar);
     let exactly = arguments.reference.at(&pushed.manifest).to_string();
-    match arguments.output {
-        Some(format) => {
-            let printed = Printed {
-                reference: exactly,
-                manifest: pushed.manifest.to_string(),
-                digest: pushed.digest.to_string(),
-            };
-            print!("{}", output::document(&printed, format)?);
-        }
-        None => {
-            eprintln!(
-                "Pushed {}; its component has the digest {}.",
-                arguments.reference, pushed.digest
-            );
-            println!("{exactly}");
-        }
+    if let Some(format) = arguments.output {
+        let printed = Printed {
+            reference: exactly,
+            manifest: pushed.manifest.to_string(),
+            digest: pushed.digest.to_string(),
+        };
+        print!("{}", output::document(&printed, format)?);
+    } else {
+        eprintln!(
+            "Pushed {}; its component has the digest {}.",
+            arguments.reference, pushed.digest
+        );
+        println!("{exactly}");
     }
     Ok(Ending::Nothing)
 }

@@ -187,12 +187,20 @@ fn a_webhook_under_another_name_is_found_where_the_admin_says_so_and_one_that_is
     ] {
         assert!(denied(&refused).1.contains(part), "{refused:?}");
     }
+    let emptied = bare.clone().cluster_object(
+        webhooks::API_VERSION,
+        webhooks::KIND,
+        webhooks::CONFIGURATION,
+        &json!({"webhooks": []}),
+    );
     assert_eq!(
-        review(&bare, &service(&json!({}))).warnings,
+        review(&emptied, &service(&json!({}))).warnings,
         [
             "no Pod gets its model: KServe's webhook is not (yet) in MutatingWebhookConfiguration inferenceservice.serving.kserve.io"
         ]
     );
+    // None of that name may be one of another name.
+    assert_eq!(review(&bare, &service(&json!({}))), Verdict::admit());
     let unseen = bare.unreadable(webhooks::KIND, "forbidden");
     assert_eq!(review(&unseen, &service(&json!({}))), Verdict::admit());
 }

@@ -78,13 +78,11 @@ pub(crate) struct Skipped {
 }
 
 impl Webhooks {
-    /// Asks the cluster for the configuration of this name. None where it can't be known: nothing is said of what can't be seen.
+    /// Asks the cluster for the configuration of this name. None where it can't be known: nothing is said of what can't be seen. That none is there means little: it
+    /// may have another name, and where files stand in for a cluster there are no webhooks at all.
     pub(crate) fn live(name: &str) -> Option<Self> {
-        match cluster::get_object(API_VERSION, KIND, name) {
-            Ok(Some(found)) => Self::read(name, &found),
-            Ok(None) => Some(Self::default()),
-            Err(_) => None,
-        }
+        let found = cluster::get_object(API_VERSION, KIND, name).ok()??;
+        Self::read(name, &found)
     }
 
     /// None where it can't be read.

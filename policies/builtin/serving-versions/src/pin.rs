@@ -43,11 +43,8 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
         } else {
             format!("{repository}:{tag}")
         };
-        explain(
-            subject,
-            &facts,
-            &format!("{name} runs {image}, of which the catalogue knows nothing"),
-        );
+        let unknown = format!("{name} runs {image}, of which the catalogue knows nothing");
+        explain(subject, &facts, &unknown);
         return with_protocol(subject, &selected, verdict).warn(format!(
             "saved by {}; the catalogue does not know the image {image}",
             saved(&facts)
@@ -58,11 +55,8 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
     let lacking = lacking(&facts, &repository);
     let falls_short = !matches!(current.fit, Fit::Fit | Fit::Unknown) || !lacking.is_empty();
     if falls_short && facts.by_mlflow && predictor.uri.is_some_and(model::brings_environment) {
-        explain(
-            subject,
-            &facts,
-            "it brings its own packages (environment.tar.gz), whatever the image holds",
-        );
+        let brings = "it brings its own packages (environment.tar.gz), whatever the image holds";
+        explain(subject, &facts, brings);
         return with_protocol(subject, &selected, verdict);
     }
     let held = format!("{name} ({repository}:{tag}) has {} {}", facts.package, current.version);

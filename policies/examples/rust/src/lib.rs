@@ -129,14 +129,14 @@ impl Policy for HouseRules {
                 Some("/spec/predictor/maxReplicas"),
             );
         }
-        if predictor.min_replicas == Some(0) {
-            verdict.warn("minReplicas is 0: the first request waits until the model is loaded")
-        } else {
-            verdict.fill(
+        match predictor.min_replicas {
+            Some(0) => verdict.warn("minReplicas is 0: the first request waits until the model is loaded"),
+            Some(_) => verdict,
+            None => verdict.fill(
                 "/spec/predictor/minReplicas",
                 1,
                 "a model that is to answer needs a replica",
-            )
+            ),
         }
     }
 }

@@ -41,7 +41,7 @@ export default policy({
     }
     if (predictor?.minReplicas === 0) {
       verdict.warn("minReplicas is 0: the first request waits until the model is loaded");
-    } else if (predictor !== undefined) {
+    } else if (predictor !== undefined && predictor.minReplicas === undefined) {
       verdict.fill("/spec/predictor/minReplicas", 1, "a model that is to answer needs a replica");
     }
     return verdict;

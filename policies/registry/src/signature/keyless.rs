@@ -3,7 +3,7 @@
 
 use sigstore_verify::trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
 use sigstore_verify::types::{Bundle, Sha256Hash};
-use sigstore_verify::{VerificationPolicy, Verifier};
+use sigstore_verify::{SubjectAltName, VerificationPolicy, Verifier};
 use tidewaiter_core::verification::Identity;
 
 use super::provider;
@@ -59,7 +59,7 @@ impl TrustRoot {
             .verifier
             .verify(digest, &bundle, &policy)
             .map_err(|error| error.to_string())?;
-        let identity = result.identity().map(|identity| identity.as_str()).unwrap_or_default();
+        let identity = result.identity().map(SubjectAltName::as_str).unwrap_or_default();
         let issuer = result.issuer().unwrap_or_default();
         let named = format!("{identity} (issuer {issuer})");
         if who.iter().any(|who| who.is(issuer, identity)) {

@@ -1,4 +1,4 @@
-//! Private keys as cosign keeps them: JSON with a secretbox of NaCl (XSalsa20 and Poly1305) whose key scrypt makes of a password. The form is that of
+//! Private keys as cosign keeps them: JSON with `NaCl`'s secretbox (`XSalsa20` and Poly1305) whose key scrypt makes of a password. The form is that of
 //! secure-systems-lab/go-securesystemslib, package `encrypted`.
 
 use base64::Engine as _;

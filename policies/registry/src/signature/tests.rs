@@ -38,6 +38,8 @@ fn said(change: impl Fn(&mut Value)) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
+type Change = Box<dyn Fn(&mut Value)>;
+
 #[test]
 fn whatever_is_changed_in_a_bundle_its_signature_counts_no_more() {
     assert!(said(|_| {}).is_ok());
@@ -49,7 +51,7 @@ fn whatever_is_changed_in_a_bundle_its_signature_counts_no_more() {
             bundle["dsseEnvelope"]["payload"] = json!(STANDARD.encode(statement.to_string()));
         }
     };
-    let changes: Vec<(Box<dyn Fn(&mut Value)>, &str)> = vec![
+    let changes: Vec<(Change, &str)> = vec![
         (
             Box::new(restated(|statement| statement["predicate"] = json!({"more": 1}))),
             "is by another key",

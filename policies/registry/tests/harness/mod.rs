@@ -1,4 +1,10 @@
 //! A registry on the loopback that keeps everything in memory, and can be told to misbehave.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses a part; a test may panic"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -100,7 +106,7 @@ async fn answer(State((host, inside)): State<(String, Arc<Mutex<Inside>>)>, requ
         (inside.fault, inside.door)
     };
     if fault == Fault::Hangs {
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
     }
     if fault == Fault::Broken {
         return (StatusCode::INTERNAL_SERVER_ERROR, "out of order").into_response();
@@ -249,7 +255,7 @@ fn route(inside: &mut Inside, method: &Method, path: &str, query: &str, headers:
 
 /// A body that never ends.
 fn futures_forever() -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
-    futures::stream::repeat_with(|| Ok(Bytes::from_static(&[b'x'; 65536])))
+    futures::stream::repeat_with(|| Ok(Bytes::from_static(&[b'x'; 4096])))
 }
 
 pub fn component(name: &str) -> Bytes {
@@ -268,18 +274,20 @@ pub fn about() -> About {
     }
 }
 
-/// Waits for nobody for long.
-pub fn limits() -> Limits {
-    Limits {
-        component: 1 << 20,
-        connect: Duration::from_secs(2),
-        silence: Duration::from_millis(500),
-        transfer: Duration::from_secs(5),
-    }
+/// Waits long, for a machine that has much else to do.
+pub fn registry(hosts: Vec<Host>, credentials: Credentials) -> Registry {
+    waiting(hosts, credentials, Duration::from_secs(30))
 }
 
-pub fn registry(hosts: Vec<Host>, credentials: Credentials) -> Registry {
-    Registry::new(hosts, credentials, limits()).unwrap()
+/// Waits no longer than this for an answer: for one that never comes.
+pub fn waiting(hosts: Vec<Host>, credentials: Credentials, silence: Duration) -> Registry {
+    let limits = Limits {
+        component: 1 << 20,
+        connect: Duration::from_secs(30),
+        silence,
+        transfer: Duration::from_mins(2),
+    };
+    Registry::new(hosts, credentials, limits).unwrap()
 }
 
 pub fn mirrored(host: &str, mirror: String, resolves_tags: bool) -> Host {

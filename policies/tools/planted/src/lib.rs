@@ -43,6 +43,7 @@ pub enum Breaks {
     Answers,
 }
 
+const PASSES: &str = "/metadata/annotations/passes";
 const REPLICAS: &str = "/spec/predictor/minReplicas";
 
 impl Policy for Planted {
@@ -68,11 +69,9 @@ impl Policy for Planted {
         let admit = Verdict::admit().warn(format!("for {}", settings.team));
         match settings.breaks {
             Breaks::Nothing if own => admit.fill(REPLICAS, 1, "one replica is enough to begin with"),
-            Breaks::Idempotent if predictor.is_some() => admit.fill(
-                "/metadata/annotations/passes",
-                format!("{}", request.filled.len()),
-                "counted",
-            ),
+            Breaks::Idempotent if object.pointer(PASSES).is_none() => {
+                admit.fill(PASSES, format!("{}", request.filled.len()), "counted")
+            }
             Breaks::Deterministic => {
                 let labels = cluster::namespace_labels();
                 let first = labels.first().map(|label| label.key.clone()).unwrap_or_default();

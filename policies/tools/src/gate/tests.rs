@@ -77,7 +77,7 @@ async fn files_are_told_what_the_cluster_would_say_with_their_lines() {
     let denial = &foreign.findings[0];
     assert_eq!(
         (denial.policy.as_str(), denial.line),
-        ("storage-credentials", 24),
+        ("storage-credentials", 26),
         "{denial:?}"
     );
 }
@@ -90,7 +90,7 @@ async fn other_programs_get_the_same() {
     let error = results.iter().find(|result| result["level"] == "error").unwrap();
     let place = &error["locations"][0]["physicalLocation"];
     assert_eq!(place["artifactLocation"]["uri"], "services.yaml");
-    assert_eq!(place["region"]["startLine"], 24);
+    assert_eq!(place["region"]["startLine"], 26);
     assert!(error["ruleId"].as_str().unwrap().starts_with("storage-credentials/"));
     let junit = junit(&reviewed);
     assert!(junit.contains("tests=\"2\" failures=\"1\""), "{junit}");

@@ -16,7 +16,7 @@ cases:
     expect:
       allowed: true
       effects: [{backend: minio, delivery: annotation}]
-      fills: {/spec/predictor/annotations/serving.kserve.io~1storageSecretName: tidewaiter-minio}
+      fills: {/metadata/annotations/serving.kserve.io~1storageSecretName: tidewaiter-minio}
   - name: another team's model doesn't
     object: *service
     namespace: team-b
@@ -79,7 +79,7 @@ async fn cases_are_tried_and_snapshots_kept() {
     let changed = run(false).await;
     let difference = changed[2].differences.join("\n");
     assert!(
-        difference.contains("+") && difference.contains("tidewaiter-minio"),
+        difference.contains('+') && difference.contains("tidewaiter-minio"),
         "{difference}"
     );
 }

@@ -105,6 +105,7 @@ fn a_library_for_another_machine_is_told_of(world: &World) -> Result<()> {
     library.resize(16, 0);
     library.extend(3_u16.to_le_bytes());
     library.extend(machine.to_le_bytes());
+    library.extend(1_u32.to_le_bytes());
     library.resize(4096, 0);
     let mut model = Model::make(world.cluster.cache(), "plain_sklearn", Sklearnserver0_20)?;
     let folder = world.cluster.folder().join("native-model");

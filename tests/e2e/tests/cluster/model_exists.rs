@@ -112,8 +112,8 @@ fn a_uri_with_a_slip_is_refused_with_what_was_meant(world: &World) -> Result<()>
             refused(&namespace, "mlflow", "s3://nowhere/x", &["has no bucket s3://nowhere"]).map(Some)
         })?;
 
-    let fine = apply(&namespace, "mlflow", &format!("{right}/"))?;
-    ensure!(fine.ok, "{}", fine.stderr);
+    let admitted = apply(&namespace, "mlflow", &format!("{right}/"))?;
+    ensure!(admitted.ok, "{}", admitted.stderr);
     // The text of the key is what S3 compares: KServe takes the whole name for this.
     let partly = &right[..right.len() - 1];
     let said = apply(&namespace, "mlflow", partly)?;

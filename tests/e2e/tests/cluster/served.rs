@@ -139,8 +139,8 @@ fn served_a_transformer_before_its_predictor(world: &World) -> Result<()> {
     world.cluster.serve_services()?;
     let (model, _) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
     let team = world.namespace_without("served-transformer")?;
-    let wishes = tempfile::tempdir()?;
-    let file = wishes.path().join("tidewaiter.yaml");
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("tidewaiter.yaml");
     // KServe's own server image has its SDK, which is all that a transformer needs.
     let resources = json!({"requests": {"cpu": "50m", "memory": "100Mi"}, "limits": {"memory": "1Gi"}});
     let image = "docker.io/kserve/sklearnserver:v0.20.0";

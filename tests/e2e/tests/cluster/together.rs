@@ -174,14 +174,13 @@ fn deploys_at_once_lose_none_without_a_word(world: &World) -> Result<()> {
         let mut stored = 0;
         for running in &mut both {
             let said = running.ended()?;
-            match said.code {
-                Some(0) => stored += 1,
-                _ => {
-                    let said = said.ended(2)?;
-                    ensure!(said.stderr.contains("was changed meanwhile"), "{said:?}");
-                    ensure!(said.stderr.contains("--diff"), "{said:?}");
-                    told[before] += 1;
-                }
+            if said.code == Some(0) {
+                stored += 1;
+            } else {
+                let said = said.ended(2)?;
+                ensure!(said.stderr.contains("was changed meanwhile"), "{said:?}");
+                ensure!(said.stderr.contains("--diff"), "{said:?}");
+                told[before] += 1;
             }
         }
         let (history, uri) = history(&team, &name)?;

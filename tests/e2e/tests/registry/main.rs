@@ -97,7 +97,7 @@ impl World {
         })
     }
 
-    fn registry(&self) -> Result<Registry> {
+    fn registry() -> Result<Registry> {
         Ok(Registry::new(Vec::new(), Credentials::default(), Limits::default())?)
     }
 

@@ -74,7 +74,7 @@ fn says(word: &'static str) -> impl Fn(&Verdict) -> bool {
 
 fn a_policy_from_a_registry_refuses_a_service(world: &World) -> Result<()> {
     let name = world.name("serving/denies:1");
-    push(world, &world.registry()?, &name, world.component.clone())?;
+    push(world, &World::registry()?, &name, world.component.clone())?;
     let gate = Gate::start(
         world,
         &house(&name, &json!({"settings": {"does": {"deny": "not on a Friday"}}})),
@@ -90,7 +90,7 @@ fn a_policy_from_a_registry_refuses_a_service(world: &World) -> Result<()> {
 }
 
 fn a_tag_that_moved_is_followed_and_a_bad_version_replaces_no_good_one(world: &World) -> Result<()> {
-    let (registry, name) = (world.registry()?, world.name("serving/moves:1"));
+    let (registry, name) = (World::registry()?, world.name("serving/moves:1"));
     push(world, &registry, &name, world.component.clone())?;
     let gate = Gate::start(world, &house(&name, &json!({})), OFTEN)?;
     ensure!(says("the test says so")(&gate.review()?), "{}", gate.log());
@@ -110,7 +110,7 @@ fn a_tag_that_moved_is_followed_and_a_bad_version_replaces_no_good_one(world: &W
 fn a_restart_needs_no_registry(world: &World) -> Result<()> {
     let shop = Shop::open(false)?;
     let name = format!("{}/serving/away:1", shop.host);
-    push(world, &world.registry()?, &name, world.component.clone())?;
+    push(world, &World::registry()?, &name, world.component.clone())?;
     let gate = Gate::start(world, &house(&name, &json!({})), OFTEN)?;
     ensure!(says("the test says so")(&gate.review()?), "{}", gate.log());
     shop.stop()?;
@@ -128,7 +128,7 @@ fn a_restart_needs_no_registry(world: &World) -> Result<()> {
     shop.start()?;
     push(
         world,
-        &world.registry()?,
+        &World::registry()?,
         &format!("{}/serving/other:1", shop.host),
         world.changed()?,
     )?;
@@ -144,7 +144,7 @@ fn key() -> Result<SigningKey> {
 }
 
 fn only_what_the_right_key_signed_is_loaded(world: &World) -> Result<()> {
-    let (registry, name) = (world.registry()?, world.name("serving/signed:1"));
+    let (registry, name) = (World::registry()?, world.name("serving/signed:1"));
     let (ours, theirs) = (key()?, key()?);
     let sign = |key: &SigningKey| -> Result<()> {
         let reference = name.parse()?;
@@ -177,7 +177,7 @@ fn only_what_the_right_key_signed_is_loaded(world: &World) -> Result<()> {
 }
 
 fn a_tag_that_moved_from_under_a_digest_is_refused(world: &World) -> Result<()> {
-    let (registry, name) = (world.registry()?, world.name("serving/pinned:1"));
+    let (registry, name) = (World::registry()?, world.name("serving/pinned:1"));
     let first = push(world, &registry, &name, world.component.clone())?;
     let gate = Gate::start(world, &house(&name, &json!({"digest": first.digest})), OFTEN)?;
     ensure!(says("the test says so")(&gate.review()?), "{}", gate.log());
