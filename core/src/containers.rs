@@ -155,6 +155,11 @@ impl RuntimeContainers {
 }
 
 impl Container {
+    /// Whether anything is said of its ports, be it that there are none.
+    pub fn says_ports(&self) -> bool {
+        self.ports.is_some()
+    }
+
     /// Its ports.
     pub fn ports(&self) -> &[Port] {
         self.ports.as_deref().unwrap_or_default()

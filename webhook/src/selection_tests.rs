@@ -1,14 +1,12 @@
 //! Policies that select namespaces by labels, in a namespace whose labels are known, new, changed, or not to be had.
 
-use std::sync::LazyLock;
-
 use serde_json::{Value, json};
 use tidewaiter_engine::Options;
 
 use super::*;
 use crate::metrics::Endpoint;
 use crate::namespaces::folder::Recorded;
-use crate::testing::ApiServer;
+use crate::testing::{ApiServer, COMPILED};
 
 /// A namespace `old` that the configuration knows without labels, and `storage-credentials` for namespaces of the tier `prod`. Beside it runs
 /// `runtime-version`, which has nothing to say of these models.
@@ -35,9 +33,6 @@ spec:
 "
     )
 }
-
-/// The policies are compiled once for all of these tests.
-static COMPILED: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
 
 async fn reviewer(failure_policy: &str, server: ApiServer) -> Arc<Reviewer> {
     let folder = tempfile::tempdir().unwrap();

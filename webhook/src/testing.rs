@@ -1,7 +1,13 @@
 //! What unit tests have in the place of a cluster.
 
+use std::sync::LazyLock;
+
 use async_trait::async_trait;
 use tidewaiter_world::{AccountFacts, ClusterReader, Labels, SecretFacts};
+
+/// Where the policies are compiled once for all tests of this program.
+pub(crate) static COMPILED: LazyLock<tempfile::TempDir> =
+    LazyLock::new(|| tempfile::tempdir().expect("a temporary folder can be made"));
 
 /// An API server that has these labels for every namespace, live and in a watch, and nothing else.
 #[derive(Clone, Default)]

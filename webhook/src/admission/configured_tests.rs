@@ -11,6 +11,7 @@ use super::super::Reviewer;
 use crate::configuration::Loader;
 use crate::metrics::{Endpoint, Metrics};
 use crate::namespaces::folder::Recorded;
+use crate::testing::COMPILED;
 
 /// Of a cluster without an object of ours.
 async fn reviewer() -> Arc<Reviewer> {
@@ -21,7 +22,11 @@ async fn reviewer() -> Arc<Reviewer> {
         Arc::clone(&metrics),
         Duration::from_secs(2),
     ));
-    let engine = Engine::new(Options::default()).unwrap();
+    let engine = Engine::new(Options {
+        cache_dir: Some(COMPILED.path().into()),
+        ..Options::default()
+    })
+    .unwrap();
     let mut loader = Loader::new(engine, Arc::clone(&reviewer), metrics);
     assert!(loader.load(Objects::default(), Vec::new()).await.is_empty());
     reviewer

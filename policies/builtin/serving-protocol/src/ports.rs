@@ -25,6 +25,8 @@ struct Pod {
     beside: usize,
     /// JSON Pointer to where ports are said.
     pointer: String,
+    /// Whether the object says something of them, be it that there are none.
+    is_said: bool,
     /// Where the server listens.
     listens: Option<Ports>,
     /// Whether these are all ports that there will be.
@@ -67,7 +69,7 @@ pub(crate) fn review(subject: &Subject<'_>, component: &Component<'_>, served: O
 /// Knative takes a server for one of HTTP/1.1 on 8080 where no port is named.
 fn grpc_without_port(subject: &Subject<'_>, component: &Component<'_>, pod: &Pod, verdict: &mut Verdict) {
     let number = pod.listens.map(|listens| listens.grpc);
-    if let Some(number) = number.filter(|_| subject.may_fill(component, &pod.pointer)) {
+    if let Some(number) = number.filter(|_| !pod.is_said && subject.may_fill(component, &pod.pointer)) {
         *verdict = std::mem::take(verdict).fill(
             &pod.pointer,
             json!([{"name": "h2c", "containerPort": number, "protocol": "TCP"}]),
@@ -102,6 +104,7 @@ fn pod(subject: &Subject<'_>, component: &Component<'_>, served: Option<&Served>
             ports: own.ports().to_vec(),
             beside: count(part.containers()) - own.ports().len(),
             pointer: format!("{}/containers/{at}/ports", component.pointer),
+            is_said: own.says_ports(),
             listens: None,
             is_known: true,
         });
@@ -125,6 +128,7 @@ fn pod(subject: &Subject<'_>, component: &Component<'_>, served: Option<&Served>
         ports: merged(of_runtime, own.ports()),
         beside: all_of_runtime - of_runtime.len() + count(part.containers()),
         pointer: format!("{}/model/ports", component.pointer),
+        is_said: own.says_ports(),
         listens,
         is_known: spec.is_some(),
     })

@@ -126,7 +126,13 @@ const OLDEST: [&str; 8] = [
 ];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 10] = [
+const LONG: [&str; 16] = [
+    "deploys_at_once_lose_none_without_a_word",
+    "a_deploy_that_waits_is_told_of_a_later_one",
+    "a_deploy_interrupted_while_it_waits_leaves_a_whole_service",
+    "a_deploy_interrupted_while_it_uploads_leaves_nothing",
+    "a_deploy_that_is_refused_has_uploaded_nothing",
+    "pipeline_a_tracking_server_with_users_lets_in_whom_it_knows",
     "using_status_and_logs_of_what_runs_and_of_what_fails",
     "using_stop_start_scale_and_delete",
     "using_a_canary_answers_and_is_promoted",

@@ -212,10 +212,10 @@ fn a_pull_secret_opens_a_registry(world: &World) -> Result<()> {
     let policy = house(&name, &oci);
     let gate = Gate::start(world, &policy, OFTEN)?;
     gate.until_it_says("pullSecret: Secret/shop isn't there", SEEN)?;
-    gate.configure(&format!("{policy}\n---\n{}", secret("ebb")))?;
+    gate.configure(&format!("{policy}\n---\n{}", secret("low-tide-at-dawn")))?;
     gate.until_it_says("401 Unauthorized", SEEN)?;
     gate.configure(&format!("{policy}\n---\n{}", secret("water")))?;
     gate.until("the password is right", SEEN, says("the test says so"))?;
-    ensure!(!gate.log().contains("ebb"), "a password is in the log");
+    ensure!(!gate.log().contains("low-tide-at-dawn"), "a password is in the log");
     Ok(())
 }
