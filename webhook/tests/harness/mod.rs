@@ -50,6 +50,10 @@ spec:
 { apiVersion: tidewaiter.dev/v1alpha1, kind: WasmPolicy, metadata: { name: resources }, spec: { module: { builtin: resources }, match: { kinds: [] } } }
 ---
 { apiVersion: tidewaiter.dev/v1alpha1, kind: WasmPolicy, metadata: { name: serving-protocol }, spec: { module: { builtin: serving-protocol }, match: { kinds: [] } } }
+---
+{ apiVersion: tidewaiter.dev/v1alpha1, kind: WasmPolicy, metadata: { name: architecture }, spec: { module: { builtin: architecture }, match: { kinds: [] } } }
+---
+{ apiVersion: tidewaiter.dev/v1alpha1, kind: WasmPolicy, metadata: { name: namespace-guard }, spec: { module: { builtin: namespace-guard }, match: { kinds: [] } } }
 ";
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
