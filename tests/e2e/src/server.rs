@@ -44,6 +44,9 @@ pub fn webhook_binary() -> Result<PathBuf> {
     binary("TIDEWAITER_WEBHOOK", "tidewaiter-webhook", "tidewaiter-webhook")
 }
 
+/// The label of a StorageBackend or WasmPolicy that is judged when it is written.
+pub const JUDGED: &str = "judged";
+
 /// Tells a process inside of the ground where the command is.
 pub const COMMAND: &str = "TIDEWAITER_COMMAND";
 
@@ -229,11 +232,24 @@ impl Identity {
                 "namespaceSelector": {"matchExpressions": [namespaces]},
             })
         };
+        // As the chart has it, but only for objects that ask for it: other tests have objects that can't be used.
+        let mut configuration = webhook("validate");
+        configuration["name"] = json!("configuration.tidewaiter.dev");
+        configuration["rules"] = json!([{
+            "apiGroups": ["tidewaiter.dev"],
+            "apiVersions": ["v1alpha1"],
+            "resources": ["storagebackends", "wasmpolicies"],
+            "operations": ["CREATE", "UPDATE"],
+        }]);
+        configuration["objectSelector"] = json!({"matchLabels": {JUDGED: "true"}});
+        for whole in ["matchConditions", "namespaceSelector"] {
+            configuration[whole].take();
+        }
         let mut mutating = webhook("mutate");
         mutating["reinvocationPolicy"] = json!("IfNeeded");
         json!({"apiVersion": "v1", "kind": "List", "items": [
             {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "metadata": {"name": name}, "webhooks": [mutating]},
-            {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": name}, "webhooks": [webhook("validate")]},
+            {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": name}, "webhooks": [webhook("validate"), configuration]},
         ]})
     }
 }

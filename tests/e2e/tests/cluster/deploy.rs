@@ -251,7 +251,7 @@ fn deploy_tells_a_server_without_a_model(world: &World) -> Result<()> {
 
 fn deploy_tells_a_control_plane_namespace(world: &World) -> Result<()> {
     let (_, uri) = model(world)?;
-    let team = world.namespace("deploy-control")?;
+    let team = world.namespace_without("deploy-control")?;
     team.cluster()
         .kubectl(&["label", "namespace", team.name(), "control-plane=x"])?;
     let said = deploy(&team, None, &uri, &["--framework", "mlflow"])?.ended(1)?;
