@@ -44,7 +44,7 @@ pub fn webhook_binary() -> Result<PathBuf> {
     binary("TIDEWAITER_WEBHOOK", "tidewaiter-webhook", "tidewaiter-webhook")
 }
 
-/// The label of a StorageBackend or WasmPolicy that is judged when it is written.
+/// The label of a `StorageBackend` or `WasmPolicy` that is judged when it is written.
 pub const JUDGED: &str = "judged";
 
 /// Tells a process inside of the ground where the command is.
