@@ -15,6 +15,8 @@ pub const NAMESPACE: &str = "tidewaiter-system";
 pub const BEFORE_KSERVE: &str = "before-kserve";
 /// The label of a namespace in which the policy `model-exists` runs: most of these tests ask for models that nobody made.
 pub const LOOKED_FOR: (&str, &str) = ("tidewaiter-e2e/models", "looked-for");
+/// The label of a namespace whose quota keeps Pods away, so that its services cost nothing: `namespace-guard` would refuse them.
+pub const NO_PODS: (&str, &str) = ("tidewaiter-e2e/pods", "none");
 /// The cluster role without which Tidewaiter can't write credentials.
 pub const WRITES: &str = "tidewaiter-writes";
 
@@ -151,6 +153,16 @@ pub(crate) fn backends() -> String {
             "spec": {
                 "module": {"builtin": "model-exists"},
                 "match": {"namespaceSelector": {"matchLabels": {LOOKED_FOR.0: LOOKED_FOR.1}}},
+            },
+        },
+        {
+            "apiVersion": "tidewaiter.dev/v1alpha1",
+            "kind": "WasmPolicy",
+            "metadata": {"name": "namespace-guard"},
+            "spec": {
+                "module": {"builtin": "namespace-guard"},
+                "order": 200,
+                "match": {"namespaceSelector": {"matchExpressions": [{"key": NO_PODS.0, "operator": "DoesNotExist"}]}},
             },
         },
         {

@@ -80,9 +80,7 @@ fn until_served(world: &World, namespace: &Namespace, served: bool) -> Result<()
         world.cluster.api()?,
         format!("a backend of the values is served: {served}"),
     );
-    let mut model = service("from-values", "s3://values/model");
-    // Nobody made it.
-    model["metadata"]["annotations"]["tidewaiter.dev/allow-missing-model"] = json!("true");
+    let model = service("from-values", "s3://values/model");
     world.cluster.until(&what, Duration::from_mins(1), || {
         let answer = api.would_create(namespace.name(), &model)?;
         ensure!(answer.admitted(), "{}", answer.message());
