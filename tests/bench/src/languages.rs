@@ -14,6 +14,9 @@ use tidewaiter_policy::testing::{World, create};
 use tidewaiter_tools::{Given, Language, Prepared};
 
 use crate::fixture::Fixture;
+use crate::load::Round;
+use crate::report::{self, millis, pairs};
+use crate::{crowd, hostile};
 
 const CALLS: usize = 2_000;
 const BUDGET: Duration = Duration::from_secs(2);
@@ -39,6 +42,12 @@ struct Figures {
     javascript_us: Option<f64>,
     python_us: Option<f64>,
     go_us: Option<f64>,
+    /// From `exec` to ready, with a hundred policies in the cache on disk.
+    ready_100_warm_ms: f64,
+    /// Resident memory for each of a hundred policies, its code with it.
+    mib_each: f64,
+    /// The server's p99 for others while hostile policies run, beside its own without; the median of pairs.
+    p99_hostile_vs_quiet: f64,
 }
 
 /// Measures, and prints a table or one JSON object.
@@ -51,6 +60,10 @@ pub(crate) async fn run(json: bool) -> Result<()> {
             None => rows.push(measure(language).await.with_context(|| format!("{language}"))?),
         }
     }
+    let crowd = crowd::measure().await?;
+    let hostile = hostile::measure().await?;
+    let p99 = |round: &Round| round.p99.as_secs_f64();
+    let p99_hostile_vs_quiet = pairs(&hostile.quiet, &hostile.beside, p99);
     let of = |language| {
         rows.iter()
             .find(|row| row.language == language)
@@ -63,6 +76,9 @@ pub(crate) async fn run(json: bool) -> Result<()> {
             javascript_us: of(Language::TypeScript),
             python_us: of(Language::Python),
             go_us: of(Language::Go),
+            ready_100_warm_ms: round(millis(crowd.warm)),
+            mib_each: report::round(crowd.mib_each),
+            p99_hostile_vs_quiet: report::round(p99_hostile_vs_quiet),
         };
         println!("{}", serde_json::to_string(&figures)?);
         return Ok(());
@@ -76,6 +92,19 @@ pub(crate) async fn run(json: bool) -> Result<()> {
         println!("{:<28}{:>12.1}{:>12}{load:>14}", row.language.as_str(), row.us, row.kib);
     }
     println!("{:<28}{native_us:>12.1}", "the Rust function, natively");
+    println!(
+        "\n{:<44}{:>10.0} ms",
+        "start to ready with 100 policies, warm cache",
+        millis(crowd.warm)
+    );
+    println!(
+        "{:<44}{:>10.2} MiB, {:.2} of it mapped code",
+        "resident, for each of them", crowd.mib_each, crowd.mapped_mib_each
+    );
+    println!(
+        "{:<44}{p99_hostile_vs_quiet:>10.2}    ({} reviews by hostile policies)",
+        "p99 of others beside hostile ones / without", hostile.reviews
+    );
     Ok(())
 }
 

@@ -4,9 +4,11 @@
 //! this one. Baseline and webhook take turns in short rounds, and what counts is the median of the rounds' ratios: a machine that slows down slows both.
 
 mod apply;
+mod crowd;
 mod deployer;
 mod echo;
 mod fixture;
+mod hostile;
 mod languages;
 mod load;
 mod on_ground;
@@ -47,7 +49,7 @@ struct Arguments {
     /// Leave out the figure that needs a cluster
     #[arg(long)]
     no_cluster: bool,
-    /// Only policies: the example in each language beside the same function, natively
+    /// Only policies: the example in each language beside the same function, natively; a hundred of them; hostile ones
     #[arg(long)]
     policies: bool,
     /// Only say what the built-in policies import and weigh
@@ -120,6 +122,7 @@ fn main() -> Result<()> {
         return policies::list();
     }
     if arguments.policies {
+        provider();
         return runtime()?.block_on(languages::run(arguments.json));
     }
     provider();

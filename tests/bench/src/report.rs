@@ -131,7 +131,7 @@ fn apply_table(apply: &Apply) {
 }
 
 /// The median of the ratios of two sides that took turns.
-fn pairs<T>(baseline: &[T], measured: &[T], of: impl Fn(&T) -> f64) -> f64 {
+pub(crate) fn pairs<T>(baseline: &[T], measured: &[T], of: impl Fn(&T) -> f64) -> f64 {
     middle(measured.iter().zip(baseline).map(|(m, b)| of(m) / of(b)).collect())
 }
 

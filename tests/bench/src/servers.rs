@@ -14,8 +14,8 @@ use crate::fixture::Fixture;
 use crate::load::{Round, Target, round};
 
 /// Pairs of rounds, and how long each round lasts.
-const ROUNDS: usize = 7;
-const LASTING: Duration = Duration::from_secs(2);
+pub(crate) const ROUNDS: usize = 7;
+pub(crate) const LASTING: Duration = Duration::from_secs(2);
 const STARTS: usize = 5;
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -34,7 +34,7 @@ pub(crate) struct Reviews {
 }
 
 /// A server that ends with this value.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
 }
@@ -49,7 +49,7 @@ impl Server {
         Ok(Self { child, address })
     }
 
-    fn webhook(fixture: &Fixture) -> Result<Self> {
+    pub(crate) fn webhook(fixture: &Fixture) -> Result<Self> {
         Self::spawn(|port| {
             let path = |path: std::path::PathBuf| path.display().to_string();
             [
@@ -78,7 +78,7 @@ impl Server {
         })
     }
 
-    fn target(&self, fixture: &Fixture) -> Target {
+    pub(crate) fn target(&self, fixture: &Fixture) -> Target {
         Target {
             address: self.address,
             path: "/mutate",
@@ -96,7 +96,7 @@ impl Server {
     }
 
     /// Waits until a review is answered. A server that listens but is not ready answers with an error.
-    async fn answering(&self, fixture: &Fixture) -> Result<()> {
+    pub(crate) async fn answering(&self, fixture: &Fixture) -> Result<()> {
         let target = Target {
             path: "/readyz",
             ..self.target(fixture)
@@ -117,13 +117,12 @@ impl Server {
         }
     }
 
-    fn rss_mib(&self) -> Result<f64> {
+    /// A line of the process's status, such as `VmRSS:`.
+    pub(crate) fn memory_mib(&self, line: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("no VmRSS")?;
-        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        let figure = status.lines().find_map(|found| found.strip_prefix(line));
+        let figure = figure.with_context(|| format!("no {line}"))?;
+        let kib: f64 = figure.trim().trim_end_matches(" kB").parse()?;
         Ok(kib / 1024.0)
     }
 }
@@ -176,7 +175,7 @@ pub(crate) async fn reviews(fixture: &Fixture) -> Result<Reviews> {
         reviews.echo.push(round(&targets.0, &fixture.review, LASTING).await?);
         reviews.webhook.push(round(&targets.1, &fixture.review, LASTING).await?);
     }
-    reviews.rss_mib = webhook.rss_mib()?;
+    reviews.rss_mib = webhook.memory_mib("VmRSS:")?;
     Ok(reviews)
 }
 

@@ -1,17 +1,33 @@
-//! Single objects by name, when a review needs them.
+//! Single objects by name, and the objects of a kind, when a review needs them.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PartialObjectMeta;
 use kube::{Client, ResourceExt};
+use moka::future::Cache;
 use tidewaiter_world::{AccountFacts, ApiReader, ClusterReader, Labels, SecretFacts};
 
 use super::watched::Watched;
 
-/// Asks the API server each time, but for the labels of namespaces, which are watched.
+/// How long what a policy read answers the next one that asks: one admission asks up to three times (KServe's webhook has ours called again, then it is
+/// validated), and a tool that applies a hundred services asks for all of them. Who changes an object and then applies a service waits no longer than people do.
+const RECENT: Duration = Duration::from_secs(1);
+
+/// Of all that is kept, in bytes.
+const KEPT: u64 = 16 << 20;
+
+/// Namespace, API version and kind; the name where it is one object.
+type Asked = (Box<str>, Box<str>, Box<str>, Option<Box<str>>);
+
+/// Asks the API server, but for the labels of namespaces, which are watched, and for what a policy asked for within the last second.
 pub struct InCluster {
     api: ApiReader,
     namespaces: Watched<PartialObjectMeta<Namespace>>,
+    /// Who asks for the same while it is read waits for that. Failures aren't kept.
+    recent: Cache<Asked, Arc<[String]>>,
 }
 
 impl InCluster {
@@ -19,7 +35,26 @@ impl InCluster {
         Self {
             api: ApiReader::new(client),
             namespaces,
+            recent: Cache::builder()
+                .time_to_live(RECENT)
+                .weigher(|asked: &Asked, objects: &Arc<[String]>| {
+                    let names = asked.0.len() + asked.1.len() + asked.2.len();
+                    let bytes = names + objects.iter().map(|object| object.len() + 64).sum::<usize>();
+                    u32::try_from(bytes).unwrap_or(u32::MAX)
+                })
+                .max_capacity(KEPT)
+                .build(),
         }
+    }
+
+    async fn recent(
+        &self,
+        asked: Asked,
+        read: impl Future<Output = Result<Vec<String>, String>>,
+    ) -> Result<Arc<[String]>, String> {
+        let read = async { read.await.map(Arc::from) };
+        let kept = self.recent.try_get_with(asked, read).await;
+        kept.map_err(|error: Arc<String>| error.to_string())
     }
 }
 
@@ -49,11 +84,21 @@ impl ClusterReader for InCluster {
         kind: &str,
         name: &str,
     ) -> Result<Option<String>, String> {
-        self.api.object(namespace, api_version, kind, name).await
+        let asked = (namespace.into(), api_version.into(), kind.into(), Some(name.into()));
+        let read = async {
+            let object = self.api.object(namespace, api_version, kind, name).await?;
+            Ok(object.into_iter().collect())
+        };
+        let objects = self.recent(asked, read).await?;
+        Ok(objects.first().cloned())
     }
 
     async fn objects(&self, namespace: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
-        self.api.objects(namespace, api_version, kind).await
+        let asked = (namespace.into(), api_version.into(), kind.into(), None);
+        let objects = self
+            .recent(asked, self.api.objects(namespace, api_version, kind))
+            .await?;
+        Ok(objects.to_vec())
     }
 }
 
@@ -188,13 +233,57 @@ mod tests {
             std::future::ready(Ok::<_, Infallible>(response))
         });
         let reader = InCluster::new(Client::new(service, "default"), watching(Vec::new()));
-        for _ in 0..3 {
-            assert_eq!(reader.objects("a", "x.example/v1", "Rule").await.unwrap().len(), 1);
+        for namespace in ["a", "b", "c"] {
+            assert_eq!(
+                reader.objects(namespace, "x.example/v1", "Rule").await.unwrap().len(),
+                1
+            );
         }
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         for _ in 0..2 {
             assert!(reader.objects("a", "x.example/v1", "Other").await.is_err());
         }
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn what_many_ask_for_at_once_is_read_once_and_a_failure_is_not_kept() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: axum::http::Request<Body>| {
+            let path = request.uri().path().to_owned();
+            let number = if path.ends_with("rules") {
+                counted.fetch_add(1, Ordering::Relaxed)
+            } else {
+                0
+            };
+            let (code, answer) = match path.as_str() {
+                "/apis/x.example/v1" => (
+                    200,
+                    json!({"kind": "APIResourceList", "groupVersion": "x.example/v1", "resources": [
+                        {"name": "rules", "singularName": "rule", "namespaced": true, "kind": "Rule", "verbs": ["list"]},
+                    ]}),
+                ),
+                _ if number == 0 => (
+                    403,
+                    json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "message": "no", "code": 403}),
+                ),
+                _ => (200, list(1)),
+            };
+            let mut response = axum::http::Response::new(Body::from(answer.to_string().into_bytes()));
+            *response.status_mut() = axum::http::StatusCode::from_u16(code).unwrap();
+            std::future::ready(Ok::<_, Infallible>(response))
+        });
+        let reader = InCluster::new(Client::new(service, "default"), watching(Vec::new()));
+        reader.objects("a", "x.example/v1", "Rule").await.unwrap_err();
+        let all = futures::future::join_all((0..50).map(|_| reader.objects("a", "x.example/v1", "Rule"))).await;
+        assert!(
+            all.iter()
+                .all(|rules| rules.as_ref().is_ok_and(|rules| rules.len() == 1))
+        );
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        // Another namespace's are its own.
+        reader.objects("b", "x.example/v1", "Rule").await.unwrap();
         assert_eq!(asked.load(Ordering::Relaxed), 3);
     }
 

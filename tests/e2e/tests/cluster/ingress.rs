@@ -1,6 +1,7 @@
 //! The ways in, as `url` and `predict` find them by themselves in a real API server. The test is the controllers: it writes the addresses into the status
 //! of what they would look after, and leads connections to the model's Pod.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +11,7 @@ use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::slow::SlowWay;
 use tidewaiter_ground::{Namespace, condition};
 
-use crate::using::{deployed, document, numbers, run};
+use crate::using::{WAYS, deployed, document, numbers, run};
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[(
@@ -97,6 +98,7 @@ fn url(namespace: &Namespace, name: &str, more: &[&str]) -> Result<(String, Stri
 }
 
 fn using_every_ingress_leads_to_the_model(world: &World) -> Result<()> {
+    let _changed = WAYS.write().unwrap_or_else(PoisonError::into_inner);
     let (team, model, uri) = deployed(world, "use-ingress", "fraud", Mlserver1_7_1)?;
     team.ready("fraud")?;
     let pods = team.pods("fraud")?;
@@ -228,7 +230,9 @@ fn knatives_gateways(
     apply(world, &gateway("istio-system", istio, "LoadBalancer"))?;
     status(world, "istio-system", &format!("service/{istio}"), &balancer(ISTIO))?;
     answers(team, "serverless", model, "istio-ingressgateway (load balancer)", &[])?;
-    for namespace in ["istio-system", "kourier-system"] {
+    for (namespace, name) in [("istio-system", istio), ("kourier-system", "kourier")] {
+        // At once, and not when its namespace is gone: other tests go by what there is.
+        world.cluster.kubectl(&["delete", "service", name, "-n", namespace])?;
         world
             .cluster
             .kubectl(&["delete", "namespace", namespace, "--wait=false"])?;

@@ -224,7 +224,7 @@ fn a_deploy_interrupted_while_it_waits_leaves_a_whole_service(world: &World) -> 
         "A=1",
     ];
     let mut running = Running::start(&team, &arguments, &keys(&minio()))?;
-    running.until("  admitted")?;
+    running.until("fraud submitted")?;
     running.interrupt()?;
     let said = running.ended()?.ended(130)?;
     ensure!(

@@ -1,5 +1,6 @@
 //! The command `tidewaiter` on services that are deployed, whoever deployed them: have them answer, look at them, change them.
 
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -42,6 +43,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("using_stop_as_kserve_has_it", false, using_stop_as_kserve_has_it),
 ];
 
+/// The ways into the cluster: one test makes gateways, by which others would go.
+pub(crate) static WAYS: RwLock<()> = RwLock::new(());
+
 /// The command in a namespace: words before it, `-n NAMESPACE` and more after it.
 pub(crate) fn run(namespace: &Namespace, words: &[&str]) -> Result<Said> {
     let place = ["-n", namespace.name()];
@@ -78,6 +82,7 @@ fn predicted(namespace: &Namespace, more: &[&str]) -> Result<Value> {
 }
 
 fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result<()> {
+    let _as_they_are = WAYS.read().unwrap_or_else(PoisonError::into_inner);
     let (namespace, model, _) = deployed(world, "use-v2", "fraud", Mlserver1_7_1)?;
     let (other, plain, _) = deployed(world, "use-v1", "plain_sklearn", Sklearnserver0_20)?;
     namespace.ready("fraud")?;
@@ -193,6 +198,7 @@ fn using_status_and_logs_of_what_runs_and_of_what_fails(world: &World) -> Result
 }
 
 fn using_stop_start_scale_and_delete(world: &World) -> Result<()> {
+    let _as_they_are = WAYS.read().unwrap_or_else(PoisonError::into_inner);
     let (namespace, model, _) = deployed(world, "use-life", "fraud", Mlserver1_7_1)?;
     namespace.ready("fraud")?;
     run(&namespace, &["stop", "fraud"])?.ended(0)?;
