@@ -13,7 +13,7 @@ fn state() -> State {
         policy: Arc::from("p"),
         object: Arc::from("team-a/fraud"),
         host: Duration::ZERO,
-        ticks_left: 1,
+        ticks: 1,
         memory_max: 1 << 20,
         memory_refused: false,
         held: None,

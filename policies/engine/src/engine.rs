@@ -2,6 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) cache: Option<Cache>,
     pub(crate) room: Arc<Room>,
     pub(crate) ticker: Ticker,
+    /// Of the policies that have run for long; who holds it is next.
+    pub(crate) turns: Arc<Mutex<()>>,
 }
 
 impl fmt::Debug for Engine {
@@ -90,6 +93,7 @@ impl Engine {
         empty::add_to_linker(&mut linker).map_err(error)?;
         Ok(Self(Arc::new(Shared {
             ticker: Ticker::new(&engine),
+            turns: Arc::default(),
             shipped: options.shipped_dir.and_then(Shipped::open),
             cache: options.cache_dir.and_then(|dir| Cache::open(dir, &engine)),
             room: Room::new(options.memory_mib, options.max_concurrent),

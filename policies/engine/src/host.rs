@@ -25,7 +25,8 @@ pub(crate) struct State {
     pub(crate) object: Arc<str>,
     /// Spent waiting for host calls.
     pub(crate) host: Duration,
-    pub(crate) ticks_left: u64,
+    /// For how long it may run.
+    pub(crate) ticks: u64,
     pub(crate) memory_max: usize,
     pub(crate) memory_refused: bool,
     /// What it holds of the memory of all; none until it runs.

@@ -125,7 +125,7 @@ pub(crate) struct Loaded {
     pub(crate) settings: String,
     pub(crate) limits: Limits,
     /// The most memory that a review of it took so far, in MiB; 0 for none yet.
-    pub(crate) peak: AtomicU32,
+    pub(crate) peak: Arc<AtomicU32>,
     imports: Vec<Capability>,
     description: Option<Description>,
 }
@@ -274,7 +274,7 @@ impl Engine {
             pre,
             settings: settings_text(&spec.settings),
             limits: spec.limits,
-            peak: AtomicU32::default(),
+            peak: Arc::default(),
             imports,
             description: None,
         };

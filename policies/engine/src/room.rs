@@ -1,6 +1,7 @@
 //! The memory that all policies that run have together. Each one's own limit keeps it from the others; this keeps all of them from the server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::Semaphore;
 
@@ -39,6 +40,7 @@ impl Room {
             room: Arc::clone(self),
             mib,
             used: 0,
+            peak: None,
         })
     }
 }
@@ -50,6 +52,8 @@ pub(crate) struct Held {
     mib: u32,
     /// In bytes.
     used: usize,
+    /// The most that a run of the same policy used, in MiB.
+    peak: Option<Arc<AtomicU32>>,
 }
 
 impl Held {
@@ -68,19 +72,24 @@ impl Held {
         true
     }
 
+    /// At its end, however it ends, `peak` is at least what was used, in MiB.
+    pub(crate) fn remember(&mut self, peak: &Arc<AtomicU32>) {
+        self.peak = Some(Arc::clone(peak));
+    }
+
     /// What was used, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.used
-    }
-
-    /// What was used, in MiB.
-    pub(crate) fn used(&self) -> u32 {
-        mib(self.used)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        let used = mib(self.used);
+        // Read first: a write that changes nothing would still take the line from the other cores.
+        if let Some(peak) = self.peak.as_ref().filter(|peak| used > peak.load(Ordering::Relaxed)) {
+            peak.fetch_max(used, Ordering::Relaxed);
+        }
         self.room.free.add_permits(self.mib as usize);
     }
 }
@@ -123,9 +132,9 @@ mod tests {
         let room = Room::new(8, 8);
         let (mut one, other) = (taken(&room, 1).unwrap(), taken(&room, 4).unwrap());
         assert!(one.grow(MIB) && one.grow(2 * MIB + 1));
-        assert_eq!((one.used(), room.free.available_permits()), (4, 0));
+        assert_eq!((mib(one.bytes()), room.free.available_permits()), (4, 0));
         assert!(!one.grow(MIB), "the other has the rest");
-        assert_eq!(one.used(), 4);
+        assert_eq!(mib(one.bytes()), 4);
         drop(other);
         assert!(one.grow(MIB));
         drop(one);

@@ -6,9 +6,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Running time is counted in these.
-pub(crate) const TICK: Duration = Duration::from_millis(5);
+pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Without a policy running, the thread sleeps after this many ticks. Not at once: under load that would be a wake-up for each review.
-const IDLE_TICKS: u32 = 200;
+const IDLE_TICKS: u32 = 1_000;
 
 struct Clock {
     running: AtomicUsize,

@@ -532,3 +532,36 @@ async fn what_came_with_the_program_is_used_where_only_its_owner_can_write_it() 
         assert_eq!(compiled().await, 1, "code of another machine");
     }
 }
+
+/// Those that don't end take turns: they leave most of the processors' time to others, however many they are.
+#[tokio::test]
+async fn many_that_loop_leave_the_processors_to_others() {
+    let engine = Engine::new(Options::default()).unwrap();
+    let mut forever = spec("loop", component("(loop $l (br $l)) (i32.const 512)", (PIN, b"1")));
+    forever.limits.time_ms = 10_000;
+    let forever = engine.load(forever).await.unwrap();
+    let looping: Vec<_> = (0..16)
+        .map(|_| {
+            let forever = forever.clone();
+            tokio::spawn(async move { reviewed(&[forever], Duration::from_secs(2)).await })
+        })
+        .collect();
+    // Past what each has at first, all together.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (begun, used) = (Instant::now(), processor_time());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let share = processor_time().saturating_sub(used).as_secs_f64() / begun.elapsed().as_secs_f64();
+    assert!(share < 0.6, "{share} of a processor, for policies alone");
+    for review in looping {
+        let outcome = review.await.unwrap();
+        assert!(matches!(&outcome.runs[0].ended, Ended::Failed(_)), "{:?}", outcome.runs);
+    }
+}
+
+/// Of this thread, which runs all policies of its test, so far.
+fn processor_time() -> Duration {
+    let status = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let fields: Vec<&str> = status.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}
