@@ -19,18 +19,22 @@ pub fn one_letter_off<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
     names.iter().find(|name| distance(given, name) == 1).copied()
 }
 
-/// How many letters to insert, leave out or exchange.
+/// How many letters to insert, leave out or exchange; two beside each other that change places count once.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().take(64).collect();
+    let a: Vec<char> = a.chars().take(64).collect();
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+    for (i, from) in a.iter().enumerate() {
+        let mut next = vec![i + 1; b.len() + 1];
         for (j, to) in b.iter().enumerate() {
-            let exchanged = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = exchanged.min(row[j] + 1).min(diagonal + 1);
+            let exchanged = row[j] + usize::from(from != to);
+            next[j + 1] = exchanged.min(next[j] + 1).min(row[j + 1] + 1);
+            if i > 0 && j > 0 && *from == b[j - 1] && a[i - 1] == *to {
+                next[j + 1] = next[j + 1].min(before[j - 1] + 1);
+            }
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
@@ -46,6 +50,7 @@ mod tests {
             nearest("storagebackend", &["StorageBackend", "WasmPolicy"]),
             Some("StorageBackend")
         );
+        assert_eq!(nearest("fruad", &["fraud", "churn"]), Some("fraud"));
         assert_eq!(nearest("banana", &["endpoint", "region"]), None);
         assert_eq!(one_letter_off("xgbost", &["xgboost", "numpy"]), Some("xgboost"));
         assert_eq!(one_letter_off("numba", &["xgboost", "numpy"]), None);

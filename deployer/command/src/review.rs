@@ -12,7 +12,7 @@ use serde_json::json;
 use tidewaiter_deployer::cluster::Cluster;
 use tidewaiter_tools::files::Manifest;
 use tidewaiter_tools::{Ask, Finding, Gate, Level, Live, Reviewed, Source, Verdict, files, junit, sarif};
-use tidewaiter_world::Labels;
+use tidewaiter_world::{Labels, Problem};
 
 use super::arguments::{AccessArguments, Format};
 use super::output::document;
@@ -125,6 +125,13 @@ pub(super) async fn run(arguments: ReviewArguments) -> Result<Ending, Failure> {
     for source in &arguments.sources {
         manifests.extend(manifests_of(source)?);
     }
+    if manifests.is_empty() && arguments.sources.iter().any(|source| source == "-") {
+        // What was to write them may have failed, and a pipeline would not tell.
+        return Err(Failure {
+            message: "standard input holds no object".to_owned(),
+            next: Some("look at what the command before it says".to_owned()),
+        });
+    }
     let opened = arguments.gate.open(&namespaces(&manifests)).await?;
     let mut reviewed = Vec::new();
     for manifest in manifests.iter().filter(|manifest| is_judged(manifest)) {
@@ -144,8 +151,21 @@ pub(super) async fn run(arguments: ReviewArguments) -> Result<Ending, Failure> {
         Form::Junit => print!("{}", junit(&reviewed)),
     }
     eprint!("{}", summary(&reviewed, manifests.len()));
-    let refused = reviewed.iter().any(|object| object.verdict == Verdict::Refused);
-    Ok(if refused { Ending::Something } else { Ending::Nothing })
+    if reviewed.iter().any(|object| object.verdict == Verdict::Refused) {
+        return Ok(Ending::Something);
+    }
+    // A backend whose Secret isn't in the folder is none: Secrets rarely are where CI runs.
+    let is_missed = |problem: &&Problem| {
+        let of_policy = problem.object.as_ref().is_none_or(|object| object.kind == "WasmPolicy");
+        !problem.in_use && of_policy
+    };
+    if opened.gate.problems().iter().any(|problem| is_missed(&problem)) {
+        return Err(Failure {
+            message: "nothing is refused by what of the configuration can be used, and not all of it can".to_owned(),
+            next: Some("mend what is said of the configuration above".to_owned()),
+        });
+    }
+    Ok(Ending::Nothing)
 }
 
 /// Manifests of a file, a folder or standard input.

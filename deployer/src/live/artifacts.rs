@@ -43,7 +43,13 @@ pub fn uploaded(service: &Deployed, others: &[Deployed], more: &BTreeSet<String>
         places(&service.object().data["spec"], &mut used);
         used
     };
-    let is_other = |other: &&Deployed| other.name() != service.name() || other.namespace() != service.namespace();
+    let is_other = |other: &&Deployed| {
+        // One of the same name may be there already, made anew.
+        let is_same = other.name() == service.name()
+            && other.namespace() == service.namespace()
+            && other.object().metadata.uid == service.object().metadata.uid;
+        !is_same
+    };
     let mut used: BTreeSet<String> = others.iter().filter(is_other).flat_map(of).collect();
     used.extend(more.iter().cloned());
     let own = history(service).into_iter().filter_map(|entry| entry.storage_uri);

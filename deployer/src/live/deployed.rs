@@ -124,6 +124,11 @@ impl Deployed {
         named.and_then(DeploymentMode::named)
     }
 
+    /// Whether `ModelMesh` serves it, and not KServe.
+    pub fn is_model_mesh(&self) -> bool {
+        self.annotation(MODE).is_some_and(|mode| mode.starts_with("ModelMesh"))
+    }
+
     /// Whether it is told to have no Pods.
     pub fn is_stopped(&self) -> bool {
         self.annotation(STOP)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::cluster::{Attempt, Error};
+use crate::cluster::{Attempt, Error, kinds};
 use crate::service::WishError;
 
 use super::store::StoreError;
@@ -68,6 +68,8 @@ pub enum SubmitError {
         name: String,
         /// Its namespace.
         namespace: String,
+        /// It is a Secret or a `ServiceAccount` of this command's own.
+        is_credentials: bool,
         /// What, and by whom.
         conflicts: Vec<Conflict>,
     },
@@ -87,14 +89,19 @@ impl SubmitError {
             Self::Meanwhile { .. } => {
                 "look at what it is now (`--diff` shows what would change), and run it again where yours is to replace it".to_owned()
             }
-            Self::Conflict { conflicts, .. } => {
+            Self::Conflict {
+                conflicts,
+                is_credentials,
+                ..
+            } => {
                 let mut managers: Vec<&str> = conflicts.iter().map(|conflict| conflict.manager.as_str()).collect();
                 managers.sort_unstable();
                 managers.dedup();
-                format!(
-                    "change it where {} keeps it, or take it over with --force-conflicts",
-                    managers.join(" and ")
-                )
+                let managers = managers.join(" and ");
+                if *is_credentials {
+                    return format!("change it where {managers} keeps it, or delete it: it is made anew then");
+                }
+                format!("change it where {managers} keeps it, or take it over with --force-conflicts")
             }
         }
     }
@@ -133,6 +140,7 @@ pub(super) fn failed(cluster: &crate::cluster::Cluster, attempt: Attempt, error:
         Some(conflicts) => SubmitError::Conflict {
             name: attempt.name.clone().unwrap_or_default(),
             namespace: attempt.namespace.clone().unwrap_or_default(),
+            is_credentials: [kinds::SECRET.kind, kinds::SERVICE_ACCOUNT.kind].contains(&attempt.kind.kind),
             conflicts,
         },
         None => cluster.failed(attempt, error).into(),
@@ -155,6 +163,7 @@ mod tests {
         let error = SubmitError::Conflict {
             name: "fraud".to_owned(),
             namespace: "team-a".to_owned(),
+            is_credentials: false,
             conflicts: conflicts(&error).unwrap(),
         };
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Credentials in a cluster where nobody else sees to them: the Secret and the ServiceAccount of KServe's guides, made for one service.
 
 use kube::ResourceExt as _;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, Preconditions};
 use serde_json::json;
 use tidewaiter_core::kserve_config::KserveConfig;
 
@@ -11,12 +11,16 @@ use super::store::{MANAGED_BY, MANAGER, Store, secret_objects};
 use crate::cluster::{Cluster, Kind, kinds};
 
 /// What was made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Delivered {
     /// The Secret, and the ServiceAccount that names it, have this name.
     pub name: String,
     /// Whether neither was there before: they can be taken away again.
     pub is_new: bool,
+    /// Whether either is another than before.
+    pub is_changed: bool,
+    /// The Secret and the ServiceAccount as they were written.
+    pub made: [Preconditions; 2],
 }
 
 /// The service that they were made for.
@@ -48,13 +52,32 @@ pub async fn deliver(
         }
     });
     let there = mine(cluster, name, namespace, service).await?;
+    // Both are asked for first: a Secret without its account would stay behind.
     for ((kind, object), there) in OBJECTS.into_iter().zip(&objects).zip(&there) {
+        propose(cluster, kind, object, there.as_ref(), false).await?;
+    }
+    let mut is_changed = false;
+    let mut made = [Preconditions::default(), Preconditions::default()];
+    for (((kind, object), there), made) in OBJECTS.into_iter().zip(&objects).zip(&there).zip(&mut made) {
         // Who deploys the same service at once may bring other keys.
-        apply(cluster, kind, object, there.as_ref(), false).await?;
+        let now = apply(cluster, kind, object, there.as_ref(), false)
+            .await?
+            .object
+            .metadata;
+        let before = there
+            .as_ref()
+            .and_then(|there| there.metadata.resource_version.as_deref());
+        is_changed |= before != now.resource_version.as_deref();
+        *made = Preconditions {
+            uid: now.uid,
+            resource_version: now.resource_version,
+        };
     }
     Ok(Delivered {
         name: name.to_owned(),
         is_new: there.iter().all(Option::is_none),
+        is_changed,
+        made,
     })
 }
 

@@ -222,7 +222,7 @@ impl Pending {
         let (bucket, folder) = (&self.bucket, &self.folder);
         let journal = Journal::open(self.journal.as_deref(), &bucket.uri(folder));
         let mut done = self.reused;
-        send::all(bucket, folder, &self.missing, journal, &mut |bytes| {
+        send::all(bucket, folder, &self.manifest, &self.missing, journal, &mut |bytes| {
             done += bytes;
             progress(Progress::Uploading(done.min(total), total));
         })

@@ -34,6 +34,7 @@ struct Shared {
 pub(super) async fn all(
     bucket: &Bucket,
     folder: &str,
+    manifest: &str,
     files: &[Known],
     journal: Journal,
     told: &mut dyn FnMut(u64),
@@ -57,7 +58,9 @@ pub(super) async fn all(
             let _ = shared.bucket.abort(&key, &id).await;
         }
         let written = std::mem::take(&mut *locked(&shared.written));
-        for key in written {
+        // Who sent the same at once and was done first has a manifest over these files, and services from them.
+        let is_free = matches!(shared.bucket.head(manifest).await, Ok(None));
+        for key in written.into_iter().filter(|_| is_free) {
             let _ = shared.bucket.delete(&key).await;
         }
         shared.journal.done();

@@ -71,6 +71,11 @@ fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
         // It runs, and for KServe's own servers that is no proof that they have a model.
         return words::of_server(state, &log).filter(|finding| finding.cause == Cause::WrongFramework);
     };
+    // It may have run well for days before it was moved, or since it was killed once.
+    let is_back = !status["state"]["running"].is_null() && status["ready"] == true;
+    if is_back {
+        return None;
+    }
     if text(&ended["reason"]) == "OOMKilled" {
         let limit = limit(pod, name);
         let (had, more) = match &limit {
@@ -85,11 +90,6 @@ fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
             )
             .seen("OOMKilled"),
         );
-    }
-    // It may have run well for days before it was moved.
-    let is_back = !status["state"]["running"].is_null() && status["ready"] == true;
-    if is_back {
-        return None;
     }
     if let Some(finding) = words::of_server(state, &log) {
         return Some(finding);

@@ -33,12 +33,17 @@ fn absent(state: &State, log: &str) -> Option<Finding> {
         "DefaultAzureCredential failed",
         "Public access is not permitted",
     ]) {
-        return Some(Finding::new(
-            Cause::CredentialsMissing,
-            format!("the Pod has no credentials for {uri}"),
-            "give the store's keys (--aws-access-key-id=…, --aws-secret-access-key=@FILE, --s3-endpoint=…), or name what has them: --secret or --service-account",
-        )
-        .seen(last));
+        return Some(
+            Finding::new(
+                Cause::CredentialsMissing,
+                format!("the Pod has no credentials for {uri}"),
+                format!(
+                    "give the store's keys{}, or name what has them: --secret or --service-account",
+                    flags(uri)
+                ),
+            )
+            .seen(last),
+        );
     }
     if has(&[
         "(404) when calling the HeadBucket",
@@ -97,7 +102,7 @@ fn refused(state: &State, log: &str, tries: u64) -> Option<Finding> {
         return Some(Finding::new(
             Cause::CredentialsWrong,
             format!("the store refuses the credentials for {uri}"),
-            format!("check the key, and that it may read {uri}; give the right one with --aws-access-key-id and --aws-secret-access-key, or --secret"),
+            format!("check the key, and that it may read {uri}; give the right one{}, or name a Secret that has it: --secret", flags(uri)),
         )
         .seen(last)
         // A key that was made a moment ago may not be known to the store yet.
@@ -316,4 +321,13 @@ pub(super) fn last_error(log: &str) -> String {
         None => line,
     };
     line.trim().chars().take(300).collect()
+}
+
+/// The flags that bring keys for a store, where there are some.
+fn flags(uri: &str) -> &'static str {
+    if uri.starts_with("s3:") {
+        " (--aws-access-key-id=…, --aws-secret-access-key=@FILE, --s3-endpoint=…)"
+    } else {
+        ""
+    }
 }

@@ -4,8 +4,19 @@ use std::fmt::Write as _;
 
 use crate::about::About;
 
-/// Markdown: what the policy is for, how it is installed, what may be set. `file` is how its component is called.
-pub fn page(about: &About, file: &str) -> String {
+/// Where a `WasmPolicy` has its component from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// Tidewaiter ships it.
+    Builtin,
+    /// A file of this name.
+    File(&'a str),
+    /// An `oci://` reference.
+    Registry(&'a str),
+}
+
+/// Markdown: what the policy is for, how it is installed, what may be set.
+pub fn page(about: &About, origin: Origin<'_>) -> String {
     let mut text = format!("# {}\n\n{}\n", about.name, about.summary);
     let _ = writeln!(
         text,
@@ -17,10 +28,22 @@ pub fn page(about: &About, file: &str) -> String {
     );
     let _ = write!(
         text,
-        "\n## Install\n\n```yaml\napiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata:\n  name: {}\nspec:\n  module:\n    file: {file}\n  digest: {}\n",
-        about.name, about.digest,
+        "\n## Install\n\n```yaml\napiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata:\n  name: {}\nspec:\n  module:\n",
+        about.name,
     );
-    if !about.capabilities.is_empty() {
+    let _ = match origin {
+        // It is what this release ships, and has all that it asks for.
+        Origin::Builtin => writeln!(text, "    builtin: {}", about.name),
+        Origin::File(file) => writeln!(text, "    file: {file}\n  digest: {}", about.digest),
+        Origin::Registry(reference) => writeln!(
+            text,
+            "    oci: {{image: \"{}\"}}\n  digest: {}",
+            reference.trim_start_matches("oci://"),
+            about.digest
+        ),
+    };
+    let has_to_be_granted = origin != Origin::Builtin;
+    if has_to_be_granted && !about.capabilities.is_empty() {
         let names: Vec<_> = about
             .capabilities
             .iter()
@@ -28,7 +51,7 @@ pub fn page(about: &About, file: &str) -> String {
             .collect();
         let _ = writeln!(text, "  capabilities: [{}]", names.join(", "));
     }
-    if !about.objects.is_empty() {
+    if has_to_be_granted && !about.objects.is_empty() {
         text.push_str("  objects:\n");
         for object in &about.objects {
             let _ = writeln!(
@@ -107,6 +130,6 @@ mod tests {
             settings: Setting::of(&schema),
             settings_schema: Some(schema),
         };
-        insta::assert_snapshot!(page(&about, "owner.wasm"));
+        insta::assert_snapshot!(page(&about, Origin::File("owner.wasm")));
     }
 }

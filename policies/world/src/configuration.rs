@@ -528,8 +528,8 @@ fn own_secrets(objects: &Objects, problems: &mut Vec<Problem>) -> OwnSecrets {
 }
 
 fn runtimes(objects: &Objects, before: Option<&Configuration>, problems: &mut Vec<Problem>) -> Runtimes {
-    // A folder that lists none stands for a cluster as KServe installs it; a cluster has what it has.
-    if objects.base.is_some() && objects.runtimes.is_empty() {
+    // A cluster has what it has.
+    if objects.installed_runtimes && objects.runtimes.is_empty() {
         return Runtimes::new(kserve_runtimes::of_release(kserve_runtimes::NEWEST).unwrap_or_default());
     }
     let mut good: Vec<ServingRuntime> = Vec::new();

@@ -44,6 +44,8 @@ pub struct Objects {
     pub architectures: BTreeSet<String>,
     /// Where KServe runs. Default: `kserve`.
     pub kserve_namespace: Option<String>,
+    /// Where it lists no runtimes, it has those that KServe installs: it stands for a cluster, as a folder does.
+    pub installed_runtimes: bool,
     /// What `module.file` of a policy is relative to; none where files can't be used.
     pub base: Option<PathBuf>,
     /// Objects that are there but can't be read, and why: their last good version stays.

@@ -8,6 +8,7 @@ use serde_json::json;
 use tidewaiter_tools::Language;
 
 use crate::fixture::Fixture;
+use crate::report::middle;
 use crate::servers::Server;
 
 const POLICIES: usize = 100;
@@ -17,10 +18,10 @@ const STARTS: usize = 5;
 pub(crate) struct Crowd {
     /// From `exec` to the first `/readyz` that says yes, with all of them in the cache on disk.
     pub(crate) warm: Duration,
-    /// Resident memory for each policy more, its code with it, before any has run, in MiB.
+    /// Resident memory for each policy more, beyond its code, before any has run, in MiB.
     pub(crate) mib_each: f64,
-    /// Of that, what is mapped from files: the code, which the kernel can drop, in MiB.
-    pub(crate) mapped_mib_each: f64,
+    /// A policy's code, compiled, in MiB.
+    pub(crate) code_mib_each: f64,
 }
 
 pub(crate) async fn measure() -> Result<Crowd> {
@@ -29,14 +30,15 @@ pub(crate) async fn measure() -> Result<Crowd> {
     let (all, warm) = server(&component, POLICIES).await?;
     #[allow(clippy::cast_precision_loss, reason = "a hundred")]
     let more = (POLICIES - 1) as f64;
+    let code_mib_each = (all.1 - one.1) / more;
     Ok(Crowd {
         warm,
-        mib_each: (all.0 - one.0) / more,
-        mapped_mib_each: (all.1 - one.1) / more,
+        mib_each: (all.0 - one.0) / more - code_mib_each,
+        code_mib_each,
     })
 }
 
-/// Memory (resident; of that, mapped from files) and start of a server with so many policies.
+/// Memory (resident; compiled code in its cache) and start of a server with so many policies.
 async fn server(component: &[u8], policies: usize) -> Result<((f64, f64), Duration)> {
     let fixture = Fixture::new().await?;
     for number in 0..policies {
@@ -66,11 +68,16 @@ async fn server(component: &[u8], policies: usize) -> Result<((f64, f64), Durati
         let server = Server::webhook(&fixture)?;
         server.answering(&fixture).await?;
         starts.push(begun.elapsed());
-        memory.push((server.memory_mib("VmRSS:")?, server.memory_mib("RssFile:")?));
+        memory.push(server.memory_mib("VmRSS:")?);
     }
     starts.sort_unstable();
-    memory.sort_by(|left, right| left.0.total_cmp(&right.0));
-    Ok((memory[STARTS / 2], starts[STARTS / 2]))
+    let mut code = 0;
+    for entry in fs::read_dir(fixture.cache())? {
+        code += entry?.metadata()?.len();
+    }
+    #[allow(clippy::cast_precision_loss, reason = "some 100 MiB")]
+    let code = code as f64 / f64::from(1 << 20);
+    Ok(((middle(memory), code), starts[STARTS / 2]))
 }
 
 /// The same component with another digest, by a custom section: each is compiled, kept and mapped by itself, as a hundred authors' would be.

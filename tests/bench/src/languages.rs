@@ -44,7 +44,7 @@ struct Figures {
     go_us: Option<f64>,
     /// From `exec` to ready, with a hundred policies in the cache on disk.
     ready_100_warm_ms: f64,
-    /// Resident memory for each of a hundred policies, its code with it.
+    /// Resident memory for each of a hundred policies, beyond its code.
     mib_each: f64,
     /// The server's p99 for others while hostile policies run, beside its own without; the median of pairs.
     p99_hostile_vs_quiet: f64,
@@ -98,8 +98,8 @@ pub(crate) async fn run(json: bool) -> Result<()> {
         millis(crowd.warm)
     );
     println!(
-        "{:<44}{:>10.2} MiB, {:.2} of it mapped code",
-        "resident, for each of them", crowd.mib_each, crowd.mapped_mib_each
+        "{:<44}{:>10.2} MiB (the code: {:.2} MiB)",
+        "resident, for each of them beyond its code", crowd.mib_each, crowd.code_mib_each
     );
     println!(
         "{:<44}{p99_hostile_vs_quiet:>10.2}    ({} reviews by hostile policies)",

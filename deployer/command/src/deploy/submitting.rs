@@ -1,6 +1,7 @@
 //! The object: made, proposed, shown, stored.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anstream::{eprintln, print};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -10,10 +11,11 @@ use serde_json::{Value, json};
 use tidewaiter_deployer::cluster::kinds;
 use tidewaiter_deployer::live::Deployed;
 use tidewaiter_deployer::profile::Key;
-use tidewaiter_deployer::service::{Built, Wishes, build};
+use tidewaiter_deployer::service::{Built, WishError, Wishes, build};
 use tidewaiter_deployer::submit::{
     self, Delivered, Entry, Proposal, Seen, Store, deliver, propose, with_entry, with_history_of,
 };
+use tokio::time::{Instant, sleep_until};
 
 use super::super::arguments::Format;
 use super::super::output::document;
@@ -27,17 +29,34 @@ use super::{Context, WRITES, note, showing, waiting};
 
 const KIND: &kinds::Kind = &kinds::INFERENCE_SERVICE;
 
+/// Has Tidewaiter's policy `model-exists` admit a service whose model comes later.
+const ALLOW_MISSING_MODEL: &str = "tidewaiter.dev/allow-missing-model";
+/// For how long, and more, Tidewaiter takes a file for missing that it didn't find.
+const MISSED: Duration = Duration::from_secs(1);
+
 pub(super) async fn run(context: &Context, ready: &mut Ready, seen: &Seen) -> Result<Ending, Failure> {
     let arguments = &context.arguments;
     if arguments.dry_run == Some(DryRun::Client) {
         return client(context, ready, seen);
     }
     let before = seen.service.as_ref();
+    if before.is_some_and(|before| Deployed::from(before.clone()).is_model_mesh()) {
+        return Err(WishError::Contradiction {
+            problem: format!(
+                "{} is served by ModelMesh, which this command leaves alone: ModelMesh is no part of KServe any more",
+                context.name
+            ),
+            next: "deploy the model by another name: --name".to_owned(),
+        }
+        .into());
+    }
     let given = given_store(context, ready, seen)?;
     let mut proposed = propose_all(context, ready, seen, given.as_ref()).await?;
     if !ready.is_there() && !arguments.diff && arguments.dry_run.is_none() {
+        let asked = Instant::now();
         ready.send().await?;
         // Webhooks look into the model, which is there only now.
+        sleep_until(asked + MISSED).await;
         proposed = propose_all(context, ready, seen, given.as_ref()).await?;
     }
     let Proposed {
@@ -67,6 +86,14 @@ pub(super) async fn run(context: &Context, ready: &mut Ready, seen: &Seen) -> Re
         None => None,
     };
     if proposal.is_same {
+        if delivered
+            .as_ref()
+            .is_some_and(|delivered| delivered.is_changed && !delivered.is_new)
+        {
+            note(&format!(
+                "the Secret {account} has the keys given now; Pods that run go on with those they began with"
+            ));
+        }
         return same(context, &proposal, &built, ready).await;
     }
     let object = if proposal.restarts {
@@ -84,7 +111,7 @@ pub(super) async fn run(context: &Context, ready: &mut Ready, seen: &Seen) -> Re
     };
     if let (Some(store), None) = (&store, before) {
         let owner = Some(&applied.object);
-        deliver(
+        let bound = deliver(
             &context.cluster,
             store,
             &account,
@@ -92,8 +119,13 @@ pub(super) async fn run(context: &Context, ready: &mut Ready, seen: &Seen) -> Re
             &seen.facts.config,
             Some(&context.name),
             owner,
-        )
-        .await?;
+        );
+        // The service is stored by now, and what happens to it is what counts.
+        if let Err(error) = bound.await {
+            note(&format!(
+                "the Secret and the ServiceAccount {account} won't go with the service when it is deleted: {error}"
+            ));
+        }
     }
     stored(context, &context.name, before);
     let report = submitted(context, &built, ready, "submitted");
@@ -166,24 +198,15 @@ async fn propose_all(
     if store.is_some() {
         let wishes = with_account(context, &account(context));
         built = made(context, &wishes, ready, seen, !proposal.is_reviewed())?;
-        proposal = propose(
-            &context.cluster,
-            KIND,
-            &with_history(&built, seen),
-            seen.service.as_ref(),
-            context.arguments.force_conflicts,
-        )
-        .await?;
+        proposal = asked(context, &built, ready, seen).await?;
     }
     Ok(Proposed { built, proposal, store })
 }
 
 /// Makes the object and asks the API server what would become of it: first without a pin, which is Tidewaiter's where it is; with one where it isn't.
 async fn proposed(context: &Context, ready: &Ready, seen: &Seen) -> Result<(Built, Proposal), Failure> {
-    let force = context.arguments.force_conflicts;
-    let before = seen.service.as_ref();
     let built = made(context, &context.wishes, ready, seen, false)?;
-    let proposal = propose(&context.cluster, KIND, &with_history(&built, seen), before, force).await?;
+    let proposal = asked(context, &built, ready, seen).await?;
     if proposal.is_reviewed() {
         return Ok((built, proposal));
     }
@@ -191,8 +214,30 @@ async fn proposed(context: &Context, ready: &Ready, seen: &Seen) -> Result<(Buil
     if pinned.object == built.object {
         return Ok((pinned, proposal));
     }
-    let proposal = propose(&context.cluster, KIND, &with_history(&pinned, seen), before, force).await?;
+    let proposal = asked(context, &pinned, ready, seen).await?;
     Ok((pinned, proposal))
+}
+
+/// What would become of the object. Before its model is sent, a policy that looks for the model has to be told that it comes.
+async fn asked(context: &Context, built: &Built, ready: &Ready, seen: &Seen) -> Result<Proposal, Failure> {
+    let force = context.arguments.force_conflicts;
+    let before = seen.service.as_ref();
+    let mut object = with_history(built, seen);
+    let comes_later = !ready.is_there() && object["metadata"]["annotations"][ALLOW_MISSING_MODEL].is_null();
+    if comes_later {
+        object["metadata"]["annotations"][ALLOW_MISSING_MODEL] = json!("true");
+    }
+    let mut proposal = propose(&context.cluster, KIND, &object, before, force).await?;
+    if comes_later {
+        // It isn't in what is submitted, and so in nothing that is shown.
+        let kept = before.and_then(|before| before.metadata.annotations.as_ref()?.get(ALLOW_MISSING_MODEL).cloned());
+        let annotations = proposal.applied.object.metadata.annotations.get_or_insert_default();
+        match kept {
+            Some(value) => annotations.insert(ALLOW_MISSING_MODEL.to_owned(), value),
+            None => annotations.remove(ALLOW_MISSING_MODEL),
+        };
+    }
+    Ok(proposal)
 }
 
 fn made(context: &Context, wishes: &Wishes, ready: &Ready, seen: &Seen, pins: bool) -> Result<Built, Failure> {
@@ -291,12 +336,19 @@ async fn take_back(context: &Context, delivered: Option<&Delivered>) {
     let client = context.cluster.client();
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client.clone(), &context.namespace);
     let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(client.clone(), &context.namespace);
-    let params = kube::api::DeleteParams::default();
+    // As they were made: who deploys the same service at once may have taken them over.
+    let [secret, account] = delivered.made.clone().map(|made| kube::api::DeleteParams {
+        preconditions: Some(made),
+        ..kube::api::DeleteParams::default()
+    });
     let gone = futures::join!(
-        secrets.delete(&delivered.name, &params),
-        accounts.delete(&delivered.name, &params)
+        secrets.delete(&delivered.name, &secret),
+        accounts.delete(&delivered.name, &account)
     );
-    if gone.0.is_err() || gone.1.is_err() {
+    let kept = |error: Option<kube::Error>| {
+        error.is_some_and(|error| !matches!(error, kube::Error::Api(status) if status.code == 409))
+    };
+    if kept(gone.0.err()) || kept(gone.1.err()) {
         note(&format!(
             "the Secret and the ServiceAccount {} are still there",
             delivered.name

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tidewaiter_builtin::POLICIES;
 use tidewaiter_engine::{Engine, Options};
 use tidewaiter_registry::{Reference, nobody};
+use tidewaiter_tools::Origin;
 
 use super::super::Failure;
 use super::registry::RegistryArguments;
@@ -18,8 +19,18 @@ const LARGEST: u64 = 64 << 20;
 /// A component's bytes, and how it is called.
 pub(super) struct Component {
     pub(super) bytes: Bytes,
-    /// A file's name.
+    /// A file's name, or where in a registry it is; empty for a built-in policy.
     pub(super) file: String,
+}
+
+impl Component {
+    pub(super) fn origin(&self) -> Origin<'_> {
+        match self.file.as_str() {
+            "" => Origin::Builtin,
+            file if file.starts_with("oci://") => Origin::Registry(file),
+            file => Origin::File(file),
+        }
+    }
 }
 
 /// Reads a component: a file, one in a registry (`oci://…`), or a built-in policy by its name.
@@ -41,7 +52,7 @@ pub(super) async fn component(source: &str) -> Result<Component, Failure> {
     {
         return Ok(Component {
             bytes: Bytes::from_static(builtin.component),
-            file: format!("{source}.wasm"),
+            file: String::new(),
         });
     }
     let failed = |reason: String, next: &str| Failure {

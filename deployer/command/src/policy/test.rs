@@ -89,6 +89,17 @@ pub(super) async fn run(arguments: TestArguments) -> Result<Ending, Failure> {
         for (_, file) in &mut files {
             file.cases.retain(|case| case.name.value.contains(text.as_str()));
         }
+        if files.iter().all(|(_, file)| file.cases.is_empty()) {
+            let names = all
+                .iter()
+                .flat_map(|file| &file.cases)
+                .map(|case| case.name.value.as_str());
+            let names: Vec<_> = names.take(5).collect();
+            return Err(Failure {
+                message: format!("no case has `{text}` in its name"),
+                next: Some(format!("there is: {}", names.join(", "))),
+            });
+        }
     }
     let limits = Limits {
         time_ms: arguments.time_ms,

@@ -50,6 +50,17 @@ pub enum FilesError {
         /// Where and why.
         reason: String,
     },
+    /// Folders in folders, more than are followed.
+    #[error("{} lies more than 16 folders deep: name it by itself", .0.display())]
+    Deep(PathBuf),
+    /// A document that is no object.
+    #[error("{file}:{line}: this is no object: a manifest has apiVersion, kind and metadata")]
+    NoObject {
+        /// Which.
+        file: String,
+        /// Where.
+        line: u64,
+    },
     /// A folder for kustomize.
     #[error("{} is a folder for kustomize, and what it makes isn't in it: `kubectl kustomize {} | tidewaiter review -`", .0.display(), .0.display())]
     Kustomize(PathBuf),
@@ -74,7 +85,7 @@ pub fn manifests(path: &Path) -> Result<Vec<Manifest>, FilesError> {
 
 fn folder(path: &Path, depth: usize, found: &mut Vec<Manifest>) -> Result<(), FilesError> {
     let Some(depth) = depth.checked_sub(1) else {
-        return Ok(());
+        return Err(FilesError::Deep(path.to_owned()));
     };
     let is_there = |names: &[&str]| names.iter().any(|name| path.join(name).is_file());
     if is_there(&["kustomization.yaml", "kustomization.yml", "Kustomization"]) {
@@ -97,6 +108,11 @@ fn folder(path: &Path, depth: usize, found: &mut Vec<Manifest>) -> Result<(), Fi
         if name.starts_with('.') {
             continue;
         }
+        // A link to a folder above would have no end; what it leads to is reviewed where it is.
+        if entry.is_symlink() && entry.is_dir() {
+            continue;
+        }
+        let name = name.to_ascii_lowercase();
         if entry.is_dir() {
             folder(&entry, depth, found)?;
         } else if [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending)) {
@@ -136,6 +152,12 @@ pub fn parsed(file: &str, text: &str) -> Result<Vec<Manifest>, FilesError> {
     for object in documents {
         if object.value.is_null() {
             continue;
+        }
+        if !object.value.is_object() {
+            return Err(FilesError::NoObject {
+                file: file.to_owned(),
+                line: object.line(""),
+            });
         }
         let kind = object.value["kind"].as_str().unwrap_or_default();
         if kind == "List" || kind.ends_with("List") && object.value["items"].is_array() {

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidewaiter_core::policy_resource::{Match, Operation as Asked, Subject};
+use tidewaiter_core::policy_resource::{Match, Module, Operation as Asked, Subject};
 use tidewaiter_engine::outcome::{Operation, Outcome};
-use tidewaiter_engine::{Engine, Failure, LoadedPolicy, PolicySpec, review, untouched};
+use tidewaiter_engine::{Engine, Failure, LoadError, LoadedPolicy, PolicySpec, review, untouched};
 use tidewaiter_world::{
     ClusterReader, Configuration, Folder, FolderError, Labels, ObjectRef, Objects, Policy, Problem, ReviewWorld, Stores,
 };
@@ -216,7 +216,7 @@ async fn loaded(
     let Some(component) = &policy.component else {
         return (policy, not_loaded);
     };
-    let loaded = engine.load(PolicySpec {
+    let as_it_is = engine.load(PolicySpec {
         name: policy.name.clone(),
         component: component.clone(),
         settings: Value::Object(spec.settings.clone()),
@@ -225,7 +225,7 @@ async fn loaded(
         failure: spec.failure_policy,
         mode: spec.mode,
     });
-    match loaded.await {
+    match as_it_is.await {
         Ok(loaded) => {
             if let Some(description) = loaded.description() {
                 policy.grant_described(description);
@@ -235,6 +235,15 @@ async fn loaded(
                 }));
             }
             (policy, loaded)
+        }
+        // As in the server: a slip in the settings of what keeps tenants apart must not turn it off.
+        Err(error @ LoadError::Settings(_))
+            if !policy.spec.settings.is_empty() && matches!(policy.spec.module, Module::Builtin(_)) =>
+        {
+            let message = format!("{error}; it runs with its default settings until then");
+            problems.push(objects.problem(object, message));
+            policy.spec.settings.clear();
+            Box::pin(loaded(engine, policy, objects, problems)).await
         }
         Err(error) => {
             problems.push(objects.problem(object, format!("{error}; {}", policy.without_it())));

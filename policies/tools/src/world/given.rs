@@ -80,6 +80,7 @@ impl Given {
         let mut objects = Objects {
             kserve_namespace: Some(KSERVE_NAMESPACE.to_owned()),
             runtimes: self.runtimes.clone(),
+            installed_runtimes: true,
             architectures: self.nodes.iter().cloned().collect(),
             ..Objects::default()
         };

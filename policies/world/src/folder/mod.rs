@@ -63,6 +63,7 @@ impl Folder {
         let mut loading = Loading {
             objects: Objects {
                 base: Some(self.path.clone()),
+                installed_runtimes: true,
                 ..Objects::default()
             },
             problems: Vec::new(),

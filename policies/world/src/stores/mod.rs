@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use moka::Expiry;
 use moka::future::Cache;
 use tidewaiter_engine::Counts;
 use tidewaiter_engine::world::{Listing, ObjectInfo};
@@ -42,6 +43,8 @@ pub const LIST_LIMIT: u32 = 1_000;
 pub struct Limits {
     /// How long an answer is good for. Long enough for the reviews of one rollout, and for a second pass over the same object.
     pub keep: Duration,
+    /// How long it is taken for missing what was missing, for that is what people mend next: they upload the model and apply again. Longer than one admission takes.
+    pub keep_missing: Duration,
     /// Bytes of answers that are kept.
     pub kept_bytes: u64,
     /// When a store is left alone.
@@ -52,6 +55,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             keep: Duration::from_secs(10),
+            keep_missing: Duration::from_millis(500),
             kept_bytes: 8 * 1024 * 1024,
             patience: Patience::default(),
         }
@@ -82,6 +86,23 @@ enum Answer {
     Bytes(Bytes),
 }
 
+struct Kept(Limits);
+
+impl<K> Expiry<K, Answer> for Kept {
+    fn expire_after_create(&self, _: &K, answer: &Answer, _: std::time::Instant) -> Option<Duration> {
+        let is_missing = match answer {
+            Answer::Missing => true,
+            Answer::Listing(listing) => listing.objects.is_empty(),
+            Answer::Size(_) | Answer::Bytes(_) => false,
+        };
+        Some(if is_missing {
+            self.0.keep_missing.min(self.0.keep)
+        } else {
+            self.0.keep
+        })
+    }
+}
+
 impl Default for Stores {
     fn default() -> Self {
         Self::new(Limits::default())
@@ -106,7 +127,7 @@ impl Stores {
         let answers = Cache::builder()
             .max_capacity(limits.kept_bytes)
             .weigher(weigh)
-            .time_to_live(limits.keep)
+            .expire_after(Kept(limits))
             .build();
         Self {
             answers,

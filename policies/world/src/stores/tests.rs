@@ -253,6 +253,22 @@ async fn an_answer_is_kept_for_a_while_and_for_its_client_alone() {
 }
 
 #[tokio::test]
+async fn what_was_missing_is_looked_for_again_soon() {
+    let server = S3::start().await;
+    let stores = Stores::default();
+    let client = reader(&server.endpoint);
+    server.put("bucket/other", "x");
+    let missing = stores.read(&client, at("bucket", "file"), 0, 9, soon()).await;
+    assert!(matches!(missing, Err(Failure::NotFound)), "{missing:?}");
+    server.put("bucket/file", "here");
+    tokio::time::sleep(Limits::default().keep_missing + Duration::from_millis(50)).await;
+    assert_eq!(
+        stores.read(&client, at("bucket", "file"), 0, 9, soon()).await.unwrap(),
+        "here"
+    );
+}
+
+#[tokio::test]
 async fn a_failure_is_not_kept() {
     let stores = Stores::default();
     let failing =

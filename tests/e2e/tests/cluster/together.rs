@@ -6,10 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tidewaiter_e2e::install::{LOOKED_FOR, NO_PODS};
 use tidewaiter_e2e::server::command_binary;
-use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
+use tidewaiter_ground::models::SavedWith::{Mlserver1_5_0, Mlserver1_7_1};
 use tidewaiter_ground::slow::SlowWay;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
@@ -42,6 +43,11 @@ pub(crate) const TESTS: &[Test] = &[
         false,
         a_deploy_that_is_refused_has_uploaded_nothing,
     ),
+    (
+        "a_deploy_sends_a_model_that_policies_look_for",
+        false,
+        a_deploy_sends_a_model_that_policies_look_for,
+    ),
 ];
 
 /// Pairs of deploys until two have met: each takes less than a second.
@@ -60,7 +66,8 @@ struct Running {
 impl Running {
     fn start(namespace: &Namespace, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let home = tempfile::tempdir()?;
-        let out = home.path().join("stderr");
+        let out = home.path().join("said");
+        let file = fs::File::create(&out)?;
         let child = Command::new(command_binary()?)
             .args(arguments)
             .args(["-n", namespace.name()])
@@ -70,8 +77,8 @@ impl Running {
             .env("XDG_CACHE_HOME", home.path().join("cache"))
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(&out)?)
+            .stdout(file.try_clone()?)
+            .stderr(file)
             .spawn()?;
         Ok(Self { child, home, out })
     }
@@ -328,5 +335,38 @@ fn a_deploy_that_is_refused_has_uploaded_nothing(world: &World) -> Result<()> {
         "{said:?}"
     );
     ensure!(!stored(world, "another-team"), "it was uploaded all the same");
+    Ok(())
+}
+
+/// By the policies as they ship: a service whose model isn't there is refused, and the model isn't there before it is sent.
+fn a_deploy_sends_a_model_that_policies_look_for(world: &World) -> Result<()> {
+    world.tidewaiter()?;
+    let (model, _) = world.model("churn", Mlserver1_5_0, "mlflow")?;
+    let (looked_for, yes) = LOOKED_FOR;
+    let (no_pods, none) = NO_PODS;
+    let labels = json!({looked_for: yes, no_pods: none});
+    let team = world.cluster.namespace_with("deploy-looked-for", &labels)?;
+    let store = format!("s3://mlflow/{}/", team.name());
+    for flag in ["--diff", "--dry-run=server"] {
+        let source = model.folder.display().to_string();
+        let arguments = ["deploy", &source, "--name", "fraud", "--artifact-store", &store, flag];
+        let said = Running::start(&team, &arguments, &keys(&minio()))?.ended()?;
+        ensure!(
+            said.code == Some(i32::from(flag == "--diff")) && !said.stderr.contains("allow-missing-model"),
+            "{said:?}"
+        );
+        ensure!(!stored(world, team.name()), "{flag} has uploaded it");
+    }
+    upload(&team, &model.folder, &store, &minio())?.ended()?.ended(0)?;
+    let service = team.get("isvc/fraud")?;
+    let annotations = &service["metadata"]["annotations"];
+    ensure!(
+        annotations["tidewaiter.dev/allow-missing-model"].is_null()
+            && annotations["serving.kserve.io/storageSecretName"].is_string(),
+        "{annotations}"
+    );
+    // As from the model itself, which was not there when the API server was asked first.
+    let version = &service["spec"]["predictor"]["model"]["runtimeVersion"];
+    ensure!(version == "1.5.0", "{service}");
     Ok(())
 }
