@@ -34,7 +34,7 @@ fn of_service(state: &State) -> Option<Finding> {
     let model = &state.service["spec"]["predictor"]["model"];
     let failure = &state.service["status"]["modelStatus"]["lastFailureInfo"];
     let is_invalid = state.service["status"]["modelStatus"]["transitionStatus"] == "InvalidSpec";
-    if is_invalid {
+    if is_invalid && !state.is_behind() {
         let format = text(&model["modelFormat"]["name"]);
         let protocol = match text(&model["protocolVersion"]) {
             "" => "v1",

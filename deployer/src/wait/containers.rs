@@ -16,13 +16,24 @@ pub(super) fn of_pod(state: &State, pod: &Value) -> Option<Finding> {
     }
     let mut found: Option<Finding> = None;
     for status in statuses(pod) {
-        if let Some(finding) = of_container(state, pod, status)
-            && found.as_ref().is_none_or(|found| !found.certain && finding.certain)
+        if let Some(finding) = of_container(state, pod, status).map(|finding| {
+            if is_before(state, status) {
+                finding.certain(false)
+            } else {
+                finding
+            }
+        }) && found.as_ref().is_none_or(|found| !found.certain && finding.certain)
         {
             found = Some(finding);
         }
     }
     found
+}
+
+/// Whether the container ended before it was waited for, and will be tried again: a key or a limit may be right by now.
+fn is_before(state: &State, status: &Value) -> bool {
+    let at = ended(status).and_then(|ended| text(&ended["finishedAt"]).parse::<jiff::Timestamp>().ok());
+    at.zip(state.since).is_some_and(|(at, since)| at < since)
 }
 
 fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {

@@ -19,6 +19,8 @@ pub struct State {
     pub is_control_plane: bool,
     /// How long nothing has moved, in seconds.
     pub quiet: u64,
+    /// Since when it is waited for: what failed before may have been mended by then.
+    pub since: Option<jiff::Timestamp>,
 }
 
 /// A label, an annotation, a field: text or nothing.
@@ -60,6 +62,13 @@ impl State {
             (_, None) => false,
             (None, _) => true,
         }
+    }
+
+    /// Whether what the controller says is of the service as it was before.
+    pub(super) fn is_behind(&self) -> bool {
+        let generation = self.service["metadata"]["generation"].as_i64();
+        let observed = self.service["status"]["observedGeneration"].as_i64();
+        observed.is_some_and(|observed| generation.is_some_and(|generation| observed < generation))
     }
 
     /// A condition's status, reason and message.

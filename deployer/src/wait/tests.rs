@@ -19,6 +19,7 @@ fn case(objects: &str, log: Option<(&str, &str)>) -> State {
         pods,
         is_control_plane: false,
         quiet: 0,
+        since: None,
     }
 }
 
@@ -72,6 +73,10 @@ fn a_wrong_key_is_told_as_credentials() {
             ],
         );
     }
+    // It failed before it was waited for now: the key may be another by then, and the container is tried again.
+    let mut later = case(fixture!("wrong-key.json"), Some((INITIALIZER, log)));
+    later.since = Some(jiff::Timestamp::now());
+    assert!(!told(&later).1);
     // A key that Tidewaiter made a moment ago gets more time.
     let mut minted = case(fixture!("wrong-key.json"), None);
     minted.service["metadata"]["annotations"]["tidewaiter.dev/filled"] = Value::from("{}");

@@ -130,17 +130,19 @@ impl<'a> Waiting<'a> {
             .await
             .ok()
             .and_then(|namespace| namespace.metadata.labels);
+        let since = jiff::Timestamp::now() - FRESH;
         Ok(Self {
             cluster,
             options,
             state: State {
+                since: Some(since),
                 service: serde_json::to_value(&service).unwrap_or_default(),
                 is_control_plane: labels.is_some_and(|labels| labels.contains_key("control-plane")),
                 ..State::default()
             },
             pods: BTreeMap::new(),
             moved: Instant::now(),
-            since: jiff::Timestamp::now() - FRESH,
+            since,
             read: BTreeMap::new(),
             blind: BTreeSet::new(),
         })

@@ -118,7 +118,10 @@ fn pod(subject: &Subject<'_>, component: &Component<'_>, served: Option<&Served>
         |image| Image::parse(image).repository,
     );
     // A runtime with a program of its own to start may listen anywhere.
-    let listens = if runtime.is_some_and(|container| container.command.is_some()) {
+    let is_another = runtime
+        .and_then(|container| container.command.as_deref())
+        .is_some_and(|command| !server::is_its_own(&repository, command));
+    let listens = if is_another {
         None
     } else {
         server::ports(&repository, own, runtime)

@@ -45,7 +45,12 @@ fn named(
     let runtime = runtimes::named(name).filter(|runtime| !runtime.disabled)?;
     let who = component.name();
     let candidates = runtimes::supporting(&format.name, format.version.as_deref());
-    if !candidates.iter().any(|other| other.name == name) {
+    // KServe never chooses one for several models by itself, and takes it where it is named.
+    let is_multi_model = || {
+        let spec = runtimes::spec(name).and_then(|spec| serde_json::from_str::<serde_json::Value>(&spec).ok());
+        spec.is_some_and(|spec| spec["multiModel"] == true)
+    };
+    if !candidates.iter().any(|other| other.name == name) && !is_multi_model() {
         let format = written(format);
         let others: Vec<&str> = candidates.iter().map(|other| other.name.as_str()).collect();
         let others = cut(&others.join(", "), NAMES);

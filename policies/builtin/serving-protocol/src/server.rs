@@ -56,6 +56,11 @@ const KNOWN: [Known; 4] = [
     known("docker.io/openvino/model_server", By::Argument, ("rest_port", 0), ("port", 9178), 9000),
 ];
 
+/// Whether a command starts what the image would start by itself: KServe's runtime for TensorFlow writes it down.
+pub(crate) fn is_its_own(repository: &str, command: &[String]) -> bool {
+    matches!((repository, command), ("docker.io/tensorflow/serving", [program]) if program == "/usr/bin/tensorflow_model_server")
+}
+
 /// The servers on KServe's Python library.
 const KSERVES: Known = known(
     "docker.io/kserve/",

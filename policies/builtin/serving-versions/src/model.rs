@@ -24,9 +24,13 @@ const TOOLS: [&str; 5] = ["pip", "pytest", "python", "setuptools", "wheel"];
 /// The environment of a model, packed beside it (conda-pack): MLServer unpacks it, and the packages in it stand in for the image's.
 const ENVIRONMENT: &str = "environment.tar.gz";
 
-/// Whether the model brings its own packages. A store that doesn't say has none of it.
+/// Whether the model brings its own packages, or may: of a store that doesn't answer nobody knows, and a model isn't refused for that. Where a key may not list,
+/// S3 says of what isn't there that it is forbidden.
 pub(crate) fn brings_environment(uri: &str) -> bool {
-    storage::stat(&format!("{uri}/{ENVIRONMENT}")).is_ok()
+    match storage::stat(&format!("{uri}/{ENVIRONMENT}")) {
+        Ok(_) | Err(Error::Unreachable(_)) => true,
+        Err(_) => false,
+    }
 }
 
 /// What decides who can load the model.

@@ -16,7 +16,7 @@ use tidewaiter_engine::world::{Listing, ObjectInfo};
 use url::Url;
 
 use super::connection::{AzureKeys, Connection, Identity, Issuer, Trust};
-use super::failure::{Failure, Refused, classify};
+use super::failure::{Failure, Refused, classify, wordless_not_found};
 use super::gate::{Gate, Patience};
 use super::http::{Connector, Transport, client};
 use super::place::Place;
@@ -167,7 +167,10 @@ impl Client {
             let page = store
                 .list_paginated((!prefix.is_empty()).then_some(&*prefix), options)
                 .await
-                .map_err(|error| self.failure(&error, place))?;
+                .map_err(|error| match wordless_not_found(&error) {
+                    Some(failure) => failure,
+                    None => self.failure(&error, place),
+                })?;
             // An object named like the folder itself is what some tools leave to make an empty folder visible.
             objects.extend(page.result.objects.into_iter().filter_map(|object| {
                 let path = object.location.as_ref().strip_prefix(&prefix)?.to_owned();

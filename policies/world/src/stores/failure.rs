@@ -113,6 +113,19 @@ impl Refused {
 }
 
 /// Finds what went wrong below the layers of a client's error.
+/// A 404 to a listing in no store's words: a proxy before the store without a route to it, for a store says that there is no such bucket.
+pub(crate) fn wordless_not_found(error: &(dyn StdError + 'static)) -> Option<Failure> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(Refused { host, status, code, .. }) = error.downcast_ref::<Refused>() {
+            return (matches!(status, 404 | 410) && code.is_empty())
+                .then(|| Failure::unreachable(format!("{host} answers {status}, and not as a store does")));
+        }
+        next = error.source();
+    }
+    None
+}
+
 pub(crate) fn classify(error: &(dyn StdError + 'static), host: &str) -> Failure {
     let mut timed_out = false;
     let mut next = Some(error);
@@ -218,6 +231,22 @@ mod tests {
     fn a_missing_object_and_a_missing_bucket_are_not_found() {
         assert_eq!(refused(404, ""), Failure::NotFound);
         assert_eq!(refused(404, "NoSuchBucket"), Failure::NotFound);
+    }
+
+    #[test]
+    fn a_proxy_that_knows_no_way_to_the_store_says_nothing_of_a_bucket() {
+        let refused = |code: &str| Refused {
+            host: "minio:9000".into(),
+            status: 404,
+            code: code.into(),
+            location: None,
+            region: None,
+        };
+        assert!(matches!(
+            wordless_not_found(&refused("")),
+            Some(Failure::Unreachable { .. })
+        ));
+        assert_eq!(wordless_not_found(&refused("NoSuchBucket")), None);
     }
 
     #[test]
