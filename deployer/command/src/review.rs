@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use anstream::{eprint, eprintln, print};
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
+use tidewaiter_core::nearest::one_letter_off;
 use tidewaiter_deployer::cluster::Cluster;
 use tidewaiter_tools::files::Manifest;
 use tidewaiter_tools::{Ask, Finding, Gate, Level, Live, Reviewed, Source, Verdict, files, junit, sarif};
@@ -125,7 +126,8 @@ pub(super) async fn run(arguments: ReviewArguments) -> Result<Ending, Failure> {
     for source in &arguments.sources {
         manifests.extend(manifests_of(source)?);
     }
-    if manifests.is_empty() && arguments.sources.iter().any(|source| source == "-") {
+    let is_none = manifests.iter().all(|manifest| manifest.kind().is_empty());
+    if is_none && arguments.sources.iter().any(|source| source == "-") {
         // What was to write them may have failed, and a pipeline would not tell.
         return Err(Failure {
             message: "standard input holds no object".to_owned(),
@@ -184,10 +186,49 @@ pub(super) fn manifests_of(source: &str) -> Result<Vec<Manifest>, Failure> {
 
 /// A manifest as a request to create it.
 pub(super) fn asked(manifest: &Manifest) -> Result<Ask, Failure> {
-    Ask::create(&manifest.object.value).map_err(|error| Failure {
-        message: format!("{}:{}: {error}", manifest.file, manifest.object.line("")),
+    let failed = |reason: String| Failure {
+        message: format!("{}:{}: {reason}", manifest.file, manifest.object.line("")),
         next: None,
-    })
+    };
+    if let Some(reason) = unfit(&manifest.object.value) {
+        return Err(failed(reason));
+    }
+    Ask::create(&manifest.object.value).map_err(|error| failed(error.to_string()))
+}
+
+/// Kinds of KServe's group that people write.
+const KINDS: [&str; 6] = [
+    "InferenceService",
+    "LLMInferenceService",
+    "InferenceGraph",
+    "TrainedModel",
+    "ServingRuntime",
+    "ClusterServingRuntime",
+];
+
+/// Why the API server refuses it before any policy sees it, as far as that shows without its schemas.
+fn unfit(object: &Value) -> Option<String> {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    if let Some(meant) = one_letter_off(kind, &KINDS) {
+        return Some(format!("there is no kind {kind}: write {meant}"));
+    }
+    let is_name = |name: &str| {
+        let is_inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let is_edge = |byte: Option<&u8>| byte.is_some_and(|byte| is_inside(*byte));
+        let bytes = name.as_bytes();
+        bytes.len() <= 253
+            && is_edge(bytes.first())
+            && is_edge(bytes.last())
+            && bytes.iter().all(|byte| is_inside(*byte) || b"-.".contains(byte))
+    };
+    match (&object["metadata"]["name"], &object["metadata"]["generateName"]) {
+        (Value::String(name), _) if is_name(name) => None,
+        (Value::String(name), _) if !name.is_empty() => Some(format!(
+            "`{name}` is no name of an object: lower-case letters, digits, `-` and `.`"
+        )),
+        (_, Value::String(prefix)) if !prefix.is_empty() => None,
+        _ => Some(format!("this {kind} has no name: write it into metadata.name")),
+    }
 }
 
 /// Whether it is of a kind that policies can be for: those of KServe's own group.

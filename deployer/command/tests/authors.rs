@@ -101,7 +101,7 @@ fn a_policy_is_looked_into() {
     assert!(about["capabilities"].as_array().unwrap().contains(&"storage".into()));
     let page = desk.said(0, &["policy", "docs", "storage-credentials"]);
     assert!(
-        page.starts_with("# storage-credentials\n") && page.contains("kind: WasmPolicy"),
+        page.starts_with("# storage-credentials\n") && page.contains("    builtin: storage-credentials\n```"),
         "{page}"
     );
     let none = desk.said(2, &["policy", "inspect", "no-such-policy"]);
@@ -250,4 +250,55 @@ fn a_project_is_made_and_what_it_lacks_is_told() {
     .unwrap();
     let missing = desk.said(2, &["policy", "build", "house-rules"]);
     assert!(missing.contains("`no-such-program` is not there"), "{missing}");
+}
+
+/// A pipeline must not be green where nothing was reviewed, or not by what the cluster has.
+#[test]
+fn a_review_that_says_nothing_is_an_error() {
+    let desk = Desk::new();
+    for (name, text) in [
+        ("nothing.yaml", "# nothing\n"),
+        ("words.yaml", "no chart\n"),
+        (
+            "nameless.yaml",
+            "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nspec: {}\n",
+        ),
+        (
+            "typo.yaml",
+            "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceServce\nmetadata: {name: a}\n",
+        ),
+        ("broken/policy.yaml", "kind: [\n"),
+        (
+            "slip/policy.yaml",
+            "apiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata: {name: storage-credentials}\nspec:\n  module: {builtin: storage-credentials}\n  settings: {unserved: denny}\n",
+        ),
+    ] {
+        let path = desk.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    fs::write(desk.path().join("slip/minio.yaml"), CONFIG).unwrap();
+    for (words, code, says) in [
+        (["nothing.yaml", "config"], 0, "nothing to review"),
+        (["-", "config"], 2, "standard input holds no object"),
+        (["words.yaml", "config"], 2, "words.yaml:1: this is no object"),
+        (["nameless.yaml", "config"], 2, "has no name"),
+        (["typo.yaml", "config"], 2, "write InferenceService"),
+        (["own.yaml", "broken"], 2, "mend what is said of the configuration"),
+        // With its defaults, as in the server: another team's model stays closed.
+        (["foreign.yaml", "slip"], 1, "it runs with its default settings"),
+    ] {
+        let said = desk.said(code, &["review", words[0], "--config", words[1]]);
+        assert!(said.contains(says), "{words:?}: {said}");
+    }
+    let none = [
+        "policy",
+        "test",
+        "storage-credentials",
+        "--cases",
+        "cases.yaml",
+        "--only",
+        "zzz",
+    ];
+    assert!(desk.said(2, &none).contains("no case has `zzz` in its name"));
 }

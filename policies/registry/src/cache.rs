@@ -17,6 +17,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::component_of;
 use crate::{Digest, Signature};
 
 /// A folder of components.
@@ -34,18 +35,34 @@ pub(crate) struct Known {
     name: String,
     pub(crate) manifest: Digest,
     pub(crate) component: Digest,
+    /// The manifest itself: a signature is over it, and only it says which component is meant.
+    #[serde(default)]
+    pub(crate) content: String,
     #[serde(default)]
     pub(crate) signatures: Vec<Signature>,
 }
 
 impl Known {
-    pub(crate) fn new(name: &str, manifest: Digest, component: Digest, signatures: Vec<Signature>) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        manifest: Digest,
+        component: Digest,
+        content: String,
+        signatures: Vec<Signature>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             manifest,
             component,
+            content,
             signatures,
         }
+    }
+
+    /// The manifest is the one of this digest, and names this component: whoever else can write here makes no other one of it.
+    fn is_whole(&self) -> bool {
+        Digest::of(self.content.as_bytes()) == self.manifest
+            && component_of(&self.name, self.content.as_bytes()).is_ok_and(|layer| layer.digest == self.component)
     }
 }
 
@@ -115,7 +132,7 @@ impl Cache {
             return None;
         }
         let known: Known = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-        (known.name == name).then_some(known)
+        (known.name == name && known.is_whole()).then_some(known)
     }
 
     pub(crate) fn keep_known(&self, known: &Known) -> io::Result<()> {
@@ -179,7 +196,10 @@ impl Cache {
 mod tests {
     use std::time::Duration;
 
+    use serde_json::json;
+
     use super::*;
+    use crate::manifest::{Descriptor, WASM};
 
     fn cache(size: u64) -> (tempfile::TempDir, Cache) {
         let dir = tempfile::tempdir().unwrap();
@@ -228,12 +248,30 @@ mod tests {
     #[test]
     fn a_name_leads_to_what_it_led_to_and_no_other_does() {
         let (_dir, cache) = cache(100);
+        let layers = [Descriptor::of(WASM, b"c")];
+        let content = json!({"schemaVersion": 2, "config": Descriptor::of(WASM, b"{}"), "layers": layers}).to_string();
         let known = Known::new(
             "r.example/a:1",
-            Digest::of(b"m"),
+            Digest::of(content.as_bytes()),
             Digest::of(b"c"),
+            content,
             vec![Signature::Bundle("{}".into())],
         );
+        // Who writes another component into the file, or another manifest, has none that was signed.
+        for other in [
+            Known {
+                component: Digest::of(b"mine"),
+                ..known.clone()
+            },
+            Known {
+                content: known.content.replace("{\"config\"", "{ \"config\""),
+                ..known.clone()
+            },
+        ] {
+            assert_ne!(other, known);
+            cache.keep_known(&other).unwrap();
+            assert_eq!(cache.known("r.example/a:1"), None);
+        }
         cache.keep_known(&known).unwrap();
         assert_eq!(cache.known("r.example/a:1"), Some(known));
         assert_eq!(cache.known("r.example/a:2"), None);

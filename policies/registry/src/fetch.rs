@@ -174,9 +174,15 @@ impl Fetcher {
             let component = self.cache.as_ref()?.blob(&known.component)?;
             Some((known, component))
         });
-        let (manifest, digest, component, before) = if let Some((known, component)) = cached {
+        let (manifest, digest, component, content, before) = if let Some((known, component)) = cached {
             pinned(wanted, &name, &known.component)?;
-            (known.manifest, known.component, component, known.signatures)
+            (
+                known.manifest,
+                known.component,
+                component,
+                known.content,
+                known.signatures,
+            )
         } else {
             let exactly = now.map_or_else(|| reference.clone(), |now| reference.at(&now));
             let (manifest, content) = registry.manifest(&exactly).await?;
@@ -187,7 +193,8 @@ impl Fetcher {
                 Some(component) => component,
                 None => registry.component(&reference.at(&manifest), &layer, watch).await?,
             };
-            (manifest, layer.digest, component, Vec::new())
+            let content = String::from_utf8_lossy(&content).into_owned();
+            (manifest, layer.digest, component, content, Vec::new())
         };
         // What was found before may do; if not, somebody may have signed it since.
         let found = signer(wanted.verifier.as_ref(), &name, &manifest, &before);
@@ -200,7 +207,7 @@ impl Fetcher {
         };
         Ok(Fetched {
             signer,
-            keep: Some(Known::new(&name, manifest, digest.clone(), signatures)),
+            keep: Some(Known::new(&name, manifest, digest.clone(), content, signatures)),
             ..Fetched::plain(component, digest)
         })
     }

@@ -13,8 +13,8 @@ use tidewaiter_world::{AccountFacts, ApiReader, ClusterReader, Labels, SecretFac
 use super::watched::Watched;
 
 /// How long what a policy read answers the next one that asks: one admission asks up to three times (KServe's webhook has ours called again, then it is
-/// validated), and a tool that applies a hundred services asks for all of them. Who changes an object and then applies a service waits no longer than people do.
-const RECENT: Duration = Duration::from_secs(1);
+/// validated), and a tool that applies a hundred services asks for all of them. No longer, since who is refused for a quota raises it and applies again.
+const RECENT: Duration = Duration::from_millis(100);
 
 /// Of all that is kept, in bytes.
 const KEPT: u64 = 16 << 20;
@@ -22,7 +22,7 @@ const KEPT: u64 = 16 << 20;
 /// Namespace, API version and kind; the name where it is one object.
 type Asked = (Box<str>, Box<str>, Box<str>, Option<Box<str>>);
 
-/// Asks the API server, but for the labels of namespaces, which are watched, and for what a policy asked for within the last second.
+/// Asks the API server, but for the labels of namespaces, which are watched, and for what a policy asked for a moment ago.
 pub struct InCluster {
     api: ApiReader,
     namespaces: Watched<PartialObjectMeta<Namespace>>,

@@ -103,10 +103,15 @@ impl Modules {
         let unreadable = |name: &str| objects.unreadable.contains_key(&ObjectRef::cluster("WasmPolicy", name));
         self.entries
             .retain(|name, entry| asked.get(name) == Some(&entry.asked) || unreadable(name));
+        // What is on disk has loaded once. A newer one may come while others are waited for, and may be no good: it is tried when this one runs, as its news says.
+        let mut at_hand: HashMap<String, Supplied> = HashMap::new();
         for (name, asked) in asked {
             if !self.entries.contains_key(&name) {
                 match self.begin(&name, &asked) {
-                    Ok(entry) => drop(self.entries.insert(name, entry)),
+                    Ok((entry, on_disk)) => {
+                        at_hand.extend(on_disk.map(|supplied| (name.clone(), supplied)));
+                        self.entries.insert(name, entry);
+                    }
                     Err(error) => drop(said.insert(name, error.to_string())),
                 }
             }
@@ -115,7 +120,7 @@ impl Modules {
         objects.modules = self
             .entries
             .iter()
-            .map(|(name, entry)| (name.clone(), entry.supplied()))
+            .map(|(name, entry)| (name.clone(), at_hand.remove(name).unwrap_or_else(|| entry.supplied())))
             .collect();
         objects.modules.extend(said.into_iter().map(|(name, reason)| {
             let component = Err(reason);
@@ -163,7 +168,8 @@ impl Modules {
         })
     }
 
-    fn begin(&self, name: &str, asked: &Asked) -> Result<Entry, Error> {
+    /// And what is on disk of it.
+    fn begin(&self, name: &str, asked: &Asked) -> Result<(Entry, Option<Supplied>), Error> {
         let verifier = asked
             .verify
             .as_ref()
@@ -182,7 +188,12 @@ impl Modules {
             verifier,
         };
         // What is on disk is there at once; whether it is still what there is shows when the registry answers.
-        let outcome = self.settings.fetcher.last_good(&wanted).map(Ok);
+        let on_disk = self.settings.fetcher.last_good(&wanted);
+        let supplied = on_disk.as_ref().map(|fetched| Supplied {
+            component: Ok(fetched.component.clone()),
+            remark: None,
+        });
+        let outcome = on_disk.map(Ok);
         let state = Arc::new(Mutex::new(State { kept: false, outcome }));
         let task = Task {
             policy: name.to_owned(),
@@ -192,11 +203,12 @@ impl Modules {
             state: Arc::clone(&state),
             news: self.news.clone(),
         };
-        Ok(Entry {
+        let entry = Entry {
             asked: asked.clone(),
             state,
             task: tokio::spawn(task.run()),
-        })
+        };
+        Ok((entry, supplied))
     }
 
     async fn wait(&mut self) {

@@ -98,10 +98,10 @@ struct TriedArguments {
     #[arg(long, value_name = "FILE")]
     world: Option<PathBuf>,
     /// What one run may take, in milliseconds of its own
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 100)]
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     time_ms: u32,
     /// What one run may take, in MiB of memory
-    #[arg(long, value_name = "MIB", default_value_t = 32)]
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     memory_mib: u32,
 }
 

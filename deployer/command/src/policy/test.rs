@@ -53,10 +53,10 @@ pub(crate) struct TestArguments {
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
     /// What one run may take, in milliseconds of its own
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 100)]
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     time_ms: u32,
     /// What one run may take, in MiB of memory
-    #[arg(long, value_name = "MIB", default_value_t = 32)]
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     memory_mib: u32,
     /// Print the results for a program
     #[arg(long, short, value_enum, value_name = "FORMAT")]

@@ -27,6 +27,12 @@ struct Container {
 }
 
 impl Written {
+    /// The images of the user's own containers.
+    pub(crate) fn images(&self) -> impl Iterator<Item = Option<&str>> {
+        let containers = self.containers.iter().flatten();
+        containers.map(|container| container.image.as_deref())
+    }
+
     /// What it says of nodes.
     pub(crate) fn placement(&self) -> Placement {
         Placement {

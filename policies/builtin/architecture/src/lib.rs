@@ -107,7 +107,7 @@ impl Policy for Architecture {
             let Some(written) = object.get(component.role) else {
                 continue;
             };
-            verdict = match settled::kept(request, component, &written.placement()) {
+            verdict = match settled::kept(request, component, written) {
                 Some(kept) => verdict.fill(kept.path, kept.value, "kept from an earlier admission"),
                 None => Subject {
                     request,

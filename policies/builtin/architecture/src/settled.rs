@@ -6,7 +6,6 @@ use tidewaiter_policy::{
 };
 
 use crate::image::Written;
-use crate::placement::Placement;
 use crate::selector_path;
 
 /// The same fill again.
@@ -17,14 +16,15 @@ pub(crate) struct Kept {
 
 /// What was filled in for this component, where its model, what serves it and what the user says of nodes are those of the old object. None where there is
 /// something to decide. Asks nobody.
-pub(crate) fn kept(request: &Request, component: &Component<'_>, placement: &Placement) -> Option<Kept> {
+pub(crate) fn kept(request: &Request, component: &Component<'_>, written: &Written) -> Option<Kept> {
     if matches!(component.role, Role::Canary(_)) {
         return None;
     }
     let path = selector_path(component);
     let entry = request.filled.iter().find(|entry| entry.path == path)?;
     let old = request.old_object.as_deref()?;
-    let old_placement = AsWritten::<Written>::parse(old)?.get(component.role)?.placement();
+    let old_parts = AsWritten::<Written>::parse(old)?;
+    let old_written = old_parts.get(component.role)?;
     let old_service = Service::parse(&request.kind, old).ok()?;
     let old = old_service
         .components()
@@ -32,9 +32,10 @@ pub(crate) fn kept(request: &Request, component: &Component<'_>, placement: &Pla
         .find(|other| other.role == component.role)?;
     let same = component.models == old.models
         && component.implementation == old.implementation
+        && written.images().eq(old_written.images())
         && component.gpu == old.gpu
         && component.multi_node == old.multi_node
-        && *placement == old_placement.without_ours();
+        && written.placement() == old_written.placement().without_ours();
     same.then(|| Kept {
         path,
         value: entry.parsed(),

@@ -286,6 +286,18 @@ fn a_custom_container_is_judged_by_its_image() {
     let both = world(&["amd64", "arm64"]);
     assert_eq!(review(&both, &custom("kserve/lgbserver:v0.20.0")).fills.len(), 1);
     assert_eq!(review(&both, &custom("mine/server:1")), Verdict::admit());
+
+    // With another image what was filled in for the one before is none of its business.
+    let mut old = custom("kserve/lgbserver:v0.20.0");
+    old["spec"]["predictor"]["nodeSelector"] = json!({ARCH: "amd64"});
+    let request = Request {
+        filled: vec![Entry {
+            path: SELECTOR.to_owned(),
+            value: "\"amd64\"".to_owned(),
+        }],
+        ..update(&custom("mine/server:1"), &old)
+    };
+    assert_eq!(both.review::<Architecture>(&request), Verdict::admit());
 }
 
 #[test]

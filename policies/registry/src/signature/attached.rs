@@ -37,6 +37,9 @@ impl Registry {
             kind.is_none_or(|kind| kind.starts_with("application/vnd.dev.sigstore.bundle") || kind == EMPTY)
         });
         for referrer in bundles.take(SIGNATURES) {
+            if found.len() >= SIGNATURES {
+                break;
+            }
             for content in self
                 .layers(&reference.at(&referrer.digest), |layer| {
                     layer.media_type.starts_with("application/vnd.dev.sigstore.bundle")
