@@ -278,7 +278,7 @@ pub struct WasmPolicyStatus {
 }
 
 /// What match rules may name: the kinds that KServe has users and admins write.
-const KSERVE_KINDS: [&str; 8] = [
+pub const KSERVE_KINDS: [&str; 8] = [
     "InferenceService",
     "LLMInferenceService",
     "InferenceGraph",

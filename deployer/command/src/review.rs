@@ -10,7 +10,8 @@ use anstream::{eprint, eprintln, print};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tidewaiter_core::nearest::one_letter_off;
-use tidewaiter_deployer::cluster::Cluster;
+use tidewaiter_core::policy_resource::KSERVE_KINDS;
+use tidewaiter_deployer::cluster::{Cluster, is_object_name};
 use tidewaiter_tools::files::Manifest;
 use tidewaiter_tools::{Ask, Finding, Gate, Level, Live, Reviewed, Source, Verdict, files, junit, sarif};
 use tidewaiter_world::{Labels, Problem};
@@ -196,33 +197,14 @@ pub(super) fn asked(manifest: &Manifest) -> Result<Ask, Failure> {
     Ask::create(&manifest.object.value).map_err(|error| failed(error.to_string()))
 }
 
-/// Kinds of KServe's group that people write.
-const KINDS: [&str; 6] = [
-    "InferenceService",
-    "LLMInferenceService",
-    "InferenceGraph",
-    "TrainedModel",
-    "ServingRuntime",
-    "ClusterServingRuntime",
-];
-
 /// Why the API server refuses it before any policy sees it, as far as that shows without its schemas.
 fn unfit(object: &Value) -> Option<String> {
     let kind = object["kind"].as_str().unwrap_or_default();
-    if let Some(meant) = one_letter_off(kind, &KINDS) {
+    if let Some(meant) = one_letter_off(kind, &KSERVE_KINDS) {
         return Some(format!("there is no kind {kind}: write {meant}"));
     }
-    let is_name = |name: &str| {
-        let is_inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let is_edge = |byte: Option<&u8>| byte.is_some_and(|byte| is_inside(*byte));
-        let bytes = name.as_bytes();
-        bytes.len() <= 253
-            && is_edge(bytes.first())
-            && is_edge(bytes.last())
-            && bytes.iter().all(|byte| is_inside(*byte) || b"-.".contains(byte))
-    };
     match (&object["metadata"]["name"], &object["metadata"]["generateName"]) {
-        (Value::String(name), _) if is_name(name) => None,
+        (Value::String(name), _) if is_object_name(name) => None,
         (Value::String(name), _) if !name.is_empty() => Some(format!(
             "`{name}` is no name of an object: lower-case letters, digits, `-` and `.`"
         )),

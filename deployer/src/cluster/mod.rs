@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 pub use error::{Attempt, Error};
 pub use kinds::Kind;
 pub(crate) use objects::has_condition;
+pub use objects::is_object_name;
 pub use schema::Schema;
 
 /// How long an API server may take to be reached, and then to answer.

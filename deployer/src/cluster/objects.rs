@@ -96,3 +96,10 @@ impl Cluster {
         patched.map_err(|error| self.failed(Attempt::named("patch", kind, Some(namespace), name), &error))
     }
 }
+
+/// Whether an object may be called so: lower-case letters, digits, `-` and `.`, 253 at most, letters or digits at both ends.
+pub fn is_object_name(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    name.len() <= 253 && name.chars().all(inner) && ends(name.chars().next()) && ends(name.chars().next_back())
+}

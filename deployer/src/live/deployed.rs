@@ -126,7 +126,7 @@ impl Deployed {
 
     /// Whether `ModelMesh` serves it, and not KServe.
     pub fn is_model_mesh(&self) -> bool {
-        self.annotation(MODE).is_some_and(|mode| mode.starts_with("ModelMesh"))
+        self.mode() == Some(DeploymentMode::ModelMesh)
     }
 
     /// Whether it is told to have no Pods.

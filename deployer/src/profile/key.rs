@@ -6,6 +6,8 @@ use std::str::FromStr;
 use tidewaiter_core::uri::{Scheme, StorageUri};
 use url::Url;
 
+use crate::cluster::is_object_name;
+
 /// One thing that a profile knows. Named as ZenML's deployer names them, where it has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
@@ -105,11 +107,7 @@ impl FromStr for Key {
 }
 
 fn kubernetes_name(value: &str) -> Result<(), String> {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
-    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let good =
-        value.len() <= 253 && value.chars().all(inner) && ends(value.chars().next()) && ends(value.chars().next_back());
-    if good {
+    if is_object_name(value) {
         return Ok(());
     }
     Err("it is a name in Kubernetes: lower-case letters, digits and `-`".to_owned())

@@ -68,7 +68,7 @@ async fn server(component: &[u8], policies: usize) -> Result<((f64, f64), Durati
         let server = Server::webhook(&fixture)?;
         server.answering(&fixture).await?;
         starts.push(begun.elapsed());
-        memory.push(server.memory_mib("VmRSS:")?);
+        memory.push(server.rss_mib()?);
     }
     starts.sort_unstable();
     let mut code = 0;

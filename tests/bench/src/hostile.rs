@@ -80,7 +80,7 @@ pub(crate) async fn measure() -> Result<Hostile> {
                 task.abort();
             }
         }
-        // What is under way ends within its limit of 100 ms.
+        // What is under way ends with its connection, once the server has seen that it is gone.
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     hostile.reviews = sent.load(Ordering::Relaxed);

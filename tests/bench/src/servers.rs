@@ -117,11 +117,11 @@ impl Server {
         }
     }
 
-    /// A line of the process's status, such as `VmRSS:`.
-    pub(crate) fn memory_mib(&self, line: &str) -> Result<f64> {
+    /// Resident memory.
+    pub(crate) fn rss_mib(&self) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let figure = status.lines().find_map(|found| found.strip_prefix(line));
-        let figure = figure.with_context(|| format!("no {line}"))?;
+        let figure = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let figure = figure.context("no VmRSS")?;
         let kib: f64 = figure.trim().trim_end_matches(" kB").parse()?;
         Ok(kib / 1024.0)
     }
@@ -175,7 +175,7 @@ pub(crate) async fn reviews(fixture: &Fixture) -> Result<Reviews> {
         reviews.echo.push(round(&targets.0, &fixture.review, LASTING).await?);
         reviews.webhook.push(round(&targets.1, &fixture.review, LASTING).await?);
     }
-    reviews.rss_mib = webhook.memory_mib("VmRSS:")?;
+    reviews.rss_mib = webhook.rss_mib()?;
     Ok(reviews)
 }
 

@@ -16,7 +16,7 @@ use tidewaiter_engine::world::{Listing, ObjectInfo};
 use url::Url;
 
 use super::connection::{AzureKeys, Connection, Identity, Issuer, Trust};
-use super::failure::{Failure, Refused, classify, wordless_not_found};
+use super::failure::{Failure, answered, classify, wordless_not_found};
 use super::gate::{Gate, Patience};
 use super::http::{Connector, Transport, client};
 use super::place::Place;
@@ -403,15 +403,5 @@ fn authority(url: &Url) -> String {
 }
 
 fn past_the_end(error: &object_store::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if error
-            .downcast_ref::<Refused>()
-            .is_some_and(|refused| refused.status == 416)
-        {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+    answered(error).is_some_and(|refused| refused.status == 416)
 }

@@ -112,20 +112,26 @@ impl Refused {
     }
 }
 
-/// Finds what went wrong below the layers of a client's error.
-/// A 404 to a listing in no store's words: a proxy before the store without a route to it, for a store says that there is no such bucket.
-pub(crate) fn wordless_not_found(error: &(dyn StdError + 'static)) -> Option<Failure> {
+/// The answer below the layers of a client's error, where it was one.
+pub(crate) fn answered<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Refused> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(Refused { host, status, code, .. }) = error.downcast_ref::<Refused>() {
-            return (matches!(status, 404 | 410) && code.is_empty())
-                .then(|| Failure::unreachable(format!("{host} answers {status}, and not as a store does")));
+        if let Some(refused) = error.downcast_ref() {
+            return Some(refused);
         }
         next = error.source();
     }
     None
 }
 
+/// A 404 to a listing in no store's words: a proxy before the store without a route to it, for a store says that there is no such bucket.
+pub(crate) fn wordless_not_found(error: &(dyn StdError + 'static)) -> Option<Failure> {
+    let Refused { host, status, code, .. } = answered(error)?;
+    (matches!(status, 404 | 410) && code.is_empty())
+        .then(|| Failure::unreachable(format!("{host} answers {status}, and not as a store does")))
+}
+
+/// Finds what went wrong below the layers of a client's error.
 pub(crate) fn classify(error: &(dyn StdError + 'static), host: &str) -> Failure {
     let mut timed_out = false;
     let mut next = Some(error);
