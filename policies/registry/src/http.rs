@@ -79,7 +79,7 @@ impl Clients {
 }
 
 /// Trusts these certificates beside those that the machine trusts, if it trusts any.
-fn trusting(ca: &str, limits: Limits) -> Result<reqwest::Client, String> {
+pub(crate) fn trusting(ca: &str, limits: Limits) -> Result<reqwest::Client, String> {
     let certificates = || reqwest::Certificate::from_pem_bundle(ca.as_bytes()).unwrap_or_default();
     if certificates().is_empty() {
         return Err("holds no certificate in PEM form".to_owned());
@@ -88,7 +88,7 @@ fn trusting(ca: &str, limits: Limits) -> Result<reqwest::Client, String> {
         .or_else(|_| built(builder(limits).tls_certs_only(certificates())))
 }
 
-fn builder(limits: Limits) -> reqwest::ClientBuilder {
+pub(crate) fn builder(limits: Limits) -> reqwest::ClientBuilder {
     // Without a default provider reqwest panics; where another part of the program installed one, that one is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
@@ -110,7 +110,7 @@ fn builder(limits: Limits) -> reqwest::ClientBuilder {
         }))
 }
 
-fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, String> {
+pub(crate) fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, String> {
     builder
         .build()
         .map_err(|error| format!("no TLS client can be made: {}", Error::innermost(&error)))

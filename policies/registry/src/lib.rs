@@ -28,5 +28,7 @@ pub use fetch::{Fetched, Fetcher, Origin, Trouble, Wanted};
 pub use reference::Reference;
 pub use registry::Registry;
 pub use settings::{Host, Limits, Mirror, Progress, Watch, nobody};
+#[cfg(feature = "keyless-signing")]
+pub use signature::Identified;
 pub use signature::{PublicKey, Signature, Signed, SigningKey, TrustRoot, Verifier};
 pub use transfer::{About, Pulled, Pushed};

@@ -26,6 +26,12 @@ class Settings:
 
 
 @dataclass
+class Nested:
+    quotas: List[Quota] = field(default_factory=list)
+    by_name: Optional[Dict[str, Quota]] = None
+
+
+@dataclass
 class Needed:
     team: str
 
@@ -98,6 +104,16 @@ class RequestTest(unittest.TestCase):
         self.assertIsNone(silent.schema_text())
         old = request(old_object_text='{"spec": {}}', filled_texts=[("/a", "1")])
         self.assertEqual((old.old_object, old.filled[0].value), ({"spec": {}}, 1))
+
+    def test_types_are_looked_into_when_a_policy_is_made_and_not_in_a_review(self):
+        @policy(name="c", version="1.0.0", summary="C.", settings=Nested)
+        def review(asked, settings):
+            return admit().warn(str(settings.quotas[0].gpus))
+
+        with patch("typing.get_type_hints", side_effect=AssertionError), patch("inspect.signature", side_effect=AssertionError):
+            settings = review.settings_of('{"quotas": [{"gpus": 2}], "byName": {"a": {"gpus": 3}}}')
+            self.assertEqual(settings.by_name, {"a": Quota(3)})
+            self.assertEqual(review(request(), settings).warnings, ["2"])
 
 
 class HostTest(unittest.TestCase):

@@ -83,10 +83,7 @@ class Policy:
     settings: Optional[Type[Any]] = None
     objects: Sequence[ObjectKind] = ()
     check: Optional[Callable[[Any], None]] = None
-
-    @cached_property
-    def takes_settings(self) -> bool:
-        return len(inspect.signature(self.review).parameters) > 1
+    takes_settings: bool = True
 
     def schema_text(self) -> Optional[str]:
         """JSON Schema of the settings, as JSON text."""
@@ -126,7 +123,9 @@ def policy(
     """
 
     def made(review: Callable[..., Optional[Verdict]]) -> Policy:
-        one = Policy(name, version, summary, review, settings, tuple(objects), check)
+        one = Policy(name, version, summary, review, settings, tuple(objects), check, len(inspect.signature(review).parameters) > 1)
+        if settings is not None:
+            _settings.shape(settings)
         _made.append(one)
         return one
 

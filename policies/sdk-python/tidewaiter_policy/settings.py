@@ -8,8 +8,9 @@ is the setting `maxReplicas`. Fields may be `str`, `int`, `float`, `bool`, `List
 """
 
 import dataclasses
+import functools
 import typing
-from typing import Any, Dict, Type
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Type
 
 _MISSING = dataclasses.MISSING
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -69,27 +70,50 @@ def _type(hint: Any) -> Dict[str, Any]:
     raise TypeError(f"{hint!r} can't be the type of a setting")
 
 
+_Reader = Callable[[Any], Any]
+
+
+class _Shape(NamedTuple):
+    """What of a settings dataclass is the same in all reviews."""
+
+    #: From the setting's name to the field's.
+    names: Dict[str, str]
+    #: From the setting's name to what makes the field's value of the admin's; without those that stay as they are.
+    readers: Dict[str, _Reader]
+    required: List[str]
+
+
+@functools.lru_cache(maxsize=None)
+def shape(cls: Type[Any]) -> _Shape:
+    """Types are slow to look into, slower than a whole review. The decorator `policy` does it, and a component's memory has it from then on."""
+    hints = typing.get_type_hints(cls)
+    fields = {_name(field): field.name for field in dataclasses.fields(cls)}
+    readers = {name: reader for name, field in fields.items() if (reader := _reader(hints[field])) is not None}
+    return _Shape(fields, readers, schema_of(cls).get("required", []))
+
+
 def build(cls: Type[Any], given: Dict[str, Any]) -> Any:
     """A settings dataclass from what the admin gave, which fits its schema."""
-    hints = typing.get_type_hints(cls)
-    names = {_name(field): field.name for field in dataclasses.fields(cls)}
-    unknown = [name for name in given if name not in names]
-    if unknown:
-        raise ValueError(f"{unknown[0]} is no setting; there are {', '.join(names)}")
-    missing = [name for name in schema_of(cls).get("required", []) if name not in given]
-    if missing:
-        raise ValueError(f"{missing[0]} is needed")
-    return cls(**{names[name]: _value(hints[names[name]], value) for name, value in given.items()})
+    names, readers, required = shape(cls)
+    for name in given:
+        if name not in names:
+            raise ValueError(f"{name} is no setting; there are {', '.join(names)}")
+    for name in required:
+        if name not in given:
+            raise ValueError(f"{name} is needed")
+    return cls(**{names[name]: readers[name](value) if name in readers else value for name, value in given.items()})
 
 
-def _value(hint: Any, value: Any) -> Any:
+def _reader(hint: Any) -> Optional[_Reader]:
+    """None where a value stays as it is: nothing in it is a dataclass."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return build(hint, value)
-    if origin is list and isinstance(value, list):
-        return [_value(arguments[0], one) for one in value]
-    if origin is dict and isinstance(value, dict):
-        return {key: _value(arguments[1], one) for key, one in value.items()}
-    if type(None) in arguments and value is not None:
-        return _value(next(one for one in arguments if one is not type(None)), value)
-    return value
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        shape(hint)
+        return lambda value: build(hint, value) if isinstance(value, dict) else value
+    if origin is list and (one := _reader(arguments[0])) is not None:
+        return lambda value: [one(each) for each in value] if isinstance(value, list) else value
+    if origin is dict and (one := _reader(arguments[1])) is not None:
+        return lambda value: {key: one(each) for key, each in value.items()} if isinstance(value, dict) else value
+    if type(None) in arguments:
+        return _reader(next(one for one in arguments if one is not type(None)))
+    return None

@@ -22,16 +22,21 @@ pub(crate) fn measure<T: DeserializeOwned>(role: &str, options: Options) -> Resu
     let own = std::env::current_exe()?;
     let mut command = vec![OsString::from("env")];
     if options.node {
-        // What Pods run; built beside this program.
-        let program = own.with_file_name("tidewaiter-webhook");
-        ensure!(
-            program.is_file(),
-            "{} is missing: start this by `cargo xtask bench`, which builds it",
-            program.display()
-        );
-        let mut webhook = OsString::from("TIDEWAITER_WEBHOOK=");
-        webhook.push(program);
-        command.push(webhook);
+        // What Pods run, and what compiles its policies; built beside this program.
+        for (variable, name) in [
+            ("TIDEWAITER_WEBHOOK=", "tidewaiter-webhook"),
+            ("TIDEWAITER_IMAGE=", "tidewaiter-image"),
+        ] {
+            let program = own.with_file_name(name);
+            ensure!(
+                program.is_file(),
+                "{} is missing: start this by `cargo xtask bench`, which builds it",
+                program.display()
+            );
+            let mut given = OsString::from(variable);
+            given.push(program);
+            command.push(given);
+        }
     }
     command.extend([own.into(), role.into(), OsString::from(&figures)]);
     let status = sandbox::enter(&cache, None, &command)?;

@@ -122,6 +122,7 @@ fn rotate() -> Result<Rotation> {
         command
     })?;
     apply(&cluster, &backend("scale", "scale", &["s3://scale/"]))?;
+    models_may_be_made_up(&cluster)?;
     until_filled_in(&cluster)?;
     eprintln!("creating {NAMESPACES} namespaces with {SERVICES} services each");
     let next = AtomicUsize::new(0);
@@ -183,6 +184,7 @@ fn roll() -> Result<Rolling> {
     let release = install_chart(&cluster, &json!({}))?;
     release.until_ready(2)?;
     apply(&cluster, &backend("scale", "scale", &["s3://scale/"]))?;
+    models_may_be_made_up(&cluster)?;
     until_filled_in(&cluster)?;
     let namespace = cluster.namespace("rolling")?;
     let steady = create_for(&cluster, namespace.name(), "steady", || Ok(()))?.0;
@@ -243,6 +245,14 @@ fn without_kserve(cluster: &Cluster) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// No model that is deployed here is in the store.
+fn models_may_be_made_up(cluster: &Cluster) -> Result<()> {
+    let nowhere = r#"{"spec": {"match": {"namespaces": ["nowhere"]}}}"#;
+    cluster
+        .kubectl(&["patch", "wasmpolicy", "model-exists", "--type=merge", "-p", nowhere])
+        .map(drop)
 }
 
 fn until_filled_in(cluster: &Cluster) -> Result<()> {

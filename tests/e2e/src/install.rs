@@ -13,8 +13,8 @@ use crate::server::{Identity, REVIEWED_BY, Server, certificate, webhook_binary};
 pub const NAMESPACE: &str = "tidewaiter-system";
 /// The value of a namespace's label where Tidewaiter is to come before KServe, and sees the old shapes before KServe rewrites them.
 pub const BEFORE_KSERVE: &str = "before-kserve";
-/// The label of a namespace in which the policy `model-exists` runs: most of these tests ask for models that nobody made.
-pub const LOOKED_FOR: (&str, &str) = ("tidewaiter-e2e/models", "looked-for");
+/// The label of a namespace whose services ask for models that nobody made: `model-exists` would refuse them.
+pub const MADE_UP: (&str, &str) = ("tidewaiter-e2e/models", "made-up");
 /// The label of a namespace whose quota keeps Pods away, so that its services cost nothing: `namespace-guard` would refuse them.
 pub const NO_PODS: (&str, &str) = ("tidewaiter-e2e/pods", "none");
 /// The cluster role without which Tidewaiter can't write credentials.
@@ -152,7 +152,7 @@ pub(crate) fn backends() -> String {
             "metadata": {"name": "model-exists"},
             "spec": {
                 "module": {"builtin": "model-exists"},
-                "match": {"namespaceSelector": {"matchLabels": {LOOKED_FOR.0: LOOKED_FOR.1}}},
+                "match": {"namespaceSelector": {"matchExpressions": [{"key": MADE_UP.0, "operator": "DoesNotExist"}]}},
             },
         },
         {

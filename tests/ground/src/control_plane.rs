@@ -176,8 +176,9 @@ fn api_server(kubernetes: &Path, folder: &Path) -> Command {
         .arg(certificates.join("service-accounts.pub"))
         .arg("--service-account-signing-key-file")
         .arg(certificates.join("service-accounts.key"))
+        // An address that others find it at: they may believe what a ServiceAccount's token says.
+        .args(["--service-account-issuer", &format!("https://{HOST}")])
         .args([
-            "--service-account-issuer=https://kubernetes.default.svc",
             // A load of services makes hundreds.
             "--service-cluster-ip-range=10.0.0.0/16",
         ])

@@ -73,6 +73,8 @@ pub enum Module {
     Distribution,
     /// What signs what is in registries.
     Cosign,
+    /// Who certifies signers, logs what they sign, and says when it was.
+    Sigstore,
 }
 
 /// A program's name and the Go package that it is built from.
@@ -95,6 +97,7 @@ impl Module {
             Self::CertManager => "cert-manager",
             Self::Distribution => "distribution",
             Self::Cosign => "cosign",
+            Self::Sigstore => "sigstore",
         }
     }
 
@@ -138,6 +141,14 @@ impl Module {
             ],
             Self::Distribution => &[("registry", "github.com/distribution/distribution/v3/cmd/registry")],
             Self::Cosign => &[("cosign", "github.com/sigstore/cosign/v3/cmd/cosign")],
+            Self::Sigstore => &[
+                ("fulcio", "github.com/sigstore/fulcio"),
+                ("rekor", "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix"),
+                (
+                    "timestamp-server",
+                    "github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server",
+                ),
+            ],
         }
     }
 
@@ -277,6 +288,7 @@ mod tests {
             Module::CertManager,
             Module::Distribution,
             Module::Cosign,
+            Module::Sigstore,
             Module::Kserve(Kserve::V0_20),
             Module::Kserve(Kserve::V0_15),
         ] {

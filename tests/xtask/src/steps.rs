@@ -143,20 +143,19 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
 
 pub(crate) fn bench(flags: &[OsString]) -> Result<()> {
     let cargo = Cargo::new()?;
-    // On a cluster the webhook runs as Pods, from a program of its own. Both at once: one after the other would build what they share twice.
-    let measured = if flags.iter().any(|flag| flag == "--deployer") {
-        "tidewaiter"
+    let has = |flag: &str| flags.iter().any(|given| given == flag);
+    // On a cluster the webhook runs as Pods, from a program of its own, with policies that another compiled. All at once: one after the other would build what
+    // they share twice.
+    let measured: &[&str] = if has("--deployer") {
+        &["tidewaiter"]
+    } else if has("--policies") {
+        &[]
     } else {
-        "tidewaiter-webhook"
+        &["tidewaiter-webhook", "tidewaiter-image"]
     };
-    cargo.run(&[
-        "build",
-        "--release",
-        "--package",
-        "tidewaiter-bench",
-        "--package",
-        measured,
-    ])?;
+    let packages = ["tidewaiter-bench"].iter().chain(measured);
+    let packages = packages.flat_map(|package| ["--package", package]);
+    cargo.run(&["build", "--release"].into_iter().chain(packages).collect::<Vec<_>>())?;
     run(Command::new(target_dir().join("release/tidewaiter-bench")).args(flags))
 }
 

@@ -27,11 +27,15 @@ pub(crate) struct RegistryArguments {
 }
 
 impl RegistryArguments {
+    pub(super) fn ca(&self) -> Result<Option<String>, Failure> {
+        self.ca.as_deref().map(read).transpose()
+    }
+
     /// With the account that `docker login` or `podman login` left for it.
     pub(crate) fn open(&self, reference: &Reference) -> Result<Registry, Failure> {
         let host = Host {
             host: reference.registry().to_owned(),
-            ca: self.ca.as_deref().map(read).transpose()?,
+            ca: self.ca()?,
             plain_http: self.plain_http,
             mirrors: Vec::new(),
         };

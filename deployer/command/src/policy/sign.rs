@@ -1,61 +1,114 @@
 //! `tidewaiter policy sign`
 #![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anstream::{eprint, eprintln, println};
 use clap::Args;
-use tidewaiter_registry::{Reference, SigningKey};
+use tidewaiter_registry::{Identified, Reference, SigningKey};
 
 use super::super::{Ending, Failure};
 use super::registry::{Bar, RegistryArguments, created, read};
 
-/// Sign a policy in a registry with a key, as `cosign sign --key` does.
+/// Sign a policy in a registry, with a key or with who you are, as `cosign sign` does.
 ///
-/// What the reference names now is signed: its manifest, and with it the component. The signature is a bundle of Sigstore's beside it, without an entry in a public
-/// log; cosign verifies it by `cosign verify --key cosign.pub --insecure-ignore-tlog`. For signatures without a key, use `cosign sign`: both kinds are verified.
+/// What the reference names now is signed: its manifest, and with it the component. The signature is a bundle of Sigstore's beside it.
 ///
-/// A key of `cosign generate-key-pair` is opened by the password in COSIGN_PASSWORD.
+/// With --key there is no entry in a public log; cosign verifies it by `cosign verify --key cosign.pub --insecure-ignore-tlog`. A key of `cosign generate-key-pair`
+/// is opened by the password in COSIGN_PASSWORD.
+///
+/// Without --key a token says who signs: --identity-token, else SIGSTORE_ID_TOKEN, else what GitHub, GitLab and others give to their jobs. Sigstore certifies that
+/// identity, and its public log shows it to everyone for ever. With --signing-config that is your own Sigstore.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 it is signed, 2 an error.
 
 Examples:
   tidewaiter policy sign ghcr.io/acme/house-rules@sha256:0123… --key cosign.key
   openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out policy.key
-  tidewaiter policy sign ghcr.io/acme/house-rules:1.2.0 --key policy.key > policy.pub")]
+  tidewaiter policy sign ghcr.io/acme/house-rules:1.2.0 --key policy.key > policy.pub
+  tidewaiter policy sign ghcr.io/acme/house-rules:1.2.0    # in a workflow with `permissions: {id-token: write}`")]
 pub(crate) struct SignArguments {
     /// REGISTRY/PATH/NAME:TAG, or @sha256:… in place of the tag
     #[arg(value_name = "REFERENCE")]
     reference: Reference,
     /// The private key in PEM form: of cosign's, or PKCS #8, ECDSA P-256 or Ed25519
     #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    key: Option<PathBuf>,
+    /// A file with the token (JWT) that says who signs, in place of a key; it is for the audience `sigstore`
+    #[arg(long, value_name = "FILE", conflicts_with = "key")]
+    identity_token: Option<PathBuf>,
+    /// A signing configuration of `cosign signing-config create`, in place of that of Sigstore's public instance
+    #[arg(long, value_name = "FILE", conflicts_with = "key")]
+    signing_config: Option<PathBuf>,
     #[command(flatten)]
     registry: RegistryArguments,
 }
 
 pub(super) async fn run(arguments: SignArguments) -> Result<Ending, Failure> {
-    let password = std::env::var("COSIGN_PASSWORD").ok();
-    let key = SigningKey::from_pem(&read(&arguments.key)?, password.as_deref()).map_err(|error| Failure {
-        message: format!("{}: {error}", arguments.key.display()),
-        next: password
-            .is_none()
-            .then(|| "a key of cosign's is opened by the password in COSIGN_PASSWORD".to_owned()),
-    })?;
-    let registry = arguments.registry.open(&arguments.reference)?;
-    if arguments.reference.digest().is_none() {
+    let signer = match &arguments.key {
+        Some(key) => Signer::Key(signing_key(key)?),
+        None => Signer::Identity(Box::new(identity(&arguments).await?)),
+    };
+    let (reference, created) = (&arguments.reference, created()?);
+    let registry = arguments.registry.open(reference)?;
+    if reference.digest().is_none() {
         eprint!("A tag can move: ");
     }
     let bar = Bar::new();
-    let signed = registry
-        .sign(&arguments.reference, &key, &created()?, &|progress| bar.show(progress))
-        .await?;
+    let watch = |progress| bar.show(progress);
+    let signed = match &signer {
+        Signer::Key(key) => registry.sign(reference, key, &created, &watch).await?,
+        Signer::Identity(who) => registry.sign_as(reference, who, &created, &watch).await?,
+    };
     drop(bar);
-    eprintln!(
-        "signed {} with {}. Its public key, for spec.verify.keys of a WasmPolicy:",
-        arguments.reference.at(&signed.manifest),
-        key.public().name()
-    );
-    println!("{}", key.public().to_pem().trim_end());
+    let exactly = reference.at(&signed.manifest);
+    match &signer {
+        Signer::Key(key) => {
+            let key = key.public();
+            eprintln!(
+                "signed {exactly} with {}. Its public key, for spec.verify.keys of a WasmPolicy:",
+                key.name()
+            );
+            println!("{}", key.to_pem().trim_end());
+        }
+        Signer::Identity(who) => eprintln!(
+            "signed {exactly} as {}, for all to see in the log {}. tidewaiter policy verify says what spec.verify.keyless of a WasmPolicy has to name",
+            who.name(),
+            who.log()
+        ),
+    }
     Ok(Ending::Nothing)
+}
+
+enum Signer {
+    Key(SigningKey),
+    Identity(Box<Identified>),
+}
+
+fn signing_key(file: &Path) -> Result<SigningKey, Failure> {
+    let password = std::env::var("COSIGN_PASSWORD").ok();
+    SigningKey::from_pem(&read(file)?, password.as_deref()).map_err(|error| Failure {
+        message: format!("{}: {error}", file.display()),
+        next: password
+            .is_none()
+            .then(|| "a key of cosign's is opened by the password in COSIGN_PASSWORD".to_owned()),
+    })
+}
+
+async fn identity(arguments: &SignArguments) -> Result<Identified, Failure> {
+    let token = match (&arguments.identity_token, std::env::var("SIGSTORE_ID_TOKEN")) {
+        (Some(file), _) => Some(read(file)?),
+        (None, Ok(token)) => Some(token),
+        (None, Err(_)) => Identified::ambient().await?,
+    };
+    let token = token.ok_or_else(|| Failure {
+        message: "there is neither a key nor a token that says who signs".to_owned(),
+        next: Some(
+            "--key is for a key; --identity-token, SIGSTORE_ID_TOKEN or a job of GitHub's, GitLab's and others for a token; a person signs by cosign sign"
+                .to_owned(),
+        ),
+    })?;
+    let services = arguments.signing_config.as_deref().map(read).transpose()?;
+    let ca = arguments.registry.ca()?;
+    Ok(Identified::new(&token, services.as_deref(), ca.as_deref())?)
 }

@@ -121,10 +121,16 @@ impl Registry {
         created: &str,
         watch: Watch<'_>,
     ) -> Result<Signed, Error> {
-        let (manifest, content) = self.manifest(reference).await?;
-        crate::manifest::component_of(&reference.to_string(), &content)?;
+        let manifest = self.signable(reference).await?;
         let bundle = statement::bundle(&manifest, key)?.into();
         self.attach(&reference.at(&manifest), bundle, created, watch).await
+    }
+
+    /// The manifest that the reference names now, where it is a policy's.
+    pub(super) async fn signable(&self, reference: &Reference) -> Result<Digest, Error> {
+        let (manifest, content) = self.manifest(reference).await?;
+        crate::manifest::component_of(&reference.to_string(), &content)?;
+        Ok(manifest)
     }
 
     /// Puts a bundle, which another tool may have made, beside what it signs.

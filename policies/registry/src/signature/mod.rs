@@ -4,6 +4,8 @@
 //! payloads under the tag `sha256-….sig` (cosign 2), these with keys alone. Bundles are written.
 
 mod attached;
+#[cfg(feature = "keyless-signing")]
+mod identified;
 mod key;
 mod keyless;
 mod provider;
@@ -16,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use tidewaiter_core::verification::{Identity, Verification};
 
 pub use attached::Signed;
+#[cfg(feature = "keyless-signing")]
+pub use identified::Identified;
 pub use key::{PublicKey, SigningKey};
 pub use keyless::TrustRoot;
 

@@ -7,6 +7,8 @@ use ring::signature::{
     RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
 };
 use sigstore_verify::crypto::{CryptoProvider, Error, HashContext, Result, SigningScheme, install_default_provider};
+#[cfg(feature = "keyless-signing")]
+use sigstore_verify::crypto::{KeyAlgorithm, SigningKeyPair};
 use sigstore_verify::types::HashAlgorithm;
 
 /// Makes ring what signatures are checked with in this process. A second call changes nothing.
@@ -68,5 +70,65 @@ impl CryptoProvider for Ring {
             "{} over a digest alone",
             scheme.name()
         )))
+    }
+
+    #[cfg(feature = "keyless-signing")]
+    fn generate_key_pair(&self, algorithm: KeyAlgorithm) -> Result<Box<dyn SigningKeyPair>> {
+        match algorithm {
+            KeyAlgorithm::EcdsaP256 => Ok(Box::new(short_lived::P256::generate()?)),
+            other => Err(Error::UnsupportedAlgorithm(format!("{other:?} keys"))),
+        }
+    }
+}
+
+/// The key of one signature without a key of one's own. Ring signs no digest that somebody else made, and `sigstore-sign` has no other way.
+#[cfg(feature = "keyless-signing")]
+mod short_lived {
+    use p256::ecdsa::signature::Signer as _;
+    use p256::ecdsa::signature::hazmat::PrehashSigner as _;
+    use p256::ecdsa::{Signature, SigningKey};
+    use ring::rand::{SecureRandom as _, SystemRandom};
+    use sigstore_verify::crypto::{Error, KeyAlgorithm, Result, SigningKeyPair};
+
+    pub(super) struct P256 {
+        key: SigningKey,
+        public: Vec<u8>,
+    }
+
+    impl P256 {
+        pub(super) fn generate() -> Result<Self> {
+            let failed = |reason: &str| Error::KeyGeneration(reason.to_owned());
+            let mut secret = [0; 32];
+            SystemRandom::new()
+                .fill(&mut secret)
+                .map_err(|_| failed("the machine gives no random numbers"))?;
+            // Of 2³² such numbers one is none.
+            let key = SigningKey::from_slice(&secret).map_err(|_| failed("an unlucky number; try again"))?;
+            let public = key.verifying_key().to_sec1_point(false).as_bytes().to_vec();
+            Ok(Self { key, public })
+        }
+    }
+
+    impl SigningKeyPair for P256 {
+        fn algorithm(&self) -> KeyAlgorithm {
+            KeyAlgorithm::EcdsaP256
+        }
+
+        fn public_key_bytes(&self) -> &[u8] {
+            &self.public
+        }
+
+        fn sign_raw(&self, data: &[u8]) -> Result<Vec<u8>> {
+            let signature: Signature = self.key.sign(data);
+            Ok(signature.to_der().as_bytes().to_vec())
+        }
+
+        fn sign_prehashed(&self, digest: &[u8]) -> Result<Vec<u8>> {
+            let signature: Signature = self
+                .key
+                .sign_prehash(digest)
+                .map_err(|error| Error::Signing(error.to_string()))?;
+            Ok(signature.to_der().as_bytes().to_vec())
+        }
     }
 }

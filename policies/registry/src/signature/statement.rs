@@ -4,6 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -93,17 +94,21 @@ impl Envelope {
     }
 }
 
-/// A bundle that says that this key signs this manifest.
-pub(super) fn bundle(manifest: &Digest, key: &SigningKey) -> Result<Vec<u8>, Error> {
-    let statement = Statement {
+/// What says that a manifest is signed.
+pub(super) fn statement(manifest: &Digest) -> Result<Bytes, Error> {
+    crate::transfer::json(&Statement {
         type_: STATEMENT.into(),
         subject: vec![Subject {
             digest: [("sha256".to_owned(), manifest.hex().to_owned())].into(),
         }],
         predicate_type: SIGNS.into(),
         predicate: json!({}),
-    };
-    let payload = crate::transfer::json(&statement)?;
+    })
+}
+
+/// A bundle that says that this key signs this manifest.
+pub(super) fn bundle(manifest: &Digest, key: &SigningKey) -> Result<Vec<u8>, Error> {
+    let payload = statement(manifest)?;
     let signature = key.sign(&encoded(IN_TOTO, &payload))?;
     let bundle = json!({
         "mediaType": BUNDLE,

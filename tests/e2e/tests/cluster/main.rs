@@ -27,6 +27,7 @@ mod resources;
 mod served;
 mod serving;
 mod serving_protocol;
+mod signed;
 mod together;
 mod using;
 
@@ -167,6 +168,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         served::TESTS,
         serving::TESTS,
         serving_protocol::TESTS,
+        signed::TESTS,
         resources::TESTS,
         together::TESTS,
         using::TESTS,
@@ -237,6 +239,11 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
                     .any(|(name, ..)| runner::selected(arguments, name))
                 {
                     variables.push((author::AUTHORED, author::authored()?.into_os_string()));
+                }
+                if signed::TESTS.iter().any(|(name, ..)| runner::selected(arguments, name)) {
+                    let cache = Cache::open()?;
+                    variables.push((signed::SIGSTORE, Module::Sigstore.build(&cache)?.into()));
+                    variables.push((signed::COSIGN, Module::Cosign.build(&cache)?.join("cosign").into()));
                 }
                 if elsewhere::TESTS
                     .iter()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
-use tidewaiter_e2e::install::{LOOKED_FOR, backend};
+use tidewaiter_e2e::install::backend;
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, Said};
@@ -29,13 +29,6 @@ pub(crate) const TESTS: &[Test] = &[
         a_model_that_comes_later_is_admitted_and_what_runs_is_left_alone,
     ),
 ];
-
-/// A fresh namespace in which models are looked for.
-fn namespace(world: &World, name: &str) -> Result<Namespace> {
-    world.tidewaiter()?;
-    let (label, value) = LOOKED_FOR;
-    world.cluster.namespace_with(name, &json!({label: value}))
-}
 
 fn apply(namespace: &Namespace, format: &str, uri: &str) -> Result<Said> {
     namespace.try_apply(&["--server-side"], &manifests::bare("fraud", format, uri))
@@ -71,13 +64,13 @@ fn a_missing_model_is_found_by_the_initializer_without_tidewaiter_and_by_apply_w
     ensure!(said.contains("No model found in shared/fruad"), "{said}");
 
     let meant = format!("Did you mean {right}?");
-    let with = namespace(world, "missing")?;
+    let with = world.namespace("missing")?;
     refused(&with, "mlflow", &uri, &[&format!("nothing is at {uri}"), &meant])
 }
 
 fn a_uri_with_a_slip_is_refused_with_what_was_meant(world: &World) -> Result<()> {
     let (_, right) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
-    let namespace = namespace(world, "slips")?;
+    let namespace = world.namespace("slips")?;
     let doubled = right.replace("/shared/", "/shared//");
     refused(
         &namespace,
@@ -122,7 +115,7 @@ fn a_uri_with_a_slip_is_refused_with_what_was_meant(world: &World) -> Result<()>
 }
 
 fn a_model_that_comes_later_is_admitted_and_what_runs_is_left_alone(world: &World) -> Result<()> {
-    let namespace = namespace(world, "later")?;
+    let namespace = world.namespace("later")?;
     let uri = format!("s3://mlflow/{}/later", namespace.name());
     let service = |annotations: Value, replicas: u32| {
         let spec = json!({"predictor": {"minReplicas": replicas, "model": {"modelFormat": {"name": "mlflow"}, "storageUri": uri}}});

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidewaiter_e2e::install::{LOOKED_FOR, NO_PODS};
+use tidewaiter_e2e::install::NO_PODS;
 use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_5_0, Mlserver1_7_1};
 use tidewaiter_ground::slow::SlowWay;
@@ -342,10 +342,8 @@ fn a_deploy_that_is_refused_has_uploaded_nothing(world: &World) -> Result<()> {
 fn a_deploy_sends_a_model_that_policies_look_for(world: &World) -> Result<()> {
     world.tidewaiter()?;
     let (model, _) = world.model("churn", Mlserver1_5_0, "mlflow")?;
-    let (looked_for, yes) = LOOKED_FOR;
     let (no_pods, none) = NO_PODS;
-    let labels = json!({looked_for: yes, no_pods: none});
-    let team = world.cluster.namespace_with("deploy-looked-for", &labels)?;
+    let team = world.cluster.namespace_with("deploy-looked-for", &json!({no_pods: none}))?;
     let store = format!("s3://mlflow/{}/", team.name());
     for flag in ["--diff", "--dry-run=server"] {
         let source = model.folder.display().to_string();
