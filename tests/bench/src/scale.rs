@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidewaiter_e2e::chart::install_chart;
 use tidewaiter_e2e::install::{NAMESPACE, backend, install_from};
+use tidewaiter_ground::images::PAUSE;
 use tidewaiter_ground::tools::Kserve;
 use tidewaiter_ground::{Cluster, Options};
 
@@ -50,6 +51,8 @@ pub(crate) struct Rotation {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Rolling {
     steady: Vec<Duration>,
+    /// While Pods that have nothing to do with it roll.
+    others: Vec<Duration>,
     meanwhile: Vec<Duration>,
     rolls: usize,
 }
@@ -58,8 +61,9 @@ pub(crate) struct Rolling {
 pub(crate) fn run(json: bool) -> Result<()> {
     let rotation: Rotation = on_ground::measure("rotation", ROTATION)?;
     let rolling: Rolling = on_ground::measure("rolling", ROLLING)?;
-    let (steady, while_rolling) = (p99(&rolling.steady), p99(&rolling.meanwhile));
-    let ratio = while_rolling.as_secs_f64() / steady.as_secs_f64();
+    let [steady, others, while_rolling] =
+        [&rolling.steady, &rolling.others, &rolling.meanwhile].map(|times| p99(times).as_secs_f64());
+    let (ratio, beyond) = (while_rolling / steady, while_rolling / others);
     let took = rotation.took.as_secs_f64();
     if json {
         let figures = json!({
@@ -67,6 +71,7 @@ pub(crate) fn run(json: bool) -> Result<()> {
             "api_calls": rotation.calls,
             "rss_mib": round(rotation.rss_mib),
             "apply_p99_rolling_vs_steady": round(ratio),
+            "apply_p99_rolling_vs_others_rolling": round(beyond),
         });
         println!("{figures}");
         return Ok(());
@@ -82,10 +87,12 @@ pub(crate) fn run(json: bool) -> Result<()> {
         "resident, in the replica that leads", rotation.rss_mib
     );
     println!("\ncreating a service through the API server, p99");
-    println!("{:<62}{:>10.1} ms", "steady", steady.as_secs_f64() * 1e3);
+    println!("{:<62}{:>10.1} ms", "steady", steady * 1e3);
+    println!("{:<62}{:>10.1} ms", "while Pods that only sleep roll", others * 1e3);
     let label = format!("while replicas roll, {} times", rolling.rolls);
-    println!("{label:<62}{:>10.1} ms", while_rolling.as_secs_f64() * 1e3);
+    println!("{label:<62}{:>10.1} ms", while_rolling * 1e3);
     println!("{:<62}{ratio:>10.2}", "rolling / steady");
+    println!("{:<62}{beyond:>10.2}", "rolling / others rolling");
     Ok(())
 }
 
@@ -187,18 +194,35 @@ fn roll() -> Result<Rolling> {
     models_may_be_made_up(&cluster)?;
     until_filled_in(&cluster)?;
     let namespace = cluster.namespace("rolling")?;
-    let steady = create_for(&cluster, namespace.name(), "steady", || Ok(()))?.0;
-    let (meanwhile, rolls) = create_for(&cluster, namespace.name(), "rolling", || {
-        release.kubectl(&["rollout", "restart", "deployment/tidewaiter"])?;
+    release.kubectl(&["create", "deployment", "sleeps", "--image", PAUSE, "--replicas=2"])?;
+    // As the chart has it.
+    let strategy = json!({"spec": {"minReadySeconds": 5, "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}, "template": restricted()}});
+    release.kubectl(&["patch", "deployment", "sleeps", "-p", &strategy.to_string()])?;
+    let roll = |deployment: &str| {
+        release.kubectl(&["rollout", "restart", deployment])?;
         release
-            .kubectl(&["rollout", "status", "deployment/tidewaiter", "--timeout=2m"])
+            .kubectl(&["rollout", "status", deployment, "--timeout=2m"])
             .map(drop)
-    })?;
+    };
+    roll("deployment/sleeps")?;
+    let steady = create_for(&cluster, namespace.name(), "steady", || Ok(()))?.0;
+    let others = create_for(&cluster, namespace.name(), "others", || roll("deployment/sleeps"))?.0;
+    let (meanwhile, rolls) = create_for(&cluster, namespace.name(), "rolling", || roll("deployment/tidewaiter"))?;
     Ok(Rolling {
         steady,
+        others,
         meanwhile,
         rolls,
     })
+}
+
+/// What the release's namespace asks of every Pod.
+fn restricted() -> Value {
+    json!({"spec": {
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "pause", "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}],
+    }})
 }
 
 /// Creates services for [`PHASE`], while `meanwhile` is done again and again.

@@ -173,27 +173,18 @@ fn served_a_graph_of_two_steps(world: &World) -> Result<()> {
     for name in ["first", "second"] {
         deploy(&team, &model.folder, name, &["--runtime", "kserve-sklearnserver"])?;
     }
-    let graph = |name: &'static str, router: &'static str| {
+    for (name, router, steps) in [
+        ("chain", "sequence", ["first", "second=$request"]),
+        ("both", "ensemble", ["first", "second"]),
+        ("split", "splitter", ["first=50", "second=50"]),
+        // By what is in the request, which has no `nothing`: the second is asked.
+        ("which", "switch", ["first=nothing", "second=instances"]),
+    ] {
         let words = [
-            "deploy",
-            "--graph",
-            router,
-            "--name",
-            name,
-            "--step",
-            "first",
-            "--step",
-            "second=$request",
+            "deploy", "--graph", router, "--name", name, "--step", steps[0], "--step", steps[1],
         ];
-        match router {
-            "sequence" => words.to_vec(),
-            _ => [&words[..8], &["second"]].concat(),
-        }
-    };
-    run(&team, &graph("chain", "sequence"))?
-        .ended(0)
-        .with_context(|| team.diagnosis("chain"))?;
-    run(&team, &graph("both", "ensemble"))?.ended(0)?;
+        run(&team, &words)?.ended(0).with_context(|| team.diagnosis(name))?;
+    }
     // By the first protocol of a runtime that is named, whatever the service's `protocolVersion` is: `GetPredictorEndpoint` of KServe 0.20.
     let question = model.instances();
     let ask = |name: &str| {
@@ -207,7 +198,12 @@ fn served_a_graph_of_two_steps(world: &World) -> Result<()> {
             post(&format!("http://{address}/"), &question).map(Some)
         })
     };
-    model.check(&answers(&ask("chain")?))?;
+    for name in ["chain", "split", "which"] {
+        let answer = ask(name)?;
+        model
+            .check(&answers(&answer))
+            .with_context(|| format!("{name}: {answer}"))?;
+    }
     let both = ask("both")?;
     for step in ["0", "1"] {
         model.check(&answers(&both[step])).with_context(|| both.to_string())?;

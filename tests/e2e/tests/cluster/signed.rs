@@ -82,7 +82,8 @@ impl<'w> Sigstore<'w> {
         start(
             "rekor",
             &[
-                "--hostname=rekor.example",
+                "--hostname",
+                address,
                 "--storage-dir=log",
                 "--signer-filepath=rekor.key",
                 "--checkpoint-interval=1s",
@@ -132,7 +133,7 @@ impl<'w> Sigstore<'w> {
             "create",
             "--out=root.json",
             &format!("--fulcio=url=http://{FULCIO},certificate-chain=fulcio.pem,{since}"),
-            &format!("--rekor=url=http://{REKOR},public-key=rekor.pub,{since},origin=rekor.example"),
+            &format!("--rekor=url=http://{REKOR},public-key=rekor.pub,{since},origin=127.0.0.1"),
             &format!("--tsa=url=http://{TSA}/api/v1/timestamp,certificate-chain=tsa.pem,{since}"),
         ])?;
         self.cosign(&[

@@ -343,7 +343,9 @@ fn a_deploy_sends_a_model_that_policies_look_for(world: &World) -> Result<()> {
     world.tidewaiter()?;
     let (model, _) = world.model("churn", Mlserver1_5_0, "mlflow")?;
     let (no_pods, none) = NO_PODS;
-    let team = world.cluster.namespace_with("deploy-looked-for", &json!({no_pods: none}))?;
+    let team = world
+        .cluster
+        .namespace_with("deploy-looked-for", &json!({no_pods: none}))?;
     let store = format!("s3://mlflow/{}/", team.name());
     for flag in ["--diff", "--dry-run=server"] {
         let source = model.folder.display().to_string();
