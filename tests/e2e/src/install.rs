@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use tidewaiter_ground::{Cluster, HOST, MINIO_PORT, MINIO_USER, host};
+use tidewaiter_ground::{Cluster, HOST, MINIO_PORT, MINIO_USER, Namespace, host};
 
 use crate::server::{Identity, REVIEWED_BY, Server, certificate, webhook_binary};
 
@@ -15,6 +15,16 @@ pub const NAMESPACE: &str = "tidewaiter-system";
 pub const BEFORE_KSERVE: &str = "before-kserve";
 /// The label of a namespace whose services ask for models that nobody made: `model-exists` would refuse them.
 pub const MADE_UP: (&str, &str) = ("tidewaiter-e2e/models", "made-up");
+/// Has a namespace's services ask for models that nobody made.
+pub fn make_up_models(namespace: &Namespace) -> Result<()> {
+    let label = format!("{}={}", MADE_UP.0, MADE_UP.1);
+    let name = namespace.name();
+    namespace
+        .cluster()
+        .kubectl(&["label", "namespace", name, &label, "--overwrite"])
+        .map(drop)
+}
+
 /// The label of a namespace whose quota keeps Pods away, so that its services cost nothing: `namespace-guard` would refuse them.
 pub const NO_PODS: (&str, &str) = ("tidewaiter-e2e/pods", "none");
 /// The cluster role without which Tidewaiter can't write credentials.

@@ -8,6 +8,7 @@ use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::{Cluster, Namespace};
 
+use crate::install::make_up_models;
 use crate::manifests;
 
 /// KServe's annotation for the Secret with the store's credentials.
@@ -178,6 +179,7 @@ pub fn fills_a_custom_container(cluster: &Cluster) -> Result<()> {
 /// The two other ways in which credentials reach KServe.
 pub fn delivers_by_service_account_and_by_storage_key(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.namespace("deliveries")?;
+    make_up_models(&namespace)?;
     namespace.apply(&manifests::bare("accounts", "mlflow", "s3://accounts/shared/fraud"))?;
     let predictor = namespace.get("isvc/accounts")?["spec"]["predictor"].clone();
     ensure!(

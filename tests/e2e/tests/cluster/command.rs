@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tidewaiter_e2e::install::NAMESPACE;
+use tidewaiter_e2e::install::{NAMESPACE, make_up_models};
 use tidewaiter_e2e::manifests;
 use tidewaiter_e2e::server::{REVIEWED_BY, command_binary};
 use tidewaiter_ground::{Cluster, MINIO_PORT, MINIO_USER, Namespace};
@@ -208,6 +208,7 @@ fn command_imports_what_teams_have_and_a_second_run_does_nothing(world: &World) 
     ensure!(before == [theirs(&one)?, theirs(&other)?], "it changed what teams have");
 
     // Whoever comes now says no more than where the model is.
+    make_up_models(&one)?;
     install_for(&one)?;
     cluster.until("a bare manifest gets credentials", Duration::from_mins(1), || {
         one.apply(&manifests::bare("bare", "sklearn", &uri("bare")))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
-use tidewaiter_e2e::install::{NAMESPACE, WRITES, backend, start_another};
+use tidewaiter_e2e::install::{NAMESPACE, WRITES, backend, make_up_models, start_another};
 use tidewaiter_e2e::server::Identity;
 use tidewaiter_ground::{Namespace, Said};
 
@@ -187,6 +187,7 @@ impl Drop for Rule<'_> {
 
 /// A backend of the namespace's own, so that its credentials can be outdated without touching others.
 fn delivered_to<'a>(world: &'a World, namespace: &Namespace) -> Result<Custom<'a>> {
+    make_up_models(namespace)?;
     let name = namespace.name();
     let custom = Custom::apply(&world.cluster, &backend(name, name, &[&format!("s3://{name}/")]))?;
     custom.until("Accepted", "True")?;

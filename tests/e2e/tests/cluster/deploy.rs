@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::install::make_up_models;
 use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
@@ -230,13 +231,12 @@ fn deploy_tells_a_wrong_key_as_credentials(world: &World) -> Result<()> {
 fn deploy_tells_a_missing_model(world: &World) -> Result<()> {
     model(world)?;
     let team = world.namespace("deploy-missing")?;
-    let said = deploy(
-        &team,
-        None,
-        "s3://mlflow/shared/nothing-here",
-        &["--framework", "mlflow"],
-    )?
-    .ended(1)?;
+    let uri = "s3://mlflow/shared/nothing-here";
+    let said = deploy(&team, None, uri, &["--framework", "mlflow"])?.ended(2)?;
+    tells(&said, &["nothing is at s3://mlflow/shared/nothing-here"])?;
+    // By what the initializer says, where no policy looks.
+    make_up_models(&team)?;
+    let said = deploy(&team, None, uri, &["--framework", "mlflow"])?.ended(1)?;
     tells(&said, &["there is no model at s3://mlflow/shared/nothing-here"])
 }
 

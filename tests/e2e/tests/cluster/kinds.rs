@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
-use tidewaiter_e2e::install::BEFORE_KSERVE;
+use tidewaiter_e2e::install::{BEFORE_KSERVE, make_up_models};
 use tidewaiter_ground::Namespace;
 
 use crate::hammer::service;
@@ -27,6 +27,7 @@ const SECRET: &str = "serving.kserve.io/storageSecretName";
 fn an_llm_gets_its_credentials_on_its_metadata(world: &World) -> Result<()> {
     world.cluster.serve("llminferenceservices.serving.kserve.io")?;
     let namespace = world.namespace("llm")?;
+    make_up_models(&namespace)?;
     let llm = |name: &str, uri: &str| {
         json!({
             "apiVersion": "serving.kserve.io/v1alpha2",
@@ -78,6 +79,7 @@ fn a_service_with_a_cached_model_is_left_alone(world: &World) -> Result<()> {
     enable_local_models(world)?;
     let before = world.namespace_of(BEFORE_KSERVE, "cached-before")?;
     for namespace in [world.namespace("cached")?, before] {
+        make_up_models(&namespace)?;
         let folder = format!("s3://mlflow/{}/", namespace.name());
         let uri = format!("{folder}cached");
         let _cache = Custom::apply(

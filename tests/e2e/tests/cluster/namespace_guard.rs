@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
+use tidewaiter_e2e::install::make_up_models;
 use tidewaiter_e2e::manifests;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
 use tidewaiter_ground::Namespace;
@@ -212,6 +213,7 @@ fn pod_security_that_stops_a_service_is_told_of_and_met(world: &World) -> Result
             "workloadType": "initContainer",
         },
     });
+    make_up_models(&ours)?;
     let _secured = Custom::apply(&world.cluster, &secured)?;
     let mut service: Value = json!({
         "apiVersion": "serving.kserve.io/v1beta1",

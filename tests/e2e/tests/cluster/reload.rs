@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tidewaiter_e2e::custom::{Custom, unasked};
-use tidewaiter_e2e::install::{backend, start_another};
+use tidewaiter_e2e::install::{backend, make_up_models, start_another};
 use tidewaiter_e2e::policy::unruly_in;
 use tidewaiter_e2e::server::{Identity, certificate};
 use tidewaiter_ground::Answer;
@@ -45,6 +45,7 @@ pub(crate) const TESTS: &[Test] = &[
 fn a_changed_backend_is_used_and_no_service_is_lost(world: &World) -> Result<()> {
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("backend")?;
+    make_up_models(&namespace)?;
     let (api, name) = (world.cluster.api()?, namespace.name());
     let granted = |folder: &str| backend(name, name, &[&format!("s3://{name}/{folder}/")]);
     let custom = Custom::apply(&world.cluster, &granted("first"))?;
@@ -105,6 +106,7 @@ fn a_changed_policy_is_used_and_no_service_is_lost(world: &World) -> Result<()> 
 
 fn a_bad_edit_of_a_backend_is_said_in_its_status_and_the_last_good_one_stays(world: &World) -> Result<()> {
     let namespace = world.namespace("bad-backend")?;
+    make_up_models(&namespace)?;
     let (api, name) = (world.cluster.api()?, namespace.name());
     let good = backend(name, name, &[&format!("s3://{name}/")]);
     let custom = Custom::apply(&world.cluster, &good)?;
