@@ -10,10 +10,10 @@ use tidewaiter_core::backend::Backend;
 use tidewaiter_core::document::Document;
 use tidewaiter_core::policy_resource::{Capability, Match, Module, Operation, Subject, WasmPolicySpec};
 use tidewaiter_engine::outcome::{self, Review};
-use tidewaiter_engine::{Counts, Engine, Failure, LoadError, LoadedPolicy, PolicySpec};
+use tidewaiter_engine::{Counts, Engine, Failure, LoadError, LoadedPolicy};
 use tidewaiter_world::{
-    Builtins, ClusterReader, Configuration, CredentialsError, Folder, Labels, Limits, NO_FILES, ObjectRef, Objects,
-    Policy, Problem, ReviewWorld, Stores, builtin, digest_of, has_digest, known_as,
+    Builtins, ClusterReader, Configuration, CredentialsError, Folder, Labels, Limits, Loaded, NO_FILES, ObjectRef,
+    Objects, Policy, Problem, ReviewWorld, Stores, builtin, digest_of, has_digest, known_as,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -385,17 +385,17 @@ impl Loader {
         objects: &Objects,
         problems: &mut Vec<Problem>,
     ) -> Active {
-        let changed = |loaded: LoadedPolicy, digest: Option<Arc<str>>, problems: &mut Vec<Problem>| {
-            let mut policy = policy.clone();
-            if let Some(description) = loaded.description() {
-                policy.grant_described(description);
-                problems.extend(policy.undeclared(description).map(|message| Problem {
-                    in_use: true,
-                    ..objects.problem(ObjectRef::cluster("WasmPolicy", &policy.name), message)
-                }));
-            }
-            Active { policy, loaded, digest }
-        };
+        let changed =
+            |mut policy: Policy, loaded: LoadedPolicy, digest: Option<Arc<str>>, problems: &mut Vec<Problem>| {
+                if let Some(description) = loaded.description() {
+                    policy.grant_described(description);
+                    problems.extend(policy.undeclared(description).map(|message| Problem {
+                        in_use: true,
+                        ..objects.problem(ObjectRef::cluster("WasmPolicy", &policy.name), message)
+                    }));
+                }
+                Active { policy, loaded, digest }
+            };
         let loads = |component: &Bytes| {
             if let Some(modules) = &self.modules {
                 modules.loaded(&policy.name, component);
@@ -403,33 +403,15 @@ impl Loader {
         };
         if let Some(last) = last.filter(|last| loads_alike(&last.policy, policy)) {
             policy.component.iter().for_each(loads);
-            return changed(last.loaded.clone(), last.digest.clone(), problems);
+            return changed(policy.clone(), last.loaded.clone(), last.digest.clone(), problems);
         }
         if let Some(component) = &policy.component {
-            match self.engine.load(spec(policy, component)).await {
-                Ok(loaded) => {
+            let object = ObjectRef::cluster("WasmPolicy", &policy.name);
+            match policy.load(&self.engine, component, last.is_some()).await {
+                Ok(Loaded { policy, loaded, slip }) => {
                     loads(component);
-                    return changed(loaded, Some(digest_of(component).into()), problems);
-                }
-                Err(error @ LoadError::Settings(_))
-                    if last.is_none() && !policy.spec.settings.is_empty() && is_builtin(policy) =>
-                {
-                    let object = ObjectRef::cluster("WasmPolicy", &policy.name);
-                    let message = format!("{error}; it runs with its default settings until then");
-                    problems.push(objects.problem(object, message));
-                    // A built-in policy keeps tenants apart: one slip in its settings must not turn it off.
-                    let mut defaults = policy.clone();
-                    defaults.spec.settings.clear();
-                    if let Ok(loaded) = self.engine.load(spec(&defaults, component)).await {
-                        if let Some(description) = loaded.description() {
-                            defaults.grant_described(description);
-                        }
-                        return Active {
-                            digest: Some(digest_of(component).into()),
-                            policy: defaults,
-                            loaded,
-                        };
-                    }
+                    problems.extend(slip.map(|slip| objects.problem(object, slip)));
+                    return changed(policy, loaded, Some(digest_of(component).into()), problems);
                 }
                 Err(error) => {
                     // A machine that is busy now may be quiet later.
@@ -438,18 +420,14 @@ impl Loader {
                         Some(_) => "its last good version stays",
                         None => policy.without_it(),
                     };
-                    let object = ObjectRef::cluster("WasmPolicy", &policy.name);
                     problems.push(objects.problem(object, format!("{error}; {stays}")));
                 }
             }
         }
         last.cloned().unwrap_or_else(|| {
             let spec = &policy.spec;
-            changed(
-                LoadedPolicy::not_loaded(&policy.name, spec.failure_policy, spec.mode),
-                None,
-                problems,
-            )
+            let failing = LoadedPolicy::not_loaded(&policy.name, spec.failure_policy, spec.mode);
+            changed(policy.clone(), failing, None, problems)
         })
     }
 
@@ -467,10 +445,6 @@ impl Loader {
     }
 }
 
-fn is_builtin(policy: &Policy) -> bool {
-    matches!(policy.spec.module, Module::Builtin(_))
-}
-
 /// Whether what is compiled of a policy is the same: what it matches and when it runs is not.
 fn loads_alike(a: &Policy, b: &Policy) -> bool {
     let (a_spec, b_spec) = (&a.spec, &b.spec);
@@ -480,19 +454,6 @@ fn loads_alike(a: &Policy, b: &Policy) -> bool {
         && a_spec.limits == b_spec.limits
         && a_spec.failure_policy == b_spec.failure_policy
         && a_spec.mode == b_spec.mode
-}
-
-fn spec(policy: &Policy, component: &Bytes) -> PolicySpec {
-    let spec = &policy.spec;
-    PolicySpec {
-        name: policy.name.clone(),
-        component: component.clone(),
-        settings: serde_json::Value::Object(spec.settings.clone()),
-        capabilities: spec.capabilities.clone(),
-        limits: spec.limits,
-        failure: spec.failure_policy,
-        mode: spec.mode,
-    }
 }
 
 /// Keeps the configuration as the folder has it until it is stopped.

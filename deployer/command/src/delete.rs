@@ -1,13 +1,13 @@
 //! `tidewaiter delete`.
 #![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anstream::eprintln;
 use clap::Args;
-use tidewaiter_deployer::cluster::{Cluster, kinds};
+use tidewaiter_deployer::cluster::{Cluster, Error};
 use tidewaiter_deployer::live::{self, Deleted, Deployed, Progress, Removed};
+use tidewaiter_deployer::store::Access;
 
 use super::confirm;
 use super::output::dim;
@@ -18,8 +18,8 @@ use super::{Ending, Failure, GOOD};
 
 /// Delete a service, and wait until its Pods are gone.
 ///
-/// Its model stays in the store, unless --artifacts says otherwise: that takes out what `tidewaiter deploy` uploaded for it and no other service of the cluster is
-/// served from. Nothing is done before --yes, or a `y` where there is a terminal to ask on.
+/// Its model stays in the store, unless --artifacts says otherwise: that takes out what `tidewaiter deploy` uploaded for it and nothing else in the cluster is served
+/// from. Nothing is done before --yes, or a `y` where there is a terminal to ask on.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 it is gone, 1 something is left, or it was not agreed to, 2 an error.
@@ -52,16 +52,17 @@ pub(super) async fn run(arguments: DeleteArguments) -> Result<Ending, Failure> {
     let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
     let service = Deployed::read(&cluster, &namespace, &arguments.service.name).await?;
     let name = format!("{namespace}/{}", service.name());
-    let artifacts = if arguments.artifacts {
-        artifacts(&cluster, &service).await?
+    // What can be wrong with the keys is told while the service is still there.
+    let (artifacts, access) = if arguments.artifacts {
+        (artifacts(&cluster, &service).await?, arguments.store.access()?)
     } else {
-        Vec::new()
+        (Vec::new(), Access::default())
     };
     match service.storage_uri() {
         _ if !artifacts.is_empty() => {
             for uri in &artifacts {
                 eprintln!(
-                    "The model at {} is taken out of its store: no other service of this cluster is served from it.",
+                    "The model at {} is taken out of its store: nothing else in this cluster is served from it.",
                     clean(uri)
                 );
             }
@@ -84,12 +85,13 @@ pub(super) async fn run(arguments: DeleteArguments) -> Result<Ending, Failure> {
             let still = if artifacts.is_empty() {
                 Vec::new()
             } else {
-                uploaded(&cluster, &service).await?
+                let listed = uploaded(&cluster, &service).await;
+                listed.map_err(|error| unseen_afterwards(&error, &name, &artifacts))?
             };
             for uri in artifacts.iter().filter(|uri| !still.contains(uri)) {
-                eprintln!("{uri} stays: another service is served from it by now");
+                eprintln!("{uri} stays: something else is served from it by now");
             }
-            remove(&still, &arguments.store).await
+            remove(&still, &access).await
         }
         Deleted::Waiting(left) => {
             let service = if left.service { "the service and " } else { "" };
@@ -99,34 +101,51 @@ pub(super) async fn run(arguments: DeleteArguments) -> Result<Ending, Failure> {
     }
 }
 
-/// What was uploaded for a service. All services have to be known: one that can't be seen may be served from the same model.
+/// What was uploaded for a service, and is no longer needed without it.
 async fn artifacts(cluster: &Cluster, service: &Deployed) -> Result<Vec<String>, Failure> {
-    let artifacts = uploaded(cluster, service).await?;
+    let artifacts = uploaded(cluster, service).await;
+    let artifacts = artifacts.map_err(|error| unseen(&error))?;
     if artifacts.is_empty() {
         eprintln!(
-            "There is nothing to take out of a store: no deploy uploaded it, or another service is served from it."
+            "There is nothing to take out of a store: no deploy uploaded it, or something else is served from it."
         );
     }
     Ok(artifacts)
 }
 
-async fn uploaded(cluster: &Cluster, service: &Deployed) -> Result<Vec<String>, Failure> {
-    let all = live::list(cluster, None).await?;
-    let mut trained = BTreeSet::new();
-    for model in cluster.list_if_known(&kinds::TRAINED_MODEL, None).await? {
-        live::places(&model.data["spec"], &mut trained);
-    }
-    Ok(live::uploaded(service, &all, &trained))
+async fn uploaded(cluster: &Cluster, service: &Deployed) -> Result<Vec<String>, Error> {
+    Ok(live::uploaded(service, &live::naming(cluster).await?))
 }
 
-async fn remove(artifacts: &[String], store: &StoreArguments) -> Result<Ending, Failure> {
-    if artifacts.is_empty() {
-        return Ok(Ending::Nothing);
+/// Whether something else is served from the models can't be told.
+fn unseen(error: &Error) -> Failure {
+    Failure {
+        message: format!("nothing was deleted, since something else may be served from the model: {error}"),
+        next: Some(format!(
+            "{}; or leave --artifacts out, and the model stays in its store",
+            error.next()
+        )),
     }
-    let access = store.access()?;
+}
+
+/// The same when the service is gone already.
+fn unseen_afterwards(error: &Error, name: &str, artifacts: &[String]) -> Failure {
+    let model = artifacts.join(" and ");
+    Failure {
+        message: format!(
+            "{name} is gone, and its model stays at {model}, since something else may be served from it: {error}"
+        ),
+        next: Some(format!(
+            "{}; then look what is served from {model}, and delete it in the store by hand",
+            error.next()
+        )),
+    }
+}
+
+async fn remove(artifacts: &[String], access: &Access) -> Result<Ending, Failure> {
     let mut ending = Ending::Nothing;
     for uri in artifacts {
-        match live::remove(uri, &access).await {
+        match live::remove(uri, access).await {
             Ok(Removed::Gone { files, bytes }) => eprintln!("{uri}: {files} files, {bytes} bytes are gone"),
             Ok(Removed::NotOurs) => {
                 ending = Ending::Something;
@@ -154,5 +173,47 @@ pub(super) fn counted(pods: usize) -> String {
         "1 Pod is".to_owned()
     } else {
         format!("{pods} Pods are")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewaiter_deployer::cluster::{Attempt, kinds};
+
+    use super::*;
+
+    #[test]
+    fn a_right_that_is_missing_leaves_everything_as_it_is_and_is_named() {
+        let error = Error::Forbidden {
+            attempt: Attempt::list(&kinds::LOCAL_MODEL_CACHE, None),
+        };
+        let told = unseen(&error);
+        assert_eq!(
+            told.message,
+            "nothing was deleted, since something else may be served from the model: not allowed to list localmodelcaches.serving.kserve.io in all namespaces"
+        );
+        let next = told.next.unwrap_or_default();
+        assert!(
+            next.starts_with(
+                "ask for a role with the verb list on localmodelcaches.serving.kserve.io in the whole cluster"
+            ),
+            "{next}"
+        );
+        assert!(
+            next.ends_with("or leave --artifacts out, and the model stays in its store"),
+            "{next}"
+        );
+        // Who ran it has no service any more to run it on again.
+        let told = unseen_afterwards(&error, "team-a/fraud", &["s3://models/fraud/0f".to_owned()]);
+        assert!(
+            told.message
+                .starts_with("team-a/fraud is gone, and its model stays at s3://models/fraud/0f"),
+            "{told}"
+        );
+        let next = told.next.unwrap_or_default();
+        assert!(
+            next.ends_with("look what is served from s3://models/fraud/0f, and delete it in the store by hand"),
+            "{next}"
+        );
     }
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use anstream::{eprintln, print};
 use clap::Args;
 use serde_json::{Value, json};
-use tidewaiter_engine::outcome::{Ended, Outcome, Run};
+use tidewaiter_deployer::cluster::is_object_name;
+use tidewaiter_engine::outcome::{Ended, Run};
 use tidewaiter_tools::{Ask, HostCall, Judged, Live, LogLine, Told, during};
 
 use super::arguments::Format;
@@ -60,10 +61,18 @@ pub(super) async fn run(arguments: ExplainArguments) -> Result<Ending, Failure> 
         );
         return Ok(Ending::Nothing);
     };
-    let told = Told::new(outcome, ask.object());
+    let mut told = Told::new(outcome, ask.object());
+    let mut runs: Vec<_> = outcome.runs.iter().collect();
+    if let Some(name) = name {
+        told = told.only(name);
+        runs.retain(|run| *run.policy == *name);
+        if runs.is_empty() {
+            eprintln!("{}", not_asked(name, &told));
+        }
+    }
     match arguments.output {
-        Some(format) => print!("{}", document(&machine(outcome, &told, &judged, name), format)?),
-        None => print!("{}", shown(outcome, &told, &judged, name)),
+        Some(format) => print!("{}", document(&machine(&runs, &told, &judged), format)?),
+        None => print!("{}", shown(&runs, &told, &judged)),
     }
     Ok(if told.allowed {
         Ending::Nothing
@@ -74,10 +83,7 @@ pub(super) async fn run(arguments: ExplainArguments) -> Result<Ending, Failure> 
 
 /// The object as a request, and what it is reviewed by.
 async fn ask(source: &str, gate: GateArguments) -> Result<(Ask, Opened), Failure> {
-    let live = source
-        .split_once('/')
-        .filter(|(_, name)| !Path::new(source).exists() && !name.contains('/'));
-    if let Some((namespace, name)) = live {
+    if let Some((namespace, name)) = live_name(source)? {
         let opened = gate.open(&BTreeMap::new()).await?;
         let Some(cluster) = &opened.live else {
             return Err(Failure {
@@ -111,6 +117,22 @@ async fn ask(source: &str, gate: GateArguments) -> Result<(Ask, Opened), Failure
     Ok((asked(manifest)?.in_namespace(&namespace), opened))
 }
 
+/// The namespace and the name of a service in the cluster; none where the argument is a file that is there, or standard input.
+pub(super) fn live_name(source: &str) -> Result<Option<(&str, &str)>, Failure> {
+    if source == "-" || Path::new(source).exists() {
+        return Ok(None);
+    }
+    // A name of KServe's has no dot in it, as a file's mostly has.
+    let is_label = |name: &str| is_object_name(name) && !name.contains('.');
+    let live = source
+        .split_once('/')
+        .filter(|(namespace, name)| is_label(namespace) && is_label(name));
+    live.map(Some).ok_or_else(|| Failure {
+        message: format!("there is no file {source}"),
+        next: Some("name one that is there; a service in the cluster is named NAMESPACE/NAME".to_owned()),
+    })
+}
+
 /// A service in the cluster, as it is there.
 pub(super) async fn live_object(cluster: &Live, namespace: &str, name: &str) -> Result<Value, Failure> {
     let found = cluster.service(namespace, name).await.map_err(|error| Failure {
@@ -140,13 +162,20 @@ fn ended(ended: &Ended) -> String {
     }
 }
 
-fn shown(outcome: &Outcome, told: &Told, judged: &Judged, only: Option<&str>) -> String {
+/// Why a policy has no part in it.
+fn not_asked(name: &str, told: &Told) -> String {
+    match &told.denial {
+        Some(denial) => format!(
+            "The policy {name} was not asked: {} refused the object before, or it isn't for such objects.",
+            denial.policy
+        ),
+        None => format!("The policy {name} was not asked: by its match rules it isn't for this object."),
+    }
+}
+
+fn shown(runs: &[&Run], told: &Told, judged: &Judged) -> String {
     let mut text = String::new();
-    for run in outcome
-        .runs
-        .iter()
-        .filter(|run| only.is_none_or(|name| *run.policy == *name))
-    {
+    for run in runs {
         let (calls, lines) = part(run, judged);
         let _ = writeln!(
             text,
@@ -177,27 +206,22 @@ fn shown(outcome: &Outcome, told: &Told, judged: &Judged, only: Option<&str>) ->
                 clean(&denial.message)
             );
         }
+        for warning in told.warnings.iter().filter(|warning| *warning.policy == *run.policy) {
+            let _ = writeln!(text, "  warns: {}", clean(&warning.message));
+        }
         text.push_str(&trace(calls, lines));
         text.push('\n');
     }
-    for line in &told.warnings {
-        let _ = writeln!(text, "warning: {}", clean(line));
-    }
-    let end = if told.allowed {
-        format!("{GOOD}admitted{GOOD:#}")
-    } else {
-        format!("{BAD}refused{BAD:#}")
+    let _ = match &told.denial {
+        None => writeln!(text, "{GOOD}admitted{GOOD:#}"),
+        Some(denial) => writeln!(text, "{BAD}refused{BAD:#} by {}", clean(&denial.policy)),
     };
-    let _ = writeln!(text, "{end}");
     text
 }
 
-fn machine(outcome: &Outcome, told: &Told, judged: &Judged, only: Option<&str>) -> Value {
-    let runs = outcome
-        .runs
-        .iter()
-        .filter(|run| only.is_none_or(|name| *run.policy == *name));
+fn machine(runs: &[&Run], told: &Told, judged: &Judged) -> Value {
     let policies: Vec<_> = runs
+        .iter()
         .map(|run| {
             let (calls, log) = part(run, judged);
             json!({
@@ -205,9 +229,25 @@ fn machine(outcome: &Outcome, told: &Told, judged: &Judged, only: Option<&str>) 
                 "micros": u64::try_from(run.took.as_micros()).unwrap_or(u64::MAX),
                 "hostMicros": u64::try_from(run.host.as_micros()).unwrap_or(u64::MAX),
                 "fills": told.fills.iter().filter(|fill| *fill.policy == *run.policy).collect::<Vec<_>>(),
+                "warnings": told.warnings.iter().filter(|warning| *warning.policy == *run.policy).map(|warning| &warning.message).collect::<Vec<_>>(),
                 "calls": calls, "log": log,
             })
         })
         .collect();
     json!({"policies": policies, "outcome": told})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_not_taken_for_a_service() {
+        for path in ["./typo.yaml", "manifests/typo.yml", "a/b/typo", "../typo", "typo"] {
+            let failure = live_name(path).unwrap_err();
+            assert_eq!(failure.message, format!("there is no file {path}"));
+        }
+        assert_eq!(live_name("team-a/fraud").unwrap(), Some(("team-a", "fraud")));
+        assert_eq!(live_name("-").unwrap(), None);
+    }
 }

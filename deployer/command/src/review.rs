@@ -14,7 +14,7 @@ use tidewaiter_core::policy_resource::KSERVE_KINDS;
 use tidewaiter_deployer::cluster::{Cluster, is_object_name};
 use tidewaiter_tools::files::Manifest;
 use tidewaiter_tools::{Ask, Finding, Gate, Level, Live, Reviewed, Source, Verdict, files, junit, sarif};
-use tidewaiter_world::{Labels, Problem};
+use tidewaiter_world::Labels;
 
 use super::arguments::{AccessArguments, Format};
 use super::output::document;
@@ -101,7 +101,14 @@ impl GateArguments {
             })?;
             (source, "default".to_owned(), None)
         } else {
-            let cluster = Cluster::connect(&self.access.into()).await?;
+            let cluster = Cluster::connect(&self.access.into()).await;
+            let cluster = cluster.map_err(|error| Failure {
+                next: Some(format!(
+                    "{}; or review manifests without a cluster: --config names a folder with Tidewaiter's configuration",
+                    error.next()
+                )),
+                message: error.to_string(),
+            })?;
             let live = Live::new(cluster.client().clone(), &self.kserve_namespace);
             let source = Source::cluster(&live, namespaces).await.map_err(|error| Failure {
                 message: error.to_string(),
@@ -150,19 +157,14 @@ pub(super) async fn run(arguments: ReviewArguments) -> Result<Ending, Failure> {
             let all = json!({"objects": reviewed, "configurationProblems": problems});
             print!("{}", document(&all, Format::Json)?);
         }
-        Form::Sarif => print!("{}", document(&sarif(&reviewed), Format::Json)?),
-        Form::Junit => print!("{}", junit(&reviewed)),
+        Form::Sarif => print!("{}", document(&sarif(&reviewed, &opened.gate), Format::Json)?),
+        Form::Junit => print!("{}", junit(&reviewed, &opened.gate)),
     }
     eprint!("{}", summary(&reviewed, manifests.len()));
     if reviewed.iter().any(|object| object.verdict == Verdict::Refused) {
         return Ok(Ending::Something);
     }
-    // A backend whose Secret isn't in the folder is none: Secrets rarely are where CI runs.
-    let is_missed = |problem: &&Problem| {
-        let of_policy = problem.object.as_ref().is_none_or(|object| object.kind == "WasmPolicy");
-        !problem.in_use && of_policy
-    };
-    if opened.gate.problems().iter().any(|problem| is_missed(&problem)) {
+    if opened.gate.problems().iter().any(|problem| opened.gate.lacks(problem)) {
         return Err(Failure {
             message: "nothing is refused by what of the configuration can be used, and not all of it can".to_owned(),
             next: Some("mend what is said of the configuration above".to_owned()),
@@ -266,7 +268,7 @@ fn line(finding: &Finding) -> String {
     let policy = clean(&finding.policy);
     match finding.level {
         Level::Error => format!("{BAD}error{BAD:#} [{policy}/{}] {message}", clean(&finding.code)),
-        Level::Warning => format!("{BOLD}warning{BOLD:#} {message}"),
+        Level::Warning => format!("{BOLD}warning{BOLD:#} [{policy}] {message}"),
         Level::Note => format!("{DIM}note{DIM:#} [{policy}] {message}"),
     }
 }
@@ -286,4 +288,26 @@ fn summary(reviewed: &[Reviewed], manifests: usize) -> String {
         count(Verdict::Untouched),
         manifests - reviewed.len()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    #[tokio::test]
+    async fn where_there_is_no_cluster_the_way_without_one_is_told() {
+        let words = ["tidewaiter", "review", "service.yaml", "--kubeconfig", "/no/kubeconfig"];
+        let Command::Review(arguments) = Arguments::parse_from(words).command else {
+            panic!("another command")
+        };
+        let failure = arguments.gate.open(&BTreeMap::new()).await.err().unwrap();
+        assert!(
+            failure.next.unwrap().contains("--config names a folder"),
+            "{}",
+            failure.message
+        );
+    }
 }

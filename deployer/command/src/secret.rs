@@ -8,7 +8,7 @@ use anstream::eprintln;
 use clap::{Args, Subcommand, ValueEnum};
 use tidewaiter_deployer::cluster::{Access, Cluster};
 use tidewaiter_deployer::profile::Key;
-use tidewaiter_deployer::submit::{self, Store, SubmitError};
+use tidewaiter_deployer::submit::{self, Delivery, Store, SubmitError};
 
 use super::keys::KeyArguments;
 use super::profile;
@@ -101,12 +101,20 @@ pub(super) async fn run(command: Secret) -> Result<Ending, Failure> {
         });
     };
     let name = &arguments.name;
+    let delivery = Delivery {
+        store: &store,
+        name,
+        namespace: &namespace,
+        config: &config,
+        service: None,
+        owner: None,
+    };
     if arguments.dry_run.is_some() {
-        submit::would_deliver(&cluster, &store, name, &namespace, &config).await?;
+        submit::would_deliver(&cluster, &delivery).await?;
         eprintln!("Secret and ServiceAccount {name} would be written: the API server agrees");
         return Ok(Ending::Nothing);
     }
-    let delivered = submit::deliver(&cluster, &store, name, &namespace, &config, None, None).await?;
+    let delivered = submit::deliver(&cluster, &delivery).await?;
     let did = if delivered.is_new { "made" } else { "up to date" };
     eprintln!("{GOOD}Secret and ServiceAccount {name}{GOOD:#} {did} in namespace {namespace}");
     eprintln!(

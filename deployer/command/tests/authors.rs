@@ -160,6 +160,38 @@ fn a_policy_is_run_on_one_object_and_measured() {
         "{said}"
     );
     assert!(said.contains("+ ") && said.contains("tidewaiter-minio"), "{said}");
+    let own = fs::read_to_string(desk.path().join("own.yaml")).unwrap();
+    let item = own
+        .lines()
+        .map(|line| format!("    {line}\n"))
+        .collect::<String>()
+        .replacen("    ", "  - ", 1);
+    for (name, text) in [
+        ("list.yaml", format!("apiVersion: v1\nkind: List\nitems:\n{item}")),
+        ("two.yaml", format!("apiVersion: v1\nkind: List\nitems:\n{item}{item}")),
+        ("twice.yaml", own.replace("spec:\n", "spec: {}\nspec:\n")),
+    ] {
+        fs::write(desk.path().join(name), text).unwrap();
+    }
+    let run = [
+        "policy",
+        "run",
+        "storage-credentials",
+        "--world",
+        "world.yaml",
+        "-o",
+        "json",
+        "--object",
+    ];
+    let ran = desk.json(0, &[&run[..], &["list.yaml"]].concat());
+    assert_eq!(ran["outcome"]["fills"][0]["policy"], "storage-credentials", "{ran}");
+    let two = desk.said(2, &[&run[..], &["two.yaml"]].concat());
+    assert!(
+        two.contains("two.yaml holds 2 objects, and a policy is run on one"),
+        "{two}"
+    );
+    let twice = desk.said(2, &[&run[..], &["twice.yaml"]].concat());
+    assert!(twice.contains("twice.yaml:5: `spec` stands here twice"), "{twice}");
     let bench = desk.json(
         0,
         &["policy", "bench", "storage-credentials", "--calls", "20", "-o", "json"],
@@ -233,10 +265,109 @@ fn a_decision_is_explained() {
 }
 
 #[test]
+fn one_policys_part_is_explained_alone() {
+    let desk = Desk::new();
+    // What `storage-credentials` warns of: a store that nobody serves.
+    let unserved = SERVICE.replace("s3://mlflow/TEAM", "s3://nobody");
+    fs::write(desk.path().join("unserved.yaml"), unserved).unwrap();
+    let explain = |name: &str| {
+        let arguments = [
+            "explain",
+            "unserved.yaml",
+            "--config",
+            "config",
+            "-o",
+            "json",
+            "--policy",
+            name,
+        ];
+        desk.json(0, &arguments)
+    };
+    let own = explain("storage-credentials");
+    assert_eq!(own["policies"].as_array().unwrap().len(), 1);
+    let warning = &own["outcome"]["warnings"][0];
+    assert_eq!(warning["policy"], "storage-credentials", "{own}");
+    assert_eq!(own["policies"][0]["warnings"][0], warning["message"], "{own}");
+    let other = explain("architecture");
+    assert!(!other.to_string().contains("storage-credentials"), "{other}");
+
+    let reviewed = desk.said(0, &["review", "unserved.yaml", "--config", "config"]);
+    assert!(reviewed.contains("warning [storage-credentials] "), "{reviewed}");
+    // It comes behind the one that refuses.
+    let arguments = [
+        "explain",
+        "foreign.yaml",
+        "--config",
+        "config",
+        "--policy",
+        "architecture",
+    ];
+    let refused = desk.said(1, &arguments);
+    assert!(refused.contains("refused by storage-credentials"), "{refused}");
+    assert!(refused.contains("The policy architecture was not asked"), "{refused}");
+}
+
+/// Whoever mistypes a path doesn't mean a service in a cluster.
+#[test]
+fn a_file_that_is_not_there_is_told_as_such() {
+    let desk = Desk::new();
+    for name in ["./typo.yaml", "manifests/typo.yml", "typo.json", "a/b/typo", "typo"] {
+        for arguments in [
+            &["explain", name, "--config", "config"][..],
+            &["policy", "run", "storage-credentials", "--object", name],
+        ] {
+            let said = desk.said(2, arguments);
+            assert!(
+                said.contains(&format!("there is no file {name}")),
+                "{arguments:?}: {said}"
+            );
+        }
+    }
+    let live = desk.said(2, &["explain", "team-a/fraud", "--config", "config"]);
+    assert!(live.contains("leave --config out"), "{live}");
+    let nowhere = desk.said(2, &["review", "own.yaml"]);
+    assert!(
+        nowhere.contains("no cluster to work on") && nowhere.contains("--config names a folder"),
+        "{nowhere}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_the_configuration_is_told_in_every_form() {
+    let desk = Desk::new();
+    let backend = CONFIG.split("---").next().unwrap();
+    let typo = backend
+        .replace("serves:", "servs:")
+        .replace("name: minio", "name: typo");
+    fs::write(desk.path().join("config/typo.yaml"), typo).unwrap();
+    let review = |form: &str| {
+        let output = desk.tidewaiter(&["review", "own.yaml", "--config", "config", "-o", form]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let sarif: Value = serde_json::from_str(&review("sarif")).unwrap();
+    let invocation = &sarif["runs"][0]["invocations"][0];
+    assert_eq!(invocation["executionSuccessful"], false, "{sarif}");
+    let place = &invocation["toolConfigurationNotifications"][0]["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "config/typo.yaml", "{sarif}");
+    let junit = review("junit");
+    assert!(
+        junit.contains("<testcase name=\"configuration StorageBackend/typo\""),
+        "{junit}"
+    );
+    assert!(
+        junit.contains("errors=\"1\"") && junit.contains("did you mean `serves`?"),
+        "{junit}"
+    );
+}
+
+#[test]
 fn a_project_is_made_and_what_it_lacks_is_told() {
     let desk = Desk::new();
     let said = desk.said(0, &["policy", "new", "house-rules", "--language", "rust"]);
     assert!(said.contains("house-rules/src/lib.rs"), "{said}");
+    let taken = desk.said(2, &["policy", "new", "tidewaiter-policy", "--language", "rust"]);
+    assert!(taken.contains("a crate that it stands on has that name"), "{taken}");
     let not_built = desk.said(2, &["policy", "test", "house-rules"]);
     assert!(not_built.contains("isn't built yet"), "{not_built}");
     let again = desk.said(2, &["policy", "new", "house-rules", "--language", "rust"]);

@@ -50,6 +50,30 @@ pub static LLM_INFERENCE_SERVICE: Kind = Kind {
     plural: "llminferenceservices",
     install: "install KServe's definition of it",
 };
+/// KServe's, for what several language models have in common; it may name a model, too.
+pub static LLM_INFERENCE_SERVICE_CONFIG: Kind = Kind {
+    group: "serving.kserve.io",
+    version: "v1alpha1",
+    kind: "LLMInferenceServiceConfig",
+    plural: "llminferenceserviceconfigs",
+    install: "install KServe's definition of it",
+};
+/// KServe's, for a model that nodes keep on their disks.
+pub static LOCAL_MODEL_CACHE: Kind = Kind {
+    group: "serving.kserve.io",
+    version: "v1alpha1",
+    kind: "LocalModelCache",
+    plural: "localmodelcaches",
+    install: "install KServe's definition of it",
+};
+/// The same for one namespace, from KServe 0.20 on.
+pub static LOCAL_MODEL_NAMESPACE_CACHE: Kind = Kind {
+    group: "serving.kserve.io",
+    version: "v1alpha1",
+    kind: "LocalModelNamespaceCache",
+    plural: "localmodelnamespacecaches",
+    install: "install KServe's definition of it",
+};
 /// The Kubernetes Policy Working Group's, for what an audit found.
 pub static POLICY_REPORT: Kind = Kind {
     group: "wgpolicyk8s.io",
@@ -118,6 +142,14 @@ pub static INGRESS: Kind = Kind {
     version: "v1",
     kind: "Ingress",
     plural: "ingresses",
+    install: "every Kubernetes has it: look at what --context leads to",
+};
+/// Kubernetes' own, for webhooks that fill something in.
+pub static MUTATING_WEBHOOK_CONFIGURATION: Kind = Kind {
+    group: "admissionregistration.k8s.io",
+    version: "v1",
+    kind: "MutatingWebhookConfiguration",
+    plural: "mutatingwebhookconfigurations",
     install: "every Kubernetes has it: look at what --context leads to",
 };
 /// Of the Gateway API.

@@ -227,3 +227,50 @@ impl Kind {
         ApiResource::from_gvk_with_plural(&kind, self.plural)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_context_that_is_not_there_is_told_with_those_that_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("config");
+        let told = async |text: &str| {
+            fs::write(&kubeconfig, text).unwrap();
+            let access = Access {
+                kubeconfig: Some(kubeconfig.clone()),
+                context: Some("elsewhere".to_owned()),
+            };
+            let error = Cluster::connect(&access).await.err().unwrap();
+            format!("{error}; {}", error.next())
+        };
+        let context = |name: &str| format!("{{name: {name}, context: {{cluster: x, user: x}}}}");
+        let text = format!("contexts: [{}, {}]", context("test"), context("prod"));
+        assert_eq!(
+            told(&text).await,
+            "the kubeconfig has no context `elsewhere`; it has test, prod"
+        );
+        assert_eq!(
+            told("contexts: []").await,
+            "the kubeconfig has no context `elsewhere`; it has none at all; name another one by --kubeconfig"
+        );
+        fs::remove_file(&kubeconfig).unwrap();
+        let access = Access {
+            kubeconfig: Some(kubeconfig.clone()),
+            context: None,
+        };
+        let error = Cluster::connect(&access).await.err().unwrap();
+        let told = format!("{error}; {}", error.next());
+        assert!(
+            told.starts_with(&format!("no cluster to work on: can't read {}", kubeconfig.display())),
+            "{told}"
+        );
+        assert!(
+            told.contains("; name a kubeconfig by --kubeconfig or KUBECONFIG"),
+            "{told}"
+        );
+    }
+}

@@ -124,11 +124,6 @@ impl Deployed {
         named.and_then(DeploymentMode::named)
     }
 
-    /// Whether `ModelMesh` serves it, and not KServe.
-    pub fn is_model_mesh(&self) -> bool {
-        self.mode() == Some(DeploymentMode::ModelMesh)
-    }
-
     /// Whether it is told to have no Pods.
     pub fn is_stopped(&self) -> bool {
         self.annotation(STOP)

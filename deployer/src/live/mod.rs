@@ -25,7 +25,7 @@ mod scale;
 mod status;
 mod stop;
 
-pub use artifacts::{Removed, places, remove, uploaded};
+pub use artifacts::{Removed, naming, remove, uploaded};
 pub use canary::{Canaries, Canary, Split, promote, rollback, split};
 pub use change::{Changed, Error, Release, apply};
 pub use delete::{Deleted, Progress, delete, until_gone};

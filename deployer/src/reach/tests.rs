@@ -9,19 +9,22 @@ use tonic::codegen::http::{Request, Response};
 use super::*;
 use crate::live::fixture::deployed;
 
-/// What it answers, by path; to every other a 404 as for an object that is missing.
+/// What it answers, by path, a Status with its code; to every other a 404 as for an object that is missing.
 #[derive(Default)]
 pub(crate) struct Answers {
-    objects: BTreeMap<&'static str, Value>,
+    objects: BTreeMap<String, Value>,
     forbid: bool,
+}
+
+impl From<BTreeMap<String, Value>> for Answers {
+    fn from(objects: BTreeMap<String, Value>) -> Self {
+        Self { objects, forbid: false }
+    }
 }
 
 impl<const N: usize> From<[(&'static str, Value); N]> for Answers {
     fn from(objects: [(&'static str, Value); N]) -> Self {
-        Self {
-            objects: objects.into(),
-            forbid: false,
-        }
+        BTreeMap::from(objects.map(|(path, object)| (path.to_owned(), object))).into()
     }
 }
 
@@ -45,6 +48,10 @@ impl Answers {
         };
         match self.objects.get(path) {
             _ if self.forbid => status(403, "Forbidden", "x is forbidden: user \"eve\" cannot get x"),
+            Some(object) if object["kind"] == "Status" => {
+                let code = object["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+                (code.unwrap_or(500), object.clone())
+            }
             Some(object) => (200, object.clone()),
             None => status(404, "NotFound", "not found"),
         }

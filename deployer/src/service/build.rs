@@ -116,6 +116,12 @@ pub fn build(
 
 /// Wishes that exclude each other, or what the mode can do.
 fn agree(wishes: &Wishes, mode: DeploymentMode, facts: &Facts) -> Result<(), WishError> {
+    if facts.is_model_mesh {
+        return Err(WishError::contradiction(
+            "the service is served by ModelMesh, which this command leaves alone: ModelMesh is no part of KServe any more",
+            "deploy the model by another name: --name",
+        ));
+    }
     if let Some(deployed) = facts.deployed_as
         && deployed != mode
     {

@@ -16,6 +16,8 @@ pub struct Facts {
     pub release: Option<(u64, u64)>,
     /// How a service of this name is deployed already; a mode never changes.
     pub deployed_as: Option<DeploymentMode>,
+    /// Whether it is `ModelMesh` that serves the service of this name, and not KServe.
+    pub is_model_mesh: bool,
 }
 
 impl Facts {

@@ -21,6 +21,7 @@ fn facts(release: &str, mode: kserve_config::DeploymentMode) -> Facts {
         release: Facts::release_of(&runtimes),
         runtimes,
         deployed_as: None,
+        is_model_mesh: false,
     }
 }
 
@@ -282,6 +283,9 @@ fn wishes_that_exclude_each_other_are_told() {
     let mut running = standard.clone();
     running.deployed_as = Some(DeploymentMode::Knative);
     assert!(refused("deploymentMode: Standard", &running).contains("never changes"));
+    let mut mesh = standard.clone();
+    mesh.is_model_mesh = true;
+    assert!(refused("{}", &mesh).contains("ModelMesh, which this command leaves alone"));
     let keda = "{scaleToZero: true, annotations: {serving.kserve.io/autoscalerClass: keda}}";
     assert_eq!(spec(keda, Framework::Sklearn, &standard)["predictor"]["minReplicas"], 0);
 }
@@ -385,15 +389,16 @@ fn a_trained_model_needs_a_server_without_a_model_of_its_own() {
         made["spec"],
         json!({"inferenceService": "many", "model": {"storageUri": "s3://a/b", "framework": "sklearn", "memory": "256Mi"}})
     );
-    let mesh = json!({"metadata": {"annotations": {"serving.kserve.io/deploymentMode": "ModelMesh"}}, "spec": {}});
-    assert!(
-        of(mesh)
-            .unwrap_err()
-            .to_string()
-            .contains("ModelMesh, which this command leaves alone")
-    );
-    let own = json!({"spec": {"predictor": {"model": {"storageUri": "s3://x/y"}}}});
-    assert!(of(own).unwrap_err().to_string().contains("has a model of its own"));
+    // The second as ModelMesh's examples have it, which nobody rewrites into `model`.
+    for own in [
+        json!({"model": {"storageUri": "s3://x/y"}}),
+        json!({"sklearn": {"storageUri": "s3://x/y"}}),
+        json!({"model": {"storage": {"key": "minio", "path": "y"}}}),
+        json!({"model": {}, "storageUris": [{"uri": "s3://x/y"}]}),
+    ] {
+        let error = of(json!({"spec": {"predictor": own}})).unwrap_err();
+        assert!(error.to_string().contains("many has a model of its own"), "{error}");
+    }
 }
 
 proptest! {

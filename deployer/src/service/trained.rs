@@ -4,12 +4,11 @@
 //! has no model of its own.
 
 use serde_json::{Value, json};
+use tidewaiter_core::service::Service;
 
 use super::ALPHA;
 use super::error::WishError;
 use crate::model::Framework;
-
-const MODE: &str = "serving.kserve.io/deploymentMode";
 
 /// A model for a multi-model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,20 +29,18 @@ pub struct TrainedWishes {
 /// Where the service is none that takes models.
 pub fn trained_model(wishes: &TrainedWishes, uri: &str, namespace: &str, server: &Value) -> Result<Value, WishError> {
     let service = &wishes.service;
-    let mode = server["metadata"]["annotations"][MODE].as_str().unwrap_or_default();
-    if mode.starts_with("ModelMesh") {
-        return Err(WishError::contradiction(
-            format!(
-                "{service} is served by ModelMesh, which this command leaves alone: there each model is an InferenceService of its own, and ModelMesh is no part of KServe any more"
-            ),
-            "deploy the model as a service of its own: leave --server out",
-        ));
-    }
-    let predictor = &server["spec"]["predictor"];
-    let has_model = predictor["model"]["storageUri"].is_string()
-        || !predictor["model"]["storage"].is_null()
-        || !predictor["model"]["storageUris"].is_null()
-        || !predictor["storageUris"].is_null();
+    let server = server.to_string();
+    let server = Service::parse("InferenceService", &server).ok();
+    let predictor = server.as_ref().and_then(Service::predictor);
+    // In whatever shape: ModelMesh's services, which each have a model, stay as they were written. Of a custom server KServe goes by what its environment says
+    // (`IsMMSPredictor` in `utils.go`).
+    let has_model = predictor.is_some_and(|predictor| {
+        let is_custom = predictor
+            .implementation
+            .as_ref()
+            .is_some_and(|server| server.field == "containers");
+        !is_custom && (!predictor.models.is_empty() || predictor.storage_uris || predictor.storage().is_some())
+    });
     if has_model {
         return Err(WishError::contradiction(
             format!("{service} has a model of its own, and KServe adds models only to a server without one"),

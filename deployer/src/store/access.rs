@@ -17,7 +17,7 @@ pub struct Access {
     pub ca_bundle: Option<Vec<u8>>,
     /// Whether any certificate is taken.
     pub insecure: bool,
-    /// How long a store may take to answer; a minute by default.
+    /// How long a store may take to answer, and ten times as long where it is sent a file; a minute by default.
     pub timeout: Option<Duration>,
 }
 

@@ -28,6 +28,9 @@ use error::About;
 /// How long a connection may take, and then an answer.
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_mins(1);
+/// How many times as long it may take to answer what carries a file, since it answers when all of that has come: an upload has 64 MiB on their way at once
+/// (`upload/plan.rs`), which a line of 1 Mbit/s carries in ten minutes.
+const PATIENCE: u32 = 10;
 /// A store that is busy, or a line that breaks, is tried again this often and no longer than this.
 const RETRIES: usize = 5;
 const RETRY: Duration = Duration::from_mins(1);
@@ -39,6 +42,8 @@ impl<T: ObjectStore + MultipartStore> Store for T {}
 #[derive(Clone)]
 pub struct Bucket {
     store: Arc<dyn Store>,
+    /// The same, with patience for what carries a file.
+    sends: Arc<dyn Store>,
     host: String,
     name: String,
     /// What stands before a key in a URI: `s3://bucket/`.
@@ -62,6 +67,16 @@ impl Bucket {
     /// # Errors
     /// [`Error::Elsewhere`] for what is no bucket's, [`Error::Unusable`] for settings that make no client.
     pub fn open(uri: &StorageUri, access: &Access) -> Result<(Self, String), Error> {
+        let (bucket, key) = Self::of(uri, access)?;
+        let patient = Access {
+            timeout: Some(access.timeout.unwrap_or(ANSWER) * PATIENCE),
+            ..access.clone()
+        };
+        let sends = Self::of(uri, &patient)?.0.store;
+        Ok((Self { sends, ..bucket }, key))
+    }
+
+    fn of(uri: &StorageUri, access: &Access) -> Result<(Self, String), Error> {
         // Programs that are built together share the features of rustls, and then it asks for the process's provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (store, host, name, root, key): (Arc<dyn Store>, _, _, _, _) = match (uri.scheme(), uri.azure()) {
@@ -92,6 +107,7 @@ impl Bucket {
             }
         };
         let bucket = Self {
+            sends: Arc::clone(&store),
             store,
             host,
             name,
@@ -103,8 +119,10 @@ impl Bucket {
     /// A bucket in memory, for tests.
     #[cfg(test)]
     pub(crate) fn in_memory() -> Self {
+        let store = Arc::new(object_store::memory::InMemory::new());
         Self {
-            store: Arc::new(object_store::memory::InMemory::new()),
+            sends: Arc::<object_store::memory::InMemory>::clone(&store),
+            store,
             host: "memory".to_owned(),
             name: "models".to_owned(),
             root: "s3://models/".to_owned(),
@@ -171,7 +189,7 @@ impl Bucket {
     /// Whatever the store says no with.
     pub async fn write(&self, key: &str, content: Bytes) -> Result<Option<String>, Error> {
         let path = self.path(key, Doing::Write)?;
-        let written = self.store.put(&path, PutPayload::from_bytes(content)).await;
+        let written = self.sends.put(&path, PutPayload::from_bytes(content)).await;
         let written = written.map_err(|error| self.error(Doing::Write, key, &error))?;
         Ok(written.e_tag)
     }
@@ -201,7 +219,7 @@ impl Bucket {
     pub(crate) async fn part(&self, key: &str, id: &MultipartId, part: usize, content: Bytes) -> Result<String, Error> {
         let path = self.path(key, Doing::Write)?;
         let written = self
-            .store
+            .sends
             .put_part(&path, id, part, PutPayload::from_bytes(content))
             .await;
         let written = written.map_err(|error| self.error(Doing::Write, key, &error))?;

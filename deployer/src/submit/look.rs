@@ -2,14 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use serde_json::Value;
-use tidewaiter_core::kserve_config::{CONFIG_MAP, KserveConfig};
+use tidewaiter_core::kserve_config::{self, CONFIG_MAP, KserveConfig};
 use tidewaiter_core::kserve_runtimes::{self, NEWEST};
 use tidewaiter_core::runtimes::{Runtimes, ServingRuntime};
 
 use crate::cluster::{Cluster, Error, kinds};
 use crate::service::{DeploymentMode, Facts};
+
+/// What the chart calls Tidewaiter's webhooks (`charts/tidewaiter/templates/webhooks.yaml`).
+const WEBHOOKS: &str = "tidewaiter.dev";
+/// The user's word for how a service is deployed.
+const MODE: &str = "serving.kserve.io/deploymentMode";
 
 /// What was found.
 #[derive(Debug, Clone)]
@@ -60,6 +66,7 @@ pub async fn look(cluster: &Cluster, namespace: &str, name: &str, kserve: &str) 
         config,
         runtimes,
         deployed_as: service.as_ref().and_then(deployed_as),
+        is_model_mesh: service.as_ref().is_some_and(is_model_mesh),
     };
     Ok(Seen {
         facts,
@@ -116,5 +123,57 @@ fn deployed_as(service: &DynamicObject) -> Option<DeploymentMode> {
         "Standard" | "RawDeployment" => Some(DeploymentMode::Standard),
         "Knative" | "Serverless" => Some(DeploymentMode::Knative),
         _ => None,
+    }
+}
+
+/// A service of `ModelMesh`'s says so itself, and KServe repeats it in the status.
+fn is_model_mesh(service: &DynamicObject) -> bool {
+    let status = service.data["status"]["deploymentMode"].as_str();
+    let annotation = service.annotations().get(MODE).map(String::as_str);
+    let modes = [status, annotation].into_iter().flatten();
+    modes
+        .filter_map(kserve_config::DeploymentMode::named)
+        .any(|mode| mode == kserve_config::DeploymentMode::ModelMesh)
+}
+
+/// Whether there may be a webhook of Tidewaiter's that looked at what was proposed, and said nothing. Where that can't be told, since most users may not read
+/// webhooks' configurations, there may.
+pub async fn may_be_reviewed(cluster: &Cluster) -> bool {
+    let found = cluster
+        .get(&kinds::MUTATING_WEBHOOK_CONFIGURATION, None, WEBHOOKS)
+        .await;
+    !matches!(found, Ok(None))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::reach::tests::{Answers, cluster};
+
+    #[tokio::test]
+    async fn a_webhook_that_can_not_be_seen_may_be_there() {
+        let webhooks = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/tidewaiter.dev";
+        let there = Answers::from([(webhooks, json!({"metadata": {"name": "tidewaiter.dev"}}))]);
+        assert!(may_be_reviewed(&cluster(there)).await);
+        assert!(may_be_reviewed(&cluster(Answers::forbidding())).await);
+        assert!(!may_be_reviewed(&cluster(Answers::default())).await);
+    }
+
+    #[tokio::test]
+    async fn a_service_of_model_meshs_is_seen_to_be_one() {
+        let path = "/apis/serving.kserve.io/v1beta1/namespaces/team-a/inferenceservices/fraud";
+        let seen = async |service: Value| {
+            let answers = Answers::from([(path, service)]);
+            let seen = look(&cluster(answers), "team-a", "fraud", "kserve").await.unwrap();
+            seen.facts.is_model_mesh
+        };
+        let annotated = json!({"metadata": {"name": "fraud", "annotations": {MODE: "ModelMesh"}}});
+        assert!(seen(annotated).await);
+        let status = json!({"metadata": {"name": "fraud"}, "status": {"deploymentMode": "ModelMesh"}});
+        assert!(seen(status).await);
+        let standard = json!({"metadata": {"name": "fraud", "annotations": {MODE: "Standard"}}});
+        assert!(!seen(standard).await);
     }
 }

@@ -19,8 +19,8 @@ mod store;
 
 pub use apply::{Applied, FIELD_MANAGER, Proposal, apply, propose};
 pub use conflict::{Conflict, SubmitError};
-pub use credentials::{Delivered, deliver, would_deliver};
+pub use credentials::{Delivered, Delivery, bind, deliver, would_deliver};
 pub use difference::{content, is_same};
 pub use history::{ANNOTATION as HISTORY, Entry, entries, with_entry, with_history_of};
-pub use look::{Seen, kserve_config, look};
+pub use look::{Seen, kserve_config, look, may_be_reviewed};
 pub use store::{Store, StoreError, StoreSettings, secret_objects};

@@ -1,5 +1,9 @@
 use std::fs;
 use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::*;
 
@@ -193,4 +197,87 @@ async fn nobody_there_is_told_soon_and_no_store_at_once() {
     };
     let nothing = in_bucket(Vec::new(), &ground.bucket, "", &options, &|_| {}).await;
     assert_eq!(nothing.err(), Some(Error::Empty));
+}
+
+/// An S3 store without any object, which answers so to what is written, and after a while: how it is opened.
+async fn s3(written: &'static str, after: Duration) -> Access {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                let mut chunk = [0; 4096];
+                while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                    match socket.read(&mut chunk).await {
+                        Ok(read) if read > 0 => request.extend_from_slice(&chunk[..read]),
+                        _ => return,
+                    }
+                }
+                let answer = match request.split(|&byte| byte == b' ').next().unwrap_or_default() {
+                    b"GET" => "200 OK\r\nconnection: close\r\ncontent-length: 19\r\n\r\n<ListBucketResult/>",
+                    b"HEAD" => "404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+                    _ => {
+                        tokio::time::sleep(after).await;
+                        written
+                    }
+                };
+                let _ = socket.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
+                // What is still on its way is taken, so that the answer isn't lost.
+                let _ = tokio::time::timeout(Duration::from_millis(200), socket.read(&mut chunk)).await;
+            });
+        }
+    });
+    Access {
+        s3: store::S3 {
+            endpoint: Some(endpoint),
+            identity: store::S3Identity::Anonymous,
+            ..store::S3::default()
+        },
+        timeout: Some(Duration::from_millis(500)),
+        ..Access::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_may_only_be_read_is_told_by_the_right_that_is_missing() {
+    let no = "403 Forbidden\r\nconnection: close\r\ncontent-length: 40\r\n\r\n<Error><Code>AccessDenied</Code></Error>";
+    let ground = Ground::new(&[("model.onnx", b"1")]);
+    let options = Options {
+        root: "s3://models/deployed/".parse().unwrap(),
+        name: "fraud".into(),
+        stores: s3(no, Duration::ZERO).await,
+        journal: Some(ground.journal.path().to_owned()),
+    };
+    let items = of_folder(ground.files.path()).await.unwrap();
+    let refused = upload(items, &options, &|_| {}).await.unwrap_err();
+    let told = format!("{refused}; {}", refused.next());
+    assert!(
+        told.starts_with("not allowed to write s3://models/deployed/fraud/"),
+        "{told}"
+    );
+    assert!(
+        told.contains("/model.onnx; ask for the right to write there (in S3's words s3:PutObject)"),
+        "{told}"
+    );
+    let left = fs::read_dir(ground.journal.path()).unwrap().next();
+    assert!(left.is_none(), "it would go on with what isn't there");
+}
+
+/// A store answers when all of a file has come: on a slow line long after it would be taken for dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_may_take_longer_on_its_way_than_an_answer() {
+    let yes = "200 OK\r\netag: \"a\"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let access = s3(yes, Duration::from_millis(1500)).await;
+    let uri = "s3://models/fraud".parse().unwrap();
+    let (bucket, key) = Bucket::open(&uri, &access).unwrap();
+    assert_eq!(
+        bucket.write(&key, Bytes::from_static(b"1")).await.unwrap().as_deref(),
+        Some("\"a\"")
+    );
+    let id = "id".to_owned();
+    assert_eq!(
+        bucket.part(&key, &id, 0, Bytes::from_static(b"1")).await.unwrap(),
+        "\"a\""
+    );
 }

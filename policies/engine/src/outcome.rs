@@ -51,6 +51,18 @@ pub struct Outcome {
     pub runs: Vec<Run>,
 }
 
+impl Outcome {
+    /// The policies' own warnings, each with the policy that gave it: without the lines of the changes, and without what was added after the review.
+    pub fn warnings_by_policy(&self) -> impl Iterator<Item = (&Arc<str>, &str)> {
+        let lines = self.changes.len().min(self.warnings.len());
+        let whose = self
+            .runs
+            .iter()
+            .flat_map(|run| std::iter::repeat_n(&run.policy, run.warnings));
+        whose.zip(self.warnings[lines..].iter().map(String::as_str))
+    }
+}
+
 /// One value that the patch sets or takes out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
@@ -88,6 +100,8 @@ pub struct Run {
     pub host: Duration,
     /// What came of it.
     pub ended: Ended,
+    /// How many of the outcome's warnings are of this policy. They stand there in the order of the runs.
+    pub warnings: usize,
 }
 
 /// What came of one policy's run.

@@ -91,11 +91,15 @@ async fn review_by<P: Reviewer>(
             return pass.refused();
         }
         // In full: the way out stands at a message's end.
+        let said = pass.outcome.warnings.len();
         pass.outcome.warnings.extend(lines::wrapped(&format!(
             "tidewaiter: would be refused by {}: {}",
             policy.terms().name,
             denial.message
         )));
+        if let Some(run) = pass.outcome.runs.last_mut() {
+            run.warnings += pass.outcome.warnings.len() - said;
+        }
         pass.keeps = true;
         pass.ended(Ended::DeniedInVain);
     }
@@ -208,7 +212,8 @@ impl<'a> Pass<'a> {
                 verdict.denial.map(readable),
             ))
         });
-        let before = self.outcome.warnings.len() + self.outcome.effects.len() + self.merge.fills.len();
+        let said = self.outcome.warnings.len();
+        let before = said + self.outcome.effects.len() + self.merge.fills.len();
         let mut ended = Ended::Passed;
         let mut denial = None;
         match verdict {
@@ -257,6 +262,7 @@ impl<'a> Pass<'a> {
             took,
             host,
             ended,
+            warnings: self.outcome.warnings.len() - said,
         });
         denial
     }

@@ -430,6 +430,42 @@ fn audit_changes_nothing_and_says_what_it_would() {
 }
 
 #[test]
+fn each_warning_is_told_with_its_policy() {
+    let mut warns = said("a", &[(PIN, json!("1.7.1"))]);
+    if let Ok(verdict) = &mut warns.result {
+        verdict.warnings = vec!["one".to_owned(), "two".to_owned()];
+    }
+    let mut audit = said("c", &[]);
+    audit.terms.mode = Mode::Audit;
+    audit.refuses = |_| Some("no".to_owned());
+    let quiet = said("b", &[]);
+    let policies = [warns, quiet.clone(), failed("bad"), audit];
+    let outcome = reviewed(&bare(), None, &policies);
+    let told = |outcome: &Outcome| {
+        let warnings = outcome.warnings_by_policy();
+        let warnings = warnings.map(|(policy, line)| (policy.to_string(), line.to_owned()));
+        warnings.collect::<Vec<_>>()
+    };
+    let [first, second, failure, refusal] = &told(&outcome)[..] else {
+        panic!("{:?}", outcome.warnings)
+    };
+    assert_eq!(*first, ("a".to_owned(), "one".to_owned()));
+    assert_eq!(*second, ("a".to_owned(), "two".to_owned()));
+    assert!(failure.0 == "bad" && failure.1.contains("admitted without the policy bad"));
+    assert_eq!(
+        *refusal,
+        ("c".to_owned(), "tidewaiter: would be refused by c: no".to_owned())
+    );
+
+    let refuses = Said {
+        refuses: |_| Some("no".to_owned()),
+        ..quiet
+    };
+    let outcome = reviewed(&bare(), None, &[policies[0].clone(), refuses]);
+    assert_eq!(told(&outcome), [first.clone(), second.clone()]);
+}
+
+#[test]
 fn what_policies_see() {
     let stored = patched(
         &bare(),

@@ -34,6 +34,7 @@ async fn answers(language: Language, component: Vec<u8>, name: &str, cases: Path
     let suite = Suite {
         engine,
         component,
+        name: about.name,
         objects: Vec::new(),
         limits: limits(language),
     };

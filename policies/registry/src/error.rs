@@ -27,6 +27,16 @@ pub enum Error {
         /// What the server says, and what to do.
         reason: String,
     },
+    /// One of Sigstore's services certifies nothing. What was to be signed is as it was.
+    #[error("{host} gives no {what}: {reason}")]
+    Uncertified {
+        /// Host and port.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// What happened, or what the service says.
+        reason: String,
+    },
     /// It isn't there.
     #[error("{host} has no {what}; correct the name, or push it")]
     Missing {

@@ -26,6 +26,8 @@ pub(crate) struct Test {
 pub(crate) enum Outcome {
     Passed,
     Failed(String),
+    /// Not the fault of what is tested.
+    Error(String),
     Skipped(String),
 }
 
@@ -33,10 +35,11 @@ impl Suite {
     pub(crate) fn to_xml(&self) -> String {
         let count = |wanted: fn(&Outcome) -> bool| self.tests.iter().filter(|test| wanted(&test.outcome)).count();
         let mut xml = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">\n",
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\">\n",
             escaped(&self.name),
             self.tests.len(),
             count(|outcome| matches!(outcome, Outcome::Failed(_))),
+            count(|outcome| matches!(outcome, Outcome::Error(_))),
             count(|outcome| matches!(outcome, Outcome::Skipped(_))),
         );
         for test in &self.tests {
@@ -51,15 +54,8 @@ impl Suite {
             );
             match &test.outcome {
                 Outcome::Passed => {}
-                Outcome::Failed(why) => {
-                    let first = why.lines().next().unwrap_or_default();
-                    let _ = writeln!(
-                        xml,
-                        "      <failure message=\"{}\">{}</failure>",
-                        escaped(first),
-                        escaped(why)
-                    );
-                }
+                Outcome::Failed(why) => ended("failure", why, &mut xml),
+                Outcome::Error(why) => ended("error", why, &mut xml),
                 Outcome::Skipped(why) => {
                     let _ = writeln!(xml, "      <skipped message=\"{}\"/>", escaped(why));
                 }
@@ -72,6 +68,12 @@ impl Suite {
         xml.push_str("  </testsuite>\n</testsuites>\n");
         xml
     }
+}
+
+/// The first line is what CI services show.
+fn ended(element: &str, why: &str, xml: &mut String) {
+    let first = escaped(why.lines().next().unwrap_or_default());
+    let _ = writeln!(xml, "      <{element} message=\"{first}\">{}</{element}>", escaped(why));
 }
 
 /// Cases and laws of a policy.
@@ -146,6 +148,7 @@ mod tests {
             tests: vec![
                 test("a < b & \"c\"", Outcome::Passed),
                 test("broken", Outcome::Failed("no\u{1b}\nyes".into())),
+                test("lost", Outcome::Error("nothing".into())),
                 test("left", Outcome::Skipped("why".into())),
             ],
         };

@@ -41,6 +41,6 @@ pub use suite::{
     Case, CaseError, CaseFile, Checks, Expect, Operation, Pattern, SnapshotError, Suite, SuiteError, Tried, User,
     read_cases,
 };
-pub use told::{Told, ToldDenial, ToldEffect, ToldFailure, ToldFill};
+pub use told::{Told, ToldDenial, ToldEffect, ToldFailure, ToldFill, ToldWarning};
 pub use trace::{HostCall, Traced, during};
 pub use world::{Given, GivenError, Prepared, Stored};

@@ -5,18 +5,18 @@ use std::fmt::Write as _;
 use crate::about::About;
 
 /// Where a `WasmPolicy` has its component from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
     /// Tidewaiter ships it.
     Builtin,
     /// A file of this name.
-    File(&'a str),
+    File(String),
     /// An `oci://` reference.
-    Registry(&'a str),
+    Registry(String),
 }
 
 /// Markdown: what the policy is for, how it is installed, what may be set.
-pub fn page(about: &About, origin: Origin<'_>) -> String {
+pub fn page(about: &About, origin: &Origin) -> String {
     let mut text = format!("# {}\n\n{}\n", about.name, about.summary);
     let _ = writeln!(
         text,
@@ -42,7 +42,7 @@ pub fn page(about: &About, origin: Origin<'_>) -> String {
             about.digest
         ),
     };
-    let has_to_be_granted = origin != Origin::Builtin;
+    let has_to_be_granted = *origin != Origin::Builtin;
     if has_to_be_granted && !about.capabilities.is_empty() {
         let names: Vec<_> = about
             .capabilities
@@ -130,6 +130,6 @@ mod tests {
             settings: Setting::of(&schema),
             settings_schema: Some(schema),
         };
-        insta::assert_snapshot!(page(&about, Origin::File("owner.wasm")));
+        insta::assert_snapshot!(page(&about, &Origin::File("owner.wasm".to_owned())));
     }
 }

@@ -13,7 +13,7 @@ use tidewaiter_engine::{
 };
 
 use crate::told::Told;
-use crate::world::{BUDGET, POLICY};
+use crate::world::BUDGET;
 
 /// What an object is where it doesn't say.
 const API_VERSION: &str = "serving.kserve.io/v1beta1";
@@ -21,18 +21,19 @@ const KIND: &str = "InferenceService";
 /// Where an object is that doesn't say.
 pub(crate) const NAMESPACE: &str = "default";
 
-/// Loads a component with settings, granted all that it imports.
+/// Loads a component with settings, granted all that it imports. `name` is what it is called in what is told of it.
 ///
 /// # Errors
 /// Where the policy can't be used, or refuses its settings.
 pub async fn load(
     engine: &Engine,
+    name: &str,
     component: &Bytes,
     settings: &Map<String, Value>,
     limits: Limits,
 ) -> Result<LoadedPolicy, LoadError> {
     let spec = PolicySpec {
-        name: POLICY.to_owned(),
+        name: name.to_owned(),
         component: component.clone(),
         settings: Value::Object(settings.clone()),
         capabilities: vec![

@@ -40,6 +40,7 @@ async fn laws() -> Laws {
     Laws {
         engine,
         component: PLANTED.clone(),
+        name: about.name,
         objects: Vec::new(),
         schema: about.settings_schema,
         limits: Limits::default(),

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidewaiter_core::nearest::nearest;
 use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Mode, Module, ObjectKind, WasmPolicySpec};
-use tidewaiter_engine::Description;
+use tidewaiter_engine::{Description, Engine, LoadError, LoadedPolicy, PolicySpec};
 
 use crate::objects::{ObjectRef, Objects, Problem};
 
@@ -31,6 +32,16 @@ pub struct Policy {
     pub component: Option<Bytes>,
 }
 
+/// A policy as it runs.
+pub struct Loaded {
+    /// What was loaded: with the default settings where its own can't be used.
+    pub policy: Policy,
+    /// Answers reviews.
+    pub loaded: LoadedPolicy,
+    /// What is wrong with it all the same, for its admin.
+    pub slip: Option<String>,
+}
+
 impl Policy {
     /// What an object asks for, before its module was looked for.
     pub fn of(name: &str, spec: &WasmPolicySpec) -> Self {
@@ -47,6 +58,39 @@ impl Policy {
             (FailurePolicy::Fail, Mode::Enforce) => "it doesn't run, and what it matches is refused",
             _ => "it doesn't run, and what it matches is admitted without it",
         }
+    }
+
+    /// Loads this component for it. One that Tidewaiter ships keeps tenants apart, and a slip in its settings must not turn it off: where it refuses them, and
+    /// no last good version stays in its place, it runs with its default settings.
+    ///
+    /// # Errors
+    /// Where it can't run.
+    pub async fn load(&self, engine: &Engine, component: &Bytes, last_stays: bool) -> Result<Loaded, LoadError> {
+        let spec = |policy: &Self| PolicySpec {
+            name: policy.name.clone(),
+            component: component.clone(),
+            settings: Value::Object(policy.spec.settings.clone()),
+            capabilities: policy.spec.capabilities.clone(),
+            limits: policy.spec.limits,
+            failure: policy.spec.failure_policy,
+            mode: policy.spec.mode,
+        };
+        let mut policy = self.clone();
+        let (loaded, slip) = match engine.load(spec(&policy)).await {
+            Ok(loaded) => (loaded, None),
+            Err(error @ LoadError::Settings(_))
+                if !last_stays
+                    && !policy.spec.settings.is_empty()
+                    && matches!(policy.spec.module, Module::Builtin(_)) =>
+            {
+                policy.spec.settings.clear();
+                let loaded = engine.load(spec(&policy)).await?;
+                let slip = format!("{error}; it runs with its default settings until then");
+                (loaded, Some(slip))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Loaded { policy, loaded, slip })
     }
 
     /// Grants a policy that Tidewaiter ships what it says that it reads, where its object declares nothing: as it has its capabilities.

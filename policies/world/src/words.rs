@@ -1,6 +1,19 @@
 //! The YAML parser's errors, in words for people.
 
+use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 use tidewaiter_core::nearest::nearest;
+
+/// Why a file's YAML can't be read, as `file:line: what is wrong`. A field that is missing has the line of what it is missing from, or near it.
+pub fn yaml_problem(file: &str, error: &serde_saphyr::Error) -> String {
+    let error = error.without_snippet();
+    let line = error.location().map_or(0, |location| location.line());
+    let place = if line > 0 {
+        format!("{file}:{line}")
+    } else {
+        file.to_owned()
+    };
+    format!("{place}: {}", words(error, false))
+}
 
 /// The line where something is wrong, counted from 1, and what. Of a Secret's document nothing is quoted but field names.
 pub(crate) fn explain(error: &serde_saphyr::Error, secret: bool) -> (Option<u64>, String) {
@@ -17,11 +30,13 @@ pub(crate) fn explain(error: &serde_saphyr::Error, secret: bool) -> (Option<u64>
 
 fn words(error: &serde_saphyr::Error, secret: bool) -> String {
     use serde_saphyr::Error::{
-        DuplicateMappingKey, ExpectedMappingEndAfterEnumVariantValue, ExpectedStringKeyForExternallyTaggedEnum,
-        ExternallyTaggedEnumExpectedScalarOrMapping, Message, SerdeInvalidType, SerdeInvalidValue, SerdeMissingField,
-        SerdeUnknownField, SerdeUnknownVariant, Unexpected,
+        AliasError, DuplicateMappingKey, Eof, ExpectedMappingEndAfterEnumVariantValue,
+        ExpectedStringKeyForExternallyTaggedEnum, ExternallyTaggedEnumExpectedScalarOrMapping, InvalidBooleanStrict,
+        InvalidScalar, Message, MultipleDocuments, NullIntoString, SerdeInvalidType, SerdeInvalidValue,
+        SerdeMissingField, SerdeUnknownField, SerdeUnknownVariant, Unexpected, UnknownAnchor,
     };
     match error {
+        AliasError { error, .. } => words(error.without_snippet(), secret),
         SerdeUnknownField { field, expected, .. } => {
             let expected: Vec<&str> = expected
                 .iter()
@@ -63,6 +78,15 @@ fn words(error: &serde_saphyr::Error, secret: bool) -> String {
         } => "a text should be here".to_owned(),
         DuplicateMappingKey { key: Some(key), .. } => format!("`{key}` stands here twice"),
         _ if secret => "this is no Secret in YAML".to_owned(),
+        DuplicateMappingKey { key: None, .. } => "the same key stands here twice".to_owned(),
+        Eof { .. } => "the text ends where more was to come".to_owned(),
+        InvalidBooleanStrict { .. } | InvalidScalar { ty: "boolean", .. } => {
+            "`true` or `false` should be here".to_owned()
+        }
+        InvalidScalar { .. } => "a number should be here".to_owned(),
+        MultipleDocuments { .. } => "another document begins here, and a file of this kind has one".to_owned(),
+        NullIntoString { .. } => "a text should be here, and there is none".to_owned(),
+        UnknownAnchor { .. } => "a value is repeated here by a name (`*…`) that none before it has (`&…`)".to_owned(),
         // Our own words, from where a type of ours is read.
         Message { msg, .. } => msg.clone(),
         ExpectedStringKeyForExternallyTaggedEnum { .. }
@@ -71,9 +95,9 @@ fn words(error: &serde_saphyr::Error, secret: bool) -> String {
             "exactly one of the fields that may stand here belongs here".to_owned()
         }
         other => {
-            let words = other.to_string();
-            // The first line; where it stands is said by us.
-            let first = words.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            // Where it stands is said by us.
+            let words = UserMessageFormatter.format_message(other);
+            let first = words.lines().next().unwrap_or_default();
             format!("this is not YAML that can be read: {first}")
         }
     }
@@ -103,5 +127,37 @@ pub(crate) fn any_of(names: &[&str]) -> String {
                 .collect::<Vec<_>>()
                 .join(", ")
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_told_in_our_own_words_with_its_line() {
+        let said = |text: &str| {
+            let read = serde_saphyr::from_str::<BTreeMap<String, u32>>(text);
+            yaml_problem("a.yaml", &read.unwrap_err())
+        };
+        assert_eq!(said("a: 1\na: 2\n"), "a.yaml:2: `a` stands here twice");
+        assert_eq!(said("a: 1\nb: x\n"), "a.yaml:2: a number should be here");
+        assert_eq!(
+            said("a: *b\n"),
+            "a.yaml:1: a value is repeated here by a name (`*…`) that none before it has (`&…`)"
+        );
+        assert!(said("a: 1\n---\nb: 2\n").contains("another document begins here"));
+        // The scanner's own words speak of YAML, and of nothing that is set in a program.
+        let scanned = said("a: 'x\n");
+        assert!(
+            scanned.starts_with("a.yaml:") && scanned.contains(": this is not YAML that can be read: "),
+            "{scanned}"
+        );
+        assert!(
+            !scanned.contains("Policy") && !scanned.contains("Options") && !scanned.contains("column"),
+            "{scanned}"
+        );
     }
 }

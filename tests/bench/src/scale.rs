@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidewaiter_e2e::chart::install_chart;
-use tidewaiter_e2e::install::{NAMESPACE, backend, install_from};
+use tidewaiter_e2e::install::{NAMESPACE, backend, install_from, make_up_all_models};
 use tidewaiter_ground::images::PAUSE;
 use tidewaiter_ground::tools::Kserve;
 use tidewaiter_ground::{Cluster, Options};
@@ -129,7 +129,7 @@ fn rotate() -> Result<Rotation> {
         command
     })?;
     apply(&cluster, &backend("scale", "scale", &["s3://scale/"]))?;
-    models_may_be_made_up(&cluster)?;
+    make_up_all_models(&cluster)?;
     until_filled_in(&cluster)?;
     eprintln!("creating {NAMESPACES} namespaces with {SERVICES} services each");
     let next = AtomicUsize::new(0);
@@ -191,7 +191,6 @@ fn roll() -> Result<Rolling> {
     let release = install_chart(&cluster, &json!({}))?;
     release.until_ready(2)?;
     apply(&cluster, &backend("scale", "scale", &["s3://scale/"]))?;
-    models_may_be_made_up(&cluster)?;
     until_filled_in(&cluster)?;
     let namespace = cluster.namespace("rolling")?;
     release.kubectl(&["create", "deployment", "sleeps", "--image", PAUSE, "--replicas=2"])?;
@@ -269,14 +268,6 @@ fn without_kserve(cluster: &Cluster) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// No model that is deployed here is in the store.
-fn models_may_be_made_up(cluster: &Cluster) -> Result<()> {
-    let nowhere = r#"{"spec": {"match": {"namespaces": ["nowhere"]}}}"#;
-    cluster
-        .kubectl(&["patch", "wasmpolicy", "model-exists", "--type=merge", "-p", nowhere])
-        .map(drop)
 }
 
 fn until_filled_in(cluster: &Cluster) -> Result<()> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tidewaiter_ground::cache::Key;
 use tidewaiter_ground::{Cluster, condition};
 
-use crate::install::{NAMESPACE, backends};
+use crate::install::{NAMESPACE, backends, make_up_all_models};
 use crate::server::{compiled_policies, webhook_binary};
 
 /// The name of the release, and of what it is made of.
@@ -51,6 +51,7 @@ pub fn install_chart(cluster: &Cluster, values: &Value) -> Result<Release> {
     release.apply(&namespace.to_string())?;
     release.definitions(&[])?;
     release.apply(&backends())?;
+    make_up_all_models(cluster)?;
     release.upgrade(values)?;
     Ok(release)
 }

@@ -25,6 +25,14 @@ pub fn make_up_models(namespace: &Namespace) -> Result<()> {
         .map(drop)
 }
 
+/// The same for all namespaces of a cluster, where something else than policies is tried.
+pub fn make_up_all_models(cluster: &Cluster) -> Result<()> {
+    let nowhere = r#"{"spec": {"match": {"namespaces": ["nowhere"]}}}"#;
+    cluster
+        .kubectl(&["patch", "wasmpolicy", "model-exists", "--type=merge", "-p", nowhere])
+        .map(drop)
+}
+
 /// The label of a namespace whose quota keeps Pods away, so that its services cost nothing: `namespace-guard` would refuse them.
 pub const NO_PODS: (&str, &str) = ("tidewaiter-e2e/pods", "none");
 /// The cluster role without which Tidewaiter can't write credentials.

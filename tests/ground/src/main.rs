@@ -61,8 +61,6 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Show Tidewaiter at work on a cluster: a bare manifest, what is filled in, and a model that answers
-    Demo,
     /// Inside the namespaces: bring the cluster up, then run the command or wait for ever
     #[command(hide = true)]
     Inside {
@@ -169,12 +167,6 @@ fn run(verb: Verb) -> Result<ExitCode> {
             return cargo(
                 &["test", "--package", "tidewaiter-e2e", "--test", "cluster"],
                 &arguments,
-            );
-        }
-        Verb::Demo => {
-            return cargo(
-                &["run", "--quiet", "--package", "tidewaiter-e2e", "--bin", "cluster-demo"],
-                &[],
             );
         }
         Verb::Hold { which, what } => {

@@ -39,10 +39,6 @@ impl Cargo {
                 command.env_remove(name);
             }
         }
-        // For the end-to-end tests, which start them: built with everything else, not once more by themselves.
-        command.env("TIDEWAITER_WEBHOOK", target_dir().join("debug/tidewaiter-webhook"));
-        command.env("TIDEWAITER_COMMAND", target_dir().join("debug/tidewaiter"));
-        command.env("TIDEWAITER_IMAGE", target_dir().join("debug/tidewaiter-image"));
         if let Some(dir) = &self.build_dir {
             command.env("CARGO_BUILD_BUILD_DIR", &dir.path);
         }
@@ -54,10 +50,10 @@ impl Cargo {
     }
 
     /// The same with these variables.
-    fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Result<()> {
+    fn run_with(&self, variables: &[(&str, OsString)], arguments: &[&str]) -> Result<()> {
         let start = Instant::now();
         eprintln!("\n── cargo {}", arguments.join(" "));
-        run(self.command(arguments).envs(variables.iter().copied()))?;
+        run(self.command(arguments).envs(variables.iter().cloned()))?;
         eprintln!("── took {} s", start.elapsed().as_secs());
         Ok(())
     }
@@ -80,10 +76,19 @@ fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
+/// A program of a build without optimisation.
+fn built(program: &str) -> PathBuf {
+    target_dir().join("debug").join(program)
+}
+
 pub(crate) fn demo(cluster: bool) -> Result<()> {
     let cargo = Cargo::new()?;
     if cluster {
-        return ground_command(&cargo, &["demo".into()]);
+        // Both at once: one after the other would build what they share twice.
+        let packages = ["--package", "tidewaiter-e2e", "--package", "tidewaiter-webhook"];
+        let programs = ["--bin", "cluster-demo", "--bin", "tidewaiter-webhook"];
+        cargo.run(&[&["build"], &packages[..], &programs].concat())?;
+        return run(Command::new(built("cluster-demo")).env("TIDEWAITER_WEBHOOK", built("tidewaiter-webhook")));
     }
     cargo.start("tidewaiter-demo", &["--release"], &[])
 }
@@ -125,9 +130,17 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
     } else {
         // All packages and all targets in each call: another selection would mean other features of shared dependencies, and building them once more.
         cargo.run(&["build", "--workspace", "--all-targets", "--locked"])?;
-        let mut variables = Vec::new();
+        // The end-to-end tests start these: built with everything else, not once more by themselves.
+        let programs = [
+            ("TIDEWAITER_WEBHOOK", "tidewaiter-webhook"),
+            ("TIDEWAITER_COMMAND", "tidewaiter"),
+            ("TIDEWAITER_IMAGE", "tidewaiter-image"),
+        ];
+        let mut variables: Vec<_> = programs
+            .map(|(name, program)| (name, built(program).into_os_string()))
+            .into();
         if extent == Extent::All {
-            variables.push(("TIDEWAITER_CHART", "all"));
+            variables.push(("TIDEWAITER_CHART", "all".into()));
         } else {
             left_out.push(
                 "the chart with the oldest KServe, cert-manager, named namespaces and each of its rights, and the command on what is deployed (cargo xtask test --all)",

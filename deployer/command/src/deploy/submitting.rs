@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use tidewaiter_deployer::cluster::kinds;
 use tidewaiter_deployer::live::Deployed;
 use tidewaiter_deployer::profile::Key;
-use tidewaiter_deployer::service::{Built, WishError, Wishes, build};
+use tidewaiter_deployer::service::{Built, Wishes, build};
 use tidewaiter_deployer::submit::{
-    self, Delivered, Entry, Proposal, Seen, Store, deliver, propose, with_entry, with_history_of,
+    self, Delivered, Delivery, Entry, Proposal, Seen, Store, bind, deliver, may_be_reviewed, propose, with_entry,
+    with_history_of, would_deliver,
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -40,23 +41,23 @@ pub(super) async fn run(context: &Context, ready: &mut Ready, seen: &Seen) -> Re
         return client(context, ready, seen);
     }
     let before = seen.service.as_ref();
-    if before.is_some_and(|before| Deployed::from(before.clone()).is_model_mesh()) {
-        return Err(WishError::Contradiction {
-            problem: format!(
-                "{} is served by ModelMesh, which this command leaves alone: ModelMesh is no part of KServe any more",
-                context.name
-            ),
-            next: "deploy the model by another name: --name".to_owned(),
-        }
-        .into());
-    }
+    let account = account(context);
     let given = given_store(context, ready, seen)?;
     let mut proposed = propose_all(context, ready, seen, given.as_ref()).await?;
-    if !ready.is_there() && !arguments.diff && arguments.dry_run.is_none() {
+    let sends = !ready.is_there() && !arguments.diff && arguments.dry_run.is_none();
+    // A right that is missing is told by a dry run, and before a model is sent for nothing.
+    if let Some(store) = &proposed.store
+        && (sends || arguments.dry_run.is_some())
+    {
+        would_deliver(&context.cluster, &delivery(context, seen, store, &account)).await?;
+    }
+    if sends {
         let asked = Instant::now();
         ready.send().await?;
         // Webhooks look into the model, which is there only now.
-        sleep_until(asked + MISSED).await;
+        if proposed.proposal.is_reviewed() || may_be_reviewed(&context.cluster).await {
+            sleep_until(asked + MISSED).await;
+        }
         proposed = propose_all(context, ready, seen, given.as_ref()).await?;
     }
     let Proposed {
@@ -72,7 +73,6 @@ pub(super) async fn run(context: &Context, ready: &mut Ready, seen: &Seen) -> Re
     if given.is_some() && store.is_none() {
         note("Tidewaiter brings the store's credentials: the keys given here are not put into the cluster");
     }
-    let account = account(context);
     let mut also = would_send(ready.to_send());
     if store.is_some() {
         also.push_str(&would_make(&account));
@@ -109,19 +109,13 @@ pub(super) async fn run(context: &Context, ready: &mut Ready, seen: &Seen) -> Re
             return Err(failure);
         }
     };
-    if let (Some(store), None) = (&store, before) {
-        let owner = Some(&applied.object);
-        let bound = deliver(
-            &context.cluster,
-            store,
-            &account,
-            &context.namespace,
-            &seen.facts.config,
-            Some(&context.name),
-            owner,
-        );
+    if let (Some(store), Some(delivered), None) = (&store, &delivered, before) {
+        let owned = Delivery {
+            owner: Some(&applied.object),
+            ..delivery(context, seen, store, &account)
+        };
         // The service is stored by now, and what happens to it is what counts.
-        if let Err(error) = bound.await {
+        if let Err(error) = bind(&context.cluster, &owned, delivered).await {
             note(&format!(
                 "the Secret and the ServiceAccount {account} won't go with the service when it is deleted: {error}"
             ));
@@ -307,18 +301,20 @@ fn given_store(context: &Context, ready: &Ready, seen: &Seen) -> Result<Option<S
     Ok(Store::of(keys, &settings, &seen.facts.config).map_err(submit::SubmitError::from)?)
 }
 
-async fn bring(context: &Context, seen: &Seen, store: &Store, name: &str) -> Result<Delivered, Failure> {
-    let owner = seen.service.as_ref();
-    let delivered = deliver(
-        &context.cluster,
+/// For this service alone, and with it where it is there already.
+fn delivery<'a>(context: &'a Context, seen: &'a Seen, store: &'a Store, name: &'a str) -> Delivery<'a> {
+    Delivery {
         store,
         name,
-        &context.namespace,
-        &seen.facts.config,
-        Some(&context.name),
-        owner,
-    )
-    .await?;
+        namespace: &context.namespace,
+        config: &seen.facts.config,
+        service: Some(&context.name),
+        owner: seen.service.as_ref(),
+    }
+}
+
+async fn bring(context: &Context, seen: &Seen, store: &Store, name: &str) -> Result<Delivered, Failure> {
+    let delivered = deliver(&context.cluster, &delivery(context, seen, store, name)).await?;
     if delivered.is_new {
         eprintln!(
             "{GOOD}Secret and ServiceAccount {name}{GOOD:#} made in namespace {}",
@@ -337,7 +333,7 @@ async fn take_back(context: &Context, delivered: Option<&Delivered>) {
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client.clone(), &context.namespace);
     let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(client.clone(), &context.namespace);
     // As they were made: who deploys the same service at once may have taken them over.
-    let [secret, account] = delivered.made.clone().map(|made| kube::api::DeleteParams {
+    let [secret, account] = delivered.made().map(|made| kube::api::DeleteParams {
         preconditions: Some(made),
         ..kube::api::DeleteParams::default()
     });

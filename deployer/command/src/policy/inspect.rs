@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: InspectArguments) -> Result<Ending, Failure> 
 
 pub(super) async fn docs(arguments: DocsArguments) -> Result<Ending, Failure> {
     let (about, component) = about(&arguments.source).await?;
-    print!("{}", page(&about, component.origin()));
+    print!("{}", page(&about, &component.origin));
     Ok(Ending::Nothing)
 }
 

@@ -84,6 +84,10 @@ impl From<Error> for Failure {
             Error::Refused { host, .. } => Some(format!(
                 "log in by docker login {host}, or with DOCKER_CONFIG name the folder of another config.json"
             )),
+            Error::Uncertified { .. } => Some(
+                "nothing is signed. The token has to be for the audience `sigstore` and of an issuer that Fulcio believes; --signing-config names other services"
+                    .to_owned(),
+            ),
             Error::Unreachable { .. } => Some(
                 "--plain-http is for a registry without TLS, --ca for one with certificates of your own".to_owned(),
             ),

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anstream::{eprintln, print};
@@ -16,9 +15,12 @@ use tidewaiter_engine::{Limits, LoadedPolicy};
 use tidewaiter_tools::{
     About, Ask, Bench, Given, HostCall, Live, LogLine, Manifest, Prepared, Told, Traced, bench, listening, load,
 };
+use tidewaiter_world::yaml_problem;
 
 use super::super::arguments::{AccessArguments, Format};
+use super::super::explain::{live_name, live_object};
 use super::super::output::{difference, document, indented, yaml};
+use super::super::review::manifests_of;
 use super::super::table::{clean, table};
 use super::super::{BAD, BOLD, DIM, Ending, Failure, GOOD};
 use super::project::component_of;
@@ -122,7 +124,7 @@ impl TriedArguments {
             time_ms: self.time_ms,
             memory_mib: self.memory_mib,
         };
-        let policy = load(&engine, &component, &settings, limits).await;
+        let policy = load(&engine, &about.name, &component, &settings, limits).await;
         let policy = policy.map_err(|error| failed(error.to_string()))?;
         let given: Given = self.world.as_deref().map(read).transpose()?.unwrap_or_default();
         let world = Prepared::new(&given, ask.namespace(), &about.objects);
@@ -143,7 +145,7 @@ pub(super) async fn run(arguments: RunArguments) -> Result<Ending, Failure> {
     let object = object(&arguments.object, arguments.access).await?;
     let mut ask = asked(&object)?;
     if let Some(file) = &arguments.old_object {
-        let old: Value = read(file)?;
+        let old = from_file(&file.display().to_string())?;
         ask = ask.update(&old).map_err(|error| Failure {
             message: format!("{}: {error}", file.display()),
             next: None,
@@ -193,8 +195,8 @@ fn shown(told: &Told, calls: &[HostCall], log: &[LogLine], object: &Value) -> Re
             let _ = writeln!(text, "{GOOD}admitted{GOOD:#}");
         }
     }
-    for line in &told.warnings {
-        let _ = writeln!(text, "warning: {}", clean(line));
+    for warning in &told.warnings {
+        let _ = writeln!(text, "warning: {}", clean(&warning.message));
     }
     for fill in &told.fills {
         let what = match &fill.value {
@@ -321,38 +323,58 @@ fn file_of(source: &str) -> Result<String, Failure> {
 
 /// A YAML or JSON file.
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
-    let failed = |reason: String| Failure {
-        message: format!("{}: {reason}", path.display()),
-        next: None,
-    };
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))
+    let failed = |message: String| Failure { message, next: None };
+    let file = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| failed(format!("can't read {file}: {error}")))?;
+    serde_saphyr::from_str(&text).map_err(|error| failed(yaml_problem(&file, &error)))
 }
 
+/// The one object of a file or of standard input, which a list may be around.
 fn from_file(source: &str) -> Result<Value, Failure> {
-    if source != "-" {
-        return read(Path::new(source));
-    }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
-    serde_saphyr::from_str(&text).map_err(|error| Failure {
-        message: format!("standard input: {error}"),
-        next: None,
-    })
+    let manifests = manifests_of(source)?;
+    let [manifest] = &manifests[..] else {
+        let named = if source == "-" { "standard input" } else { source };
+        return Err(Failure {
+            message: format!("{named} holds {} objects, and a policy is run on one", manifests.len()),
+            next: Some("take one of them by itself; `tidewaiter review` goes through all of them".to_owned()),
+        });
+    };
+    Ok(manifest.object.value.clone())
 }
 
 /// From a file, standard input, or the cluster.
 async fn object(source: &str, access: AccessArguments) -> Result<Value, Failure> {
-    match source.split_once('/') {
-        Some((namespace, name)) if !Path::new(source).exists() && !name.contains('/') => {
-            live(namespace, name, access).await
-        }
-        _ => from_file(source),
+    match live_name(source)? {
+        Some((namespace, name)) => live(namespace, name, access).await,
+        None => from_file(source),
     }
 }
 
 /// A service in the cluster.
 async fn live(namespace: &str, name: &str, access: AccessArguments) -> Result<Value, Failure> {
     let cluster = Cluster::connect(&access.into()).await?;
-    super::super::explain::live_object(&Live::new(cluster.client().clone(), "kserve"), namespace, name).await
+    live_object(&Live::new(cluster.client().clone(), "kserve"), namespace, name).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_taken_for_the_one_object_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("list.yaml");
+        let read = |items: &str| {
+            fs::write(&file, format!("apiVersion: v1\nkind: List\nitems: {items}\n")).unwrap();
+            from_file(&file.display().to_string())
+        };
+        assert_eq!(read("[{kind: A}]").unwrap()["kind"], "A");
+        let two = read("[{kind: A}, {kind: B}]").unwrap_err().message;
+        assert!(
+            two.ends_with("list.yaml holds 2 objects, and a policy is run on one"),
+            "{two}"
+        );
+        let twice = read("[{kind: A, kind: B}]").unwrap_err().message;
+        assert!(twice.ends_with("list.yaml:3: `kind` stands here twice"), "{twice}");
+    }
 }

@@ -45,9 +45,9 @@ pub(crate) struct SignArguments {
 }
 
 pub(super) async fn run(arguments: SignArguments) -> Result<Ending, Failure> {
-    let signer = match &arguments.key {
-        Some(key) => Signer::Key(signing_key(key)?),
-        None => Signer::Identity(Box::new(identity(&arguments).await?)),
+    let by = match &arguments.key {
+        Some(key) => By::Key(Box::new(signing_key(key)?)),
+        None => By::Identity(Box::new(identity(&arguments).await?)),
     };
     let (reference, created) = (&arguments.reference, created()?);
     let registry = arguments.registry.open(reference)?;
@@ -56,14 +56,14 @@ pub(super) async fn run(arguments: SignArguments) -> Result<Ending, Failure> {
     }
     let bar = Bar::new();
     let watch = |progress| bar.show(progress);
-    let signed = match &signer {
-        Signer::Key(key) => registry.sign(reference, key, &created, &watch).await?,
-        Signer::Identity(who) => registry.sign_as(reference, who, &created, &watch).await?,
+    let done = match &by {
+        By::Key(key) => registry.sign(reference, key, &created, &watch).await?,
+        By::Identity(who) => registry.sign_as(reference, who, &created, &watch).await?,
     };
     drop(bar);
-    let exactly = reference.at(&signed.manifest);
-    match &signer {
-        Signer::Key(key) => {
+    let exactly = reference.at(&done.manifest);
+    match &by {
+        By::Key(key) => {
             let key = key.public();
             eprintln!(
                 "signed {exactly} with {}. Its public key, for spec.verify.keys of a WasmPolicy:",
@@ -71,7 +71,7 @@ pub(super) async fn run(arguments: SignArguments) -> Result<Ending, Failure> {
             );
             println!("{}", key.to_pem().trim_end());
         }
-        Signer::Identity(who) => eprintln!(
+        By::Identity(who) => eprintln!(
             "signed {exactly} as {}, for all to see in the log {}. tidewaiter policy verify says what spec.verify.keyless of a WasmPolicy has to name",
             who.name(),
             who.log()
@@ -80,8 +80,8 @@ pub(super) async fn run(arguments: SignArguments) -> Result<Ending, Failure> {
     Ok(Ending::Nothing)
 }
 
-enum Signer {
-    Key(SigningKey),
+enum By {
+    Key(Box<SigningKey>),
     Identity(Box<Identified>),
 }
 

@@ -16,21 +16,10 @@ use super::registry::RegistryArguments;
 /// A larger file is no policy.
 const LARGEST: u64 = 64 << 20;
 
-/// A component's bytes, and how it is called.
+/// A component's bytes, and where a `WasmPolicy` has it from.
 pub(super) struct Component {
     pub(super) bytes: Bytes,
-    /// A file's name, or where in a registry it is; empty for a built-in policy.
-    pub(super) file: String,
-}
-
-impl Component {
-    pub(super) fn origin(&self) -> Origin<'_> {
-        match self.file.as_str() {
-            "" => Origin::Builtin,
-            file if file.starts_with("oci://") => Origin::Registry(file),
-            file => Origin::File(file),
-        }
-    }
+    pub(super) origin: Origin,
 }
 
 /// Reads a component: a file, one in a registry (`oci://…`), or a built-in policy by its name.
@@ -43,7 +32,7 @@ pub(super) async fn component(source: &str) -> Result<Component, Failure> {
             .await?;
         return Ok(Component {
             bytes: pulled.component,
-            file: source.to_owned(),
+            origin: Origin::Registry(source.to_owned()),
         });
     }
     let path = Path::new(source);
@@ -52,7 +41,7 @@ pub(super) async fn component(source: &str) -> Result<Component, Failure> {
     {
         return Ok(Component {
             bytes: Bytes::from_static(builtin.component),
-            file: String::new(),
+            origin: Origin::Builtin,
         });
     }
     let failed = |reason: String, next: &str| Failure {
@@ -76,7 +65,7 @@ pub(super) async fn component(source: &str) -> Result<Component, Failure> {
     let bytes = fs::read(path).map_err(|error| failed(format!("can't be read: {error}"), "name a component's file"))?;
     Ok(Component {
         bytes: bytes.into(),
-        file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        origin: Origin::File(path.file_name().unwrap_or_default().to_string_lossy().into_owned()),
     })
 }
 
@@ -99,4 +88,20 @@ fn cache_dir() -> Option<PathBuf> {
         .filter(|path| path.is_absolute());
     let base = base.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
     Some(base.join("tidewaiter/compiled"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_component_says_where_it_comes_from() {
+        let builtin = component("storage-credentials").await.unwrap();
+        assert_eq!(builtin.origin, Origin::Builtin);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("storage-credentials");
+        fs::write(&file, &builtin.bytes).unwrap();
+        let read = component(&file.display().to_string()).await.unwrap();
+        assert_eq!(read.origin, Origin::File("storage-credentials".to_owned()));
+    }
 }

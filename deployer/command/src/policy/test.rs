@@ -109,6 +109,7 @@ pub(super) async fn run(arguments: TestArguments) -> Result<Ending, Failure> {
     let suite = Suite {
         engine: engine.clone(),
         component: component.clone(),
+        name: about.name.clone(),
         objects: objects.clone(),
         limits,
     };
@@ -119,6 +120,7 @@ pub(super) async fn run(arguments: TestArguments) -> Result<Ending, Failure> {
         let laws = Laws {
             engine,
             component,
+            name: about.name.clone(),
             objects,
             schema: about.settings_schema.clone(),
             limits,

@@ -59,7 +59,7 @@ pub(crate) fn look_around(place: &Place<'_>) -> Around {
     around
 }
 
-fn beginning(listing: &Listing, name: &str) -> Beginning {
+pub(crate) fn beginning(listing: &Listing, name: &str) -> Beginning {
     let found = listing.objects.iter().find(|object| object.path.starts_with(name));
     if let Some(object) = found {
         return Beginning::Something(plain(&object.path).to_owned());

@@ -50,6 +50,52 @@ impl Finding {
         }
     }
 
+    /// A container of Azure's without the slash behind its name; with it is what to write.
+    pub(crate) fn no_slash(component: &str, with_slash: &str) -> Self {
+        let uri = cut(with_slash.trim_end_matches('/'), URI);
+        Self {
+            what: What::Unsupported,
+            code: "unsupported-uri",
+            certain: true,
+            message: format!(
+                "{component}: KServe can't load {uri}, since no slash stands behind the container's name. Write {} for all that is in it, or name a folder",
+                cut(with_slash, URI)
+            ),
+            line: format!(
+                "{component}: a container's URI ends with a slash: {}",
+                cut(with_slash, SHORT)
+            ),
+        }
+    }
+
+    fn whole_bucket(name: &str, root: &str, example: Option<String>, certain: bool) -> Self {
+        let what_to_do = match example {
+            Some(example) => format!(
+                "Write which folder or file in it is the model, such as {}",
+                cut(&example, URI)
+            ),
+            None => "Upload the model into a folder of it, and write that".to_owned(),
+        };
+        Self {
+            what: What::Unsupported,
+            code: "unsupported-uri",
+            certain,
+            message: format!(
+                "{name}: KServe can't load all of a bucket of Google Cloud Storage, and {} names nothing in it. {what_to_do}",
+                cut(root, URI)
+            ),
+            line: format!(
+                "{name}: KServe can't load all of a bucket; write what is the model in {}",
+                cut(root, 40)
+            ),
+        }
+    }
+
+    /// Whether it depends on what is in the store.
+    pub(crate) fn is_of_the_store(&self) -> bool {
+        self.what != What::Unsupported
+    }
+
     /// What a look finds to say of a place.
     pub(crate) fn of(name: &str, place: &Place<'_>, served: &Served, component: &Component<'_>) -> Option<Self> {
         let uri = cut(&place.uri, URI);
@@ -120,6 +166,7 @@ impl Finding {
                     cut(&meant, SHORT)
                 ),
             ),
+            Look::WholeBucket { example, certain } => Some(Self::whole_bucket(name, place.root(), example, certain)),
             Look::NoFile => missing(
                 "no-file",
                 true,

@@ -38,7 +38,7 @@ pub struct Settings {
     pub missing: Mode,
     /// The URI names one file of a model that is a folder. Default: refused.
     pub incomplete: Mode,
-    /// KServe can't load such a URI, as `models:/`. Default: refused.
+    /// KServe can't load such a URI, as `models:/`, or all of a bucket of Google's. Default: refused.
     pub unsupported: Mode,
     /// The store refuses to show it. Default: a warning, since its admin can mend that while KServe tries again.
     pub forbidden: Mode,
@@ -76,7 +76,7 @@ impl Policy for ModelExists {
 
     fn settings_schema() -> Option<&'static str> {
         Some(
-            r#"{"type":"object","additionalProperties":false,"properties":{"missing":{"enum":["deny","warn","off"],"default":"deny","description":"Nothing is at the URI, or only empty files"},"incomplete":{"enum":["deny","warn","off"],"default":"deny","description":"The URI names one file of a model that is a folder"},"unsupported":{"enum":["deny","warn","off"],"default":"deny","description":"KServe can't load such a URI, as models:/"},"forbidden":{"enum":["deny","warn","off"],"default":"warn","description":"The store refuses to show it"},"unreachable":{"enum":["warn","off"],"default":"warn","description":"The store doesn't answer"}}}"#,
+            r#"{"type":"object","additionalProperties":false,"properties":{"missing":{"enum":["deny","warn","off"],"default":"deny","description":"Nothing is at the URI, or only empty files"},"incomplete":{"enum":["deny","warn","off"],"default":"deny","description":"The URI names one file of a model that is a folder"},"unsupported":{"enum":["deny","warn","off"],"default":"deny","description":"KServe can't load such a URI, as models:/ or gs://bucket"},"forbidden":{"enum":["deny","warn","off"],"default":"warn","description":"The store refuses to show it"},"unreachable":{"enum":["warn","off"],"default":"warn","description":"The store doesn't answer"}}}"#,
         )
     }
 
@@ -125,6 +125,11 @@ fn loads(old: &Service<'_>, uri: &str) -> bool {
 /// What is wrong with one URI.
 fn find(service: &Service<'_>, component: &Component<'_>, uri: &str) -> Option<Finding> {
     let name = component.name();
+    let parsed = StorageUri::parse(uri);
+    // Wrong by itself, whoever serves it.
+    if let Some(with_slash) = parsed.as_ref().ok().and_then(place::with_slash_behind_container) {
+        return Some(Finding::no_slash(&name, &with_slash));
+    }
     let served = match storage::resolve(uri) {
         Resolution::Served(served) => served,
         Resolution::Unsupported(reason) => return Some(Finding::unsupported(&name, &reason)),
@@ -135,10 +140,11 @@ fn find(service: &Service<'_>, component: &Component<'_>, uri: &str) -> Option<F
         | Resolution::Unserved
         | Resolution::NoCredentials => return None,
     };
-    let parsed = StorageUri::parse(uri).ok()?;
+    let parsed = parsed.ok()?;
     let place = Place::of(&parsed)?;
     let finding = Finding::of(&name, &place, &served, component)?;
-    Some(if finding.certain && !whose::same_store(service, component, &served) {
+    let seen = finding.certain && finding.is_of_the_store();
+    Some(if seen && !whose::same_store(service, component, &served) {
         finding.by_other_credentials(&name, &served.backend)
     } else {
         finding

@@ -2,6 +2,7 @@
 
 use tidewaiter_policy::storage::{self, Error};
 
+use crate::around::{Beginning, beginning};
 use crate::place::{Kind, Place};
 
 /// Objects that one listing brings at most.
@@ -27,6 +28,13 @@ pub(crate) enum Look {
         /// What was likely meant.
         meant: String,
         /// Whether it was seen that there is no such name.
+        certain: bool,
+    },
+    /// All of a bucket of Google's, which KServe can't load.
+    WholeBucket {
+        /// Something in it that can be.
+        example: Option<String>,
+        /// Whether it was seen that no name begins with a slash: such objects KServe finds.
         certain: bool,
     },
     /// No file is named, where a file is what can be loaded.
@@ -57,6 +65,9 @@ pub(crate) fn look(place: &Place<'_>) -> Look {
 }
 
 fn in_bucket(place: &Place<'_>) -> Look {
+    if place.is_whole_gcs_bucket() {
+        return whole_bucket(place);
+    }
     if let Some((before, meant)) = place.doubled() {
         return doubled(&before, meant);
     }
@@ -76,6 +87,23 @@ fn in_bucket(place: &Place<'_>) -> Look {
         Ok(object) if object.size == 0 && place.kind != Kind::Gcs => Look::Empty,
         Ok(_) => Look::File,
         Err(Error::NotFound) => Look::Nothing,
+        Err(error) => failed(error),
+    }
+}
+
+fn whole_bucket(place: &Place<'_>) -> Look {
+    match storage::list_objects(&place.folder(&[]), MANY) {
+        Ok(listing) => {
+            let mut names = listing
+                .objects
+                .iter()
+                .filter_map(|object| object.path.split('/').next());
+            Look::WholeBucket {
+                example: names.find(|name| !name.is_empty()).map(|name| place.at(&[name])),
+                certain: beginning(&listing, "/") == Beginning::Nothing,
+            }
+        }
+        Err(Error::NotFound) => Look::NoRoot,
         Err(error) => failed(error),
     }
 }

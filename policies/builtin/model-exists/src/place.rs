@@ -19,6 +19,13 @@ pub(crate) enum Kind {
     Web,
 }
 
+/// The URI to write for all of an Azure container, or share, where the slash behind its name is missing: KServe splits the path there, and ends without it.
+pub(crate) fn with_slash_behind_container(uri: &StorageUri) -> Option<String> {
+    let azure = uri.azure()?;
+    let has_slash = uri.key_as_written().contains('/');
+    (!has_slash).then(|| format!("https://{}/{}/", uri.authority(), azure.container))
+}
+
 /// A place that can be looked at.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
@@ -75,6 +82,11 @@ impl<'a> Place<'a> {
     /// Whether it names no file, where a file is what can be loaded.
     pub(crate) fn names_no_file(&self) -> bool {
         self.kind == Kind::Web && (self.key.is_empty() || self.key.ends_with('/'))
+    }
+
+    /// Whether it is all of a bucket of Google's, where KServe looks for names that begin with a slash.
+    pub(crate) fn is_whole_gcs_bucket(&self) -> bool {
+        self.kind == Kind::Gcs && self.names().next().is_none()
     }
 
     /// Where two slashes stand in a row, which make a name that is empty: what is before them, as a folder, and the URI that is likely meant.

@@ -43,6 +43,8 @@ pub struct Settings {
     pub pod_security: Act,
     /// Whether something else adds to Pods what the level `restricted` wants said in each. Default: maybe.
     pub security_added: Added,
+    /// Whether something else than a LimitRange adds to Pods the requests and limits that a quota wants said. Default: maybe.
+    pub resources_added: Added,
 }
 
 /// What happens to a service that can't come to run.
@@ -58,7 +60,7 @@ pub enum Act {
     Off,
 }
 
-/// Whether another policy engine, or OpenShift, adds security settings to Pods.
+/// Whether another policy engine, or OpenShift, adds to Pods what isn't said in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Added {
@@ -85,7 +87,7 @@ impl Policy for NamespaceGuard {
 
     fn settings_schema() -> Option<&'static str> {
         Some(
-            r#"{"type":"object","additionalProperties":false,"properties":{"webhooks":{"enum":["deny","warn","off"],"default":"deny"},"webhookConfiguration":{"type":"string","minLength":1,"default":"inferenceservice.serving.kserve.io"},"quota":{"enum":["deny","warn","off"],"default":"deny"},"podSecurity":{"enum":["deny","warn","off"],"default":"deny"},"securityAdded":{"enum":["maybe","never"],"default":"maybe"}}}"#,
+            r#"{"type":"object","additionalProperties":false,"properties":{"webhooks":{"enum":["deny","warn","off"],"default":"deny"},"webhookConfiguration":{"type":"string","minLength":1,"default":"inferenceservice.serving.kserve.io"},"quota":{"enum":["deny","warn","off"],"default":"deny"},"podSecurity":{"enum":["deny","warn","off"],"default":"deny"},"securityAdded":{"enum":["maybe","never"],"default":"maybe"},"resourcesAdded":{"enum":["maybe","never"],"default":"maybe"}}}"#,
         )
     }
 

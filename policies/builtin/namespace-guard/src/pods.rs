@@ -304,7 +304,7 @@ impl Subject<'_> {
                 Said::Unsaid { resource, containers } => (
                     format!("{resource} is not said for {}", containers.join(", ")),
                     format!(
-                        "ResourceQuota {name} wants {resource} said for {}",
+                        "ResourceQuota {name} refuses Pods that don't say {resource}; say it for {}",
                         containers.join(", ")
                     ),
                     "Say it in its resources, or have a LimitRange with a default made",
@@ -327,7 +327,7 @@ impl Subject<'_> {
             let pointer = self.pointer();
             verdict = Finding {
                 code: "quota",
-                certain: said.is_certain(),
+                certain: said.is_certain(self.settings.resources_added),
                 pointer,
                 message: format!(
                     "{pointer}: ResourceQuota {name} of namespace {} refuses every Pod of the {component}: {what}. {do_this}",

@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use tidewaiter_policy::core::quantity::Quantity;
 
+use crate::Added;
 use crate::pod::{Amounts, Container, Pod};
 
 /// A ResourceQuota.
@@ -112,7 +113,7 @@ pub(crate) enum Said {
         asked: Quantity,
         hard: Quantity,
     },
-    /// Containers that don't say how much they ask: no such Pod is ever made.
+    /// Containers that don't say how much they ask: no such Pod is ever made, unless another webhook says it for them.
     Unsaid {
         resource: &'static str,
         containers: Vec<String>,
@@ -132,9 +133,13 @@ pub(crate) enum Said {
 }
 
 impl Said {
-    /// Whether it is certain that the service can't run.
-    pub(crate) fn is_certain(&self) -> bool {
-        matches!(self, Self::Never { .. } | Self::Unsaid { .. })
+    /// Whether it is certain that the service can't run, where something else than a LimitRange adds to Pods what isn't said, or doesn't.
+    pub(crate) fn is_certain(&self, added: Added) -> bool {
+        match self {
+            Self::Never { .. } => true,
+            Self::Unsaid { .. } => added == Added::Never,
+            Self::NotNow { .. } | Self::Fewer { .. } => false,
+        }
     }
 }
 

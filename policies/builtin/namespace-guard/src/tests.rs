@@ -244,10 +244,19 @@ fn a_pod_larger_than_a_quota_is_refused() {
 }
 
 #[test]
-fn what_a_quota_wants_said_and_nobody_says_is_refused_and_a_limit_range_says_it() {
+fn what_a_quota_wants_said_is_told_and_refused_where_nobody_adds_it_and_a_limit_range_says_it() {
     let world = quota(world(), &json!({"limits.memory": "10Gi"}), &json!({}));
     let custom = json!({"spec": {"predictor": {"containers": [{"name": "mine", "image": "x"}]}}});
-    let verdict = review(&world, &custom);
+    let told = review(&world, &custom);
+    assert_eq!(
+        (told.denial, told.warnings),
+        (
+            None,
+            vec!["ResourceQuota compute refuses Pods that don't say limits.memory; say it for mine".to_owned()]
+        )
+    );
+    let never = settings(&json!({"resourcesAdded": "never"}));
+    let verdict = world.review_with::<NamespaceGuard>(&create(&custom), &never);
     assert_eq!(
         denied(&verdict),
         (
@@ -260,7 +269,10 @@ fn what_a_quota_wants_said_and_nobody_says_is_refused_and_a_limit_range_says_it(
     assert_eq!(review(&world, &service(&json!({}))), Verdict::admit());
     let range = json!({"metadata": {"name": "defaults"}, "spec": {"limits": [{"type": "Container", "default": {"memory": "1Gi"}}]}});
     let defaults = world.cluster_object("v1", "LimitRange", "defaults", &range);
-    assert_eq!(review(&defaults, &custom), Verdict::admit());
+    for settings in [Settings::default(), never] {
+        let verdict = defaults.review_with::<NamespaceGuard>(&create(&custom), &settings);
+        assert_eq!(verdict, Verdict::admit());
+    }
 }
 
 #[test]
@@ -272,10 +284,9 @@ fn what_kserve_writes_into_a_silent_service_counts() {
     let configured = limits.kserve_config("inferenceService", &resource);
     assert_eq!(review(&configured, &custom), Verdict::admit());
     let two = json!({"spec": {"predictor": {"containers": [{"name": "mine", "image": "x"}, {"name": "side", "image": "y"}]}}});
-    assert!(
-        denied(&review(&configured, &two))
-            .1
-            .contains("limits.memory is not said for side.")
+    assert_eq!(
+        review(&configured, &two).warnings,
+        ["ResourceQuota compute refuses Pods that don't say limits.memory; say it for side"]
     );
 }
 
@@ -427,7 +438,7 @@ fn settings_that_are_no_settings_are_refused() {
             settings(&json!({ name: value }));
         }
     }
-    assert_eq!(properties.len(), 5);
+    assert_eq!(properties.len(), 6);
 }
 
 fn resources() -> impl Strategy<Value = Value> {

@@ -1,6 +1,6 @@
 //! Built-in policy `serving-protocol`: a service that gets ready also answers, in the protocol and on the port that its users call.
 //!
-//! It fills in `protocolVersion` where only a runtime for v2 serves the format, and the port for gRPC where Knative needs one. It refuses a protocol that no
+//! It fills in `protocolVersion` where only a runtime for v2 serves the format, and the port for gRPC where none is named. It refuses a protocol that no
 //! runtime for the format speaks, ports that Knative or Kubernetes don't take, a port on which the server doesn't listen in that protocol, and a transformer that asks
 //! its predictor in another protocol than that speaks.
 //!
@@ -119,7 +119,7 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// Whether a component says anything of ports, or a container that listens elsewhere might.
+    /// Whether a component says anything of ports, or a container that listens elsewhere or stands before the server might.
     fn must_see(&self, component: &Component<'_>) -> bool {
         let is_custom = component
             .implementation
@@ -132,7 +132,11 @@ impl Subject<'_> {
                     .as_deref()
                     .is_some_and(|protocol| protocol.starts_with("grpc"))
         };
-        is_custom || component.implementation.as_ref().is_some_and(is_grpc) || self.request.object.contains("\"ports\"")
+        let says = |text: &str| self.request.object.contains(text);
+        is_custom
+            || component.implementation.as_ref().is_some_and(is_grpc)
+            || says("\"ports\"")
+            || says(ports::TRANSFORMER)
     }
 
     fn look(&mut self) {

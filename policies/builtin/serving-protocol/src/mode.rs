@@ -13,6 +13,13 @@ struct Deploy {
     default_deployment_mode: String,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Services {
+    #[serde(rename = "serviceClusterIPNone")]
+    cluster_ip_none: bool,
+}
+
 /// The mode that the service names, else the one of KServe's configuration. None where neither is known.
 pub(crate) fn mode(service: &Service<'_>) -> Option<DeploymentMode> {
     if let Some(named) = service.annotation(ANNOTATION) {
@@ -20,4 +27,10 @@ pub(crate) fn mode(service: &Service<'_>) -> Option<DeploymentMode> {
     }
     let deploy: Deploy = serde_json::from_str(&cluster::kserve_config("deploy")?).ok()?;
     DeploymentMode::named(&deploy.default_deployment_mode)
+}
+
+/// Whether the names of KServe's Services lead to the Pods themselves (`serviceClusterIPNone`), and so to every port. KServe's default is that they don't.
+pub(crate) fn is_headless() -> bool {
+    let services = cluster::kserve_config("service").and_then(|text| serde_json::from_str::<Services>(&text).ok());
+    services.unwrap_or_default().cluster_ip_none
 }

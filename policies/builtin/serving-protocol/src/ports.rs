@@ -1,36 +1,68 @@
 //! Whether a component's ports can be had, and whether its server answers there.
 //!
-//! Source: `createDefaultSvc` in `pkg/controller/v1beta1/inferenceservice/reconcilers/service/service_reconciler.go` of KServe 0.20; `validateContainerPorts` in
-//! `pkg/apis/serving/k8s_validation.go` of Knative Serving.
+//! Source: `createDefaultSvc` in `reconcilers/service/service_reconciler.go` and `buildPodSpec` in `components/predictor.go`, both below
+//! `pkg/controller/v1beta1/inferenceservice` of KServe 0.15.2 and 0.20.0; `validateContainersPorts` and `validateContainerPorts` in
+//! `pkg/apis/serving/k8s_validation.go` of Knative Serving 0.44 and 0.48.
 
 use serde_json::json;
 use tidewaiter_policy::core::containers::{Container, Part, Port, RuntimeContainers, SERVER, Said};
 use tidewaiter_policy::core::image::Image;
 use tidewaiter_policy::core::kserve_config::DeploymentMode;
 use tidewaiter_policy::core::lines::line;
-use tidewaiter_policy::core::service::Component;
+use tidewaiter_policy::core::service::{Component, Role};
 use tidewaiter_policy::{Mode, Verdict, runtimes};
 
+use crate::mode::is_headless;
 use crate::server::{self, Ports};
 use crate::{Served, Subject, found};
 
 /// What KServe and Knative send to where no port is named.
 const UNNAMED: u16 = 8080;
 
-/// The containers of one component, as they will be.
-struct Pod {
-    /// The server's ports: the runtime's, then the object's.
+/// The container by whose name KServe knows a transformer in the server's own Pod.
+pub(crate) const TRANSFORMER: &str = "transformer-container";
+
+/// A container to which requests may be led.
+struct Listener {
+    /// Its ports: the runtime's, then the object's.
     ports: Vec<Port>,
-    /// All other containers' ports.
-    beside: usize,
     /// JSON Pointer to where ports are said.
     pointer: String,
     /// Whether the object says something of them, be it that there are none.
     is_said: bool,
-    /// Where the server listens.
+    /// Where the server listens. Of a transformer that isn't known.
     listens: Option<Ports>,
+    /// Whether it stands before the server.
+    is_transformer: bool,
+}
+
+/// The containers of one component, as they will be.
+struct Pod {
+    server: Listener,
+    transformer: Option<Listener>,
+    /// All other containers' ports.
+    beside: usize,
     /// Whether these are all ports that there will be.
     is_known: bool,
+}
+
+impl Pod {
+    /// How many ports all containers have.
+    fn ports(&self) -> usize {
+        let before = self
+            .transformer
+            .as_ref()
+            .map_or(0, |transformer| transformer.ports.len());
+        self.server.ports.len() + before + self.beside
+    }
+
+    /// The container that requests are led to: KServe's Service takes the transformer where there is one, and Knative whichever names the port.
+    fn led_to(&self, mode: Option<DeploymentMode>) -> &Listener {
+        match &self.transformer {
+            Some(transformer) if mode == Some(DeploymentMode::Standard) || self.server.ports.is_empty() => transformer,
+            Some(_) | None => &self.server,
+        }
+    }
 }
 
 /// Judges one component.
@@ -39,7 +71,9 @@ pub(crate) fn review(subject: &Subject<'_>, component: &Component<'_>, served: O
         return;
     };
     let who = component.name();
-    let is_grpc = served.is_some_and(|served| served.protocol.starts_with("grpc"));
+    let to = pod.led_to(subject.mode);
+    // Behind a transformer the server's protocol is nobody else's matter.
+    let is_grpc = !to.is_transformer && served.is_some_and(|served| served.protocol.starts_with("grpc"));
     let mut say = |code: &str, what: &str, short: &str| {
         found(
             verdict,
@@ -47,65 +81,87 @@ pub(crate) fn review(subject: &Subject<'_>, component: &Component<'_>, served: O
             code,
             format!("{who}: {what}"),
             &format!("{who}: {short}"),
-            &pod.pointer,
+            &to.pointer,
         );
     };
     match subject.mode {
-        Some(DeploymentMode::Knative) => in_knative(&pod, is_grpc, &mut say),
-        Some(DeploymentMode::Standard) => in_standard(&pod, &mut say),
+        Some(DeploymentMode::Knative) => in_knative(&pod, to, is_grpc, &mut say),
+        Some(DeploymentMode::Standard) => in_standard(&to.ports, &mut say),
         Some(DeploymentMode::ModelMesh) | None => {}
     }
     if subject.mode.is_some()
-        && let Some(listens) = pod.listens
+        && let Some(listens) = to.listens
     {
-        wrong_number(&pod, listens, &mut say);
+        wrong_number(&to.ports, listens, &mut say);
     }
-    if subject.mode == Some(DeploymentMode::Knative) && is_grpc && pod.ports.is_empty() && pod.beside == 0 {
+    if is_grpc && to.ports.is_empty() {
         grpc_without_port(subject, component, &pod, verdict);
     }
     listens_elsewhere(subject, component, verdict);
 }
 
-/// Knative takes a server for one of HTTP/1.1 on 8080 where no port is named.
+/// Knative takes a server for one of HTTP/1.1 on 8080 where no port is named, and KServe's Service leads to 8080 alone.
 fn grpc_without_port(subject: &Subject<'_>, component: &Component<'_>, pod: &Pod, verdict: &mut Verdict) {
-    let number = pod.listens.map(|listens| listens.grpc);
-    if let Some(number) = number.filter(|_| !pod.is_said && subject.may_fill(component, &pod.pointer)) {
+    let Pod { server, is_known, .. } = pod;
+    let number = server.listens.map(|listens| listens.grpc);
+    let (reason, what, short) = match (subject.mode, number) {
+        (Some(DeploymentMode::Knative), _) if pod.beside == 0 => {
+            let example = number.map_or_else(
+                || "the port on which the server speaks gRPC".to_owned(),
+                |number| number.to_string(),
+            );
+            (
+                "Knative serves gRPC on one port, named h2c",
+                format!(
+                    "without a port Knative speaks HTTP/1.1 to 8080. Write ports: [{{name: h2c, containerPort: N}}] with {example} for N"
+                ),
+                "for gRPC Knative needs a port named h2c, and there is none".to_owned(),
+            )
+        }
+        // A canary has what the predictor has, where it says nothing itself.
+        (Some(DeploymentMode::Standard), Some(number)) if number != UNNAMED && component.role == Role::Predictor => (
+            "where none is named, KServe's Service leads to 8080",
+            format!(
+                "without a port KServe's Service leads to 8080 alone, while the server speaks gRPC on {number}. Write ports: [{{name: h2c, \
+                 containerPort: {number}}}]"
+            ),
+            format!("without a port KServe's Service leads to 8080, and gRPC is on {number}"),
+        ),
+        _ => return,
+    };
+    if let Some(number) = number.filter(|_| !server.is_said && subject.may_fill(component, &server.pointer)) {
         *verdict = std::mem::take(verdict).fill(
-            &pod.pointer,
+            &server.pointer,
             json!([{"name": "h2c", "containerPort": number, "protocol": "TCP"}]),
-            "Knative serves gRPC on one port, named h2c",
+            reason,
         );
-    } else if pod.is_known {
+    } else if *is_known && !(subject.mode == Some(DeploymentMode::Standard) && is_headless()) {
         let who = component.name();
-        let example = number.map_or_else(
-            || "the port on which the server speaks gRPC".to_owned(),
-            |number| number.to_string(),
-        );
         found(
             verdict,
             subject.settings.ports,
             "grpc-port",
-            format!(
-                "{who}: gRPC is asked for, and without a port Knative speaks HTTP/1.1 to 8080. Write ports: [{{name: h2c, containerPort: N}}] with {example} for N"
-            ),
-            &format!("{who}: for gRPC Knative needs a port named h2c, and there is none"),
-            &pod.pointer,
+            format!("{who}: gRPC is asked for, and {what}"),
+            &format!("{who}: {short}"),
+            &server.pointer,
         );
     }
 }
 
 fn pod(subject: &Subject<'_>, component: &Component<'_>, served: Option<&Served>) -> Option<Pod> {
     let part = subject.object.as_ref()?.part(component.role)?;
-    let count =
-        |containers: &[Container]| -> usize { containers.iter().map(|container| container.ports().len()).sum() };
     let Some(own) = &part.model else {
         let (at, own) = part.own_server()?;
         return Some(Pod {
-            ports: own.ports().to_vec(),
-            beside: count(part.containers()) - own.ports().len(),
-            pointer: format!("{}/containers/{at}/ports", component.pointer),
-            is_said: own.says_ports(),
-            listens: None,
+            server: Listener {
+                ports: own.ports().to_vec(),
+                pointer: format!("{}/containers/{at}/ports", component.pointer),
+                is_said: own.says_ports(),
+                listens: None,
+                is_transformer: false,
+            },
+            transformer: transformer(component, part, None).filter(|_| own.name != TRANSFORMER),
+            beside: beside(part.containers(), Some(own)),
             is_known: true,
         });
     };
@@ -126,15 +182,52 @@ fn pod(subject: &Subject<'_>, component: &Component<'_>, served: Option<&Served>
     } else {
         server::ports(&repository, own, runtime)
     };
-    let all_of_runtime = spec.as_ref().map_or(0, |spec| count(spec.all()));
     Some(Pod {
-        ports: merged(of_runtime, own.ports()),
-        beside: all_of_runtime - of_runtime.len() + count(part.containers()),
-        pointer: format!("{}/model/ports", component.pointer),
-        is_said: own.says_ports(),
-        listens,
+        server: Listener {
+            ports: merged(of_runtime, own.ports()),
+            pointer: format!("{}/model/ports", component.pointer),
+            is_said: own.says_ports(),
+            listens,
+            is_transformer: false,
+        },
+        transformer: transformer(component, part, spec.as_ref()),
+        beside: spec.as_ref().map_or(0, |spec| beside(spec.all(), runtime)) + beside(part.containers(), None),
         is_known: spec.is_some(),
     })
+}
+
+/// The transformer in the same Pod: the runtime's, and the object's laid over it.
+fn transformer(component: &Component<'_>, part: &Part, spec: Option<&RuntimeContainers>) -> Option<Listener> {
+    let of_runtime = spec.and_then(|spec| spec.named(TRANSFORMER));
+    let mut own = part.containers().iter().enumerate();
+    let own = own.find(|(_, container)| container.name == TRANSFORMER);
+    if of_runtime.is_none() && own.is_none() {
+        return None;
+    }
+    let ports = |container: Option<&Container>| {
+        container
+            .map(|container| container.ports().to_vec())
+            .unwrap_or_default()
+    };
+    Some(Listener {
+        ports: merged(&ports(of_runtime), &ports(own.map(|(_, container)| container))),
+        pointer: own.map_or_else(
+            || format!("{}/containers", component.pointer),
+            |(at, _)| format!("{}/containers/{at}/ports", component.pointer),
+        ),
+        is_said: own.is_some_and(|(_, container)| container.says_ports()),
+        listens: None,
+        is_transformer: true,
+    })
+}
+
+/// The ports of containers that are neither the server nor a transformer before it.
+fn beside(containers: &[Container], server: Option<&Container>) -> usize {
+    let is_server = |container: &Container| server.is_some_and(|server| std::ptr::eq(server, container));
+    let others = containers
+        .iter()
+        .filter(|container| container.name != TRANSFORMER && !is_server(container));
+    others.map(|container| container.ports().len()).sum()
 }
 
 /// A strategic merge by number, which keeps the runtime's order.
@@ -153,22 +246,42 @@ fn merged(runtime: &[Port], own: &[Port]) -> Vec<Port> {
     ports
 }
 
-fn in_knative(pod: &Pod, is_grpc: bool, say: &mut impl FnMut(&str, &str, &str)) {
-    let all = pod.ports.len() + pod.beside;
+fn in_knative(pod: &Pod, to: &Listener, is_grpc: bool, say: &mut impl FnMut(&str, &str, &str)) {
+    let all = pod.ports();
     if all > 1 {
-        let listed: Vec<String> = pod.ports.iter().map(|port| port.container_port.to_string()).collect();
+        let listed: Vec<String> = pod
+            .server
+            .ports
+            .iter()
+            .map(|port| port.container_port.to_string())
+            .collect();
+        let leave = if pod.transformer.is_some() {
+            "that of transformer-container, which asks the server itself"
+        } else {
+            "one: 8080 for REST, which needs no entry, or the server's own for gRPC with the name h2c"
+        };
         say(
             "knative-ports",
             &format!(
-                "Knative takes one port for all containers of a Pod, and there are {all} (the server's: {}). Leave one: 8080 for REST, which needs no entry, or the \
-                 server's own for gRPC with the name h2c. Or set the annotation serving.kserve.io/deploymentMode: Standard, which takes several",
+                "Knative takes one port for all containers of a Pod, and there are {all} (the server's: {}). Leave {leave}. Or set the annotation \
+                 serving.kserve.io/deploymentMode: Standard, which takes several",
                 listed.join(", ")
             ),
             &format!("Knative takes one port for all containers, and there are {all}"),
         );
         return;
     }
-    let Some(port) = pod.ports.first() else { return };
+    // It doesn't guess which of several containers is to answer.
+    if all == 0 && to.is_transformer && pod.is_known {
+        say(
+            "knative-ports",
+            "of several containers Knative leads to the one that names a port, and none does. Write ports: [{containerPort: N}] in transformer-container, with the \
+             port on which it listens for N",
+            "Knative wants a port named, and transformer-container names none",
+        );
+        return;
+    }
+    let Some(port) = to.ports.first() else { return };
     if !["", "http1", "h2c"].contains(&port.name.as_str()) {
         say(
             "knative-port-name",
@@ -194,11 +307,11 @@ fn in_knative(pod: &Pod, is_grpc: bool, say: &mut impl FnMut(&str, &str, &str)) 
 }
 
 /// A Service is made of the ports, and Kubernetes wants a name for each where there are several.
-fn in_standard(pod: &Pod, say: &mut impl FnMut(&str, &str, &str)) {
-    if pod.ports.len() < 2 {
+fn in_standard(ports: &[Port], say: &mut impl FnMut(&str, &str, &str)) {
+    if ports.len() < 2 {
         return;
     }
-    if let Some(port) = pod.ports.iter().find(|port| port.name.is_empty()) {
+    if let Some(port) = ports.iter().find(|port| port.name.is_empty()) {
         say(
             "port-without-name",
             &format!(
@@ -213,11 +326,10 @@ fn in_standard(pod: &Pod, say: &mut impl FnMut(&str, &str, &str)) {
         );
         return;
     }
-    let twice = pod
-        .ports
+    let twice = ports
         .iter()
         .enumerate()
-        .find(|(index, port)| pod.ports[..*index].iter().any(|before| before.name == port.name));
+        .find(|(index, port)| ports[..*index].iter().any(|before| before.name == port.name));
     if let Some((_, port)) = twice {
         say(
             "port-name-twice",
@@ -228,9 +340,9 @@ fn in_standard(pod: &Pod, say: &mut impl FnMut(&str, &str, &str)) {
 }
 
 /// The first port is where KServe's Service, and Knative's, lead to.
-fn wrong_number(pod: &Pod, listens: Ports, say: &mut impl FnMut(&str, &str, &str)) {
+fn wrong_number(ports: &[Port], listens: Ports, say: &mut impl FnMut(&str, &str, &str)) {
     let Ports { rest, grpc } = listens;
-    for (index, port) in pod.ports.iter().enumerate() {
+    for (index, port) in ports.iter().enumerate() {
         let (number, name) = (port.container_port, port.name.to_ascii_lowercase());
         let is_grpc = name.contains("grpc") || name.contains("h2c");
         if is_grpc && number == rest && rest != grpc {

@@ -89,22 +89,18 @@ impl Identified {
         let (url, what, reason) = match error {
             SignError::Fulcio(error) => (
                 services.fulcio_url(),
-                format!("a certificate for {}", self.name()),
+                format!("certificate for {}", self.name()),
                 error.to_string(),
             ),
-            SignError::Rekor(error) => (
-                services.rekor_url(),
-                "an entry of the log".to_owned(),
-                error.to_string(),
-            ),
+            SignError::Rekor(error) => (services.rekor_url(), "entry of its log".to_owned(), error.to_string()),
             SignError::Tsa(error) => (
                 services.tsa_url().unwrap_or_default(),
-                "a time stamp".to_owned(),
+                "time stamp".to_owned(),
                 error.to_string(),
             ),
             other => return Error::Settings(format!("no signature can be made: {other}")),
         };
-        Error::Refused {
+        Error::Uncertified {
             host: authority(url),
             what,
             reason: told(&reason),
@@ -174,6 +170,21 @@ mod tests {
             "Fulcio returned HTTP 400: failed to create signing certificate: There was an error processing the identity token"
         );
         assert_eq!(told("HTTP error: {"), "HTTP error: {");
+    }
+
+    #[test]
+    fn a_token_that_has_ended_is_not_sent() {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        let claims = r#"{"iss": "https://token.example", "sub": "release", "aud": "sigstore", "exp": 1700000000, "iat": 1699999000}"#;
+        let token = format!("e30.{}.e30", URL_SAFE_NO_PAD.encode(claims));
+        let Err(error) = Identified::new(&token, None, None) else {
+            panic!("it is taken");
+        };
+        assert_eq!(
+            error.to_string(),
+            "the identity token of release ended at 2023-11-14T22:13:20Z; get a new one"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 use tidewaiter_core::pointer::child;
+use tidewaiter_world::yaml_problem;
 
 /// A value, and where it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,9 +19,10 @@ pub struct Located {
 }
 
 impl Located {
-    /// All documents of a text.
-    pub(super) fn documents(text: &str) -> Result<Vec<Self>, String> {
-        let documents: Vec<Spanned<Node>> = serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
+    /// All documents of a file's text.
+    pub(super) fn documents(file: &str, text: &str) -> Result<Vec<Self>, String> {
+        let documents: Vec<Spanned<Node>> =
+            serde_saphyr::from_multiple(text).map_err(|error| yaml_problem(file, &error))?;
         Ok(documents
             .into_iter()
             .map(|document| {
@@ -179,7 +181,7 @@ items:
 
     #[test]
     fn each_value_has_the_line_of_its_name() {
-        let documents = Located::documents(TEXT).unwrap();
+        let documents = Located::documents("a.yaml", TEXT).unwrap();
         let first = &documents[0];
         assert_eq!(first.value["spec"]["predictor"]["minReplicas"], 2);
         let line = |pointer: &str| first.line(pointer);
@@ -201,11 +203,5 @@ items:
             (Some("A"), 16, 15)
         );
         assert_eq!(part.value["spec"]["x"], "yes");
-    }
-
-    #[test]
-    fn what_is_no_yaml_is_told_with_its_line() {
-        let error = Located::documents("a: [1\nb: 2\n").unwrap_err();
-        assert!(error.contains("line"), "{error}");
     }
 }

@@ -42,14 +42,9 @@ pub enum FilesError {
         /// Bytes.
         size: u64,
     },
-    /// It is no YAML.
-    #[error("{file}: {reason}")]
-    Yaml {
-        /// Which.
-        file: String,
-        /// Where and why.
-        reason: String,
-    },
+    /// It is no YAML: where, and why.
+    #[error("{0}")]
+    Yaml(String),
     /// Folders in folders, more than are followed.
     #[error("{} lies more than 16 folders deep: name it by itself", .0.display())]
     Deep(PathBuf),
@@ -144,10 +139,7 @@ fn file(path: &Path, found: &mut Vec<Manifest>) -> Result<(), FilesError> {
 /// # Errors
 /// Where it is no YAML.
 pub fn parsed(file: &str, text: &str) -> Result<Vec<Manifest>, FilesError> {
-    let documents = Located::documents(text).map_err(|reason| FilesError::Yaml {
-        file: file.to_owned(),
-        reason,
-    })?;
+    let documents = Located::documents(file, text).map_err(FilesError::Yaml)?;
     let mut found = Vec::new();
     for object in documents {
         if object.value.is_null() {
@@ -202,5 +194,21 @@ impl Manifest {
             .pointer(pointer)
             .and_then(Value::as_str)
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_yaml_is_told_with_file_and_line() {
+        let error = |text: &str| parsed("a.yaml", text).unwrap_err().to_string();
+        assert_eq!(
+            error("kind: Namespace\nmetadata:\n  name: a\n  name: b\n"),
+            "a.yaml:4: `name` stands here twice"
+        );
+        let scanned = error("a: [1\nb: 2\n");
+        assert!(scanned.starts_with("a.yaml:2: this is not YAML"), "{scanned}");
     }
 }

@@ -136,12 +136,12 @@ fn findings(manifest: &Manifest, told: &Told) -> Vec<Finding> {
             path: None,
         });
     }
-    for line in &told.warnings {
+    for warning in &told.warnings {
         found.push(Finding {
             level: Level::Warning,
-            policy: "tidewaiter".to_owned(),
+            policy: warning.policy.clone(),
             code: "warning".to_owned(),
-            message: line.clone(),
+            message: warning.message.clone(),
             line: at(None),
             path: None,
         });

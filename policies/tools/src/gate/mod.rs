@@ -9,12 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-use tidewaiter_core::policy_resource::{Match, Module, Operation as Asked, Subject};
+use tidewaiter_core::policy_resource::{Match, Operation as Asked, Subject};
 use tidewaiter_engine::outcome::{Operation, Outcome};
-use tidewaiter_engine::{Engine, Failure, LoadError, LoadedPolicy, PolicySpec, review, untouched};
+use tidewaiter_engine::{Engine, Failure, LoadedPolicy, review, untouched};
 use tidewaiter_world::{
-    ClusterReader, Configuration, Folder, FolderError, Labels, ObjectRef, Objects, Policy, Problem, ReviewWorld, Stores,
+    ClusterReader, Configuration, Folder, FolderError, Labels, Loaded, ObjectRef, Objects, Policy, Problem,
+    ReviewWorld, Stores,
 };
 use tokio::time::Instant;
 
@@ -133,6 +133,31 @@ impl Gate {
         &self.problems
     }
 
+    /// Whether a problem takes something away that reviews are decided by: a policy, a backend or a whole file. A backend that is good but for its Secret
+    /// still says whom it serves, and Secrets rarely are where CI runs.
+    pub fn lacks(&self, problem: &Problem) -> bool {
+        let is_of_use = match &problem.object {
+            Some(object) if object.kind == "WasmPolicy" => false,
+            Some(object) if object.kind == "StorageBackend" => {
+                self.configuration.backends().get(&object.name).is_some()
+            }
+            Some(_) => true,
+            None => false,
+        };
+        !problem.in_use && !is_of_use
+    }
+
+    /// Where a problem stands, as file and line; the first one where a whole file is meant. None for what no folder holds.
+    fn place(&self, problem: &Problem) -> Option<(String, u64)> {
+        let at = problem.at.as_deref()?;
+        let (file, line) = match at.rsplit_once(':').map(|(file, line)| (file, line.parse())) {
+            Some((file, Ok(line))) => (file, line),
+            _ => (at, 1),
+        };
+        let folder = self.configuration.objects().base.as_deref()?;
+        Some((folder.join(file).display().to_string(), line))
+    }
+
     /// Names of the policies, in the order in which they run.
     pub fn policies(&self) -> impl Iterator<Item = &str> {
         self.policies.iter().map(|(policy, _)| policy.name.as_str())
@@ -206,27 +231,22 @@ impl Gate {
 /// A policy as it runs, or as one that fails where it can't be loaded; with what it is granted.
 async fn loaded(
     engine: &Engine,
-    mut policy: Policy,
+    policy: Policy,
     objects: &Objects,
     problems: &mut Vec<Problem>,
 ) -> (Policy, LoadedPolicy) {
     let object = ObjectRef::cluster("WasmPolicy", &policy.name);
-    let spec = &policy.spec;
-    let not_loaded = LoadedPolicy::not_loaded(&policy.name, spec.failure_policy, spec.mode);
+    let not_loaded = LoadedPolicy::not_loaded(&policy.name, policy.spec.failure_policy, policy.spec.mode);
     let Some(component) = &policy.component else {
         return (policy, not_loaded);
     };
-    let as_it_is = engine.load(PolicySpec {
-        name: policy.name.clone(),
-        component: component.clone(),
-        settings: Value::Object(spec.settings.clone()),
-        capabilities: spec.capabilities.clone(),
-        limits: spec.limits,
-        failure: spec.failure_policy,
-        mode: spec.mode,
-    });
-    match as_it_is.await {
-        Ok(loaded) => {
+    match policy.load(engine, component, false).await {
+        Ok(Loaded {
+            mut policy,
+            loaded,
+            slip,
+        }) => {
+            problems.extend(slip.map(|slip| objects.problem(object.clone(), slip)));
             if let Some(description) = loaded.description() {
                 policy.grant_described(description);
                 problems.extend(policy.undeclared(description).map(|message| Problem {
@@ -235,15 +255,6 @@ async fn loaded(
                 }));
             }
             (policy, loaded)
-        }
-        // As in the server: a slip in the settings of what keeps tenants apart must not turn it off.
-        Err(error @ LoadError::Settings(_))
-            if !policy.spec.settings.is_empty() && matches!(policy.spec.module, Module::Builtin(_)) =>
-        {
-            let message = format!("{error}; it runs with its default settings until then");
-            problems.push(objects.problem(object, message));
-            policy.spec.settings.clear();
-            Box::pin(loaded(engine, policy, objects, problems)).await
         }
         Err(error) => {
             problems.push(objects.problem(object, format!("{error}; {}", policy.without_it())));

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use tidewaiter_world::Problem;
 
+use super::Gate;
 use super::finding::{Level, Reviewed, Verdict};
 use crate::junit::{Outcome, Suite, Test};
 
-/// As SARIF 2.1.0 (OASIS), which GitHub, GitLab and editors read.
-pub fn sarif(reviewed: &[Reviewed]) -> Value {
+/// As SARIF 2.1.0 (OASIS), which GitHub, GitLab and editors read. What is wrong with the configuration is a notification of the run, and one that lacks
+/// something by it did not succeed.
+pub fn sarif(reviewed: &[Reviewed], gate: &Gate) -> Value {
     let mut rules = BTreeMap::new();
     let mut results = Vec::new();
     for object in reviewed {
@@ -21,10 +24,7 @@ pub fn sarif(reviewed: &[Reviewed]) -> Value {
                 "level": finding.level.as_str(),
                 "message": {"text": format!("{} {}/{}: {}", object.kind, object.namespace, object.name, finding.message)},
                 "locations": [{
-                    "physicalLocation": {
-                        "artifactLocation": {"uri": uri(&object.file)},
-                        "region": {"startLine": finding.line.max(1)},
-                    },
+                    "physicalLocation": physical(&object.file, finding.line),
                     "logicalLocations": [{"fullyQualifiedName": format!("{}/{}", object.namespace, object.name), "kind": "object"}],
                 }],
             });
@@ -34,14 +34,42 @@ pub fn sarif(reviewed: &[Reviewed]) -> Value {
             results.push(result);
         }
     }
+    let notifications = gate.problems().iter().map(|problem| {
+        let level = if gate.lacks(problem) {
+            Level::Error
+        } else {
+            Level::Warning
+        };
+        let mut notification = json!({"level": level.as_str(), "message": {"text": said(problem)}});
+        if let Some((file, line)) = gate.place(problem) {
+            notification["locations"] = json!([{"physicalLocation": physical(&file, line)}]);
+        }
+        notification
+    });
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
         "runs": [{
             "tool": {"driver": {"name": "tidewaiter", "version": env!("CARGO_PKG_VERSION"), "rules": rules.into_values().collect::<Vec<_>>()}},
+            "invocations": [{
+                "executionSuccessful": !gate.problems().iter().any(|problem| gate.lacks(problem)),
+                "toolConfigurationNotifications": notifications.collect::<Vec<_>>(),
+            }],
             "results": results,
         }],
     })
+}
+
+/// A problem without its place.
+fn said(problem: &Problem) -> String {
+    match &problem.object {
+        Some(object) => format!("{object}: {}", problem.message),
+        None => problem.message.clone(),
+    }
+}
+
+fn physical(file: &str, line: u64) -> Value {
+    json!({"artifactLocation": {"uri": uri(file)}, "region": {"startLine": line.max(1)}})
 }
 
 /// A file's name as a relative URI.
@@ -56,9 +84,30 @@ fn uri(file: &str) -> String {
     uri
 }
 
-/// As `JUnit`: a test for each object, which fails where it would be refused.
-pub fn junit(reviewed: &[Reviewed]) -> String {
-    let tests = reviewed.iter().map(|object| {
+/// As `JUnit`: a test for each object, which fails where it would be refused; and one for each problem of the configuration, an error where reviews lack
+/// something by it.
+pub fn junit(reviewed: &[Reviewed], gate: &Gate) -> String {
+    let configuration = gate.problems().iter().map(|problem| {
+        let (file, line) = gate.place(problem).unwrap_or_default();
+        let (outcome, output) = if gate.lacks(problem) {
+            (Outcome::Error(problem.to_string()), String::new())
+        } else {
+            (Outcome::Passed, problem.to_string())
+        };
+        Test {
+            name: match &problem.object {
+                Some(object) => format!("configuration {object}"),
+                None => "configuration".to_owned(),
+            },
+            class: "configuration".to_owned(),
+            file,
+            line,
+            seconds: 0.0,
+            outcome,
+            output,
+        }
+    });
+    let objects = reviewed.iter().map(|object| {
         let said = |levels: &[Level]| {
             let lines = object.findings.iter().filter(|finding| levels.contains(&finding.level));
             let lines = lines.map(|finding| format!("{}:{}: {}", object.file, finding.line, finding.message));
@@ -80,7 +129,7 @@ pub fn junit(reviewed: &[Reviewed]) -> String {
     });
     Suite {
         name: "tidewaiter review".to_owned(),
-        tests: tests.collect(),
+        tests: configuration.chain(objects).collect(),
     }
     .to_xml()
 }

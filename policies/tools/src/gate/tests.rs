@@ -1,4 +1,6 @@
-use tidewaiter_engine::Options;
+use serde_json::Value;
+use tidewaiter_core::policy_resource::WasmPolicySpec;
+use tidewaiter_engine::{LoadError, Options};
 
 use super::*;
 use crate::files::parsed;
@@ -34,12 +36,16 @@ items:
           storageUri: s3://mlflow/team-b/model
 ";
 
-async fn reviewed() -> Vec<Reviewed> {
+async fn gate(folder: &Path) -> Gate {
+    let engine = Engine::new(Options::default()).unwrap();
+    let source = Source::folder(folder, &BTreeMap::new()).unwrap();
+    Gate::new(&engine, source).await
+}
+
+async fn reviewed() -> (Vec<Reviewed>, Gate) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("minio.yaml"), BACKEND).unwrap();
-    let engine = Engine::new(Options::default()).unwrap();
-    let source = Source::folder(folder.path(), &BTreeMap::new()).unwrap();
-    let gate = Gate::new(&engine, source).await;
+    let gate = gate(folder.path()).await;
     assert_eq!(gate.problems(), []);
     assert!(gate.policies().any(|policy| policy == "storage-credentials"));
     let mut all = Vec::new();
@@ -55,12 +61,12 @@ async fn reviewed() -> Vec<Reviewed> {
         );
         all.push(Reviewed::new(&manifest, "team-a", &judged));
     }
-    all
+    (all, gate)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_are_told_what_the_cluster_would_say_with_their_lines() {
-    let reviewed = reviewed().await;
+    let (reviewed, _) = reviewed().await;
     let [own, foreign] = &reviewed[..] else {
         panic!("{reviewed:?}")
     };
@@ -84,14 +90,93 @@ async fn files_are_told_what_the_cluster_would_say_with_their_lines() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_programs_get_the_same() {
-    let reviewed = reviewed().await;
-    let sarif = sarif(&reviewed);
+    let (reviewed, gate) = reviewed().await;
+    let sarif = sarif(&reviewed, &gate);
     let results = sarif["runs"][0]["results"].as_array().unwrap();
     let error = results.iter().find(|result| result["level"] == "error").unwrap();
     let place = &error["locations"][0]["physicalLocation"];
     assert_eq!(place["artifactLocation"]["uri"], "services.yaml");
     assert_eq!(place["region"]["startLine"], 26);
     assert!(error["ruleId"].as_str().unwrap().starts_with("storage-credentials/"));
-    let junit = junit(&reviewed);
-    assert!(junit.contains("tests=\"2\" failures=\"1\""), "{junit}");
+    assert_eq!(sarif["runs"][0]["invocations"][0]["executionSuccessful"], true);
+    let junit = junit(&reviewed, &gate);
+    assert!(junit.contains("tests=\"2\" failures=\"1\" errors=\"0\""), "{junit}");
+}
+
+/// A policy and a backend that can't be used, and a backend whose Secret is elsewhere.
+const SLIPS: &str = "\
+apiVersion: tidewaiter.dev/v1alpha1
+kind: WasmPolicy
+metadata: {name: own}
+spec: {module: {file: none.wasm}}
+---
+apiVersion: tidewaiter.dev/v1alpha1
+kind: StorageBackend
+metadata: {name: typo}
+spec: {type: s3, servs: ['s3://typo/']}
+---
+apiVersion: tidewaiter.dev/v1alpha1
+kind: StorageBackend
+metadata: {name: elsewhere}
+spec:
+  type: s3
+  serves: ['s3://elsewhere/']
+  s3: {endpoint: 'http://127.0.0.1:9'}
+  credentials: {secretRef: {namespace: minio, name: root}}
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_programs_get_what_is_wrong_with_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("slips.yaml"), SLIPS).unwrap();
+    let gate = gate(folder.path()).await;
+    let sarif = sarif(&[], &gate);
+    let invocation = &sarif["runs"][0]["invocations"][0];
+    assert_eq!(invocation["executionSuccessful"], false);
+    let told = |name: &str| {
+        let notifications = invocation["toolConfigurationNotifications"].as_array().unwrap();
+        let of_it = |told: &&Value| told["message"]["text"].as_str().unwrap().starts_with(name);
+        notifications.iter().find(of_it).unwrap()
+    };
+    assert_eq!(told("WasmPolicy/own: ")["level"], "error");
+    let typo = told("StorageBackend/typo: ");
+    let place = &typo["locations"][0]["physicalLocation"];
+    assert!(
+        place["artifactLocation"]["uri"]
+            .as_str()
+            .unwrap()
+            .ends_with("/slips.yaml")
+    );
+    assert_eq!(
+        (&typo["level"], &place["region"]["startLine"]),
+        (&"error".into(), &9.into())
+    );
+    assert_eq!(told("StorageBackend/elsewhere: ")["level"], "warning");
+
+    let junit = junit(&[], &gate);
+    assert!(junit.contains("tests=\"3\" failures=\"0\" errors=\"2\""), "{junit}");
+    assert!(
+        junit.contains("<testcase name=\"configuration WasmPolicy/own\""),
+        "{junit}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slip_in_its_settings_turns_no_built_in_policy_off() {
+    let engine = Engine::new(Options::default()).unwrap();
+    let builtin = tidewaiter_builtin::builtin("storage-credentials").unwrap();
+    let component = bytes::Bytes::from_static(builtin.component);
+    let mut spec = WasmPolicySpec::builtin(builtin.name, &[]);
+    spec.settings.insert("unserved".to_owned(), "denny".into());
+    let policy = Policy::of("own", &spec);
+    let Loaded { policy: runs, slip, .. } = policy.load(&engine, &component, false).await.unwrap();
+    assert!(runs.spec.settings.is_empty());
+    let slip = slip.unwrap();
+    assert!(
+        slip.ends_with("; it runs with its default settings until then"),
+        "{slip}"
+    );
+    // Where its last good version stays, that is better than its defaults.
+    let refused = policy.load(&engine, &component, true).await.err().unwrap();
+    assert!(matches!(refused, LoadError::Settings(_)), "{refused}");
 }

@@ -52,7 +52,7 @@ pub(super) async fn plant(laws: &Laws, settings: &Map<String, Value>, shows: &[S
             *place = Value::from(text.as_str());
         }
         let Value::Object(tried) = tried else { continue };
-        match load(&laws.engine, &laws.component, &tried, laws.limits).await {
+        match load(&laws.engine, &laws.name, &laws.component, &tried, laws.limits).await {
             Ok(policy) => {
                 planted.policy = Some(policy);
                 planted.settings = tried;

@@ -141,6 +141,8 @@ pub struct Laws {
     pub engine: Engine,
     /// The policy.
     pub component: Bytes,
+    /// Its own name.
+    pub name: String,
     /// Kinds that it may get by name.
     pub objects: Vec<ObjectKind>,
     /// The JSON Schema of its settings.
@@ -267,11 +269,11 @@ impl Laws {
         checked
     }
 
-    /// Settings and worlds that cases have, each pair once. Those whose settings are refused, as a case may want it, are left out.
+    /// Settings and worlds that cases have, each pair once. Those whose settings are refused, as a case may expect it, are left out.
     async fn contexts(&self, files: &[CaseFile]) -> Result<Vec<Context>, LawsError> {
         let mut wanted: Vec<(Map<String, Value>, Given, String)> = Vec::new();
         for file in files {
-            for case in &file.cases {
+            for case in file.cases.iter().filter(|case| case.settings_refused().is_none()) {
                 let settings = case.settings.as_ref().unwrap_or(&file.settings);
                 let world = case.world.as_ref().unwrap_or(&file.world);
                 if !wanted
@@ -288,7 +290,7 @@ impl Laws {
         let mut contexts = Vec::new();
         let mut refused = None;
         for (settings, world, namespace) in wanted {
-            match load(&self.engine, &self.component, &settings, self.limits).await {
+            match load(&self.engine, &self.name, &self.component, &settings, self.limits).await {
                 Ok(policy) => contexts.push(Context {
                     prepared: Prepared::new(&world, &namespace, &self.objects)?,
                     settings,

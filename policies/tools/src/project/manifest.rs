@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
+use tidewaiter_world::yaml_problem;
 
 /// The manifest's name in a project's folder.
 pub const MANIFEST: &str = "tidewaiter.yaml";
@@ -81,14 +82,9 @@ pub enum ManifestError {
         /// Why.
         source: io::Error,
     },
-    /// It isn't as a manifest is.
-    #[error("{}: {reason}", path.display())]
-    Wrong {
-        /// The manifest.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    /// It isn't as a manifest is: where, and why.
+    #[error("{0}")]
+    Wrong(String),
 }
 
 impl Manifest {
@@ -108,18 +104,15 @@ impl Manifest {
                 }
             }
         })?;
-        let wrong = |reason: String| ManifestError::Wrong {
-            path: path.clone(),
-            reason,
-        };
-        let manifest: Self = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let file = path.display().to_string();
+        let wrong = |reason: &str| ManifestError::Wrong(format!("{file}: {reason}"));
+        let manifest: Self =
+            serde_saphyr::from_str(&text).map_err(|error| ManifestError::Wrong(yaml_problem(&file, &error)))?;
         if manifest.build.iter().any(Vec::is_empty) {
-            return Err(wrong(
-                "build: a command is a list, as in `- [npm, run, build]`".to_owned(),
-            ));
+            return Err(wrong("build: a command is a list, as in `- [npm, run, build]`"));
         }
         if manifest.language != Language::Rust && (manifest.build.is_empty() || manifest.module.is_none()) {
-            return Err(wrong(format!(
+            return Err(wrong(&format!(
                 "a project in {} says in `build` how it is built, and in `module` what that makes",
                 manifest.language
             )));

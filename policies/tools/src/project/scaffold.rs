@@ -31,6 +31,16 @@ pub enum NewError {
         "`{0}` can't be a policy's name: it is lower-case letters, digits and `-`, begins with a letter, and has 63 characters at most"
     )]
     Name(String),
+    /// A project of this name can't be built, or its code not be named.
+    #[error("a project in {language} can't be called `{name}`: {reason}; add a word, as in `{name}-rules`")]
+    Taken {
+        /// The name.
+        name: String,
+        /// The project's language.
+        language: Language,
+        /// Whose name it is.
+        reason: &'static str,
+    },
     /// Something is there.
     #[error("{} is there already, and not empty; name another folder with --dir", .0.display())]
     There(PathBuf),
@@ -50,6 +60,78 @@ pub enum NewError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// Crates that every project in Rust stands on.
+const CRATES: [&str; 3] = ["serde", "tidewaiter-core", "tidewaiter-policy"];
+/// Crates that come with Rust, as cargo knows them.
+const RUST: [&str; 5] = ["alloc", "core", "proc-macro", "std", "test"];
+/// Rust's keywords, of every edition and reserved ones (The Rust Reference, Keywords).
+const KEYWORDS: [&str; 51] = [
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else",
+    "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod",
+    "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super", "trait", "true",
+    "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+];
+/// Names of one word that Go's standard library has, or that no module can have (`go list std`; for the others `go list` says so in a module of that name).
+const GO: [&str; 46] = [
+    "arena",
+    "bufio",
+    "builtin",
+    "bytes",
+    "cmd",
+    "cmp",
+    "context",
+    "crypto",
+    "embed",
+    "encoding",
+    "errors",
+    "expvar",
+    "flag",
+    "fmt",
+    "go",
+    "hash",
+    "html",
+    "image",
+    "io",
+    "iter",
+    "log",
+    "maps",
+    "math",
+    "mime",
+    "net",
+    "os",
+    "path",
+    "plugin",
+    "reflect",
+    "regexp",
+    "runtime",
+    "slices",
+    "sort",
+    "std",
+    "strconv",
+    "strings",
+    "structs",
+    "sync",
+    "syscall",
+    "testing",
+    "time",
+    "toolchain",
+    "unicode",
+    "unique",
+    "unsafe",
+    "weak",
+];
+
+/// Why a project can't have a name that a policy could. In TypeScript and Python nothing that is built is called as the project is.
+fn taken(name: &str, language: Language) -> Option<&'static str> {
+    match language {
+        Language::Rust if CRATES.contains(&name) => Some("a crate that it stands on has that name"),
+        Language::Rust if RUST.contains(&name) => Some("a crate of Rust's own has that name"),
+        Language::Rust if KEYWORDS.contains(&name) => Some("it is a keyword of Rust, and no crate's name"),
+        Language::Go if GO.contains(&name) => Some("Go keeps that name for itself"),
+        _ => None,
+    }
 }
 
 /// Where a project finds the SDK.
@@ -97,6 +179,13 @@ pub fn new_project(folder: &Path, name: &str, language: Language, sdk: &Sdk) -> 
         .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     if !letters || name.len() > 63 || !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.ends_with('-') {
         return Err(NewError::Name(name.to_owned()));
+    }
+    if let Some(reason) = taken(name, language) {
+        return Err(NewError::Taken {
+            name: name.to_owned(),
+            language,
+            reason,
+        });
     }
     let embedded = EMBEDDED.iter().find(|embedded| embedded.language == language.as_str());
     let embedded = embedded.ok_or(NewError::NoTemplate(language))?;
@@ -149,6 +238,31 @@ mod tests {
         for name in ["House", "9lives", "a_b", "", "a-", &"x".repeat(64)] {
             let made = new_project(&folder.path().join("p"), name, Language::Rust, &sdk);
             assert!(matches!(made, Err(NewError::Name(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_would_not_build_is_refused_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = |name: &str, language| {
+            let folder = folder.path().join(format!("{name}-{language}"));
+            new_project(&folder, name, language, &Sdk::Path("/src".into()))
+        };
+        let refused = |name: &str, language| made(name, language).unwrap_err().to_string();
+        assert_eq!(
+            refused("tidewaiter-policy", Language::Rust),
+            "a project in rust can't be called `tidewaiter-policy`: a crate that it stands on has that name; add a word, as in `tidewaiter-policy-rules`"
+        );
+        assert!(refused("core", Language::Rust).contains("a crate of Rust's own"));
+        assert!(refused("match", Language::Rust).contains("a keyword of Rust"));
+        assert!(refused("fmt", Language::Go).contains("Go keeps that name"));
+        for (name, language) in [
+            ("tidewaiter-policy", Language::Go),
+            ("fmt", Language::Rust),
+            ("match", Language::Python),
+            ("typescript", Language::TypeScript),
+        ] {
+            made(name, language).unwrap();
         }
     }
 

@@ -7,6 +7,7 @@ use std::{fs, io};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
+use tidewaiter_world::yaml_problem;
 
 use super::pattern::Pattern;
 use crate::world::Given;
@@ -46,7 +47,7 @@ pub struct Checks {
 pub struct Case {
     /// What it shows, as a sentence.
     pub name: Spanned<String>,
-    /// The object to review.
+    /// The object to review; none where a case is about its settings alone.
     #[serde(default)]
     pub object: Option<Value>,
     /// A file that holds it, relative to the file of cases, in the place of `object`.
@@ -96,7 +97,14 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
-/// What is to come of a review. What is left out may be anything.
+impl Case {
+    /// Why its settings are to be refused, where that is what it shows.
+    pub fn settings_refused(&self) -> Option<&Pattern> {
+        self.expect.as_ref()?.settings_refused.as_ref()
+    }
+}
+
+/// What is to come of a case. What is left out may be anything.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Expect {
@@ -114,6 +122,31 @@ pub struct Expect {
     pub object: Option<Value>,
     /// How the policy fails: trap, time, memory, a wrong verdict.
     pub failure: Option<Pattern>,
+    /// Why the settings are refused, by their schema or by the policy. Then nothing is reviewed, and nothing else can be expected.
+    pub settings_refused: Option<Pattern>,
+}
+
+impl Expect {
+    /// Whether anything is expected of a review.
+    fn is_of_a_review(&self) -> bool {
+        let Self {
+            allowed,
+            denial,
+            fills,
+            warnings,
+            effects,
+            object,
+            failure,
+            settings_refused: _,
+        } = self;
+        allowed.is_some()
+            || denial.is_some()
+            || fills.is_some()
+            || warnings.is_some()
+            || effects.is_some()
+            || object.is_some()
+            || failure.is_some()
+    }
 }
 
 /// A refusal.
@@ -150,14 +183,9 @@ pub enum CaseError {
         /// Why.
         source: io::Error,
     },
-    /// The file isn't as a file of cases is.
-    #[error("{}: {reason}", path.display())]
-    Wrong {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    /// The file isn't as a file of cases is: where, and why.
+    #[error("{0}")]
+    Wrong(String),
     /// A folder without a file of cases.
     #[error("{} holds no file of cases (*.yaml)", .0.display())]
     None(PathBuf),
@@ -199,22 +227,26 @@ fn read(path: &Path) -> Result<CaseFile, CaseError> {
         path: path.to_owned(),
         source,
     })?;
-    let wrong = |reason: String| CaseError::Wrong {
-        path: path.to_owned(),
-        reason,
-    };
-    let mut file: CaseFile = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let unreadable = |path: &Path, error| CaseError::Wrong(yaml_problem(&path.display().to_string(), &error));
+    let mut file: CaseFile = serde_saphyr::from_str(&text).map_err(|error| unreadable(path, error))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut names = std::collections::BTreeSet::new();
     for case in &mut file.cases {
-        let name = &case.name.value;
+        let (name, line) = (&case.name.value, case.name.referenced.line());
+        let wrong = |reason: String| CaseError::Wrong(format!("{}:{line}: {reason}", path.display()));
         if !names.insert(name.clone()) {
             return Err(wrong(format!(
                 "two cases are called `{name}`; give each its own sentence"
             )));
         }
+        if case.settings_refused().is_some() && case.expect.as_ref().is_some_and(Expect::is_of_a_review) {
+            return Err(wrong(format!(
+                "case `{name}` expects that its settings are refused, and then nothing is reviewed: leave the rest of `expect` out"
+            )));
+        }
         match (&case.object, &case.file) {
             (Some(_), None) => {}
+            (None, None) if case.settings_refused().is_some() => {}
             (None, Some(file)) => {
                 let place = folder.join(file);
                 let text = fs::read_to_string(&place).map_err(|source| CaseError::Read {
@@ -222,10 +254,7 @@ fn read(path: &Path) -> Result<CaseFile, CaseError> {
                     source,
                 })?;
                 let object = serde_saphyr::from_str(&text);
-                case.object = Some(object.map_err(|error| CaseError::Wrong {
-                    path: place,
-                    reason: error.to_string(),
-                })?);
+                case.object = Some(object.map_err(|error| unreadable(&place, error))?);
             }
             _ => {
                 return Err(wrong(format!(

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tidewaiter_core::pointer::child;
+use tidewaiter_engine::LoadError;
 
 use super::case::Expect;
+use super::pattern::Pattern;
 use crate::told::Told;
 
 /// All that differs, each a sentence with both sides.
@@ -58,10 +60,11 @@ pub(super) fn differences(expect: &Expect, told: &Told) -> Vec<String> {
             && wanted
                 .iter()
                 .zip(&told.warnings)
-                .all(|(pattern, line)| pattern.matches(line));
+                .all(|(pattern, warning)| pattern.matches(&warning.message));
         if !same {
             let wanted: Vec<_> = wanted.iter().map(|pattern| format!("\n  - {pattern}")).collect();
-            let got: Vec<_> = told.warnings.iter().map(|line| format!("\n  - {line}")).collect();
+            let got = told.warnings.iter().map(|warning| format!("\n  - {}", warning.message));
+            let got: Vec<_> = got.collect();
             found.push(format!("warnings: expected{}\ngot{}", or_none(&wanted), or_none(&got)));
         }
     }
@@ -94,6 +97,18 @@ pub(super) fn differences(expect: &Expect, told: &Told) -> Vec<String> {
         }
     }
     found
+}
+
+/// What differs where a case is about its settings, or where they keep it from being tried.
+pub(super) fn of_settings(wanted: Option<&Pattern>, error: Option<&LoadError>) -> Option<String> {
+    match (wanted, error) {
+        (None, error) => error.map(ToString::to_string),
+        (Some(wanted), None) => Some(format!(
+            "the settings were to be refused (`{wanted}`), and the policy takes them"
+        )),
+        (Some(wanted), Some(LoadError::Settings(reason))) if wanted.matches(reason) => None,
+        (Some(wanted), Some(error)) => Some(format!("the settings were to be refused with `{wanted}`, and {error}")),
+    }
 }
 
 fn or_none(lines: &[String]) -> String {
@@ -143,7 +158,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::told::{ToldDenial, ToldFill};
+    use crate::told::{ToldDenial, ToldFill, ToldWarning};
 
     fn expect(value: Value) -> Expect {
         serde_json::from_value(value).unwrap()
@@ -159,7 +174,10 @@ mod tests {
                 value: Some(json!(1)),
                 reason: "so".into(),
             }],
-            warnings: vec!["careful".into()],
+            warnings: vec![ToldWarning {
+                policy: "policy".into(),
+                message: "careful".into(),
+            }],
             object: Some(json!({"spec": {"a": 1}})),
             ..Told::default()
         };

@@ -7,12 +7,13 @@ mod snapshot;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use tidewaiter_core::policy_resource::ObjectKind;
-use tidewaiter_engine::{Engine, Limits, LoadedPolicy};
+use tidewaiter_engine::{Engine, Limits, LoadError, LoadedPolicy};
 
 pub use case::{Case, CaseError, CaseFile, Checks, Expect, Operation, User, read_cases};
 pub use pattern::Pattern;
@@ -37,7 +38,7 @@ pub struct Tried {
     pub differences: Vec<String>,
     /// A snapshot was written anew.
     pub updated: bool,
-    /// What the policy said.
+    /// What the policy said; nothing where it wasn't asked.
     pub told: Told,
     /// What it asked.
     pub calls: Vec<HostCall>,
@@ -63,6 +64,8 @@ pub struct Suite {
     pub engine: Engine,
     /// The policy.
     pub component: Bytes,
+    /// Its own name.
+    pub name: String,
     /// Kinds that it may get by name.
     pub objects: Vec<ObjectKind>,
     /// What one run may take.
@@ -110,10 +113,11 @@ impl Suite {
             took: Duration::ZERO,
         };
         let settings = case.settings.as_ref().unwrap_or(&file.settings);
-        let policy = match policies.get(self, settings).await {
-            Ok(policy) => policy,
-            Err(reason) => {
-                tried.differences.push(reason);
+        let policy = match (policies.get(self, settings).await, case.settings_refused()) {
+            (Ok(policy), None) => policy,
+            (loaded, wanted) => {
+                let error = loaded.err();
+                tried.differences.extend(compare::of_settings(wanted, error.as_deref()));
                 return tried;
             }
         };
@@ -190,16 +194,16 @@ pub(crate) fn namespace(case: &Case) -> &str {
 
 /// The policy with each of the settings that cases have.
 #[derive(Default)]
-struct Policies(BTreeMap<String, Result<LoadedPolicy, String>>);
+struct Policies(BTreeMap<String, Result<LoadedPolicy, Arc<LoadError>>>);
 
 impl Policies {
-    async fn get(&mut self, suite: &Suite, settings: &Map<String, Value>) -> Result<LoadedPolicy, String> {
+    async fn get(&mut self, suite: &Suite, settings: &Map<String, Value>) -> Result<LoadedPolicy, Arc<LoadError>> {
         let key = Value::Object(settings.clone()).to_string();
         if let Some(known) = self.0.get(&key) {
             return known.clone();
         }
-        let loaded = load(&suite.engine, &suite.component, settings, suite.limits).await;
-        let loaded = loaded.map_err(|error| error.to_string());
+        let loaded = load(&suite.engine, &suite.name, &suite.component, settings, suite.limits).await;
+        let loaded = loaded.map_err(Arc::new);
         self.0.insert(key, loaded.clone());
         loaded
     }

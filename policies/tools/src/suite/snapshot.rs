@@ -6,6 +6,7 @@ use std::{fs, io};
 
 use serde_json::Value;
 use similar::TextDiff;
+use tidewaiter_world::yaml_problem;
 
 use super::case::SNAPSHOTS;
 use crate::told::Told;
@@ -23,14 +24,9 @@ pub enum SnapshotError {
         /// Why.
         source: io::Error,
     },
-    /// What is in it.
-    #[error("{} is no file of snapshots ({reason}); delete it, and write it anew with --update", path.display())]
-    Wrong {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    /// What is in it: where, and why.
+    #[error("{0}; these are no snapshots as they were written: delete the file, and write it anew with --update")]
+    Wrong(String),
 }
 
 /// The snapshots of one file of cases.
@@ -53,10 +49,8 @@ impl Snapshots {
     pub(super) fn read(cases: &Path) -> Result<Self, SnapshotError> {
         let path = cases.with_extension(SNAPSHOTS.trim_start_matches('.'));
         let kept = match fs::read_to_string(&path) {
-            Ok(text) => serde_saphyr::from_str(&text).map_err(|error| SnapshotError::Wrong {
-                path: path.clone(),
-                reason: error.to_string(),
-            })?,
+            Ok(text) => serde_saphyr::from_str(&text)
+                .map_err(|error| SnapshotError::Wrong(yaml_problem(&path.display().to_string(), &error)))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(source) => return Err(SnapshotError::File { path, source }),
         };

@@ -3,6 +3,7 @@ use std::fs;
 use tidewaiter_engine::Options;
 
 use super::*;
+use crate::{Draw, Laws};
 
 /// What `storage-credentials` says of two services, and a snapshot of a third.
 const CASES: &str = "
@@ -39,6 +40,7 @@ fn suite() -> Suite {
     Suite {
         engine: Engine::new(Options::default()).unwrap(),
         component: Bytes::from_static(builtin.component),
+        name: builtin.name.to_owned(),
         objects: Vec::new(),
         limits: Limits::default(),
     }
@@ -84,6 +86,62 @@ async fn cases_are_tried_and_snapshots_kept() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_case_can_expect_that_its_settings_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("settings.yaml");
+    let text = "
+settings: {unserved: denny}
+cases:
+  - name: a slip is refused
+    expect: {settingsRefused: unserved}
+  - name: for another reason
+    expect: {settingsRefused: /no such words/}
+  - name: without a slip
+    settings: {unserved: deny}
+    expect: {settingsRefused: unserved}
+  - name: not expected
+    object: {}
+    expect: {allowed: true}
+";
+    fs::write(&path, text).unwrap();
+    let files = read_cases(&path).unwrap();
+    let suite = suite();
+    let tried = suite.run(&files, false).await.unwrap();
+    let [slip, another, none, unexpected] = &tried[..] else {
+        panic!("{tried:#?}")
+    };
+    assert_eq!(slip.differences, [] as [String; 0]);
+    assert!(
+        another.differences[0].starts_with(
+            "the settings were to be refused with `/no such words/`, and the policy refuses its settings: "
+        ),
+        "{another:?}"
+    );
+    assert_eq!(
+        none.differences,
+        ["the settings were to be refused (`unserved`), and the policy takes them"]
+    );
+    assert!(
+        unexpected.differences[0].starts_with("the policy refuses its settings: "),
+        "{unexpected:?}"
+    );
+
+    // Nor are such settings what laws are checked with.
+    let mut file = files[0].1.clone();
+    file.cases.truncate(1);
+    let laws = Laws {
+        engine: suite.engine,
+        component: suite.component,
+        name: suite.name,
+        objects: Vec::new(),
+        schema: None,
+        limits: Limits::default(),
+    };
+    let checked = laws.check(&[file], Draw { objects: 1, seed: 0 }).await.unwrap();
+    assert!(checked.iter().all(|checked| checked.broken.is_none()), "{checked:?}");
+}
+
 #[test]
 fn what_is_wrong_with_a_file_of_cases_is_told() {
     let folder = tempfile::tempdir().unwrap();
@@ -92,11 +150,21 @@ fn what_is_wrong_with_a_file_of_cases_is_told() {
         fs::write(&path, text).unwrap();
         read_cases(&path).unwrap_err().to_string()
     };
-    assert!(error("cases: [{name: a, objekt: {}}]").contains("objekt"));
+    let misspelt = error("cases:\n  - name: a\n    objekt: {}\n");
+    assert!(
+        misspelt.ends_with("/cases.yaml:3: there is no field `objekt` here; did you mean `object`?"),
+        "{misspelt}"
+    );
+    let twice = error("cases:\n  - name: a\n    object: {a: 1, a: 2}\n");
+    assert!(twice.ends_with("/cases.yaml:3: `a` stands here twice"), "{twice}");
     assert!(error("cases: [{name: a}]").contains("needs an object"));
     assert!(error("cases: [{name: a, object: {}}, {name: a, object: {}}]").contains("two cases are called `a`"));
     assert!(error("cases: [{name: a, object: {}, expect: {denial: {message: '/(/'}}}]").contains("regular expression"));
     assert!(error("cases: [{name: a, file: none.yaml}]").contains("none.yaml"));
+    assert!(
+        error("cases: [{name: a, expect: {settingsRefused: x, allowed: false}}]")
+            .contains("leave the rest of `expect` out")
+    );
     let empty = tempfile::tempdir().unwrap();
     assert!(matches!(read_cases(empty.path()), Err(CaseError::None(_))));
 }

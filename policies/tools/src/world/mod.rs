@@ -22,8 +22,8 @@ pub use given::{Given, GivenError};
 use reader::GivenReader;
 pub use stored::Stored;
 
-/// What policies that run in a case are called.
-pub(crate) const POLICY: &str = "policy";
+/// What the configuration of a case calls the policy that runs in it: there is one, whatever its own name is.
+const POLICY: &str = "policy";
 /// Nothing is asked over a network, so this is only for a policy that never ends.
 pub(crate) const BUDGET: Duration = Duration::from_secs(20);
 
@@ -212,18 +212,12 @@ impl World for GivenWorld {
         self.real.node_architectures().await
     }
 
-    async fn get_object(
-        &self,
-        policy: &str,
-        api_version: &str,
-        kind: &str,
-        name: &str,
-    ) -> Result<Option<String>, String> {
-        self.real.get_object(policy, api_version, kind, name).await
+    async fn get_object(&self, _: &str, api_version: &str, kind: &str, name: &str) -> Result<Option<String>, String> {
+        self.real.get_object(POLICY, api_version, kind, name).await
     }
 
-    async fn cluster_objects(&self, policy: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
-        self.real.cluster_objects(policy, api_version, kind).await
+    async fn cluster_objects(&self, _: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
+        self.real.cluster_objects(POLICY, api_version, kind).await
     }
 
     async fn kserve_config(&self, key: &str) -> Option<String> {

@@ -101,14 +101,14 @@ async fn objects_nodes_and_labels_are_those_of_the_case() {
     assert_eq!(labels, ["a", "b"]);
     assert!(
         world
-            .get_object(POLICY, "v1", "ResourceQuota", "gpu")
+            .get_object("owner", "v1", "ResourceQuota", "gpu")
             .await
             .unwrap()
             .unwrap()
             .contains("gpu")
     );
-    assert_eq!(world.get_object(POLICY, "v1", "ResourceQuota", "none").await, Ok(None));
-    assert!(world.get_object(POLICY, "v1", "ConfigMap", "x").await.is_err());
+    assert_eq!(world.get_object("owner", "v1", "ResourceQuota", "none").await, Ok(None));
+    assert!(world.get_object("owner", "v1", "ConfigMap", "x").await.is_err());
     assert!(matches!(world.brought_credentials(None, None).await, Brought::Usable(what) if what.contains("minio")));
 }
 

@@ -306,14 +306,14 @@ fn a_policy_is_signed_by_who_one_is_and_cosign_agrees(world: &World) -> Result<(
     let said = sign(&unsigned, &foreign)?.ended(2)?;
     ensure!(
         said.stderr.contains(&format!(
-            "{FULCIO} refuses a certificate for system:serviceaccount:{name}:release"
+            "{FULCIO} gives no certificate for system:serviceaccount:{name}:release"
         )),
         "{said:?}"
     );
     world.cluster.processes().stop("rekor")?;
     let said = sign(&unsigned, &good)?.ended(2)?;
     ensure!(
-        said.stderr.contains(&format!("{REKOR} refuses an entry of the log")),
+        said.stderr.contains(&format!("{REKOR} gives no entry of its log")),
         "{said:?}"
     );
     let said = verify(&unsigned, "release")?.ended(1)?;

@@ -47,6 +47,69 @@ fn two_slashes_are_refused_where_it_is_seen_that_no_folder_is_called_so() {
 }
 
 #[test]
+fn an_azure_container_without_the_slash_behind_it_is_refused_whoever_serves_it() {
+    let nobody = World::new();
+    for (uri, with_slash) in [
+        (
+            "https://acme.blob.core.windows.net/models",
+            "https://acme.blob.core.windows.net/models/",
+        ),
+        (
+            "https://acme.blob.core.windows.net/models?sv=1",
+            "https://acme.blob.core.windows.net/models/",
+        ),
+        (
+            "https://acme.file.core.windows.net/share",
+            "https://acme.file.core.windows.net/share/",
+        ),
+    ] {
+        for world in [&world(), &nobody] {
+            let (code, message, path) = refused(world, &bare(uri));
+            assert_eq!(
+                (&*code, &*path),
+                ("unsupported-uri", "/spec/predictor/model/storageUri")
+            );
+            let words = format!("Write {with_slash} for all that is in it, or name a folder");
+            assert!(message.ends_with(&words), "{message}");
+        }
+        assert_eq!(review(&world(), &bare(with_slash)), Verdict::admit());
+    }
+}
+
+#[test]
+fn all_of_a_bucket_of_googles_is_refused_and_of_s3_it_is_loaded() {
+    for uri in ["gs://models", "gs://models/", "gs://models//"] {
+        let world = world().serve("gs://models", "gcs");
+        let (code, message, path) = refused(&world, &bare(uri));
+        assert_eq!(
+            (&*code, &*path),
+            ("unsupported-uri", "/spec/predictor/model/storageUri")
+        );
+        assert_eq!(
+            message,
+            "predictor: KServe can't load all of a bucket of Google Cloud Storage, and gs://models names nothing in it. Write which folder or file in it is \
+             the model, such as gs://models/iris"
+        );
+    }
+    assert_eq!(review(&world(), &bare("s3://mlflow/")), Verdict::admit());
+    let (_, message, _) = refused(&World::new().serve("gs://empty", "gcs"), &bare("gs://empty"));
+    assert!(
+        message.ends_with("Upload the model into a folder of it, and write that"),
+        "{message}"
+    );
+    // An object whose name begins with a slash is what KServe then looks for.
+    let odd = world().object("gs://models//model.joblib", "x");
+    assert_eq!(
+        warned(&odd, &bare("gs://models/")),
+        "predictor: KServe can't load all of a bucket; write what is the model in gs://models"
+    );
+    // Its user's own credentials make it no other bucket.
+    let mut own = bare("gs://models/");
+    own["spec"]["predictor"]["model"]["storage"] = json!({"key": "mine"});
+    refused(&world(), &own);
+}
+
+#[test]
 fn a_name_that_others_begin_with_is_only_a_warning_since_kserve_takes_those() {
     let world = world().object("s3://mlflow/fraud-v2/model.joblib", "x");
     assert_eq!(

@@ -7,25 +7,125 @@ fn with_ports(format: &str, protocol: &str, ports: Value) -> Value {
 }
 
 #[test]
-fn grpc_gets_the_port_that_knative_needs() {
-    let verdict = review(
-        &in_mode("Serverless"),
-        &service("triton", json!({"protocolVersion": "grpc-v2"})),
-    );
-    assert_eq!(verdict.denial, None);
-    let fill = &verdict.fills[0];
-    assert_eq!(fill.path, "/spec/predictor/model/ports");
-    let ports: Value = serde_json::from_str(&fill.value).unwrap();
+fn grpc_gets_the_port_to_which_requests_are_led() {
+    let object = service("triton", json!({"protocolVersion": "grpc-v2"}));
+    for (mode, reason) in [
+        ("Serverless", "Knative serves gRPC on one port, named h2c"),
+        ("RawDeployment", "where none is named, KServe's Service leads to 8080"),
+    ] {
+        let verdict = review(&in_mode(mode), &object);
+        assert_eq!((verdict.denial, verdict.fills.len()), (None, 1), "{mode}");
+        let fill = &verdict.fills[0];
+        assert_eq!((&*fill.path, &*fill.reason), ("/spec/predictor/model/ports", reason));
+        let ports: Value = serde_json::from_str(&fill.value).unwrap();
+        assert_eq!(
+            ports,
+            json!([{"name": "h2c", "containerPort": 9000, "protocol": "TCP"}])
+        );
+    }
+    passes(&world(), &object);
+}
+
+#[test]
+fn grpc_that_kserves_service_would_not_reach_is_refused_where_no_port_can_be_filled_in() {
+    let arguments = json!(["tritonserver", "--grpc-port=9000", "--http-port=8080"]);
+    let triton = |world: World| {
+        world.runtime_spec(
+            "kserve-tritonserver",
+            &json!({"containers": [{"name": "kserve-container", "args": arguments}]}),
+        )
+    };
+    let none = with_ports("triton", "grpc-v2", json!([]));
+    let (code, message, path) = refused(&triton(in_mode("Standard")), &none);
+    assert_eq!((&*code, &*path), ("grpc-port", "/spec/predictor/model/ports"));
     assert_eq!(
-        ports,
-        json!([{"name": "h2c", "containerPort": 9000, "protocol": "TCP"}])
+        message,
+        "predictor: gRPC is asked for, and without a port KServe's Service leads to 8080 alone, while the server speaks gRPC on 9000. Write ports: \
+         [{name: h2c, containerPort: 9000}]"
     );
-    // A Service of Kubernetes does without.
-    passes(
-        &in_mode("Standard"),
-        &service("triton", json!({"protocolVersion": "grpc-v2"})),
+    // Where the Service's name is that of the Pods, every port is reached.
+    let headless = triton(in_mode("Standard")).kserve_config("service", &json!({"serviceClusterIPNone": true}));
+    passes(&headless, &none);
+    // A server that speaks gRPC on 8080 is where the Service leads.
+    let more = json!({"protocolVersion": "grpc-v2", "args": ["--grpc-port=8080", "--http-port=8090"]});
+    passes(&triton(in_mode("Standard")), &service("triton", more));
+    // A canary has the predictor's ports.
+    let mut canary = with_ports("triton", "grpc-v2", json!([{"name": "h2c", "containerPort": 9000}]));
+    canary["spec"]["canary"] =
+        json!([{"predictor": {"model": model("triton", json!({"protocolVersion": "grpc-v2"}))}}]);
+    passes(&triton(in_mode("Standard")), &canary);
+}
+
+/// A service with a transformer in the predictor's own Pod.
+fn collocated(model_ports: Value, ports: Value) -> Value {
+    let mut object = service("sklearn", json!({"protocolVersion": "v2", "ports": model_ports}));
+    object["spec"]["predictor"]["containers"] =
+        json!([{"name": "log", "image": "l"}, {"name": "transformer-container", "image": "t", "ports": ports}]);
+    object
+}
+
+#[test]
+fn kserves_service_leads_to_the_transformer_beside_the_server() {
+    let world = in_mode("Standard");
+    let unnamed = json!([{"containerPort": 8080}, {"containerPort": 8081}]);
+    passes(&world, &collocated(unnamed.clone(), json!([{"containerPort": 8500}])));
+    let (code, _, path) = refused(&world, &collocated(json!([]), unnamed.clone()));
+    assert_eq!(
+        (&*code, &*path),
+        ("port-without-name", "/spec/predictor/containers/1/ports")
     );
-    passes(&world(), &service("triton", json!({"protocolVersion": "grpc-v2"})));
+    let custom = json!({"spec": {"predictor": {"containers": [
+        {"name": "kserve-container", "ports": [{"containerPort": 8085}]}, {"name": "transformer-container", "ports": unnamed}]}}});
+    assert_eq!(refused(&world, &custom).2, "/spec/predictor/containers/1/ports");
+    // What the server speaks is the transformer's matter alone.
+    let mut grpc = service("triton", json!({"protocolVersion": "grpc-v2"}));
+    grpc["spec"]["predictor"]["containers"] = json!([{"name": "transformer-container", "image": "t"}]);
+    passes(&world, &grpc);
+}
+
+#[test]
+fn a_transformer_of_the_runtime_has_the_objects_ports_laid_over_its_own() {
+    let spec = json!({"containers": [{"name": "kserve-container"}, {"name": "transformer-container", "ports": [{"containerPort": 8500, "name": "http"}]}]});
+    let world = in_mode("Standard").runtime_spec("kserve-mlserver", &spec);
+    passes(&world, &collocated(json!([]), json!([{"containerPort": 8500}])));
+    let (code, message, _) = refused(
+        &world,
+        &collocated(json!([]), json!([{"containerPort": 8501, "name": "http"}])),
+    );
+    assert_eq!(code, "port-name-twice");
+    assert!(message.contains("two ports have the name http"), "{message}");
+}
+
+#[test]
+fn knative_leads_to_whichever_container_names_the_port() {
+    let world = in_mode("Knative");
+    passes(&world, &collocated(json!([]), json!([{"containerPort": 8500}])));
+    let (code, _, path) = refused(
+        &world,
+        &collocated(json!([]), json!([{"containerPort": 8500, "name": "http"}])),
+    );
+    assert_eq!(
+        (&*code, &*path),
+        ("knative-port-name", "/spec/predictor/containers/1/ports")
+    );
+    // Whether it is the server's or the transformer's makes no difference to Knative: two are one too many.
+    let one = json!([{"containerPort": 8080}]);
+    let (code, message, _) = refused(&world, &collocated(one.clone(), one));
+    assert_eq!(code, "knative-ports");
+    assert!(
+        message.contains("Leave that of transformer-container, which asks the server itself"),
+        "{message}"
+    );
+    let (code, message, path) = refused(&world, &collocated(json!([]), json!([])));
+    assert_eq!(
+        (&*code, &*path),
+        ("knative-ports", "/spec/predictor/containers/1/ports")
+    );
+    assert_eq!(
+        message,
+        "predictor: of several containers Knative leads to the one that names a port, and none does. Write ports: [{containerPort: N}] in \
+         transformer-container, with the port on which it listens for N"
+    );
 }
 
 #[test]
@@ -39,6 +139,7 @@ fn where_no_port_can_be_filled_in_for_grpc_it_is_refused() {
     let (code, message, _) = refused(&own(in_mode("Knative")), &object);
     assert_eq!(code, "grpc-port");
     assert!(message.contains("{name: h2c, containerPort: N}"), "{message}");
+    // It may well speak gRPC on 8080, to which KServe's Service leads.
     passes(&own(in_mode("Standard")), &object);
     // Its runtime may have a port that isn't known.
     let unread = in_mode("Knative").runtime("own", None, runtime("own", "example.com/own", "1", &["grpc-v2"]));
