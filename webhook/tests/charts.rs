@@ -287,7 +287,8 @@ fn the_alert_on_credentials_is_for_every_failure_and_for_nothing_else() {
     for file in [
         "admission/effects.rs",
         "controllers/credentials.rs",
-        "controllers/minting.rs",
+        "controllers/minting/comparing.rs",
+        "controllers/minting/mod.rs",
     ] {
         let source = read(&format!("webhook/src/{file}"));
         for before in [".credentials(\"", "result: \"", "(500, \"", "(403, \""] {
