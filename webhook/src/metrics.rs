@@ -179,6 +179,7 @@ impl Default for Metrics {
             handshakes_failed: Counter::default(),
             registry: Registry::default(),
         };
+        metrics.begin_at_nothing();
         registry.register(
             "reviews",
             "Admission reviews, by webhook and how they ended",
@@ -321,6 +322,20 @@ impl Metrics {
         self.refusals.get_or_create(&labels).inc();
     }
 
+    /// Prometheus sees no increase in a series that begins with 1: what an alert is for is there from the start.
+    fn begin_at_nothing(&self) {
+        for endpoint in [Endpoint::mutate, Endpoint::validate] {
+            let ending = Ending::failed;
+            drop(self.reviews.get_or_create(&ReviewLabels { endpoint, ending }));
+        }
+        for result in UNDELIVERED {
+            drop(self.credentials.get_or_create(&ResultLabels { result }));
+        }
+        for result in ["failed", "refused"] {
+            drop(self.swept.get_or_create(&ResultLabels { result }));
+        }
+    }
+
     /// One of [`DELIVERED`] or [`UNDELIVERED`].
     pub(crate) fn credentials(&self, result: &'static str) {
         debug_assert!(DELIVERED.contains(&result) || UNDELIVERED.contains(&result), "{result}");
@@ -459,6 +474,18 @@ mod tests {
             text.contains(r#"tidewaiter_refusals_total{policy="chatty",code="other"} 256"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_alerts_are_for_is_there_before_it_happens() {
+        let text = Metrics::default().encode();
+        for line in [
+            r#"tidewaiter_reviews_total{endpoint="mutate",ending="failed"} 0"#,
+            r#"tidewaiter_credentials_total{result="unreachable"} 0"#,
+            r#"tidewaiter_swept_total{result="refused"} 0"#,
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 
     #[test]

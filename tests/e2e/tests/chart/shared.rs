@@ -129,7 +129,7 @@ fn whoever_may_not_use_a_backend_is_told_whom_to_ask(world: &World) -> Result<()
                 let is_refused = !said.ok && !said.stderr.contains("cannot patch resource");
                 in_a_row = if is_refused { in_a_row + 1 } else { 0 };
                 ensure!(is_refused, "{authorization}: {}{}", said.stdout, said.stderr);
-                Ok((in_a_row == 3).then_some(()))
+                Ok((in_a_row == 5).then_some(()))
             })?;
         let refused = as_ann(&namespace, &model, &[])?;
         ensure!(!refused.ok, "{authorization}: admitted: {}", refused.stdout);
@@ -274,7 +274,11 @@ fn a_backend_whose_secret_was_deleted_says_so_and_takes_nothing_from_anyone(worl
     custom.until("Accepted", "True")?;
     until_known(world, &empty, &format!("s3://{}/", used.name()))?;
     empty.apply(model)?;
-    empty.get(copy).map(drop)
+    // At once, or by the sweep where the review ran out of time: two cores have four of these tests.
+    let delivered = || Ok(empty.get(copy).is_ok().then_some(()));
+    world
+        .cluster
+        .until("the credentials are there", Duration::from_mins(1), delivered)
 }
 
 /// It is held by an object that somebody has yet to let go of. Everybody else's credentials rotate meanwhile.
