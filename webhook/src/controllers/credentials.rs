@@ -18,9 +18,10 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tidewaiter_core::backend::{BACKEND_LABEL, MANAGED_NAME, managed_name};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
+use super::next_round;
 use super::services::{Service, Services};
 use crate::admission::Reviewer;
 use crate::configuration::{Snapshot, ToDeliver};
@@ -31,10 +32,6 @@ use crate::namespaces::{Namespaces, PATIENCE, ProvideError, Provided, UNUSED_SIN
 
 /// Namespaces that are written to at once.
 const AT_ONCE: usize = 16;
-/// Changes come in bursts: what follows within this time belongs to the same round.
-const QUIET: Duration = Duration::from_secs(1);
-/// Without a change, what failed is tried again and what is due is collected after this time.
-const PAUSE: Duration = Duration::from_secs(10);
 /// A review writes a copy before the API server has stored the service that uses it: none is called unused sooner than this.
 const UNUSED_FOR: Duration = Duration::from_mins(5);
 /// Whether a ServiceAccount still lists a copy that no service names is looked at this often.
@@ -101,15 +98,7 @@ impl Keeper {
             if let Some(snapshot) = self.reviewer.snapshot() {
                 self.round(&snapshot, &mut seen).await;
             }
-            let something = async {
-                tokio::select! {
-                    _ = self.changed.changed() => {}
-                    _ = configured.changed() => {}
-                }
-            };
-            if timeout(PAUSE, something).await.is_ok() {
-                sleep(QUIET).await;
-            }
+            next_round(&mut self.changed, &mut configured).await;
         }
     }
 

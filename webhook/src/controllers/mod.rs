@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use kube::Client;
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use authority::Lifetimes;
@@ -33,6 +34,24 @@ use crate::admission::Reviewer;
 use crate::cluster::watched::Changes;
 use crate::metrics::Metrics;
 use crate::namespaces::cluster::InCluster;
+
+/// Changes come in bursts: what follows within this time belongs to the same round.
+const QUIET: Duration = Duration::from_secs(1);
+/// Without a change, what failed is tried again and what is due is done after this time.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Waits until those who keep credentials have to look again.
+async fn next_round(changed: &mut watch::Receiver<()>, configured: &mut watch::Receiver<()>) {
+    let something = async {
+        tokio::select! {
+            _ = changed.changed() => {}
+            _ = configured.changed() => {}
+        }
+    };
+    if timeout(PAUSE, something).await.is_ok() {
+        sleep(QUIET).await;
+    }
+}
 
 /// What the leader works with.
 pub(crate) struct Controllers {

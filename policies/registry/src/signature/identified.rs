@@ -8,7 +8,7 @@ use sigstore_sign::{Error as SignError, SigningContext, SigningServices, Sigstor
 use url::Url;
 
 use super::{provider, statement};
-use crate::http::{builder, built, trusting};
+use crate::http::{builder, built, host_of, trusting};
 use crate::settings::{Limits, Watch};
 use crate::{Digest, Error, Reference, Registry, Signed};
 
@@ -101,7 +101,7 @@ impl Identified {
             other => return Error::Settings(format!("no signature can be made: {other}")),
         };
         Error::Uncertified {
-            host: authority(url),
+            host: Url::parse(url).map_or_else(|_| url.to_owned(), |url| host_of(&url)),
             what,
             reason: told(&reason),
         }
@@ -131,17 +131,6 @@ fn client(ca: Option<&str>) -> Result<Client, String> {
     match ca {
         Some(ca) => trusting(ca, limits).map_err(|reason| format!("ca: {reason}")),
         None => built(builder(limits)),
-    }
-}
-
-/// Host and port.
-fn authority(url: &str) -> String {
-    let url = Url::parse(url).ok();
-    let host = url.as_ref().and_then(|url| Some((url.host_str()?, url.port())));
-    match host {
-        Some((host, Some(port))) => format!("{host}:{port}"),
-        Some((host, None)) => host.to_owned(),
-        None => "a service without a name".to_owned(),
     }
 }
 

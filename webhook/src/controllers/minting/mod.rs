@@ -12,10 +12,11 @@ use k8s_openapi::api::core::v1::Secret;
 use tidewaiter_core::backend::managed_name;
 use tidewaiter_minio::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::health::Health;
+use super::next_round;
 use super::services::{Service, Services};
 use crate::admission::Reviewer;
 use crate::cluster::watched::Changes;
@@ -25,9 +26,6 @@ use crate::minting::{Mint, Place, Untold};
 use crate::namespaces::cluster::InCluster;
 use crate::namespaces::{Namespaces, ProvideError, Provided, Trouble};
 
-/// As for copied credentials.
-const QUIET: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_secs(10);
 /// For one namespace: a call of MinIO's has 20 s.
 const PATIENCE: Duration = Duration::from_secs(25);
 /// Between two comparisons with what MinIO has.
@@ -82,15 +80,7 @@ impl Keeper {
             if let Some(snapshot) = self.reviewer.snapshot() {
                 self.round(&snapshot, &mut memory).await;
             }
-            let something = async {
-                tokio::select! {
-                    _ = self.changed.changed() => {}
-                    _ = configured.changed() => {}
-                }
-            };
-            if timeout(PAUSE, something).await.is_ok() {
-                sleep(QUIET).await;
-            }
+            next_round(&mut self.changed, &mut configured).await;
         }
     }
 
