@@ -36,11 +36,16 @@ fn path<const N: usize>(segments: [&str; N]) -> Path {
     Path::new(segments).unwrap_or_else(|| unreachable!("paths in this module have segments"))
 }
 
-/// Whether a policy may fill this in: below `/spec`, an annotation or a label; never the record itself.
+/// The label of a service that its user has Tidewaiter ignore, whatever its value.
+pub const IGNORE: &str = "tidewaiter.dev/ignore";
+
+/// Whether a policy may fill this in: below `/spec`, an annotation or a label; never the record itself, nor the label that would end all reviews.
 pub fn fillable(path: &Path) -> bool {
     match path.segments() {
         [spec, _, ..] if spec == "spec" => true,
-        [metadata, map, key] if metadata == "metadata" => map == "labels" || map == "annotations" && key != ANNOTATION,
+        [metadata, map, key] if metadata == "metadata" => {
+            map == "labels" && key != IGNORE || map == "annotations" && key != ANNOTATION
+        }
         _ => false,
     }
 }

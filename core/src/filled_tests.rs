@@ -200,6 +200,7 @@ fn canonical_paths_and_back() {
     assert!(
         fillable(&path("/metadata/labels/a"))
             && !fillable(annotation_path())
+            && !fillable(&path("/metadata/labels/tidewaiter.dev~1ignore"))
             && !fillable(&path("/metadata/annotations"))
     );
 }

@@ -367,6 +367,8 @@ impl Loader {
             &problems,
             policies.iter().filter(|active| active.digest.is_some()).count(),
         );
+        self.metrics
+            .configured(policies.iter().map(|active| &*active.policy.name));
         self.reviewer.swap(Snapshot {
             delivered: delivered(&configuration),
             builtins: Arc::clone(&self.builtins),

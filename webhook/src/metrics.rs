@@ -1,5 +1,7 @@
 //! What is counted, in `OpenMetrics` text at `/metrics`. Every name begins with `tidewaiter_`.
 
+pub mod labels;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -103,6 +105,8 @@ pub struct Metrics {
     review_seconds: Family<ReviewLabels, Histogram, fn() -> Histogram>,
     policy_seconds: Family<RunLabels, Histogram, fn() -> Histogram>,
     policy_runs: Family<RunLabels, Counter>,
+    /// Names that policies have had since the start.
+    named: Mutex<BTreeSet<Arc<str>>>,
     changes: Family<ChangeLabels, Counter>,
     change_labels: Bounded<ChangeLabels>,
     refusals: Family<RefusalLabels, Counter>,
@@ -131,14 +135,18 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
 }
 
-/// The word for how a policy's run ended, in metrics and traces.
+/// How a policy's run may end, as the label `ending`.
+const ENDINGS: [&str; 5] = ["passed", "acted", "denied", "denied_in_vain", FAILED];
+const FAILED: &str = "failed";
+
+/// The word for how a policy's run ended, in metrics and traces: one of [`ENDINGS`].
 pub(crate) fn ended(ended: &Ended) -> &'static str {
     match ended {
         Ended::Passed => "passed",
         Ended::Acted => "acted",
         Ended::Denied => "denied",
         Ended::DeniedInVain => "denied_in_vain",
-        Ended::Failed(_) => "failed",
+        Ended::Failed(_) => FAILED,
     }
 }
 
@@ -158,6 +166,7 @@ impl Default for Metrics {
             review_seconds: Family::new_with_constructor(latency),
             policy_seconds: Family::new_with_constructor(latency),
             policy_runs: Family::default(),
+            named: Mutex::default(),
             changes: Family::default(),
             change_labels: Bounded::default(),
             refusals: Family::default(),
@@ -336,6 +345,27 @@ impl Metrics {
         }
     }
 
+    /// The policies that there are from now on. Their failures begin at nothing; what was counted of a policy that is gone ends with it.
+    pub(crate) fn configured<'a>(&self, policies: impl Iterator<Item = &'a str>) {
+        let policies: BTreeSet<Arc<str>> = policies.map(Arc::from).collect();
+        let of = |policy: &Arc<str>, ending| RunLabels {
+            policy: Arc::clone(policy),
+            ending,
+        };
+        for policy in &policies {
+            drop(self.policy_runs.get_or_create(&of(policy, FAILED)));
+        }
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        // Also one that went before: a review that was under way then may have counted it since.
+        for gone in named.difference(&policies) {
+            for ending in ENDINGS {
+                self.policy_runs.remove(&of(gone, ending));
+                self.policy_seconds.remove(&of(gone, ending));
+            }
+        }
+        named.extend(policies);
+    }
+
     /// One of [`DELIVERED`] or [`UNDELIVERED`].
     pub(crate) fn credentials(&self, result: &'static str) {
         debug_assert!(DELIVERED.contains(&result) || UNDELIVERED.contains(&result), "{result}");
@@ -485,6 +515,124 @@ mod tests {
             r#"tidewaiter_swept_total{result="refused"} 0"#,
         ] {
             assert!(text.contains(line), "{text}");
+        }
+    }
+
+    fn run(policy: &str, ended: Ended) -> Run {
+        Run {
+            policy: policy.into(),
+            began: std::time::Instant::now(),
+            took: Duration::ZERO,
+            host: Duration::ZERO,
+            ended,
+            warnings: 0,
+        }
+    }
+
+    #[test]
+    fn a_policys_failures_begin_at_nothing_and_its_counts_end_with_it() {
+        let metrics = Metrics::default();
+        metrics.configured(["house", "other"].into_iter());
+        let text = metrics.encode();
+        for policy in ["house", "other"] {
+            let line = format!(r#"tidewaiter_policy_runs_total{{policy="{policy}",ending="failed"}} 0"#);
+            assert!(text.contains(&line), "{text}");
+        }
+        metrics.ran(&run("house", Ended::Failed("a trap".into())));
+        metrics.ran(&run("other", Ended::Denied));
+        // What is loaded again goes on.
+        metrics.configured(["house"].into_iter());
+        let text = metrics.encode();
+        let line = r#"tidewaiter_policy_runs_total{policy="house",ending="failed"} 1"#;
+        assert!(text.contains(line) && !text.contains("other"), "{text}");
+        // A review that began before counts it once more.
+        metrics.ran(&run("other", Ended::Denied));
+        metrics.configured(["house"].into_iter());
+        assert!(!metrics.encode().contains("other"));
+    }
+
+    /// docs/reference.md is made of the table.
+    #[test]
+    fn the_table_of_labels_has_every_label_and_every_value() {
+        let metrics = Metrics::default();
+        for endpoint in [Endpoint::mutate, Endpoint::validate] {
+            for ending in [
+                Ending::untouched,
+                Ending::unchanged,
+                Ending::patched,
+                Ending::refused,
+                Ending::failed,
+                Ending::invalid,
+            ] {
+                metrics.reviewed(endpoint, ending, Duration::ZERO);
+            }
+        }
+        for ended in [
+            Ended::Passed,
+            Ended::Acted,
+            Ended::Denied,
+            Ended::DeniedInVain,
+            Ended::Failed(String::new()),
+        ] {
+            metrics.ran(&run("house", ended));
+        }
+        metrics.changed(&Change {
+            policy: "house".into(),
+            path: "/spec/predictor/minReplicas".into(),
+            value: None,
+            reason: String::new(),
+        });
+        metrics.refused("house", "no");
+        for result in DELIVERED.into_iter().chain(UNDELIVERED) {
+            metrics.credentials(result);
+        }
+        for ok in [true, false] {
+            metrics.certificate_loaded(ok);
+            metrics.configuration_loaded(ok);
+        }
+        metrics.breakers([("minio", true)].into_iter());
+        for cache in ["stores", "policies"] {
+            metrics.cache(cache, Counts { hits: 1, misses: 1 });
+        }
+        metrics.credentials_stale("copied", [("minio", Duration::ZERO)].into_iter());
+        for result in ["mended", "refused", "failed"] {
+            metrics.swept(result);
+        }
+        metrics.audited(&["pass", "warn", "fail", "error"].map(|result| (result, 1)).into());
+
+        let text = metrics.encode();
+        let mut shown = BTreeSet::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (series, _) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = series.trim_end_matches('}').split_once('{').unwrap_or((series, ""));
+            let name = name.strip_prefix("tidewaiter_").unwrap();
+            let added = ["_total", "_bucket", "_sum", "_count"];
+            let metric = added.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            let mut told = labels::of(metric);
+            for (label, value) in labels.split(',').filter_map(|label| label.split_once('=')) {
+                let value = value.trim_matches('"');
+                if label == "le" {
+                    continue;
+                }
+                let known = told.next().unwrap_or_else(|| panic!("{metric} has {label}"));
+                assert_eq!(known.name, label, "{metric}");
+                assert!(
+                    known.values.is_empty() || known.values.iter().any(|(one, _)| *one == value),
+                    "{line}"
+                );
+                shown.insert((metric, label, value));
+            }
+            assert!(told.next().is_none(), "{line}");
+        }
+        for label in labels::LABELS {
+            for metric in label.of {
+                for (value, _) in label.values {
+                    assert!(
+                        shown.contains(&(*metric, label.name, *value)),
+                        "{metric} {label:?} {value}"
+                    );
+                }
+            }
         }
     }
 

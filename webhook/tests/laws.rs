@@ -556,7 +556,7 @@ fn law_8_never_in_the_way_of_leaving_or_standing_still() {
         );
         let mut stopped = service.clone();
         stopped["metadata"]["annotations"]["serving.kserve.io/stop"] = json!("true");
-        prop_assert_eq!(&GATE.answer(&update(&stopped, &service))["allowed"], &json!(true));
+        prop_assert!(untouched(&GATE.answer(&update(&stopped, &service))));
         Ok(())
     });
 }

@@ -391,7 +391,7 @@ async fn a_policy_that_can_not_be_loaded_fails_by_its_failure_policy() {
         assert_eq!(response["allowed"], false);
         let message = response["status"]["message"].as_str().unwrap();
         assert!(
-            message.contains("the policy storage-credentials is not loaded; its failure policy is `fail`"),
+            message.starts_with("the policy storage-credentials is not loaded; its failure policy is `fail`"),
             "{message}"
         );
 

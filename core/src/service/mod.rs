@@ -10,6 +10,7 @@ mod read;
 use std::borrow::Cow;
 
 use crate::document::Document;
+use crate::filled;
 use crate::kserve_config::DeploymentMode;
 use crate::pointer;
 
@@ -235,7 +236,7 @@ impl<'a> Service<'a> {
 
     /// Whether its user stopped it, or has Tidewaiter ignore it. It isn't judged then, and when it is so no longer it is judged as a new one.
     pub fn is_left_alone(&self) -> bool {
-        self.label("tidewaiter.dev/ignore").is_some()
+        self.label(filled::IGNORE).is_some()
             || self
                 .annotation("serving.kserve.io/stop")
                 .is_some_and(|value| value.eq_ignore_ascii_case("true"))

@@ -53,7 +53,9 @@ pub struct PolicySpec {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The bytes are a core module.
-    #[error("the policy is a core WebAssembly module, not a component; make one of it with `wasm-tools component new`")]
+    #[error(
+        "it is a core module, and a policy is a component: `tidewaiter policy build` makes one of a project's module"
+    )]
     CoreModule,
     /// The bytes are something else.
     #[error("the policy is no WebAssembly component: its first bytes are not those of one")]

@@ -57,7 +57,7 @@ pub(crate) fn parse(fills: Vec<Fill>) -> Result<Vec<Wanted>, Failure> {
         let path = Path::parse(&fill.path).ok_or_else(|| bad("names no JSON Pointer"))?;
         if !filled::fillable(&path) {
             return Err(bad(
-                "is out of bounds: only what is below /spec, annotations and labels can be filled, and not the record of fills",
+                "is out of bounds: only what is below /spec, annotations and labels can be filled, and neither the record of fills nor the label `tidewaiter.dev/ignore`",
             ));
         }
         let value: Value = serde_json::from_str(&fill.value).map_err(|_| bad("has a value that is no JSON"))?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tidewaiter_core::document::Document;
 use tidewaiter_core::filled;
+use tidewaiter_core::service::is_stopped;
 
 use crate::outcome::Review;
 
@@ -16,13 +17,21 @@ pub enum Untouched {
     Ignored,
     /// Its spec and annotations are as they were.
     Unchanged,
+    /// It is stopped, and nothing else of it changed. What it is started with is judged then.
+    Stopping,
     /// It has no record of ours, and only annotations of others changed: a service that ran before us isn't adopted by that.
     NotAdopted,
 }
 
-const IGNORE: &str = "tidewaiter.dev/ignore";
 /// Annotations that say something to KServe or to us, beside the one that KServe's configuration may name.
 const SPEAKING: [&str; 2] = ["serving.kserve.io/", "tidewaiter.dev/"];
+
+/// What may change as a service is stopped: the annotation that stops it, and the one in which `kubectl apply` keeps what it was given. No other, since what
+/// is stored would be believed when the service is started. The chart's matchCondition `not-stopping` says the same to the API server.
+const STOPPING: [&str; 2] = [
+    "serving.kserve.io/stop",
+    "kubectl.kubernetes.io/last-applied-configuration",
+];
 
 type Map<'a> = BTreeMap<Cow<'a, str>, Value>;
 
@@ -49,6 +58,9 @@ pub fn untouched(review: &Review<'_>, secret_annotation: Option<&str>) -> Option
     if new == old {
         return Some(Untouched::Unchanged);
     }
+    if is_stopped(review.object) && beside_the_stop(&new).eq(beside_the_stop(&old)) {
+        return Some(Untouched::Stopping);
+    }
     let unknown_to_us = !new.contains_key(filled::ANNOTATION) && !old.contains_key(filled::ANNOTATION);
     let speaking = |annotations| speaking(annotations, secret_annotation);
     (unknown_to_us && speaking(&new).eq(speaking(&old))).then_some(Untouched::NotAdopted)
@@ -56,7 +68,7 @@ pub fn untouched(review: &Review<'_>, secret_annotation: Option<&str>) -> Option
 
 /// Whether it has the label by which an object passes untouched, with whatever value: the API server's own selector asks no more.
 pub(crate) fn ignored(object: &Document) -> bool {
-    object.get_in(&["metadata", "labels", IGNORE]).is_some()
+    object.get_in(&["metadata", "labels", filled::IGNORE]).is_some()
 }
 
 fn same(a: Option<&str>, b: Option<&str>) -> bool {
@@ -71,6 +83,10 @@ fn same(a: Option<&str>, b: Option<&str>) -> bool {
 fn map(text: Option<&str>) -> Map<'_> {
     text.and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()
+}
+
+fn beside_the_stop<'m>(annotations: &'m Map<'_>) -> impl Iterator<Item = (&'m Cow<'m, str>, &'m Value)> {
+    annotations.iter().filter(|(name, _)| !STOPPING.contains(&&***name))
 }
 
 fn speaking<'m>(annotations: &'m Map<'_>, secret: Option<&str>) -> impl Iterator<Item = (&'m Cow<'m, str>, &'m Value)> {

@@ -95,6 +95,41 @@ fn annotations_of_others_adopt_nobody() {
 }
 
 #[test]
+fn stopping_is_never_in_the_way_and_changes_nothing_else() {
+    let old = service(json!({"a": "b", "tidewaiter.dev/filled": "{}"}));
+    let stopped = |stop: &str| {
+        let mut new = old.clone();
+        new["metadata"]["annotations"]["serving.kserve.io/stop"] = json!(stop);
+        new["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json!("{}");
+        new
+    };
+    let new = stopped("True");
+    assert_eq!(asked(&new, Some(&old)), Some(Untouched::Stopping));
+    assert_eq!(asked(&stopped("false"), Some(&old)), None);
+    assert_eq!(asked(&new, None), None, "a new object may bring anything");
+    assert_eq!(asked(&old, Some(&new)), None, "it is started");
+    for (at, value) in [
+        ("/spec/predictor/minReplicas", json!(2)),
+        ("/metadata/annotations/a", json!("c")),
+        (
+            "/metadata/annotations/tidewaiter.dev~1filled",
+            json!(r#"{"/spec/x":1}"#),
+        ),
+    ] {
+        let mut more = new.clone();
+        *more.pointer_mut(at).unwrap() = value;
+        assert_eq!(asked(&more, Some(&old)), None, "{at}");
+    }
+    let mut fewer = new.clone();
+    fewer["metadata"]["annotations"].as_object_mut().unwrap().remove("a");
+    assert_eq!(asked(&fewer, Some(&old)), None);
+    // It had no annotations before.
+    let bare = json!({"metadata": {"name": "fraud"}, "spec": old["spec"]});
+    let first = service(json!({"serving.kserve.io/stop": "true"}));
+    assert_eq!(asked(&first, Some(&bare)), Some(Untouched::Stopping));
+}
+
+#[test]
 fn a_new_object_is_reviewed() {
     assert_eq!(asked(&service(json!({})), None), None);
     assert_eq!(asked(&json!({"metadata": null}), None), None);

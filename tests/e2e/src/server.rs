@@ -217,6 +217,17 @@ impl Identity {
                 "oldObject == null || !has(oldObject.spec) || !has(object.spec) || object.spec != oldObject.spec \
                  || has(object.metadata.annotations) != has(oldObject.metadata.annotations) \
                  || (has(object.metadata.annotations) && object.metadata.annotations != oldObject.metadata.annotations)"},
+            {"name": "not-stopping", "expression":
+                "oldObject == null || !has(oldObject.spec) || !has(object.spec) || object.spec != oldObject.spec \
+                 || !has(object.metadata.annotations) || !('serving.kserve.io/stop' in object.metadata.annotations) \
+                 || object.metadata.annotations['serving.kserve.io/stop'].lowerAscii() != 'true' \
+                 || object.metadata.annotations.exists(name, \
+                 !(name in ['serving.kserve.io/stop', 'kubectl.kubernetes.io/last-applied-configuration']) \
+                 && !(has(oldObject.metadata.annotations) && name in oldObject.metadata.annotations \
+                 && oldObject.metadata.annotations[name] == object.metadata.annotations[name])) \
+                 || (has(oldObject.metadata.annotations) && oldObject.metadata.annotations.exists(name, \
+                 !(name in ['serving.kserve.io/stop', 'kubectl.kubernetes.io/last-applied-configuration']) \
+                 && !(name in object.metadata.annotations)))"},
         ]);
         let webhook = |path: &str| {
             json!({

@@ -81,7 +81,7 @@ async fn a_policy_that_the_loader_would_not_take_is_not_stored() {
         ),
         (
             json!({"module": {"file": "rules.wasm"}}),
-            "WasmPolicy/x can't be used: spec.module.file: files are for a configuration in a folder; put the component into a ConfigMap",
+            "WasmPolicy/x can't be used: spec.module.file: files are for a configuration in a folder; push the component to a registry (`tidewaiter policy push`), or put it into a ConfigMap if it has less than 1 MiB",
         ),
     ] {
         assert_eq!(words(&policy(&reviewer, spec).await), told);

@@ -14,7 +14,9 @@ use crate::metrics::Metrics;
 use crate::namespaces::{Minting, Namespaces, ProvideError, Provided};
 
 /// Has all credentials that the outcome asks for in the object's namespace. On an update of an object whose credentials are there already, what can't be
-/// made or written is a warning. The log has the request's `uid`. For one that is being stopped nothing is done: no Pod will read them, and starting it is an update again.
+/// made or written is a warning. So it is where the API server doesn't answer and the leader will write them: KServe makes no Pod without the Secret
+/// that is named, and its ReplicaSet tries again. The log has the request's `uid`. For one that is being stopped nothing is done: no Pod will read them,
+/// and starting it is an update again.
 pub(super) async fn carry_out(
     outcome: &mut Outcome,
     review: &Review<'_>,
@@ -68,6 +70,12 @@ pub(super) async fn carry_out(
                     error = undelivered.error,
                     "credentials not written"
                 );
+                if undelivered.follow {
+                    outcome.warnings.push(super::cut(format!(
+                        "tidewaiter: the API server was slow: the credentials of {backend} come in a moment, Pods wait for them"
+                    )));
+                    continue;
+                }
                 return Err(undelivered.failure(effect));
             }
         }
@@ -86,6 +94,8 @@ struct Undelivered {
     error: String,
     /// Whether older ones are there.
     there: bool,
+    /// Whether the leader writes them as soon as it sees the object.
+    follow: bool,
 }
 
 async fn deliver(
@@ -108,6 +118,7 @@ async fn deliver(
                 effect.policy, effect.backend, review.namespace
             ),
             there: namespaces.has_secret(review.namespace, &effect.backend, until).await,
+            follow: false,
         });
     }
     let service_account = matches!(effect.delivery, Delivery::ServiceAccount);
@@ -120,6 +131,7 @@ async fn deliver(
                 word: "credentials-unusable",
                 error: error.to_string(),
                 there: namespaces.has_secret(review.namespace, &effect.backend, until).await,
+                follow: false,
             });
         }
     };
@@ -158,10 +170,14 @@ async fn deliver(
                 && review
                     .old_object
                     .is_some_and(|old| uses_backend(old, review, effect, snapshot));
+        // It leaves alone what a right is asked for, since only a review asks for it.
+        let backend = snapshot.configuration.backends().get(&effect.backend);
+        let asks = backend.is_some_and(|backend| backend.spec().authorization.is_some());
         Undelivered {
             code,
             result,
             word: error.code(),
+            follow: matches!(error, ProvideError::Unreachable { .. }) && !asks,
             error: error.to_string(),
             there,
         }

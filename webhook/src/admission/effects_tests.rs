@@ -41,8 +41,12 @@ struct Setup {
 
 impl Setup {
     async fn new() -> Self {
+        Self::with(BACKEND).await
+    }
+
+    async fn with(backend: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("all.yaml"), BACKEND).unwrap();
+        std::fs::write(folder.path().join("all.yaml"), backend).unwrap();
         let metrics = Arc::new(Metrics::default());
         let reviewer = Arc::new(Reviewer::new(
             Arc::new(Recorded::default()) as _,
@@ -140,18 +144,28 @@ async fn credentials_stay_within_the_grants() {
     assert_eq!(recorded.objects().len(), 2);
 }
 
-/// A cluster in which no namespace that was named is this one.
-struct Elsewhere;
+/// A cluster in which nothing can be written, for this reason.
+struct Failing(fn(String) -> ProvideError);
+
+/// No namespace that was named is this one.
+const ELSEWHERE: Failing = Failing(|namespace| ProvideError::Elsewhere {
+    kind: "Secret",
+    namespace,
+    name: "tidewaiter-minio".into(),
+    only: "team-z".into(),
+});
+const SILENT: Failing = Failing(|namespace| ProvideError::Unreachable {
+    kind: "Secret",
+    namespace,
+    name: "tidewaiter-minio".into(),
+    message: "in time".into(),
+    there: false,
+});
 
 #[async_trait::async_trait]
-impl Namespaces for Elsewhere {
+impl Namespaces for Failing {
     async fn provide(&self, namespace: &str, _: &Wanted, _: Instant) -> Result<Provided, ProvideError> {
-        Err(ProvideError::Elsewhere {
-            kind: "Secret",
-            namespace: namespace.to_owned(),
-            name: "tidewaiter-minio".into(),
-            only: "team-z".into(),
-        })
+        Err(self.0(namespace.to_owned()))
     }
 
     async fn mint(
@@ -201,7 +215,7 @@ async fn where_nothing_may_be_read_a_service_that_has_its_credentials_may_still_
             ..review("team-a", &used)
         };
         let mut outcome = asks();
-        let done = setup.carry_out(&mut outcome, &review, Labels::new(), &Elsewhere).await;
+        let done = setup.carry_out(&mut outcome, &review, Labels::new(), &ELSEWHERE).await;
         match done {
             Ok(()) => {
                 assert!(passes, "nobody knows of credentials there");
@@ -213,6 +227,31 @@ async fn where_nothing_may_be_read_a_service_that_has_its_credentials_may_still_
             Err(failure) => {
                 assert!(!passes, "{}", failure.denial.message);
                 assert!(failure.denial.message.contains("deliveryNamespaces"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_silent_refuses_no_service_whose_credentials_the_leader_writes() {
+    let object = Document::new(r#"{"metadata": {"name": "fraud"}}"#).unwrap();
+    let asked = BACKEND.replace("  type: s3\n", "  type: s3\n  authorization: requester\n");
+    assert_ne!(asked, BACKEND);
+    for (backend, passes) in [(BACKEND, true), (&*asked, false)] {
+        let setup = Setup::with(backend).await;
+        let mut outcome = asks();
+        let done = setup
+            .carry_out(&mut outcome, &review("team-a", &object), Labels::new(), &SILENT)
+            .await;
+        match done {
+            Ok(()) => {
+                assert!(passes, "whether it may be used is asked in a review alone");
+                insta::assert_snapshot!(outcome.warnings.join("\n"), @"tidewaiter: the API server was slow: the credentials of minio come in a moment, Pods wait for them");
+                assert_eq!(outcome.effects.len(), 1);
+            }
+            Err(failure) => {
+                assert!(!passes, "{}", failure.denial.message);
+                assert_eq!((failure.code, &*failure.denial.code), (500, "credentials-unreachable"));
             }
         }
     }

@@ -27,6 +27,8 @@ pub enum Answer<'a> {
     Denied {
         /// HTTP status: 403 where a policy refused, 400 where the object is none, 500 where we failed.
         code: u16,
+        /// What the user reads.
+        message: &'a str,
         /// The policy that refused, where one did.
         policy: Option<&'a str>,
         /// Code, message and the part of the object.
@@ -104,6 +106,7 @@ pub fn encode(uid: &str, answer: &Answer<'_>) -> Vec<u8> {
         }
         Answer::Denied {
             code,
+            message,
             policy,
             denial,
             warnings,
@@ -119,7 +122,7 @@ pub fn encode(uid: &str, answer: &Answer<'_>) -> Vec<u8> {
                 status: Some(Status {
                     code: *code,
                     reason: reason(*code),
-                    message: &denial.message,
+                    message,
                     details: Details {
                         causes: [Cause {
                             reason: &denial.code,

@@ -11,6 +11,7 @@ pub mod decode;
 mod effects;
 pub mod encode;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ use encode::{Answer, encode};
 
 /// The code of a denial that says that a policy failed, rather than that it refused.
 const POLICY_FAILED: &str = "policy-failed";
+/// The code of a denial that says which two policies contradict each other.
+const CONTRADICTION: &str = "contradiction";
 
 /// Answers reviews, with the configuration of the moment.
 pub struct Reviewer {
@@ -371,6 +374,18 @@ impl Judged {
         }
     }
 
+    /// What the user reads. Whose word a refusal is, an admin has to know who looks for its `WasmPolicy`: it is said as among the warnings of a policy whose
+    /// refusal doesn't count. What the engine itself says of policies names them.
+    fn message(&self) -> Cow<'_, str> {
+        match (&self.failure, &self.outcome.denial) {
+            (Some(failure), _) => Cow::Borrowed(&failure.denial.message),
+            (None, Some((policy, denial))) if !matches!(&*denial.code, POLICY_FAILED | CONTRADICTION) => {
+                Cow::Owned(format!("refused by {policy}: {}", denial.message))
+            }
+            (None, denial) => Cow::Borrowed(denial.as_ref().map_or("", |(_, denial)| &denial.message)),
+        }
+    }
+
     fn ending(&self) -> Ending {
         match self.denial() {
             Some(_) if self.code() >= 500 => Ending::failed,
@@ -387,9 +402,11 @@ impl Judged {
             changes,
             ..
         } = &self.outcome;
+        let message = self.message();
         let answer = match self.denial() {
             Some((policy, denial)) => Answer::Denied {
                 code: self.code(),
+                message: &message,
                 policy,
                 denial,
                 warnings,

@@ -39,6 +39,45 @@ const ALERTS: &[(&str, u32, &[Series], &[Series])] = &[
         )],
     ),
     (
+        // The API server has no such series before it happens.
+        "TidewaiterOpenedOnFailure",
+        14,
+        &[
+            ("up{job='apiserver',instance='a'}", "1x20"),
+            (
+                "apiserver_admission_webhook_fail_open_count{job='apiserver',instance='a',name='mutate.tidewaiter.dev'}",
+                "_x11 1x10",
+            ),
+        ],
+        // Prometheus has only begun to look, and it may have happened long ago.
+        &[
+            ("up{job='apiserver',instance='a'}", "_x11 1x10"),
+            (
+                "apiserver_admission_webhook_fail_open_count{job='apiserver',instance='a',name='mutate.tidewaiter.dev'}",
+                "_x11 1x10",
+            ),
+        ],
+    ),
+    (
+        "TidewaiterRefusedOnFailure",
+        14,
+        &[
+            ("up{job='apiserver',instance='a'}", "1x20"),
+            (
+                "apiserver_admission_webhook_rejection_count{job='apiserver',instance='a',name='mutate-or-fail.tidewaiter.dev',error_type='calling_webhook_error'}",
+                "_x11 1x10",
+            ),
+        ],
+        // It was there all the time, and counts no more.
+        &[
+            ("up{job='apiserver',instance='a'}", "1x20"),
+            (
+                "apiserver_admission_webhook_rejection_count{job='apiserver',instance='a',name='mutate-or-fail.tidewaiter.dev',error_type='calling_webhook_error'}",
+                "1x20",
+            ),
+        ],
+    ),
+    (
         "TidewaiterRefusedOnFailure",
         5,
         &[(
@@ -55,7 +94,7 @@ const ALERTS: &[(&str, u32, &[Series], &[Series])] = &[
         "TidewaiterReviewsFail",
         12,
         &[("tidewaiter_reviews_total{ending='failed'}", "0+1x20")],
-        &[("tidewaiter_reviews_total{ending='denied'}", "0+1x20")],
+        &[("tidewaiter_reviews_total{ending='refused'}", "0+1x20")],
     ),
     (
         "TidewaiterReviewsSlow",
@@ -113,7 +152,7 @@ const ALERTS: &[(&str, u32, &[Series], &[Series])] = &[
         "TidewaiterSlippedPast",
         5,
         &[("tidewaiter_swept_total{result='refused'}", "0 0 1x20")],
-        &[("tidewaiter_swept_total{result='filled'}", "0 0 1x20")],
+        &[("tidewaiter_swept_total{result='mended'}", "0 0 1x20")],
     ),
     (
         "TidewaiterStoreCutOff",

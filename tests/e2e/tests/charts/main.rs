@@ -222,6 +222,26 @@ fn a_wrong_value_is_named(world: &World) -> Result<()> {
             &["authorityLifetime (100d) must be at least twice as long"],
         ),
         ("certificates.selfManaged.authorityLifetime=7301d", &["7300d at most"]),
+        (
+            "certificates.mode=certManager,certificates.certManager.duration=720h",
+            &["certManager.duration (720h) must be longer than certificates.certManager.renewBefore (720h)"],
+        ),
+        (
+            r"podLabels.app\.kubernetes\.io/name=mine",
+            &["podLabels: app.kubernetes.io/name is what the Deployment"],
+        ),
+        (
+            r"labels.app\.kubernetes\.io/instance=mine",
+            &["labels: app.kubernetes.io/instance is what the Deployment"],
+        ),
+        (
+            "podDisruptionBudget.maxUnavailable=0",
+            &["podDisruptionBudget.maxUnavailable (0) lets no replica go"],
+        ),
+        (
+            "podDisruptionBudget.maxUnavailable=0%",
+            &["podDisruptionBudget.maxUnavailable (0%) lets no replica go"],
+        ),
     ];
     for (value, words) in wrong {
         world.refused(&["template", "tidewaiter", "--set", value], words)?;
@@ -482,6 +502,18 @@ fn a_dead_gate_is_open_but_where_it_was_asked_to_be_shut(world: &World) -> Resul
     match shut.kubectl(&["patch", "isvc", "fraud", "--type=merge", "--patch", change]) {
         Ok(_) => bail!("a change passed though nobody reviewed it"),
         Err(error) => ensure!(error.to_string().contains("tidewaiter.dev"), "{error:#}"),
+    }
+    // A broken service may always be stopped. That opens no way round the review: neither to change it meanwhile, nor to start it again.
+    shut.kubectl(&["annotate", "isvc", "fraud", "serving.kserve.io/stop=true"])?;
+    for passed in [
+        &["patch", "isvc", "fraud", "--type=merge", "--patch", change][..],
+        &["annotate", "isvc", "fraud", "serving.kserve.io/storageSecretName=other"],
+        &["annotate", "isvc", "fraud", "serving.kserve.io/stop-"],
+    ] {
+        match shut.kubectl(passed) {
+            Ok(_) => bail!("{passed:?} passed though nobody reviewed it"),
+            Err(error) => ensure!(error.to_string().contains("tidewaiter.dev"), "{error:#}"),
+        }
     }
     shut.kubectl(&["delete", "isvc", "fraud", "--timeout=30s"]).map(drop)
 }
