@@ -4,11 +4,12 @@
 use anstream::{eprintln, print};
 use clap::Args;
 use jiff::Timestamp;
-use tidewaiter_deployer::live::{self, Alike, Deployed, Summary};
+use tidewaiter_deployer::live::{self, Alike, Deployed, Deployment, Summary};
 
 use super::arguments::Format;
 use super::output::document;
 use super::place::{Place, PlaceArguments, ServiceArguments, age};
+use super::status::CHANGED_SINCE;
 use super::table::table;
 use super::{Ending, Failure};
 
@@ -127,27 +128,54 @@ pub(super) async fn history(arguments: HistoryArguments) -> Result<Ending, Failu
             service.name()
         );
     } else {
-        let rows: Vec<_> = history
-            .iter()
-            .map(|one| {
-                let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-                [
-                    one.at.clone(),
-                    one.by.clone(),
-                    or_dash(&one.format),
-                    one.from.clone(),
-                    or_dash(&one.storage_uri),
-                ]
-            })
-            .collect();
-        print!("{}", table(["AT", "BY", "FRAMEWORK", "FROM", "MODEL"], &rows));
+        print!("{}", deployments(&history));
     }
     Ok(ending(history.is_empty()))
+}
+
+fn deployments(history: &[Deployment]) -> String {
+    let row = |one: &Deployment| {
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let entry = &one.entry;
+        let mut model = or_dash(&entry.storage_uri);
+        if one.changed_since {
+            model = format!("{model} ({CHANGED_SINCE})");
+        }
+        [
+            entry.at.clone(),
+            entry.by.clone(),
+            or_dash(&entry.format),
+            entry.from.clone(),
+            model,
+        ]
+    };
+    let rows: Vec<_> = history.iter().map(row).collect();
+    table(["AT", "BY", "FRAMEWORK", "FROM", "MODEL"], &rows)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_that_came_without_a_deploy_is_told_beside_the_last_one_that_did() {
+        let deployment = |uri: &str, changed_since| {
+            Deployment {
+            entry: serde_json::from_value(serde_json::json!({
+                "at": "2026-06-01T12:00:00Z", "by": "ann", "from": "models:/fraud@champion", "storageUri": uri, "format": "mlflow",
+            }))
+            .unwrap(),
+            changed_since,
+        }
+        };
+        let told = deployments(&[deployment("s3://m/2", true), deployment("s3://m/1", false)]);
+        let told = anstream::adapter::strip_str(&told).to_string();
+        insta::assert_snapshot!(told, @r"
+        AT                     BY    FRAMEWORK   FROM                     MODEL
+        2026-06-01T12:00:00Z   ann   mlflow      models:/fraud@champion   s3://m/2 (changed since, not by a deploy)
+        2026-06-01T12:00:00Z   ann   mlflow      models:/fraud@champion   s3://m/1
+        ");
+    }
 
     #[test]
     fn services_are_a_table() {

@@ -160,7 +160,7 @@ async fn run(arguments: Arguments) -> Result<Ending, Failure> {
             command: Backend::Import(arguments),
         } => import::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
-        Command::Deploy(arguments) => deploy::run(*arguments).await,
+        Command::Deploy(arguments) => Box::pin(deploy::run(*arguments)).await,
         Command::Secret { command } => secret::run(command).await,
         Command::Inspect(arguments) => inspect::run(arguments).await,
         Command::Upload(arguments) => upload::run(arguments).await,

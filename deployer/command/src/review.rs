@@ -179,10 +179,10 @@ pub(super) fn manifests_of(source: &str) -> Result<Vec<Manifest>, Failure> {
         message: error.to_string(),
         next: None,
     };
-    if source == "-" {
+    if source == files::STDIN {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text)?;
-        return files::parsed("-", &text).map_err(failed);
+        return files::parsed(files::STDIN, &text).map_err(failed);
     }
     files::manifests(source.as_ref()).map_err(failed)
 }

@@ -6,13 +6,16 @@ use std::fmt::Write as _;
 use anstream::print;
 use clap::Args;
 use jiff::Timestamp;
-use tidewaiter_deployer::live::{self, Credentials, Description, Status};
+use tidewaiter_deployer::live::{self, Credentials, Deployment, Description, Status};
 
 use super::arguments::Format;
 use super::output::document;
 use super::place::{Place, ServiceArguments, age};
 use super::table::{clean, table};
 use super::{BAD, BOLD, Ending, Failure, GOOD};
+
+/// Of a deployment after which the service got another model by other means.
+pub(super) const CHANGED_SINCE: &str = "changed since, not by a deploy";
 
 /// Show how a service is: its conditions, its Pods, what was deployed from what.
 #[derive(Debug, Args)]
@@ -99,10 +102,7 @@ fn shown(status: &Status, now: Timestamp) -> String {
     line("model", &format!("{}{by}", summary.framework));
     line("from", &of(&summary.storage_uri));
     if let Some(deployed) = &status.deployed {
-        line(
-            "deployed",
-            &format!("{} by {} from {}", deployed.at, deployed.by, deployed.from),
-        );
+        line("deployed", &told(deployed));
     }
     line("mode", status.mode.unwrap_or_default());
     line("age", &age(summary.created, now));
@@ -172,6 +172,17 @@ fn shown(status: &Status, now: Timestamp) -> String {
     text
 }
 
+/// A deployment that is on record, and whether its model is still the one that is served.
+fn told(deployment: &Deployment) -> String {
+    let entry = &deployment.entry;
+    let since = if deployment.changed_since {
+        format!("; {CHANGED_SINCE}")
+    } else {
+        String::new()
+    };
+    format!("{} by {} from {}{since}", entry.at, entry.by, entry.from)
+}
+
 fn in_full(description: &Description, now: Timestamp) -> String {
     let mut text = shown(&description.status, now);
     let credentials = match &description.credentials {
@@ -206,8 +217,7 @@ fn in_full(description: &Description, now: Timestamp) -> String {
     if !description.history.is_empty() {
         let _ = writeln!(text, "\n{BOLD}Deployments{BOLD:#}");
         for one in &description.history {
-            let from = clean(&format!("{} by {} from {}", one.at, one.by, one.from));
-            let _ = writeln!(text, "  {from}");
+            let _ = writeln!(text, "  {}", clean(&told(one)));
         }
     }
     let rows: Vec<_> = description

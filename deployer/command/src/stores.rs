@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tidewaiter_core::credentials::SecretValue;
-use tidewaiter_core::uri::StorageUri;
-use tidewaiter_deployer::source::{Auth, Tracking};
+use tidewaiter_core::uri::{Scheme, StorageUri};
+use tidewaiter_deployer::source::{Auth, Tracking, without_token};
 use tidewaiter_deployer::store::{Access, Azure, AzureIdentity, Gcs, S3, S3Identity};
 use tidewaiter_deployer::submit::StoreSettings;
 
@@ -111,6 +111,16 @@ impl StoreArguments {
         self.keys.keys_for(uri)
     }
 
+    /// Whether there is anything here to look into a store with: a key, or `--anonymous`. The machine's role is none: asking for it takes long where there is none.
+    pub(super) fn opens(&self, uri: &StorageUri, access: &Access) -> Result<bool, Failure> {
+        Ok(match uri.scheme() {
+            Scheme::S3 => access.s3.identity != S3Identity::Machine,
+            Scheme::Gs => access.gcs.anonymous || access.gcs.credentials.is_some(),
+            _ if uri.azure().is_some() => access.azure.identity != AzureIdentity::Machine,
+            _ => !self.keys_for(uri.as_str())?.is_empty(),
+        })
+    }
+
     /// How the store is reached, and where nothing is said here as it is reached from here: what was uploaded to an address of `~/.aws` or MLflow's is to be read there.
     pub(super) fn settings_as_used(&self, keys: &Keys) -> Result<StoreSettings, Failure> {
         let (said, used) = (self.keys.settings(keys), self.access()?.s3);
@@ -153,6 +163,34 @@ impl StoreArguments {
             _ => of_profile().unwrap_or(S3Identity::Machine),
         }
     }
+}
+
+/// What is said of a model that there is no key to look into with.
+pub(super) fn unchecked(uri: &StorageUri) -> String {
+    let how = match uri.scheme() {
+        Scheme::S3 => {
+            "give one by --aws-access-key-id and --aws-secret-access-key, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws; or --anonymous, \
+             where the store asks for none"
+        }
+        Scheme::Gs => {
+            "give one by --google-application-credentials or GOOGLE_APPLICATION_CREDENTIALS, or log in with `gcloud auth application-default login`; \
+             or --anonymous, where the store asks for none"
+        }
+        _ if uri.azure().is_some() => {
+            "give one by --azure-storage-access-key or AZURE_STORAGE_ACCESS_KEY, or --azure-tenant-id, --azure-client-id and --azure-client-secret; \
+             or --anonymous, where the store asks for none"
+        }
+        _ => {
+            return format!(
+                "nothing of {} was checked: this command doesn't read such stores",
+                without_token(uri.as_str())
+            );
+        }
+    };
+    format!(
+        "nothing of {} was checked, as there is no key here to look with: {how}",
+        without_token(uri.as_str())
+    )
 }
 
 /// An address, if it has no password in it: errors name addresses.
@@ -311,6 +349,40 @@ mod tests {
             assert!(!format!("{failure:?}").contains("s3cret"), "{failure:?}");
         }
         assert!(without_user("http://minio:9000/a@b".to_owned()).is_ok());
+    }
+
+    #[test]
+    fn a_store_is_looked_into_with_any_key_there_is() {
+        let arguments = StoreArguments::default();
+        let key = S3Identity::Key {
+            id: "AKIA".to_owned(),
+            secret: "s3cret".to_owned().into(),
+            token: None,
+        };
+        let opens = |identity| {
+            let access = Access {
+                s3: S3 {
+                    identity,
+                    ..S3::default()
+                },
+                ..Access::default()
+            };
+            arguments.opens(&"s3://m/1".parse().unwrap(), &access).unwrap()
+        };
+        // That of ~/.aws among them.
+        assert!(opens(key) && opens(S3Identity::Anonymous) && !opens(S3Identity::Machine));
+        for (uri, how) in [
+            ("s3://m/1", "--aws-access-key-id"),
+            ("gs://m/1", "gcloud auth"),
+            ("https://me.blob.core.windows.net/m/1", "--azure-storage-access-key"),
+            ("pvc://claim/m", "doesn't read such stores"),
+        ] {
+            let told = unchecked(&uri.parse().unwrap());
+            assert!(
+                told.starts_with(&format!("nothing of {uri} was checked")) && told.contains(how),
+                "{told}"
+            );
+        }
     }
 
     #[test]

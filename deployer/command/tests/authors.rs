@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+#[path = "../../../policies/tools/fixtures/planted.rs"]
+mod planted;
 
 const SERVICE: &str = "\
 apiVersion: serving.kserve.io/v1beta1
@@ -21,6 +25,8 @@ spec:
 
 const CONFIG: &str = include_str!("../../../policies/tools/fixtures/minio.yaml");
 const WORLD: &str = include_str!("../../../policies/tools/fixtures/world.yaml");
+/// Of `helm template`.
+const HELM: &str = include_str!("../../../policies/tools/fixtures/helm.yaml");
 
 const CASES: &str = "
 cases:
@@ -60,15 +66,32 @@ impl Desk {
         self.0.path()
     }
 
-    fn tidewaiter(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_tidewaiter"))
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidewaiter"));
+        command
             .args(arguments)
             .current_dir(self.path())
             .env("XDG_CACHE_HOME", self.path().join("cache"))
-            .env("KUBECONFIG", self.path().join("none"))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .env("KUBECONFIG", self.path().join("none"));
+        command
+    }
+
+    fn tidewaiter(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The same with this on standard input: what it prints, where it ends so.
+    fn piped(&self, code: i32, arguments: &[&str], input: &str) -> String {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut running = command.spawn().unwrap();
+        running.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = running.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// What it prints, where it ends so.
@@ -192,6 +215,9 @@ fn a_policy_is_run_on_one_object_and_measured() {
     );
     let twice = desk.said(2, &[&run[..], &["twice.yaml"]].concat());
     assert!(twice.contains("twice.yaml:5: `spec` stands here twice"), "{twice}");
+    let ran = desk.piped(0, &[&run[..], &["-"]].concat(), &own);
+    let ran: Value = serde_json::from_str(&ran).unwrap();
+    assert_eq!(ran["outcome"]["fills"][0]["policy"], "storage-credentials", "{ran}");
     let bench = desk.json(
         0,
         &["policy", "bench", "storage-credentials", "--calls", "20", "-o", "json"],
@@ -213,6 +239,121 @@ fn a_policy_is_run_on_one_object_and_measured() {
         ],
     );
     assert!(slow.contains("too slow"), "{slow}");
+    let memory = |code: i32, most: &str| {
+        let bench = [
+            "policy",
+            "bench",
+            "storage-credentials",
+            "--calls",
+            "5",
+            "--max-memory-kib",
+        ];
+        desk.said(code, &[&bench[..], &[most]].concat())
+    };
+    let large = memory(1, "8");
+    assert!(large.contains("KiB of memory, and may have 8 at most"), "{large}");
+    memory(0, "32768");
+}
+
+/// By the command itself, which a CI goes by.
+#[test]
+fn a_policy_that_breaks_a_law_fails_its_test() {
+    let desk = Desk::new();
+    fs::write(desk.path().join("planted.wasm"), planted::component()).unwrap();
+    let tested = |code: i32, breaks: &str| {
+        let settings = format!("{{breaks: {breaks}, token: t0ken, team: fraud}}");
+        let cases = format!(
+            "settings: {settings}\ncases:\n  - name: it is admitted\n    file: own.yaml\n    expect: {{allowed: true}}\n"
+        );
+        fs::write(desk.path().join("planted.yaml"), cases).unwrap();
+        desk.said(code, &["policy", "test", "planted.wasm", "--cases", "planted.yaml"])
+    };
+    let well = tested(0, "nothing");
+    assert!(well.contains("1 cases, 5 laws (seed 0): all is well"), "{well}");
+    let leaks = tested(1, "no-leak-log");
+    assert!(
+        leaks.contains("FAIL  law no-leak") && leaks.contains("1 failed"),
+        "{leaks}"
+    );
+    assert!(
+        leaks.contains("the value of the setting token stands in a line of its log"),
+        "{leaks}"
+    );
+    assert!(leaks.contains("what to do: leave it out"), "{leaks}");
+    let update = tested(1, "answers-update");
+    assert!(
+        update.contains("FAIL  law answers")
+            && update.contains("on an update that changes /spec/predictor/minReplicas: the policy"),
+        "{update}"
+    );
+}
+
+/// A file that can't go into a cluster by itself: the page and the build say what does.
+#[test]
+fn the_way_of_a_file_into_a_cluster_is_told() {
+    let desk = Desk::new();
+    fs::write(desk.path().join("planted.wasm"), planted::component()).unwrap();
+    let page = desk.said(0, &["policy", "docs", "planted.wasm"]);
+    assert!(
+        page.contains("    tidewaiter policy push planted.wasm registry.example.com/policies/planted:0.1.0\n"),
+        "{page}"
+    );
+    assert!(
+        page.contains("    oci: {image: \"registry.example.com/policies/planted:0.1.0\"}\n  digest: sha256:"),
+        "{page}"
+    );
+    assert!(page.contains("`module` is `{file: planted.wasm}`"), "{page}");
+    fs::create_dir(desk.path().join("project")).unwrap();
+    fs::write(
+        desk.path().join("project/tidewaiter.yaml"),
+        "language: go\nbuild: [[cp, ../planted.wasm, made.wasm]]\nmodule: made.wasm\ncomponent: planted.wasm\n",
+    )
+    .unwrap();
+    let built = desk.said(0, &["policy", "build", "project"]);
+    assert!(built.contains("Now:\n  tidewaiter policy test project\n"), "{built}");
+    assert!(
+        built.contains("  tidewaiter policy push project/planted.wasm registry.example.com/policies/planted:0.1.0\n"),
+        "{built}"
+    );
+}
+
+#[test]
+fn a_core_module_is_told_what_makes_a_component_of_it_wherever_it_is_named() {
+    let desk = Desk::new();
+    fs::write(desk.path().join("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    for arguments in [
+        &["policy", "inspect", "core.wasm"][..],
+        &["policy", "run", "core.wasm", "--object", "own.yaml"],
+        &["policy", "test", "core.wasm"],
+        &["policy", "push", "core.wasm", "127.0.0.1:1/core:1"],
+    ] {
+        let said = desk.said(2, arguments);
+        let wanted = "it is a core module, and a policy is a component: `tidewaiter policy build` makes one of a project's module";
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+    }
+}
+
+/// Standard input is no file that a code scanning could show.
+#[test]
+fn findings_in_what_comes_by_standard_input_are_in_helms_templates_or_in_no_file() {
+    let desk = Desk::new();
+    let review = |input: &str| {
+        let arguments = ["review", "-", "-n", "team-a", "--config", "config", "-o", "sarif"];
+        let sarif: Value = serde_json::from_str(&desk.piped(1, &arguments, input)).unwrap();
+        let results = sarif["runs"][0]["results"].as_array().unwrap();
+        let refused = results.iter().find(|result| result["level"] == "error").unwrap();
+        refused["locations"][0].clone()
+    };
+    let place = &review(HELM)["physicalLocation"];
+    assert_eq!(
+        place["artifactLocation"]["uri"], "fraud/templates/service.yaml",
+        "{place}"
+    );
+    assert_eq!(place["region"]["startLine"], 21, "{place}");
+    let place = review(&SERVICE.replace("TEAM", "team-b"));
+    assert_eq!(place.get("physicalLocation"), None, "{place}");
+    assert_eq!(place["message"]["text"], "line 8 of standard input", "{place}");
+    assert_eq!(place["logicalLocations"][0]["fullyQualifiedName"], "team-a/fraud");
 }
 
 #[test]
@@ -432,4 +573,18 @@ fn a_review_that_says_nothing_is_an_error() {
         "zzz",
     ];
     assert!(desk.said(2, &none).contains("no case has `zzz` in its name"));
+}
+
+#[test]
+fn a_job_that_gives_no_identity_is_told() {
+    let desk = Desk::new();
+    let mut command = desk.command(&["policy", "sign", "127.0.0.1:9/house-rules:1"]);
+    command
+        .env("GITHUB_ACTIONS", "true")
+        .env("ACTIONS_ID_TOKEN_REQUEST_URL", "http://127.0.0.1:9/token")
+        .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "of-the-job");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{complained}");
+    assert!(!complained.contains("of-the-job"), "{complained}");
 }

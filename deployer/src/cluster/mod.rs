@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 use serde::de::DeserializeOwned;
+use tonic::codegen::http::{Request, Response};
 
 pub use error::{Attempt, Error};
 pub use kinds::Kind;
@@ -80,6 +82,20 @@ impl Cluster {
             namespace,
             server,
         }
+    }
+
+    /// None at all, for what can be done without one: whatever is asked of it fails for this reason.
+    pub fn none(reason: &Error) -> Self {
+        let reason = reason.to_string();
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let error = std::io::Error::other(reason.clone());
+            async move { Err::<Response<Body>, _>(error) }
+        });
+        Self::new(
+            Client::new(service, "default"),
+            "default".to_owned(),
+            "(none)".to_owned(),
+        )
     }
 
     /// The client.

@@ -65,7 +65,9 @@ pub fn uploaded(service: &Deployed, others: &[DynamicObject]) -> Vec<String> {
         !(other.name == own.name && other.namespace == own.namespace && other.uid == own.uid)
     };
     let used: BTreeSet<String> = others.iter().filter(is_other).flat_map(used).collect();
-    let own = history(service).into_iter().filter_map(|entry| entry.storage_uri);
+    let own = history(service)
+        .into_iter()
+        .filter_map(|deployment| deployment.entry.storage_uri);
     let own: BTreeSet<String> = own.filter(|uri| parts(uri).is_some()).collect();
     let free = |uri: &String| !used.iter().any(|used| is_within(uri, used));
     own.into_iter().filter(free).collect()

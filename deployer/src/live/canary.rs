@@ -13,6 +13,8 @@ use tidewaiter_core::kserve_config::DeploymentMode;
 use super::change::{Planned, told};
 use super::deployed::storage_uri;
 use super::{Component, Deployed, Error, Release};
+use crate::model::Model;
+use crate::service::{ALLOW_WRONG_ANSWERS, Facts, WishError, beside, format_name};
 
 /// What stands beside a service's predictor.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -63,14 +65,25 @@ impl Canaries {
 }
 
 /// How requests are to be split.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Split {
     /// How many of a hundred are the canary's, or the newest revision's.
     pub percent: u8,
     /// Which canary, in Standard mode; by default the only one, or `canary`.
     pub canary: Option<String>,
-    /// The model of a canary that isn't there yet.
-    pub storage_uri: Option<String>,
+    /// The model of a canary that isn't there yet, or another one for it.
+    pub model: Option<CanaryModel>,
+}
+
+/// A canary's model.
+#[derive(Debug, Clone)]
+pub struct CanaryModel {
+    /// Where KServe reads it.
+    pub storage_uri: String,
+    /// What it is.
+    pub model: Model,
+    /// What the cluster serves it with.
+    pub facts: Facts,
 }
 
 /// KServe splits nothing itself in Standard mode.
@@ -86,11 +99,8 @@ pub fn split(service: &Deployed, wanted: &Split, release: Release) -> Result<Pla
         return Err(refused("there are 100 per cent", "give 0 to 100"));
     }
     if is_knative(service, "split")? {
-        if wanted.canary.is_some() || wanted.storage_uri.is_some() {
-            return Err(refused(
-                "in Knative mode the canary is the newest revision, and has neither a name nor a model of its own",
-                "`tidewaiter deploy --canary-percent` makes that revision",
-            ));
+        if wanted.canary.is_some() || wanted.model.is_some() {
+            return Err(no_model_of_its_own(service));
         }
         has_two_revisions(service, "split")?;
         if knative_percent(service) == Some(u64::from(wanted.percent)) {
@@ -110,13 +120,28 @@ pub fn split(service: &Deployed, wanted: &Split, release: Release) -> Result<Pla
         None if canaries.len() > 1 => return Err(refused("it has several canaries", "name one with --canary")),
         None => (!canaries.is_empty()).then_some(0),
     };
-    match (index, &wanted.storage_uri) {
-        (Some(index), uri) => {
+    let (model, remark) = match &wanted.model {
+        Some(model) => {
+            let (model, remark) = model_of(service, model)?;
+            (Some(model), remark)
+        }
+        None => (None, None),
+    };
+    match (index, model) {
+        (Some(index), model) => {
             let entry = &mut canaries[index];
             let before = entry.clone();
             entry["trafficPercent"] = json!(wanted.percent);
-            if let Some(uri) = uri {
-                entry["predictor"]["model"]["storageUri"] = json!(uri);
+            if let Some(model) = model {
+                let written = &mut entry["predictor"]["model"];
+                if let Some(written) = written.as_object_mut() {
+                    // They were for the model before.
+                    written.remove("runtime");
+                    written.remove("runtimeVersion");
+                }
+                for (name, value) in model {
+                    written[name] = value;
+                }
             }
             if *entry == before {
                 return Err(Error::already(
@@ -125,7 +150,7 @@ pub fn split(service: &Deployed, wanted: &Split, release: Release) -> Result<Pla
                 ));
             }
         }
-        (None, Some(uri)) => canaries.push(entry_of(service, wanted, uri)?),
+        (None, Some(model)) => canaries.push(entry_of(service, wanted, model)?),
         (None, None) => {
             return Err(refused(
                 "it has no such canary",
@@ -144,19 +169,74 @@ pub fn split(service: &Deployed, wanted: &Split, release: Release) -> Result<Pla
         ));
     }
     let mut planned = Planned::new(json!({"spec": {"canary": canaries}}));
+    planned.notes.extend(remark);
     planned.notes.push(NOT_LED.to_owned());
     Ok(planned)
 }
 
-/// A canary that differs from the predictor in its model alone. KServe merges it over the predictor, so what isn't named is the predictor's.
-fn entry_of(service: &Deployed, wanted: &Split, uri: &str) -> Result<Value, Error> {
-    let refused = |reason: &str, next: &str| Error::refused(service, "split", reason, next);
-    let Some(("model", model)) = service.model() else {
-        return Err(refused(
+/// Whether a canary with a model of its own can stand beside the service's predictor: to be asked before that model is looked for.
+///
+/// # Errors
+/// In Knative mode; in Standard mode before 0.20.
+pub fn takes_models(service: &Deployed, release: Release) -> Result<(), Error> {
+    if is_knative(service, "split")? {
+        return Err(no_model_of_its_own(service));
+    }
+    has_canaries(service, "split", release)
+}
+
+fn no_model_of_its_own(service: &Deployed) -> Error {
+    Error::refused(
+        service,
+        "split",
+        "in Knative mode the canary is the newest revision, and has neither a name nor a model of its own",
+        "`tidewaiter deploy --canary-percent` makes that revision",
+    )
+}
+
+/// The canary's `model`: what differs from the predictor's. KServe merges it over that, so what isn't named is the predictor's, also its runtime and version.
+fn model_of(service: &Deployed, wanted: &CanaryModel) -> Result<(Map<String, Value>, Option<String>), Error> {
+    let Some(("model", stable)) = service.model() else {
+        return Err(Error::refused(
+            service,
+            "split",
             "its predictor has no `model`",
             "a canary of the user's own containers has to be written by hand, in spec.canary",
         ));
     };
+    let allowed = service.annotation(ALLOW_WRONG_ANSWERS) == Some("true");
+    let beside = beside(&wanted.model, stable, &service.namespace(), &wanted.facts, allowed).map_err(|error| {
+        let next = match &error {
+            WishError::WrongAnswers { package, held, .. } => format!(
+                "save the canary's model with {package} {held} or an earlier version; to serve it all the same, set the service's annotation \
+                 {ALLOW_WRONG_ANSWERS}: \"true\""
+            ),
+            other => other.next(),
+        };
+        Error::refused(service, "split", &error.to_string(), &next)
+    })?;
+    let format = format_name(wanted.model.framework);
+    let format = if stable["modelFormat"]["name"] == format {
+        stable["modelFormat"].clone()
+    } else {
+        json!({"name": format})
+    };
+    let mut model = Map::from_iter([
+        ("modelFormat".to_owned(), format),
+        ("storageUri".to_owned(), json!(wanted.storage_uri)),
+    ]);
+    if let Some((runtime, version)) = beside.pin {
+        model.insert("runtime".to_owned(), json!(runtime));
+        if let Some(version) = version {
+            model.insert("runtimeVersion".to_owned(), json!(version));
+        }
+    }
+    Ok((model, beside.remark))
+}
+
+/// A canary that differs from the predictor in its model alone.
+fn entry_of(service: &Deployed, wanted: &Split, model: Map<String, Value>) -> Result<Value, Error> {
+    let refused = |reason: &str, next: &str| Error::refused(service, "split", reason, next);
     let stable = service.spec()["predictor"]["name"].as_str().unwrap_or_default();
     let name = match &wanted.canary {
         Some(name) => name.clone(),
@@ -178,7 +258,7 @@ fn entry_of(service: &Deployed, wanted: &Split, uri: &str) -> Result<Value, Erro
         ));
     }
     Ok(json!({
-        "predictor": {"name": name, "model": {"modelFormat": model["modelFormat"], "storageUri": uri}},
+        "predictor": {"name": name, "model": model},
         "trafficPercent": wanted.percent,
     }))
 }

@@ -1,7 +1,11 @@
 use proptest::prelude::*;
 
+use tidewaiter_core::kserve_runtimes::of_release;
+use tidewaiter_core::runtimes::Runtimes;
+
 use super::super::fixture::deployed;
 use super::*;
+use crate::model::Framework;
 
 const OLD: Release = Release {
     has_canaries: false,
@@ -46,6 +50,24 @@ fn by(percent: u8) -> Split {
         percent,
         ..Split::default()
     }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as a split takes it")]
+fn of(uri: &str, framework: Framework, versions: &[(&str, &str)]) -> Option<CanaryModel> {
+    let versions = versions
+        .iter()
+        .map(|(package, version)| ((*package).to_owned(), (*version).to_owned()));
+    Some(CanaryModel {
+        storage_uri: uri.to_owned(),
+        model: Model {
+            versions: versions.collect(),
+            ..Model::unseen(framework)
+        },
+        facts: Facts {
+            runtimes: Runtimes::new(of_release("v0.20.0").unwrap()),
+            ..Facts::default()
+        },
+    })
 }
 
 #[test]
@@ -93,7 +115,7 @@ fn standard_mode_before_0_20_has_no_canaries() {
 #[test]
 fn a_canary_is_made_of_another_model_alone() {
     let wanted = Split {
-        storage_uri: Some("s3://m/2".into()),
+        model: of("s3://m/2", Framework::Mlflow, &[]),
         ..by(25)
     };
     let planned = split(&standard(json!(null)), &wanted, NEW).unwrap();
@@ -103,8 +125,44 @@ fn a_canary_is_made_of_another_model_alone() {
             "model": {"modelFormat": {"name": "mlflow", "version": "1"}, "storageUri": "s3://m/2"}}}]}})
     );
     assert_eq!(planned.notes, [NOT_LED]);
+    takes_models(&standard(json!(null)), NEW).unwrap();
+    assert!(takes_models(&standard(json!(null)), OLD).is_err());
+    assert!(takes_models(&knative(json!(10), two()), NEW).is_err());
     // Without a model, there has to be one.
     assert!(split(&standard(json!(null)), &by(25), NEW).is_err());
+}
+
+#[test]
+fn a_canary_gets_a_runtime_that_fits_its_own_model() {
+    let split_with = |canary: Value, model| split(&standard(canary), &Split { model, ..by(25) }, NEW);
+    let model = |planned: &Planned| planned.patch["spec"]["canary"][0]["predictor"]["model"].clone();
+    // KServe would merge the predictor's `1.7.1` into it.
+    let older = of(
+        "s3://m/2",
+        Framework::Mlflow,
+        &[("scikit-learn", "1.4.1"), ("mlflow", "2.10.2")],
+    );
+    let planned = split_with(json!(null), older).unwrap();
+    assert_eq!(
+        model(&planned),
+        json!({"modelFormat": {"name": "mlflow", "version": "1"}, "storageUri": "s3://m/2", "runtime": "kserve-mlserver", "runtimeVersion": "1.5.0"})
+    );
+    assert!(planned.notes[0].contains("release 1.5.0"), "{:?}", planned.notes);
+    // What an earlier split wrote was for the model before.
+    let mut pinned = entry("canary", "s3://m/2", 10);
+    pinned["predictor"]["model"]["runtimeVersion"] = json!("1.5.0");
+    let planned = split_with(json!([pinned]), of("s3://m/3", Framework::Mlflow, &[])).unwrap();
+    assert_eq!(model(&planned)["runtimeVersion"], Value::Null);
+    assert_eq!(model(&planned)["storageUri"], "s3://m/3");
+    let other = split_with(json!(null), of("s3://m/2", Framework::Onnx, &[])).unwrap();
+    assert_eq!(model(&other)["runtime"], "kserve-tritonserver");
+    let wrong = of("s3://m/2", Framework::Mlflow, &[("xgboost", "3.2.0")]);
+    let error = split_with(json!(null), wrong).unwrap_err();
+    let told = format!("{error}; {}", error.next());
+    assert!(
+        told.contains("saved by xgboost 3.2.0") && told.contains("allow-wrong-answers: \"true\""),
+        "{told}"
+    );
 }
 
 #[test]
@@ -152,7 +210,7 @@ fn the_next_canary_has_another_name_than_the_last() {
     let mut object = json!({"spec": {"predictor": {"name": "canary", "model": {"modelFormat": {"name": "mlflow"}}}},
         "status": {"deploymentMode": "Standard"}});
     let wanted = Split {
-        storage_uri: Some("s3://m/3".into()),
+        model: of("s3://m/3", Framework::Mlflow, &[]),
         ..by(5)
     };
     let planned = split(&deployed(object.clone()), &wanted, NEW).unwrap();

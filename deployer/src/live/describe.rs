@@ -10,9 +10,8 @@ use tidewaiter_core::kserve_config::{CONFIG_MAP, KserveConfig, SHIPPED_ANNOTATIO
 
 use super::pods;
 use super::status::Status;
-use super::{Component, Deployed, history};
+use super::{Component, Deployed, Deployment, history};
 use crate::cluster::{Cluster, Error, kinds};
-use crate::submit::Entry;
 
 /// All that is known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,7 +25,7 @@ pub struct Description {
     /// What Tidewaiter's webhook filled in: value by path.
     pub filled: BTreeMap<String, Value>,
     /// Every deployment that is on record, the newest first.
-    pub history: Vec<Entry>,
+    pub history: Vec<Deployment>,
     /// Of the service and its Pods, the oldest first.
     pub events: Vec<Happening>,
     /// What could not be read, a sentence each.

@@ -26,14 +26,14 @@ mod status;
 mod stop;
 
 pub use artifacts::{Removed, naming, remove, uploaded};
-pub use canary::{Canaries, Canary, Split, promote, rollback, split};
+pub use canary::{Canaries, Canary, CanaryModel, Split, promote, rollback, split, takes_models};
 pub use change::{Changed, Error, Release, apply};
 pub use delete::{Deleted, Progress, delete, until_gone};
 pub use deployed::{Component, Condition, Deployed, STOP};
 pub(crate) use deployed::{speaks_grpc, storage_uri};
 pub use describe::{Credentials, Description, Happening, describe};
 pub use equivalent::{Alike, alike, list};
-pub use history::history;
+pub use history::{Deployment, history};
 pub use logs::{Line, LogOptions, LogStream, Part, logs};
 pub use pods::{PodState, pods};
 pub use scale::{Replicas, scale};

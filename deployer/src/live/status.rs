@@ -4,11 +4,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::canary::{Canaries, Canary};
-use super::history;
+use super::history::{Deployment, history};
 use super::pods::{PodState, pods};
 use super::{Condition, Deployed};
 use crate::cluster::{Cluster, Error};
-use crate::submit::Entry;
 
 /// A service in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -83,7 +82,7 @@ pub struct Status {
     pub pods: Vec<PodState>,
     /// The last deployment, where Tidewaiter did it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub deployed: Option<Entry>,
+    pub deployed: Option<Deployment>,
 }
 
 impl Status {

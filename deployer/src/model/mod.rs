@@ -27,3 +27,18 @@ pub struct Model {
     /// How many files.
     pub files: usize,
 }
+
+impl Model {
+    /// One that nobody has looked into.
+    pub fn unseen(framework: Framework) -> Self {
+        Self {
+            framework,
+            versions: BTreeMap::new(),
+            signature: None,
+            input_example: None,
+            has_environment: false,
+            bytes: 0,
+            files: 0,
+        }
+    }
+}

@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint as Transport};
 use tonic::{Code, Status};
 
 use super::protocol::grpc_inference_service_client::GrpcInferenceServiceClient;
-use super::protocol::{ModelInferRequest, ModelMetadataRequest};
+use super::protocol::{ModelInferRequest, ModelMetadataRequest, ModelReadyRequest};
 use super::{Connection, Error, tls, wire};
 use crate::reach::Endpoint;
 
@@ -126,6 +126,22 @@ impl Grpc {
         };
         let inputs: Vec<Value> = answer.inputs.into_iter().map(tensor).collect();
         Ok(Some(json!({"name": answer.name, "inputs": inputs})))
+    }
+
+    /// Whether the server says that a model can answer.
+    pub(super) async fn is_ready(&mut self, model: &str) -> Result<bool, Error> {
+        let request = self.with_headers(ModelReadyRequest {
+            name: model.to_owned(),
+            version: String::new(),
+        });
+        let answered = tokio::time::timeout(self.timeout, self.client.model_ready(request)).await;
+        match answered.map_err(|_| self.too_late())? {
+            Ok(answer) => Ok(answer.into_inner().ready),
+            Err(status) => match self.refusal(model, &status) {
+                Error::Refused { .. } | Error::NotReady { .. } => Ok(false),
+                error => Err(error),
+            },
+        }
     }
 
     /// Asks, and returns the answer in the form that REST gives it.

@@ -208,6 +208,19 @@ impl Server {
         Ok(metadata.as_ref().and_then(Expected::of_metadata))
     }
 
+    /// Whether the server says that its model can answer.
+    ///
+    /// # Errors
+    /// Where it can't be reached, or says nothing about it: [`Error::NoRoute`] where it isn't asked so, [`Error::NoModel`] where it has no model of this name.
+    pub async fn is_ready(&mut self) -> Result<bool, Error> {
+        let model = &self.model;
+        match &mut self.speaks {
+            Speaks::V1(rest) => rest.is_ready(model, &format!("v1/models/{model}")).await,
+            Speaks::V2(rest) => rest.is_ready(model, &format!("v2/models/{model}/ready")).await,
+            Speaks::Grpc(grpc) => grpc.is_ready(model).await,
+        }
+    }
+
     /// What would be sent, as JSON: gRPC has the same members as REST.
     ///
     /// # Errors

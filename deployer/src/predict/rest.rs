@@ -79,6 +79,17 @@ impl Rest {
         Ok(serde_json::from_slice(&body).ok())
     }
 
+    /// Whether the server says that a model can answer.
+    pub(super) async fn is_ready(&self, model: &str, path: &str) -> Result<bool, Error> {
+        let url = self.url(path);
+        let request = self.client.get(url.clone()).headers(self.headers.clone());
+        let answer = request.timeout(self.timeout).send().await;
+        let answer = answer.map_err(|error| self.failed(&url, &error))?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.map_err(|error| self.failed(&url, &error))?;
+        readiness(model, &url, status, &bytes)
+    }
+
     /// Sends a body, and returns the answer.
     pub(super) async fn ask(&self, model: &str, path: &str, body: &Value) -> Result<Value, Error> {
         let url = self.url(path);
@@ -161,6 +172,36 @@ fn refusal(model: &str, url: &Url, status: StatusCode, bytes: &[u8], words: Stri
     }
 }
 
+/// What an answer says of a model: while it isn't ready, MLServer answers with 400 (`rest/endpoints.py` of 1.7.1), and KServe's servers with 503
+/// (`python/kserve/kserve/errors.py` of 0.20.0).
+fn readiness(model: &str, url: &Url, status: StatusCode, bytes: &[u8]) -> Result<bool, Error> {
+    if status.is_success() {
+        return Ok(says_ready(bytes));
+    }
+    match refusal(model, url, status, bytes, words(bytes)) {
+        Error::Refused { .. } | Error::NotReady { .. } => Ok(false),
+        // So Python's own server says that it knows no GET.
+        Error::Failed { words, .. } if status == StatusCode::NOT_IMPLEMENTED => Err(Error::NoRoute {
+            url: url.to_string(),
+            words,
+        }),
+        error => Err(error),
+    }
+}
+
+/// By `ready`, or by the states that TensorFlow Serving tells of a model's versions. Who says nothing says it with the code alone.
+fn says_ready(bytes: &[u8]) -> bool {
+    let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    if let Some(versions) = value["model_version_status"].as_array() {
+        return versions.iter().any(|version| version["state"] == "AVAILABLE");
+    }
+    match &value["ready"] {
+        Value::Bool(ready) => *ready,
+        Value::String(ready) => ready.eq_ignore_ascii_case("true"),
+        _ => true,
+    }
+}
+
 fn is_about_models(bytes: &[u8]) -> bool {
     let value: Option<Value> = serde_json::from_slice(bytes).ok();
     let words = value.as_ref().and_then(|value| value["error"].as_str());
@@ -238,5 +279,41 @@ mod tests {
         assert_eq!(told(500, "boom"), "the server failed (500): boom");
         assert!(told(500, &"x".repeat(10_000)).len() < 700);
         assert!(told(302, "").contains("wants to know who asks"));
+    }
+
+    #[test]
+    fn a_model_is_ready_when_its_server_says_so() {
+        let ready = |code: u16, body: &str| {
+            let url: Url = "http://gate/v2/models/fraud/ready".parse().unwrap();
+            readiness("fraud", &url, StatusCode::from_u16(code).unwrap(), body.as_bytes())
+        };
+        // MLServer, KServe's servers of both protocols, TensorFlow Serving.
+        for yes in [
+            "",
+            r#"{"name":"fraud","ready":true}"#,
+            r#"{"name":"fraud","ready":"True"}"#,
+            r#"{"model_version_status":[{"version":"1","state":"END"},{"version":"2","state":"AVAILABLE"}]}"#,
+        ] {
+            assert_eq!(ready(200, yes), Ok(true), "{yes}");
+        }
+        assert_eq!(ready(200, r#"{"name":"fraud","ready":false}"#), Ok(false));
+        assert_eq!(
+            ready(200, r#"{"model_version_status":[{"state":"LOADING"}]}"#),
+            Ok(false)
+        );
+        assert_eq!(ready(400, ""), Ok(false));
+        assert_eq!(
+            ready(503, r#"{"error":"Model with name fraud is not ready."}"#),
+            Ok(false)
+        );
+        let unknown = ready(404, r#"{"error":"Model fraud not found"}"#);
+        assert!(matches!(unknown, Err(Error::NoModel { .. })), "{unknown:?}");
+        for (code, body) in [
+            (404, r#"{"detail":"Not Found"}"#),
+            (405, ""),
+            (501, "Unsupported method ('GET')"),
+        ] {
+            assert!(matches!(ready(code, body), Err(Error::NoRoute { .. })), "{code} {body}");
+        }
     }
 }

@@ -330,9 +330,23 @@ async fn port_forward(
             name,
         });
     };
-    let pod = ready["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let port = pod::port(ready, protocol);
-    let forward = Forward::open(cluster, &namespace, &pod, port).await?;
+    let endpoint = forward_to(cluster, &namespace, ready, protocol).await?;
+    Ok(Endpoint {
+        passed_over,
+        ..endpoint
+    })
+}
+
+/// A forwarded port of this Pod, as JSON: the one at which it speaks the protocol.
+pub(crate) async fn forward_to(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &serde_json::Value,
+    protocol: Protocol,
+) -> Result<Endpoint, Error> {
+    let port = pod::port(pod, protocol);
+    let pod = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let forward = Forward::open(cluster, namespace, &pod, port).await?;
     let base = format!("http://{}/", forward.address());
     let base = base.parse().map_err(|error: url::ParseError| Error::BaseUrl {
         given: base,
@@ -342,7 +356,7 @@ async fn port_forward(
         base,
         host: None,
         way: Way::PortForward { pod, port },
-        passed_over,
+        passed_over: Vec::new(),
         forward: Some(forward),
     })
 }

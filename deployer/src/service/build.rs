@@ -139,6 +139,12 @@ fn agree(wishes: &Wishes, mode: DeploymentMode, facts: &Facts) -> Result<(), Wis
             "leave out either --image, or --runtime and --runtime-version",
         ));
     }
+    if wishes.secret.is_some() && wishes.service_account_name.is_some() {
+        return Err(WishError::contradiction(
+            "a Secret that opens the store and a ServiceAccount of one's own exclude each other",
+            "leave out either --secret, or --service-account: KServe takes the store's keys from the one or the other",
+        ));
+    }
     let (fewest, most) = replicas(wishes.min_replicas, wishes.max_replicas, wishes.scale_to_zero);
     if wishes.scale_to_zero == Some(true) && wishes.min_replicas.is_some_and(|fewest| fewest > 0) {
         return Err(WishError::contradiction(

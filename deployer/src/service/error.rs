@@ -48,6 +48,22 @@ pub enum WishError {
         /// Those that do.
         known: Vec<String>,
     },
+    /// The server would load the model without an error and answer wrongly.
+    #[error(
+        "the model was saved by {package} {saved}, and {runtime} ({image}) serves it with {held}, which loads it without an error and answers wrongly"
+    )]
+    WrongAnswers {
+        /// What saved it.
+        package: &'static str,
+        /// In which version.
+        saved: String,
+        /// The runtime.
+        runtime: String,
+        /// Its image, with the tag.
+        image: String,
+        /// The package's version there.
+        held: String,
+    },
     /// Knative gives a service one port.
     #[error("one service can't answer REST and gRPC in Knative mode: Knative gives each service one port")]
     BothInKnative,
@@ -84,6 +100,12 @@ impl WishError {
             Self::NoSuchRuntime { known, .. } | Self::RuntimeUnfit { known, .. } => {
                 format!("choose one of {}, or leave --runtime out", known.join(", "))
             }
+            Self::WrongAnswers {
+                package, saved, held, ..
+            } => format!(
+                "save it with {package} {held} or an earlier version; or serve it with a runtime (--runtime) whose image holds {package} {saved} or a later one. \
+                 To serve it all the same: --annotation tidewaiter.dev/allow-wrong-answers=true"
+            ),
             Self::BothInKnative => "deploy it twice, with --protocol rest and, under another name, --protocol grpc; or, where your admin permits it, with \
                  --deployment-mode Standard"
                 .to_owned(),

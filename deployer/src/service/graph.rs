@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::ALPHA;
 use super::error::WishError;
 use super::name::checked_name;
+use super::wishes::Wishes;
 
 /// How a graph asks its services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,11 +113,29 @@ impl Step {
     }
 }
 
-/// Makes the `InferenceGraph`.
+/// What an `InferenceGraph` has a place for: `InferenceGraphSpec` of 0.15.2 and 0.20.0, for the Pods of its router, and what every object has.
+const FIELDS: [&str; 13] = [
+    "name",
+    "namespace",
+    "resources",
+    "minReplicas",
+    "maxReplicas",
+    "scaleToZero",
+    "scaleTarget",
+    "scaleMetric",
+    "nodeSelector",
+    "serviceAccountName",
+    "timeout",
+    "labels",
+    "annotations",
+];
+
+/// Makes the `InferenceGraph`. `also` is what is wished for its router.
 ///
 /// # Errors
-/// What KServe's validator would refuse.
-pub fn graph(wishes: &GraphWishes, namespace: &str) -> Result<Value, WishError> {
+/// What KServe's validator would refuse; what is wished for and has no place in a graph.
+pub fn graph(wishes: &GraphWishes, also: &Wishes, namespace: &str) -> Result<Value, WishError> {
+    also.only("an InferenceGraph", &FIELDS)?;
     let name = checked_name(&wishes.name, namespace)?;
     let least = if wishes.router == Router::Switch { 1 } else { 2 };
     if wishes.steps.len() < least {
@@ -169,10 +188,41 @@ pub fn graph(wishes: &GraphWishes, namespace: &str) -> Result<Value, WishError> 
             written
         })
         .collect();
-    Ok(json!({
+    let mut object = json!({
         "apiVersion": ALPHA,
         "kind": "InferenceGraph",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"nodes": {"root": {"routerType": wishes.router.as_str(), "steps": steps}}},
-    }))
+    });
+    also.describe(&mut object);
+    let spec = &mut object["spec"];
+    if !also.resources.is_empty() {
+        spec["resources"] = json!(also.resources);
+    }
+    if !also.node_selector.is_empty() {
+        spec["nodeSelector"] = json!(also.node_selector);
+    }
+    let fewest = if also.scale_to_zero == Some(true) {
+        Some(0)
+    } else {
+        also.min_replicas
+    };
+    let numbers = [
+        ("minReplicas", fewest),
+        ("maxReplicas", also.max_replicas),
+        ("scaleTarget", also.scale_target),
+        ("timeout", also.timeout),
+    ];
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            spec[name] = json!(number);
+        }
+    }
+    if let Some(metric) = also.scale_metric {
+        spec["scaleMetric"] = json!(metric.as_str());
+    }
+    if let Some(account) = &also.service_account_name {
+        spec["serviceAccountName"] = json!(account);
+    }
+    Ok(object)
 }

@@ -24,6 +24,18 @@ impl Wishes {
                 self.runtime_version.or(weaker.runtime_version),
             )
         };
+        // A Secret is in place of a ServiceAccount, and what belongs to a function belongs to that one.
+        let (service_account_name, secret) = if self.service_account_name.is_some() || self.secret.is_some() {
+            (self.service_account_name, self.secret)
+        } else {
+            (weaker.service_account_name, weaker.secret)
+        };
+        let of_function = if self.predict.is_some() {
+            [None, None, None]
+        } else {
+            [weaker.pre, weaker.post, weaker.load]
+        };
+        let [pre, post, load] = of_function;
         Self {
             name: self.name.or(weaker.name),
             namespace: self.namespace.or(weaker.namespace),
@@ -57,8 +69,24 @@ impl Wishes {
             image,
             runtime,
             runtime_version,
-            service_account_name: self.service_account_name.or(weaker.service_account_name),
+            service_account_name,
+            secret,
             deployment_mode: self.deployment_mode.or(weaker.deployment_mode),
+            source: self.source.or(weaker.source),
+            artifact_store: self.artifact_store.or(weaker.artifact_store),
+            predict: self.predict.or(weaker.predict),
+            pre: self.pre.or(pre),
+            post: self.post.or(post),
+            load: self.load.or(load),
+            model_class: self.model_class.or(weaker.model_class),
+            handler: self.handler.or(weaker.handler),
+            extra_files: if self.extra_files.is_empty() {
+                weaker.extra_files
+            } else {
+                self.extra_files
+            },
+            requirements: self.requirements.or(weaker.requirements),
+            model_version: self.model_version.or(weaker.model_version),
         }
     }
 }

@@ -23,6 +23,7 @@ mod wishes;
 mod tests;
 
 pub use build::{Built, build};
+pub(crate) use choose::{ALLOW_WRONG_ANSWERS, beside, format_name};
 pub use choose::{Chosen, choose};
 pub use error::WishError;
 pub use facts::Facts;

@@ -137,6 +137,61 @@ fn flags_are_over_the_file_and_what_belongs_together_stays_together() {
 }
 
 #[test]
+fn a_whole_deployment_is_said_in_a_file() {
+    let file = "{source: models:/fraud/3, secret: minio, artifactStore: s3://models/, predict: house.answer, post: house.tenfold, canaryPercent: 10}";
+    let flags = Wishes {
+        service_account_name: Some("own".to_owned()),
+        pre: Some("house.scale".to_owned()),
+        ..Wishes::default()
+    };
+    let both = flags.over(wishes(file));
+    assert_eq!(both.source.as_deref(), Some("models:/fraud/3"));
+    assert_eq!(both.canary_traffic_percent, Some(10));
+    // A Secret and an account exclude each other: the stronger one's word is the only one.
+    assert_eq!((both.secret, both.service_account_name.as_deref()), (None, Some("own")));
+    assert_eq!(
+        (both.pre.as_deref(), both.post.as_deref()),
+        (Some("house.scale"), Some("house.tenfold"))
+    );
+    let other = Wishes {
+        predict: Some("other.answer".to_owned()),
+        ..Wishes::default()
+    };
+    assert_eq!(other.over(wishes(file)).post, None);
+    assert!(refused("{secret: minio, serviceAccount: own}", &standard()).contains("exclude each other"));
+}
+
+/// Each field of a `tidewaiter.yaml` has a row in its section of docs/deploy.md, and no other has.
+#[test]
+fn the_docs_have_every_field_of_a_file() {
+    let page = include_str!("../../../docs/deploy.md");
+    let (_, section) = page.split_once("## A deployment in a file").expect("the section");
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let documented: Vec<&str> = rows.map(|(field, _)| field).collect();
+    // serde says which fields there are where it refuses one.
+    let error = serde_json::from_str::<Wishes>(r#"{"none": 1}"#)
+        .unwrap_err()
+        .to_string();
+    let (_, known) = error.split_once("expected one of ").expect(&error);
+    let known = known
+        .split(" at line")
+        .next()
+        .unwrap()
+        .split(", ")
+        .map(|field| field.trim_matches('`'));
+    let mut known: Vec<&str> = known
+        .filter(|field| !["requestTimeout", "canaryPercent", "serviceAccount"].contains(field))
+        .collect();
+    let mut sorted = documented.clone();
+    known.sort_unstable();
+    sorted.sort_unstable();
+    assert_eq!(sorted, known);
+}
+
+#[test]
 fn a_field_that_does_not_exist_is_refused_by_name() {
     let error = serde_saphyr::from_str::<Wishes>("minReplica: 2")
         .unwrap_err()
@@ -252,9 +307,76 @@ fn a_model_that_the_first_choice_does_not_fit_gets_what_fits() {
     let left = build(&wishes("{}"), &older, Some("s3://a/b"), "team-a", &standard(), false).unwrap();
     assert_eq!(left.chosen.unwrap().pin, None);
     // Nothing has it: said, not hidden.
-    let new = model(Framework::Mlflow, &[("xgboost", "3.2.0")]);
+    let new = model(Framework::Sklearn, &[("scikit-learn", "9.1.0")]);
     let chosen = built("{}", &new, &standard()).unwrap().chosen.unwrap();
-    assert!(chosen.remarks[0].contains("answers wrongly"), "{:?}", chosen.remarks);
+    assert_eq!(
+        chosen.remarks,
+        [
+            "docker.io/seldonio/mlserver:1.7.1 has scikit-learn 1.7.0, and the model was saved by 9.1.0, which doesn't fit (only the same version is supported)"
+        ]
+    );
+}
+
+#[test]
+fn a_model_that_would_be_answered_wrongly_is_refused_where_no_webhook_does() {
+    let new = model(Framework::Xgboost, &[("xgboost", "3.2.0")]);
+    let told = |yaml: &str| {
+        let error = built(yaml, &new, &standard()).unwrap_err();
+        format!("{error}; {}", error.next())
+    };
+    assert_eq!(
+        told("{runtime: kserve-xgbserver}"),
+        "the model was saved by xgboost 3.2.0, and kserve-xgbserver (docker.io/kserve/xgbserver:v0.20.0) serves it with 2.1.4, which loads it without an \
+         error and answers wrongly; save it with xgboost 2.1.4 or an earlier version; or serve it with a runtime (--runtime) whose image holds xgboost 3.2.0 or \
+         a later one. To serve it all the same: --annotation tidewaiter.dev/allow-wrong-answers=true"
+    );
+    for yaml in [
+        "{}",
+        "{runtimeVersion: 1.6.1}",
+        "{runtime: kserve-xgbserver, runtimeVersion: v0.19.0}",
+    ] {
+        assert!(told(yaml).contains("answers wrongly"), "{yaml}");
+    }
+    // The webhook's policy goes by its own settings.
+    for yaml in ["{}", "{runtime: kserve-xgbserver}"] {
+        build(&wishes(yaml), &new, Some("s3://a/b"), "team-a", &standard(), false).unwrap();
+    }
+    for yaml in ["", "runtime: kserve-xgbserver, "] {
+        let allowed = format!("{{{yaml}annotations: {{tidewaiter.dev/allow-wrong-answers: 'true'}}}}");
+        let remarks = built(&allowed, &new, &standard()).unwrap().remarks;
+        assert!(remarks[0].contains("answers wrongly"), "{remarks:?}");
+    }
+    // What brings its packages is served by these, and of an image that nobody has listed nothing is known.
+    let packed = Model {
+        has_environment: true,
+        ..model(Framework::Mlflow, &[("xgboost", "3.2.0")])
+    };
+    built("{}", &packed, &standard()).unwrap();
+    built("{runtime: kserve-xgbserver, runtimeVersion: own}", &new, &standard()).unwrap();
+}
+
+#[test]
+fn what_stands_beside_a_model_gets_the_runtime_that_it_needs() {
+    let stable = json!({"modelFormat": {"name": "sklearn"}, "protocolVersion": "v2", "runtime": "kserve-mlserver", "runtimeVersion": "1.5.0"});
+    let of = |model: &Model, allowed: bool| choose::beside(model, &stable, "team-a", &standard(), allowed);
+    let pin = |runtime: &str, tag: &str| Some((runtime.to_owned(), Some(tag.to_owned())));
+    // The predictor's own release has scikit-learn 1.4: it does for the same, and not for a newer one.
+    let same = model(Framework::Sklearn, &[("scikit-learn", "1.4.2")]);
+    assert_eq!(of(&same, false).unwrap().pin, None);
+    let newer = of(&model(Framework::Sklearn, &[("scikit-learn", "1.7.2")]), false).unwrap();
+    assert_eq!(newer.pin, pin("kserve-mlserver", "1.7.1"));
+    assert!(newer.remark.unwrap().contains("release 1.7.1"));
+    // A runtime that doesn't serve it at all.
+    let network = model(Framework::Huggingface, &[]);
+    assert_eq!(
+        of(&network, false).unwrap().pin,
+        pin("kserve-huggingfaceserver", "v0.20.0")
+    );
+    let graph = of(&model(Framework::Tensorflow, &[]), false).unwrap();
+    assert!(graph.pin.is_some_and(|(runtime, _)| runtime == "kserve-tritonserver"));
+    let wrong = model(Framework::Xgboost, &[("xgboost", "3.2.0")]);
+    assert!(matches!(of(&wrong, false), Err(WishError::WrongAnswers { .. })));
+    assert!(of(&wrong, true).unwrap().remark.unwrap().contains("answers wrongly"));
 }
 
 #[test]
@@ -339,6 +461,7 @@ fn graph_of(router: Router, steps: &[&str]) -> Result<Value, WishError> {
             router,
             steps: steps?,
         },
+        &Wishes::default(),
         "team-a",
     )
 }
@@ -376,6 +499,63 @@ fn each_kind_of_graph_is_as_kserve_wants_it() {
 }
 
 #[test]
+fn what_is_wished_for_beside_a_graph_or_a_trained_model_is_written_or_refused() {
+    let router = GraphWishes {
+        name: "ab".to_owned(),
+        router: Router::Ensemble,
+        steps: ["a", "b"]
+            .map(|step| Step::parse(Router::Ensemble, step).unwrap())
+            .to_vec(),
+    };
+    let made = graph(
+        &router,
+        &wishes(
+            "{resources: {limits: {memory: 1Gi}}, minReplicas: 1, maxReplicas: 3, scaleTarget: 70, scaleMetric: cpu, nodeSelector: {disk: ssd}, \
+             serviceAccountName: router, requestTimeout: 30, labels: {team: a}, annotations: {example.com/owner: me}}",
+        ),
+        "team-a",
+    )
+    .unwrap();
+    assert_eq!(
+        made["metadata"],
+        json!({"name": "ab", "namespace": "team-a", "labels": {"team": "a"}, "annotations": {"example.com/owner": "me"}})
+    );
+    let mut spec = made["spec"].clone();
+    spec.as_object_mut().unwrap().remove("nodes");
+    assert_eq!(
+        spec,
+        json!({"resources": {"limits": {"memory": "1Gi"}}, "minReplicas": 1, "maxReplicas": 3, "scaleTarget": 70, "scaleMetric": "cpu",
+            "nodeSelector": {"disk": "ssd"}, "serviceAccountName": "router", "timeout": 30})
+    );
+    let zero = graph(&router, &wishes("scaleToZero: true"), "team-a").unwrap();
+    assert_eq!(zero["spec"]["minReplicas"], 0);
+    let refused = graph(
+        &router,
+        &wishes("{env: {A: b}, gpus: 1, canaryPercent: 3, args: [x]}"),
+        "team-a",
+    )
+    .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "--arg, --canary-percent, --env, --gpus have no place in an InferenceGraph"
+    );
+    assert!(refused.next().contains("it takes --name"), "{}", refused.next());
+
+    let many = TrainedWishes {
+        name: "fraud".to_owned(),
+        service: "many".to_owned(),
+        framework: Framework::Sklearn,
+        memory: "256Mi".to_owned(),
+    };
+    let server = json!({"spec": {"predictor": {"sklearn": {"protocolVersion": "v1"}}}});
+    let of = |yaml: &str| trained_model(&many, &wishes(yaml), "s3://a/b", "team-a", &server);
+    let made = of("{source: s3://a/b, framework: sklearn, labels: {team: a}}").unwrap();
+    assert_eq!(made["metadata"]["labels"], json!({"team": "a"}));
+    let error = of("resources: {limits: {memory: 1Gi}}").unwrap_err().to_string();
+    assert_eq!(error, "--request and --limit has no place in a TrainedModel");
+}
+
+#[test]
 fn a_trained_model_needs_a_server_without_a_model_of_its_own() {
     let wishes = TrainedWishes {
         name: "fraud".to_owned(),
@@ -383,7 +563,7 @@ fn a_trained_model_needs_a_server_without_a_model_of_its_own() {
         framework: Framework::Sklearn,
         memory: "256Mi".to_owned(),
     };
-    let of = |server: Value| trained_model(&wishes, "s3://a/b", "team-a", &server);
+    let of = |server: Value| trained_model(&wishes, &Wishes::default(), "s3://a/b", "team-a", &server);
     let made = of(json!({"spec": {"predictor": {"sklearn": {"protocolVersion": "v1"}}}})).unwrap();
     assert_eq!(
         made["spec"],

@@ -8,6 +8,7 @@ use tidewaiter_core::service::Service;
 
 use super::ALPHA;
 use super::error::WishError;
+use super::wishes::Wishes;
 use crate::model::Framework;
 
 /// A model for a multi-model server.
@@ -23,11 +24,38 @@ pub struct TrainedWishes {
     pub memory: String,
 }
 
-/// Makes the `TrainedModel` for a server, given as it is in the cluster.
+/// What a `TrainedModel` has a place for, and what says which model it is: all else is its server's.
+const FIELDS: [&str; 16] = [
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "source",
+    "framework",
+    "artifactStore",
+    "predict",
+    "pre",
+    "post",
+    "load",
+    "modelClass",
+    "handler",
+    "extraFiles",
+    "requirements",
+    "modelVersion",
+];
+
+/// Makes the `TrainedModel` for a server, given as it is in the cluster. `also` is what is wished for beside.
 ///
 /// # Errors
-/// Where the service is none that takes models.
-pub fn trained_model(wishes: &TrainedWishes, uri: &str, namespace: &str, server: &Value) -> Result<Value, WishError> {
+/// Where the service is none that takes models; what is wished for and has no place in a `TrainedModel`.
+pub fn trained_model(
+    wishes: &TrainedWishes,
+    also: &Wishes,
+    uri: &str,
+    namespace: &str,
+    server: &Value,
+) -> Result<Value, WishError> {
+    also.only("a TrainedModel", &FIELDS)?;
     let service = &wishes.service;
     let server = server.to_string();
     let server = Service::parse("InferenceService", &server).ok();
@@ -59,7 +87,7 @@ pub fn trained_model(wishes: &TrainedWishes, uri: &str, namespace: &str, server:
             suggested: super::name::suggested_name(name, namespace),
         });
     }
-    Ok(json!({
+    let mut object = json!({
         "apiVersion": ALPHA,
         "kind": "TrainedModel",
         "metadata": {"name": name, "namespace": namespace},
@@ -68,5 +96,7 @@ pub fn trained_model(wishes: &TrainedWishes, uri: &str, namespace: &str, server:
             "framework": wishes.framework.as_str(),
             "memory": wishes.memory,
         }},
-    }))
+    });
+    also.describe(&mut object);
+    Ok(object)
 }

@@ -1,12 +1,16 @@
 //! What a user may ask for, by flags and by a `tidewaiter.yaml` alike.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
+use super::error::WishError;
 use crate::model::Framework;
 
-/// What is wished for. Written in YAML with KServe's own names; a field that doesn't exist is refused.
+/// What is wished for. Written in YAML with KServe's own names, or the flags'; a field that doesn't exist is refused. Paths are as for flags: from where the command
+/// runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Wishes {
@@ -16,6 +20,9 @@ pub struct Wishes {
     /// Its namespace; by default that of the kubeconfig's context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// The model, as `tidewaiter deploy` is told it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// What loads the model; by default what the model's files say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub framework: Option<Framework>,
@@ -47,7 +54,7 @@ pub struct Wishes {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_resource: Option<String>,
     /// After how many seconds a request is given up.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "requestTimeout", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u32>,
     /// Environment of the model's server.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -68,7 +75,7 @@ pub struct Wishes {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// How many of a hundred requests go to this version, the others to the last one that was ready.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "canaryPercent", skip_serializing_if = "Option::is_none")]
     pub canary_traffic_percent: Option<u8>,
     /// What stands before the model.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,11 +93,103 @@ pub struct Wishes {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_version: Option<String>,
     /// The ServiceAccount of the Pods.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "serviceAccount", skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
+    /// A Secret in the namespace that opens the store; in place of a ServiceAccount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
     /// Whether KServe makes a Deployment or a Knative service; by default what the cluster's admin chose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment_mode: Option<DeploymentMode>,
+    /// Where the model is uploaded to, where it has to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact_store: Option<String>,
+    /// A function in the model's folder that answers in place of the model alone, as `module.function`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predict: Option<String>,
+    /// With it: what is done to the request's data before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre: Option<String>,
+    /// With it: what is done to the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post: Option<String>,
+    /// With it: what loads the model from its folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<String>,
+    /// For `PyTorch` weights: the Python file with the model's class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_class: Option<PathBuf>,
+    /// For `PyTorch`: a handler's file, or the name of one that `TorchServe` has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handler: Option<String>,
+    /// For `PyTorch`: more files that the handler reads.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extra_files: Vec<PathBuf>,
+    /// For `PyTorch`: a `requirements.txt` that `TorchServe` installs when it starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requirements: Option<PathBuf>,
+    /// For `PyTorch`: the model's version in its archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_version: Option<String>,
+}
+
+impl Wishes {
+    /// Puts labels and annotations on an object.
+    pub(super) fn describe(&self, object: &mut Value) {
+        for (name, values) in [("labels", &self.labels), ("annotations", &self.annotations)] {
+            if !values.is_empty() {
+                object["metadata"][name] = json!(values);
+            }
+        }
+    }
+
+    /// Refuses what a kind of object has no place for. `has` are the fields that it has one for.
+    ///
+    /// # Errors
+    /// The flags of those that it hasn't.
+    pub(super) fn only(&self, kind: &str, has: &[&str]) -> Result<(), WishError> {
+        let said = serde_json::to_value(self).unwrap_or_default();
+        let names = said.as_object().into_iter().flat_map(serde_json::Map::keys);
+        let placeless: Vec<_> = names
+            .filter(|name| !has.contains(&name.as_str()))
+            .map(|name| flag(name))
+            .collect();
+        if placeless.is_empty() {
+            return Ok(());
+        }
+        let verb = if placeless.len() == 1 { "has" } else { "have" };
+        let takes: Vec<_> = has.iter().map(|name| flag(name)).collect();
+        Err(WishError::contradiction(
+            format!("{} {verb} no place in {kind}", placeless.join(", ")),
+            format!("leave out what it has no place for: it takes {}", takes.join(", ")),
+        ))
+    }
+}
+
+/// The flag that wishes for a field.
+fn flag(field: &str) -> String {
+    match field {
+        "source" => return "SOURCE".to_owned(),
+        "resources" => return "--request and --limit".to_owned(),
+        "timeout" => return "--request-timeout".to_owned(),
+        "args" => return "--arg".to_owned(),
+        "labels" => return "--label".to_owned(),
+        "annotations" => return "--annotation".to_owned(),
+        "extraFiles" => return "--extra-file".to_owned(),
+        "canaryTrafficPercent" => return "--canary-percent".to_owned(),
+        "serviceAccountName" => return "--service-account".to_owned(),
+        // Of a file alone.
+        "gpuResource" => return "gpuResource".to_owned(),
+        _ => {}
+    }
+    let mut flag = "--".to_owned();
+    for letter in field.chars() {
+        if letter.is_ascii_uppercase() {
+            flag.push('-');
+        }
+        flag.push(letter.to_ascii_lowercase());
+    }
+    flag
 }
 
 /// How a model is asked.

@@ -24,6 +24,8 @@ const SKIPPED: [&str; 6] = [
     ".gitattributes",
     "__pycache__",
 ];
+/// What is wished for, beside a model's files: no part of it. It changes more often than the model does, and what stands in it is for the cluster alone.
+const WISHES: &str = "tidewaiter.yaml";
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +59,7 @@ impl Folder {
         }
     }
 
-    /// Every file, in order. A source that is one file is a folder with this file in it.
+    /// Every file of the model, in order. A source that is one file is a folder with this file in it.
     ///
     /// # Errors
     /// Where there is nothing, or it can't be read.
@@ -65,7 +67,9 @@ impl Folder {
         let (folder, mut entries) = match self {
             Self::Local(path) => {
                 let root = path.clone();
-                (Self::Local(path), blocking(move || walk(&root)).await?)
+                let mut entries = blocking(move || walk(&root)).await?;
+                entries.retain(|entry| entry.path != WISHES);
+                (Self::Local(path), entries)
             }
             Self::Store(bucket, key) | Self::Object(bucket, key) => in_store(bucket, key).await?,
             Self::Tracking(artifacts) => {

@@ -28,6 +28,24 @@ pub struct Seen {
     pub remarks: Vec<String>,
 }
 
+impl Seen {
+    /// Of a cluster that can't be asked: it is taken to be as KServe ships it, and to have no such service.
+    pub fn nothing(error: &Error) -> Self {
+        let runtimes = Runtimes::new(kserve_runtimes::of_release(NEWEST).unwrap_or_default());
+        Self {
+            facts: Facts {
+                release: Facts::release_of(&runtimes),
+                runtimes,
+                ..Facts::default()
+            },
+            service: None,
+            remarks: vec![format!(
+                "{error}: the cluster is taken to have the runtimes and the configuration that KServe {NEWEST} ships, and no service of this name"
+            )],
+        }
+    }
+}
+
 /// Looks at the service, the runtimes and KServe's configuration. What the user may not read is taken to be as KServe ships it, and said.
 ///
 /// # Errors

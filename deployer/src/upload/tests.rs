@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::source::Folder;
 
 /// A folder, and a store in memory: its marks are none of S3's, as those of a store that encrypts. What a real one does is in `tests/e2e`.
 struct Ground {
@@ -51,6 +52,37 @@ impl Ground {
     async fn upload(&self) -> Result<Uploaded, Error> {
         self.upload_and(&|_| {}).await
     }
+
+    /// Where the files of the model would lie, as a deployment sends them.
+    async fn deployed(&self) -> String {
+        let folder = Folder::Local(self.files.path().to_owned());
+        let (_, entries) = folder.list().await.unwrap();
+        let items = entries.into_iter().map(|entry| Item {
+            content: Content::File(self.files.path().join(&entry.path)),
+            path: entry.path,
+        });
+        let options = Options {
+            root: "s3://models/deployed/".parse().unwrap(),
+            name: "fraud".into(),
+            stores: Access::default(),
+            journal: None,
+        };
+        let pending = in_bucket(items.collect(), &self.bucket, "deployed", &options, &|_| {}).await;
+        pending.unwrap().uri().to_string()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wishes_beside_a_model_are_no_part_of_it_but_of_a_folder_that_is_sent_as_it_is() {
+    let ground = Ground::new(&[("MLmodel", b"flavors: {}"), ("code/tidewaiter.yaml", b"own: file")]);
+    let (model, folder) = (ground.deployed().await, ground.pending(&|_| {}).await.unwrap());
+    ground.write("tidewaiter.yaml", b"{minReplicas: 2, env: {TOKEN: hidden}}");
+    assert_eq!(ground.deployed().await, model);
+    let sent = ground.pending(&|_| {}).await.unwrap();
+    assert_ne!(sent.uri(), folder.uri());
+    // Only what lies at the root is wished for.
+    ground.write("code/tidewaiter.yaml", b"another: file");
+    assert_ne!(ground.deployed().await, model);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,7 +60,7 @@ fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
     }
     let said = [message, ended(status).map_or("", |ended| text(&ended["message"]))];
     if let Some(words) = said.iter().find(|words| words.contains("exec format error")) {
-        return Some(words::architecture(words));
+        return Some(placed(words::architecture(words), pod, name));
     }
     let log = log(state, pod, status);
     let ended = ended(status);
@@ -76,7 +76,7 @@ fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
                 .seen("OOMKilled"),
             );
         }
-        return Some(words::of_initializer(state, &log, tries));
+        return Some(words::of_initializer(state, pod, &log, tries));
     }
     let Some(ended) = ended else {
         // It runs, and for KServe's own servers that is no proof that they have a model.
@@ -103,7 +103,7 @@ fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
         );
     }
     if let Some(finding) = words::of_server(state, &log) {
-        return Some(finding);
+        return Some(placed(finding, pod, name));
     }
     let code = ended["exitCode"].as_i64().unwrap_or_default();
     let pod_name = text(&pod["metadata"]["name"]);
@@ -134,12 +134,27 @@ fn log(state: &State, pod: &Value, status: &Value) -> String {
     }
 }
 
-fn image(pod: &Value, container: &str, reason: &str, message: &str) -> Finding {
+/// What another kind of processor is wrong for, and where, as far as the Pod says.
+fn placed(mut finding: Finding, pod: &Value, container: &str) -> Finding {
+    let (image, node) = (image_of(pod, container), text(&pod["spec"]["nodeName"]));
+    if finding.cause == Cause::Architecture && !image.is_empty() && !node.is_empty() {
+        finding.message = format!(
+            "the programs of the image {image} are made for another kind of processor than that of node {node}"
+        );
+    }
+    finding
+}
+
+fn image_of<'p>(pod: &'p Value, container: &str) -> &'p str {
     let specs = ["initContainers", "containers"]
         .into_iter()
         .flat_map(|list| pod["spec"][list].as_array().into_iter().flatten());
     let mut specs = specs.filter(|spec| spec["name"] == container);
-    let image = specs.next().map_or("", |spec| text(&spec["image"]));
+    specs.next().map_or("", |spec| text(&spec["image"]))
+}
+
+fn image(pod: &Value, container: &str, reason: &str, message: &str) -> Finding {
+    let image = image_of(pod, container);
     let denied = [
         "unauthorized",
         "authorization failed",

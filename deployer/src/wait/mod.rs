@@ -1,13 +1,14 @@
 //! Waits until a service answers, or until it is certain that it won't; and then says why, as a person would.
 //!
 //! ```text
-//!   watches: service, Pods, events ─▶ State ─▶ stage (admitted → Pod → download → load → ready)
+//!   watches: service, Pods, events ─▶ State ─▶ stage (admitted → Pod → download → load → ready) ─▶ the model itself is asked
 //!   logs of containers that ended  ──▶   └───▶ diagnose ─▶ Finding: cause, what happened, what to do, how certain
 //! ```
 //!
 //! A cause that time may heal (no node is free, a store can't be reached) is told and waited out; one that can't end the wait at once. [`diagnose`] is pure:
 //! its tests work on what a real cluster said.
 
+mod asking;
 mod cause;
 mod containers;
 mod finding;

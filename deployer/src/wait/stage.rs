@@ -16,7 +16,7 @@ pub enum Stage {
     Download,
     /// The server loads the model.
     Load,
-    /// It answers.
+    /// It answers; in a [`State`] alone, which no model is asked for: as far as KServe and the Pods say.
     Ready,
 }
 

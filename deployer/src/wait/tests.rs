@@ -73,6 +73,23 @@ fn a_wrong_key_is_told_as_credentials() {
             ],
         );
     }
+    // The Secret is named where the Pod says which it is.
+    let mut named = case(fixture!("wrong-key.json"), None);
+    let variable = serde_json::json!({"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "minio", "key": "AWS_ACCESS_KEY_ID"}}});
+    named.pods[0]["spec"]["initContainers"][0]["env"] = Value::from(vec![variable]);
+    expect(
+        &named,
+        Cause::CredentialsWrong,
+        true,
+        &[
+            "credentials for s3://svclab/fraud-",
+            ", which are those of the Secret minio",
+        ],
+    );
+    let pod = &mut named.pods[0]["spec"];
+    pod["initContainers"][0]["env"] = Value::Null;
+    pod["volumes"] = serde_json::json!([{"name": "user-gcp-sa", "secret": {"secretName": "gcs"}}]);
+    expect(&named, Cause::CredentialsWrong, true, &["those of the Secret gcs"]);
     // It failed before it was waited for now: the key may be another by then, and the container is tried again.
     let mut later = case(fixture!("wrong-key.json"), Some((INITIALIZER, log)));
     later.since = Some(jiff::Timestamp::now());
@@ -219,6 +236,17 @@ fn another_architecture_is_told() {
         Cause::Architecture,
         true,
         &["another kind of processor", "kubernetes.io/arch"],
+    );
+    let mut placed = case(
+        fixture!("exec-format.json"),
+        Some((SERVER, fixture!("exec-format.log"))),
+    );
+    placed.pods[0]["spec"]["nodeName"] = Value::from("node-3");
+    expect(
+        &placed,
+        Cause::Architecture,
+        true,
+        &["the image docker.io/tidewaiter/pause:1", "than that of node node-3"],
     );
     let mut state = case(fixture!("arm.json"), None);
     expect(

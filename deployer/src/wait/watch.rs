@@ -10,6 +10,7 @@ use kube::api::{DynamicObject, LogParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::Value;
 
+use super::asking::{Asking, Said, remark};
 use super::cause::{at_last, diagnose};
 use super::outcome::{Options, Outcome, Progress};
 use super::remarks::remarks;
@@ -42,7 +43,11 @@ enum Change {
 /// # Errors
 /// Where the service can't be watched. Pods, events and logs that may not be read are gone without, and told.
 pub async fn wait(cluster: &Cluster, options: &Options, mut on: impl FnMut(Progress)) -> Result<Outcome, Error> {
-    let mut waiting = Waiting::start(cluster, options).await?;
+    let mut waiting = match Waiting::start(cluster, options).await {
+        Err(Error::NotFound { .. }) => return Ok(Outcome::Deleted),
+        started => started?,
+    };
+    let mut asking = Asking::default();
     let mut changes = waiting.watches();
     let deadline = Instant::now() + options.timeout;
     let (mut told_stage, mut told_trouble) = (None, None);
@@ -68,19 +73,34 @@ pub async fn wait(cluster: &Cluster, options: &Options, mut on: impl FnMut(Progr
         }
         waiting.read_logs(&mut on).await;
         let state = waiting.state();
-        let come = stage(state);
+        let mut come = stage(state);
+        let mut said = None;
+        if come == Stage::Ready && waiting.is_rolled_out().await {
+            let sees_pods = !waiting.blind.contains("Pods");
+            said = Some(asking.ask(cluster, &waiting.state, sees_pods).await);
+        }
+        if said == Some(Said::NotYet) {
+            come = Stage::Load;
+        }
         // Onwards alone: a Pod that is tried again is no news of its own.
         if told_stage.is_none_or(|told| told < come) && come != Stage::Ready {
             told_stage = Some(come);
             on(Progress::Stage(come));
         }
-        if come == Stage::Ready && waiting.is_rolled_out().await {
+        let ready = match &said {
+            Some(Said::Yes) => Some(Vec::new()),
+            Some(Said::Nothing(why)) => Some(vec![remark(why)]),
+            Some(Said::NotYet) | None => None,
+        };
+        if let Some(unasked) = ready {
+            // What the server wrote while it loaded the model.
+            waiting.read.retain(|(_, container), _| container != "kserve-container");
             waiting.read_logs(&mut on).await;
             on(Progress::Stage(Stage::Ready));
             return Ok(match remarks(&waiting.state) {
                 Ok(remarks) => Outcome::Ready {
                     url: waiting.state.service["status"]["url"].as_str().map(str::to_owned),
-                    remarks,
+                    remarks: remarks.into_iter().chain(unasked).collect(),
                 },
                 Err(finding) => Outcome::Failed(*finding),
             });
@@ -95,9 +115,10 @@ pub async fn wait(cluster: &Cluster, options: &Options, mut on: impl FnMut(Progr
             _ => {}
         }
         if Instant::now() >= deadline {
+            let silent = || asking.at_last(&waiting.state).filter(|_| said == Some(Said::NotYet));
             return Ok(Outcome::TimedOut {
                 stage: come,
-                finding: at_last(&waiting.state),
+                finding: at_last(&waiting.state).or_else(silent),
             });
         }
     }

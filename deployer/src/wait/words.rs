@@ -3,12 +3,14 @@
 //! Sources: logs of KServe 0.20's storage initializer, of its sklearnserver and xgbserver, and of MLServer 1.5.0 and 1.7.1, produced for each cause (the fixtures
 //! beside this); for other stores the messages of the clients that the initializer uses (`python/storage/kserve_storage`).
 
+use serde_json::Value;
+
 use super::finding::{Cause, Finding};
 use super::state::State;
 
 /// What the storage initializer ended with. `tries`: how often it did.
-pub(super) fn of_initializer(state: &State, log: &str, tries: u64) -> Finding {
-    let found = absent(state, log).or_else(|| refused(state, log, tries));
+pub(super) fn of_initializer(state: &State, pod: &Value, log: &str, tries: u64) -> Finding {
+    let found = absent(state, log).or_else(|| refused(state, pod, log, tries));
     found.unwrap_or_else(|| {
         Finding::new(
             Cause::ServerFailed,
@@ -81,7 +83,7 @@ fn absent(state: &State, log: &str) -> Option<Finding> {
 }
 
 /// A store that says no, or nothing.
-fn refused(state: &State, log: &str, tries: u64) -> Option<Finding> {
+fn refused(state: &State, pod: &Value, log: &str, tries: u64) -> Option<Finding> {
     let uri = state.uri();
     let has = |words: &[&str]| words.iter().any(|word| log.contains(word));
     let last = last_error(log);
@@ -99,9 +101,13 @@ fn refused(state: &State, log: &str, tries: u64) -> Option<Finding> {
         "401 Client Error",
         "GatedRepoError",
     ]) {
+        let secret = opened_by(pod);
+        let of = secret.map_or_else(String::new, |secret| {
+            format!(", which are those of the Secret {secret}")
+        });
         return Some(Finding::new(
             Cause::CredentialsWrong,
-            format!("the store refuses the credentials for {uri}"),
+            format!("the store refuses the credentials for {uri}{of}"),
             format!("check the key, and that it may read {uri}; give the right one{}, or name a Secret that has it: --secret", flags(uri)),
         )
         .seen(last)
@@ -267,6 +273,22 @@ fn expected(format: &str) -> &'static str {
         "pytorch" => "TorchServe wants config/config.properties and model-store/NAME.mar",
         _ => "the server's own page says what it wants",
     }
+}
+
+/// The Secret that the download opens the store with. KServe's webhook refers to it in the container's environment, or, for Google Cloud Storage, mounts it
+/// (`pkg/credentials` of 0.20.0).
+fn opened_by(pod: &Value) -> Option<&str> {
+    let containers = pod["spec"]["initContainers"].as_array().into_iter().flatten();
+    let mut variables = containers
+        .filter(|container| container["name"] == "storage-initializer")
+        .filter_map(|container| container["env"].as_array())
+        .flatten();
+    let mut volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    let of_variable = variables.find_map(|variable| variable["valueFrom"]["secretKeyRef"]["name"].as_str());
+    of_variable.or_else(|| {
+        let volume = volumes.find(|volume| volume["name"] == "user-gcp-sa")?;
+        volume["secret"]["secretName"].as_str()
+    })
 }
 
 /// Whether the credentials are of Tidewaiter's making.

@@ -22,7 +22,7 @@ use super::super::stores::StoreArguments;
 /// service; without any, the cluster's own identity has to open the store.
 ///
 /// Wishes may also stand in a tidewaiter.yaml (--file, or beside a local model), with the same names as KServe's fields: minReplicas, nodeSelector, serviceAccountName.
-/// Flags are stronger.
+/// Flags are stronger. docs/deploy.md has all of its fields.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[command(
@@ -40,7 +40,7 @@ Examples:
 )]
 pub(crate) struct DeployArguments {
     /// The model: models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/PATH, s3://…, gs://…, https://….blob.core.windows.net/…, a folder or a file
-    #[arg(value_name = "SOURCE", required_unless_present_any = ["graph", "image"], conflicts_with = "graph")]
+    #[arg(value_name = "SOURCE", required_unless_present_any = ["graph", "image", "file"], conflicts_with = "graph")]
     pub(super) source: Option<String>,
     /// What to call the service; by default after the source
     #[arg(long, value_name = "NAME")]
@@ -133,13 +133,13 @@ pub(crate) struct DeployArguments {
     #[arg(long, value_name = "MODULE.FUNCTION")]
     pub(super) predict: Option<String>,
     /// With --predict: what is done to the request's data before
-    #[arg(long, value_name = "MODULE.FUNCTION", requires = "predict")]
+    #[arg(long, value_name = "MODULE.FUNCTION")]
     pub(super) pre: Option<String>,
     /// With --predict: what is done to the answer
-    #[arg(long, value_name = "MODULE.FUNCTION", requires = "predict")]
+    #[arg(long, value_name = "MODULE.FUNCTION")]
     pub(super) post: Option<String>,
     /// With --predict: what loads the model from its folder
-    #[arg(long, value_name = "MODULE.FUNCTION", requires = "predict")]
+    #[arg(long, value_name = "MODULE.FUNCTION")]
     pub(super) load: Option<String>,
     /// For PyTorch weights: the Python file with the model's class
     #[arg(long, value_name = "FILE")]
@@ -147,6 +147,15 @@ pub(crate) struct DeployArguments {
     /// For PyTorch: a handler's file, or the name of one that TorchServe has
     #[arg(long, value_name = "HANDLER")]
     pub(super) handler: Option<String>,
+    /// For PyTorch: another file that the handler reads; may be given several times
+    #[arg(long = "extra-file", value_name = "FILE")]
+    pub(super) extra_files: Vec<PathBuf>,
+    /// For PyTorch: a requirements.txt that TorchServe installs when it starts
+    #[arg(long, value_name = "FILE")]
+    pub(super) requirements: Option<PathBuf>,
+    /// For PyTorch: the model's version in its archive; by default 1.0
+    #[arg(long, value_name = "VERSION")]
+    pub(super) model_version: Option<String>,
     /// Where models are uploaded to, such as s3://models/; by default the profile's
     #[arg(long, value_name = "URI")]
     pub(super) artifact_store: Option<String>,
@@ -251,7 +260,19 @@ impl DeployArguments {
             runtime: self.runtime.clone(),
             runtime_version: self.runtime_version.clone(),
             service_account_name: self.service_account.clone(),
+            secret: self.secret.clone(),
             deployment_mode: self.deployment_mode,
+            source: self.source.clone(),
+            artifact_store: self.artifact_store.clone(),
+            predict: self.predict.clone(),
+            pre: self.pre.clone(),
+            post: self.post.clone(),
+            load: self.load.clone(),
+            model_class: self.model_class.clone(),
+            handler: self.handler.clone(),
+            extra_files: self.extra_files.clone(),
+            requirements: self.requirements.clone(),
+            model_version: self.model_version.clone(),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Fai
         router,
         steps: steps.collect::<Result<_, _>>()?,
     };
-    let object = graph(&wishes, &context.namespace)?;
+    let object = graph(&wishes, &context.wishes, &context.namespace)?;
     if context.arguments.dry_run != Some(DryRun::Client) {
         for step in &wishes.steps {
             let found = context
@@ -68,7 +68,7 @@ pub(super) async fn add_model(context: &Context, server: &str, ready: &mut Ready
         memory: context.arguments.memory.clone().unwrap_or_default(),
     };
     let live = serde_json::to_value(&found).unwrap_or_default();
-    let object = trained_model(&wishes, &uri, namespace, &live)?;
+    let object = trained_model(&wishes, &context.wishes, &uri, namespace, &live)?;
     submit(context, &kinds::TRAINED_MODEL, &object, Some(ready)).await
 }
 

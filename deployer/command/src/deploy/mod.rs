@@ -15,14 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::eprintln;
 use kube::api::DynamicObject;
-use tidewaiter_deployer::cluster::{Access, Cluster};
+use tidewaiter_deployer::cluster::{self, Access, Cluster};
 use tidewaiter_deployer::profile::{Key, Settings};
 use tidewaiter_deployer::service::{Wishes, checked_name, suggested_name};
-use tidewaiter_deployer::submit;
+use tidewaiter_deployer::submit::{self, Seen};
 
 use super::profile;
 use super::table::clean;
 use super::{Ending, Failure, HINT};
+
+use arguments::DryRun;
 
 pub(crate) use arguments::DeployArguments;
 
@@ -34,6 +36,8 @@ struct Context {
     arguments: DeployArguments,
     settings: Settings,
     cluster: Cluster,
+    /// Why there is no cluster, where none is needed.
+    absent: Option<cluster::Error>,
     wishes: Wishes,
     name: String,
     namespace: String,
@@ -68,13 +72,7 @@ async fn deploy(arguments: DeployArguments) -> Result<Ending, Failure> {
     if let Some(server) = context.arguments.server.clone() {
         return graph::add_model(&context, &server, &mut ready).await;
     }
-    let seen = submit::look(
-        &context.cluster,
-        &context.namespace,
-        &context.name,
-        &context.arguments.kserve_namespace,
-    )
-    .await?;
+    let seen = look(&context).await?;
     for remark in &seen.remarks {
         note(remark);
     }
@@ -91,6 +89,19 @@ async fn deploy(arguments: DeployArguments) -> Result<Ending, Failure> {
     submitting::run(&context, &mut ready, &seen).await
 }
 
+/// What is known of the cluster. Who wants to see an object needs none.
+async fn look(context: &Context) -> Result<Seen, cluster::Error> {
+    if let Some(error) = &context.absent {
+        return Ok(Seen::nothing(error));
+    }
+    let kserve = &context.arguments.kserve_namespace;
+    let seen = submit::look(&context.cluster, &context.namespace, &context.name, kserve).await;
+    match seen {
+        Err(error) if context.arguments.dry_run == Some(DryRun::Client) => Ok(Seen::nothing(&error)),
+        seen => seen,
+    }
+}
+
 async fn context(arguments: DeployArguments) -> Result<Context, Failure> {
     let settings = settings(&arguments)?;
     let access = Access {
@@ -98,7 +109,7 @@ async fn context(arguments: DeployArguments) -> Result<Context, Failure> {
         context: settings.get(Key::KubernetesContext).map(str::to_owned),
     };
     let wishes = arguments.wishes().over(of_file(&arguments)?);
-    let cluster = Cluster::connect(&access).await?;
+    let (cluster, absent) = connect(&access, arguments.dry_run).await?;
     let namespace = wishes
         .namespace
         .clone()
@@ -116,9 +127,24 @@ async fn context(arguments: DeployArguments) -> Result<Context, Failure> {
         arguments,
         settings,
         cluster,
+        absent,
         name,
         namespace,
     })
+}
+
+/// The cluster; for who only wants to see an object also none, and why.
+async fn connect(
+    access: &Access,
+    dry_run: Option<DryRun>,
+) -> Result<(Cluster, Option<cluster::Error>), cluster::Error> {
+    match Cluster::connect(access).await {
+        Ok(cluster) => Ok((cluster, None)),
+        Err(error @ cluster::Error::NoCluster { .. }) if dry_run == Some(DryRun::Client) => {
+            Ok((Cluster::none(&error), Some(error)))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn settings(arguments: &DeployArguments) -> Result<Settings, Failure> {
@@ -200,5 +226,56 @@ mod tests {
         }
         assert!(named_after("runs:/4f0c/model", "team-a").is_err());
         assert!(named_after(".", "team-a").is_err());
+    }
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        deploy: DeployArguments,
+    }
+
+    fn arguments(kubeconfig: &Path, dry_run: &str) -> DeployArguments {
+        let kubeconfig = kubeconfig.display().to_string();
+        let words = [
+            "deploy",
+            "--image",
+            "an/image:1",
+            "--name",
+            "fraud",
+            "--dry-run",
+            dry_run,
+            "--kubeconfig",
+            &kubeconfig,
+        ];
+        <Line as clap::Parser>::parse_from(words).deploy
+    }
+
+    #[tokio::test]
+    async fn an_object_is_made_without_a_cluster() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let alone = folder.path().join("config");
+        // Nobody listens there.
+        let config = "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n\
+                      clusters: [{name: a, cluster: {server: 'http://127.0.0.1:9'}}]\nusers: [{name: a, user: {}}]\n";
+        fs::write(&alone, config).unwrap();
+        for (kubeconfig, why) in [
+            (&missing, "no cluster to work on"),
+            (&alone, "no answer from the API server"),
+        ] {
+            let context = context(arguments(kubeconfig, "client")).await.unwrap();
+            let seen = look(&context).await.unwrap();
+            assert!(seen.facts.runtimes.named("default", "kserve-mlserver").is_some());
+            let [remark] = seen.remarks.as_slice() else {
+                panic!("{:?}", seen.remarks)
+            };
+            assert!(
+                remark.starts_with(why) && remark.contains("that KServe v0."),
+                "{remark}"
+            );
+            assert_eq!(deploy(arguments(kubeconfig, "client")).await.unwrap(), Ending::Nothing);
+            let failure = deploy(arguments(kubeconfig, "server")).await.unwrap_err();
+            assert!(failure.message.starts_with(why), "{failure:?}");
+        }
     }
 }

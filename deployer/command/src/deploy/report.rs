@@ -17,7 +17,7 @@ use super::staging::Ready;
 pub(super) struct Report {
     pub(super) name: String,
     pub(super) namespace: String,
-    /// `unchanged`, `submitted`, `ready`, `failed`, `timeout`, `replaced`
+    /// `unchanged`, `submitted`, `ready`, `failed`, `timeout`, `replaced`, `deleted`, `unknown`
     pub(super) outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) url: Option<String>,
@@ -78,5 +78,45 @@ impl Report {
             print!("{}", document(self, format)?);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_page_for_scripts_has_every_field() {
+        let text = || Some(String::new());
+        let report = Report {
+            name: String::new(),
+            namespace: String::new(),
+            outcome: "failed",
+            url: text(),
+            from: String::new(),
+            storage_uri: text(),
+            framework: String::new(),
+            protocol_version: text(),
+            runtime: text(),
+            stage: Some(""),
+            cause: Some(""),
+            message: text(),
+            next: text(),
+            evidence: vec![String::new()],
+            remarks: vec![String::new()],
+        };
+        let page = include_str!("../../../../docs/deploy.md");
+        let (_, fields) = page.split_once("\n| field of a deployment | what it is |\n").unwrap();
+        let (fields, _) = fields.split_once("\n\n").unwrap();
+        let mut told: Vec<&str> = fields.lines().filter_map(|row| row.split('`').nth(1)).collect();
+        told.sort_unstable();
+        let Value::Object(report) = serde_json::to_value(report).unwrap() else {
+            panic!("an object")
+        };
+        let mut fields: Vec<&str> = report.keys().map(String::as_str).collect();
+        fields.sort_unstable();
+        assert_eq!(told, fields, "docs/deploy.md, \"For scripts\"");
     }
 }

@@ -5,11 +5,12 @@ use tidewaiter_core::uri::StorageUri;
 use tidewaiter_deployer::model::{Framework, Model};
 use tidewaiter_deployer::prepare::{Function, TorchServe};
 use tidewaiter_deployer::profile::Key;
-use tidewaiter_deployer::source::Source;
+use tidewaiter_deployer::service::Wishes;
+use tidewaiter_deployer::source::{self, Source, without_token};
 use tidewaiter_deployer::stage::{self, Options, Pending, Progress};
 
 use super::super::progress::Bar;
-use super::super::stores::TrackingArguments;
+use super::super::stores::{TrackingArguments, unchecked};
 use super::super::{Failure, folders};
 use super::{Context, note};
 
@@ -26,25 +27,25 @@ pub(super) struct Ready {
 
 /// Finds the model. Nothing is sent yet: what the cluster refuses needn't be in the store.
 pub(super) async fn find(context: &Context) -> Result<Ready, Failure> {
-    let Some(text) = &context.arguments.source else {
-        return Ok(unseen(
-            Framework::Custom,
-            None,
-            context.wishes.image.clone().unwrap_or_default(),
-        ));
+    let Some(text) = &context.wishes.source else {
+        let Some(image) = &context.wishes.image else {
+            return Err(Failure {
+                message: "no model was named, neither here nor in the file".to_owned(),
+                next: Some(
+                    "name one, such as models:/NAME/VERSION or s3://BUCKET/PATH, or `source` in the file".to_owned(),
+                ),
+            });
+        };
+        return Ok(unseen(Framework::Custom, None, image.clone()));
     };
-    let source: Source = text
-        .parse()
-        .map_err(|error: tidewaiter_deployer::source::SourceError| Failure {
-            next: Some(error.next().to_owned()),
-            message: error.to_string(),
-        })?;
+    let source: Source = text.parse().map_err(source::Error::from)?;
     let access = context.arguments.store.access()?;
     // Who says what it is, and has no key to look with, is believed: the cluster may open what this machine can't.
     if let (Source::Store(uri), Some(framework)) = (&source, context.wishes.framework)
-        && context.arguments.store.keys_for(uri.as_str())?.is_empty()
-        && context.arguments.predict.is_none()
+        && context.wishes.predict.is_none()
+        && !context.arguments.store.opens(uri, &access)?
     {
+        note(&unchecked(uri));
         return Ok(unseen(framework, Some(uri.to_string()), text.clone()));
     }
     if context.wishes.image.is_some()
@@ -56,7 +57,21 @@ pub(super) async fn find(context: &Context) -> Result<Ready, Failure> {
     let bar = Bar::new();
     let pending = stage::prepare(&source, &options, &|progress| show(&bar, &progress)).await;
     bar.clear();
-    let pending = pending.map_err(failed)?;
+    let pending = match (pending, &source, context.wishes.framework) {
+        // A key of ~/.aws is this user's own, and may be for other stores.
+        (Err(stage::Error::Source(source::Error::Store(error))), Source::Store(uri), Some(framework))
+            if !error.is_not_found()
+                && context.wishes.predict.is_none()
+                && context.arguments.store.keys_for(uri.as_str())?.is_empty() =>
+        {
+            note(&format!(
+                "nothing of {} was checked: {error}",
+                without_token(uri.as_str())
+            ));
+            return Ok(unseen(framework, Some(uri.to_string()), text.clone()));
+        }
+        (pending, ..) => pending.map_err(failed)?,
+    };
     let staged = pending.staged();
     eprintln!("{}", staged.origin);
     for line in &staged.notes {
@@ -130,53 +145,106 @@ fn show(bar: &Bar, progress: &Progress) {
 fn unseen(framework: Framework, uri: Option<String>, from: String) -> Ready {
     Ready {
         uri,
-        model: Model {
-            framework,
-            versions: std::collections::BTreeMap::new(),
-            signature: None,
-            input_example: None,
-            has_environment: false,
-            bytes: 0,
-            files: 0,
-        },
+        model: Model::unseen(framework),
         from,
         pending: None,
     }
 }
 
 fn options(context: &Context, stores: tidewaiter_deployer::store::Access) -> Result<Options, Failure> {
-    let arguments = &context.arguments;
+    let (arguments, wishes) = (&context.arguments, &context.wishes);
+    let store = wishes.artifact_store.as_deref();
+    let store = store.or(context.settings.get(Key::ArtifactStore));
     let uri = |text: Option<&str>, what: &str| {
         text.map(StorageUri::parse).transpose().map_err(|error| Failure {
             message: format!("the {what} makes no sense: {error}"),
             next: Some("write it as in s3://models/".to_owned()),
         })
     };
-    let torch_serve = (arguments.model_class.is_some() || arguments.handler.is_some()).then(|| {
-        let mut wished = TorchServe {
-            model_class: arguments.model_class.clone(),
-            ..TorchServe::default()
-        };
-        if let Some(handler) = &arguments.handler {
-            wished.handler.clone_from(handler);
-        }
-        wished
-    });
     Ok(Options {
         framework: context.wishes.framework,
         tracking: TrackingArguments::default().tracking(context.settings.get(Key::TrackingServer))?,
         proxied_root: uri(arguments.artifacts_destination.as_deref(), "artifacts' destination")?,
         stores,
-        artifact_store: uri(context.settings.get(Key::ArtifactStore), "artifact store")?,
+        artifact_store: uri(store, "artifact store")?,
         name: context.name.clone(),
-        torch_serve,
-        function: arguments.predict.as_ref().map(|predict| Function {
-            predict: predict.clone(),
-            pre: arguments.pre.clone(),
-            post: arguments.post.clone(),
-            load: arguments.load.clone(),
-        }),
+        torch_serve: torch_serve(wishes),
+        function: function(wishes)?,
         scratch: folders::scratch(),
         journal: folders::journal(),
     })
+}
+
+/// What becomes an archive; none where nothing of it was wished for.
+fn torch_serve(wishes: &Wishes) -> Option<TorchServe> {
+    let torch_serve = TorchServe {
+        model_class: wishes.model_class.clone(),
+        extra_files: wishes.extra_files.clone(),
+        requirements: wishes.requirements.clone(),
+        ..TorchServe::default()
+    };
+    let torch_serve = TorchServe {
+        handler: wishes.handler.clone().unwrap_or(torch_serve.handler),
+        version: wishes.model_version.clone().unwrap_or(torch_serve.version),
+        ..torch_serve
+    };
+    let is_wished = torch_serve != TorchServe::default() || wishes.handler.is_some();
+    is_wished.then_some(torch_serve)
+}
+
+/// What answers in place of the model alone.
+fn function(wishes: &Wishes) -> Result<Option<Function>, Failure> {
+    let Some(predict) = &wishes.predict else {
+        let beside = [("pre", &wishes.pre), ("post", &wishes.post), ("load", &wishes.load)];
+        return match beside.iter().find(|(_, function)| function.is_some()) {
+            None => Ok(None),
+            Some((name, _)) => Err(Failure {
+                message: format!("--{name} stands beside a function that answers, and none was named"),
+                next: Some(format!("name it with --predict MODULE.FUNCTION, or leave --{name} out")),
+            }),
+        };
+    };
+    Ok(Some(Function {
+        predict: predict.clone(),
+        pre: wishes.pre.clone(),
+        post: wishes.post.clone(),
+        load: wishes.load.clone(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wishes(yaml: &str) -> Wishes {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn an_archive_has_what_was_wished_for() {
+        assert_eq!(torch_serve(&wishes("{minReplicas: 1}")), None);
+        let wished = torch_serve(&wishes(
+            "{handler: base_handler, extraFiles: [index.json], requirements: requirements.txt, modelVersion: '2.1'}",
+        ));
+        let wished = wished.unwrap();
+        assert_eq!(wished.extra_files, [std::path::PathBuf::from("index.json")]);
+        assert_eq!(wished.requirements, Some("requirements.txt".into()));
+        assert_eq!(
+            (wished.handler.as_str(), wished.version.as_str()),
+            ("base_handler", "2.1")
+        );
+        assert!(torch_serve(&wishes("handler: base_handler")).is_some());
+    }
+
+    #[test]
+    fn what_stands_beside_a_function_needs_it() {
+        let failure = function(&wishes("post: house.tenfold")).unwrap_err();
+        assert!(failure.message.contains("--post"), "{failure}");
+        let both = function(&wishes("{predict: house.answer, post: house.tenfold}")).unwrap();
+        assert_eq!(
+            both.and_then(|function| function.post).as_deref(),
+            Some("house.tenfold")
+        );
+        assert_eq!(function(&wishes("{}")).unwrap(), None);
+    }
 }

@@ -155,6 +155,11 @@ fn account(context: &Context) -> String {
     format!("{}-store", context.name)
 }
 
+/// The Secret that opens the store: a wish, else that of the environment or the profile.
+fn secret(context: &Context) -> Option<&str> {
+    context.wishes.secret.as_deref().or(context.settings.get(Key::Secret))
+}
+
 fn with_account(context: &Context, account: &str) -> Wishes {
     Wishes {
         service_account_name: Some(account.to_owned()),
@@ -236,9 +241,10 @@ async fn asked(context: &Context, built: &Built, ready: &Ready, seen: &Seen) -> 
 
 fn made(context: &Context, wishes: &Wishes, ready: &Ready, seen: &Seen, pins: bool) -> Result<Built, Failure> {
     let mut wishes = wishes.clone();
-    if let Some(secret) = context.settings.get(Key::Secret)
+    if let Some(secret) = secret(context)
         && wishes.service_account_name.is_none()
     {
+        wishes.secret = None;
         match &seen.facts.config.secret_annotation {
             Some(annotation) => {
                 wishes
@@ -253,7 +259,7 @@ fn made(context: &Context, wishes: &Wishes, ready: &Ready, seen: &Seen, pins: bo
     // With the account of an earlier deployment, where this one has no keys.
     let account = account(context);
     if wishes.service_account_name.is_none()
-        && context.settings.get(Key::Secret).is_none()
+        && secret(context).is_none()
         && let Some(service) = &seen.service
         && service.data["spec"]["predictor"]["serviceAccountName"] == account
     {
@@ -281,7 +287,7 @@ fn tell(built: &Built) {
 
 /// The keys that were given for the model's store: none where the user names a Secret or an account.
 fn given_store(context: &Context, ready: &Ready, seen: &Seen) -> Result<Option<Store>, Failure> {
-    let brought = context.wishes.service_account_name.is_some() || context.settings.get(Key::Secret).is_some();
+    let brought = context.wishes.service_account_name.is_some() || secret(context).is_some();
     let Some(uri) = &ready.uri else { return Ok(None) };
     let arguments = &context.arguments.store;
     let keys = arguments.keys_for(uri)?;

@@ -30,11 +30,19 @@ pub(super) async fn run(
     });
     let name = &context.name;
     let outcome = tokio::select! {
-        outcome = waiting => outcome?,
+        outcome = waiting => outcome,
         _ = tokio::signal::ctrl_c() => {
             eprintln!("\nInterrupted: {name} is submitted, and comes up or not by itself.");
             remains(context, never_ready);
             return Ok(Ending::Interrupted);
+        }
+    };
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        // It is submitted all the same.
+        Err(error) => {
+            let message = format!("{name} is submitted, and what became of it can't be seen: {error}");
+            return ended(context, report, "unknown", message, error.next());
         }
     };
     match outcome {
@@ -85,19 +93,36 @@ pub(super) async fn run(
             let next = format!(
                 "ask who did; `tidewaiter history {name}` says who deployed what, and the same command deploys this one again"
             );
-            eprintln!("{BAD}error{BAD:#}: {}", clean(&message));
-            hint(&next);
-            report.outcome = "replaced";
-            report.message = Some(message);
-            report.next = Some(next);
-            report.print(context)?;
-            Ok(Ending::Something)
+            ended(context, report, "replaced", message, next)
         }
-        Outcome::Deleted => Err(Failure {
-            message: format!("{name} was deleted while it was waited for"),
-            next: Some("ask who did, and deploy it again".to_owned()),
-        }),
+        Outcome::Deleted => {
+            let message = format!("{name} was deleted while it was waited for");
+            ended(
+                context,
+                report,
+                "deleted",
+                message,
+                "ask who did, and deploy it again".to_owned(),
+            )
+        }
     }
+}
+
+/// It isn't what was submitted that answers, or nobody knows.
+fn ended(
+    context: &Context,
+    mut report: Report,
+    outcome: &'static str,
+    message: String,
+    next: String,
+) -> Result<Ending, Failure> {
+    eprintln!("{BAD}error{BAD:#}: {}", clean(&message));
+    hint(&next);
+    report.outcome = outcome;
+    report.message = Some(message);
+    report.next = Some(next);
+    report.print(context)?;
+    Ok(Ending::Something)
 }
 
 fn said(stage: Stage) -> &'static str {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anstream::{eprintln, println};
 use clap::{Args, ValueEnum};
-use tidewaiter_tools::{About, BuildError, Language, Manifest, ManifestError, NewError, Sdk, new_project};
+use tidewaiter_tools::{About, BuildError, Language, Manifest, ManifestError, NewError, Sdk, image_of, new_project};
 
 use super::super::{Ending, Failure, GOOD, HINT};
 use super::source::engine;
@@ -125,6 +125,12 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<Ending, Failure> 
         } else {
             ""
         },
+    );
+    eprintln!(
+        "\n{GOOD}Built.{GOOD:#} Now:\n  tidewaiter policy test {}\n  tidewaiter policy push {} {}",
+        arguments.folder.display(),
+        built.path.display(),
+        image_of(&about),
     );
     if about.settings_schema.is_none() {
         eprintln!(

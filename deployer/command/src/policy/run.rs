@@ -64,11 +64,11 @@ pub(crate) struct RunArguments {
 /// Host calls are answered from memory, and are not counted: what stores take is not the policy's.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 measured, and within --max-us; 1 slower than that; 2 an error.
+    after_help = "Exit codes: 0 measured, and within --max-us and --max-memory-kib; 1 more than that; 2 an error.
 
 Examples:
   tidewaiter policy bench owner.wasm
-  tidewaiter policy bench owner.wasm --object service.yaml --max-us 50   for CI"
+  tidewaiter policy bench owner.wasm --object service.yaml --max-us 50 --max-memory-kib 1024   for CI"
 )]
 pub(crate) struct BenchArguments {
     /// A component's file, a project's folder, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
@@ -85,6 +85,9 @@ pub(crate) struct BenchArguments {
     /// What half of the reviews may take at most, in microseconds, beyond host calls
     #[arg(long, value_name = "MICROSECONDS")]
     max_us: Option<f64>,
+    /// What a review's memory may come to at most, in KiB
+    #[arg(long, value_name = "KIB")]
+    max_memory_kib: Option<usize>,
     /// Print it for a program
     #[arg(long, short, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
@@ -271,13 +274,17 @@ pub(super) async fn measure(arguments: BenchArguments) -> Result<Ending, Failure
     if cfg!(debug_assertions) {
         eprintln!("This command is a debug build: the engine around the policy is far slower in it.");
     }
-    match arguments.max_us {
-        Some(most) if bench.total_us.median > most => {
-            eprintln!("{BAD}too slow{BAD:#}: half of the reviews take more than {most} µs");
-            Ok(Ending::Something)
-        }
-        _ => Ok(Ending::Nothing),
+    let mut ending = Ending::Nothing;
+    if let Some(most) = arguments.max_us.filter(|most| bench.total_us.median > *most) {
+        eprintln!("{BAD}too slow{BAD:#}: half of the reviews take more than {most} µs");
+        ending = Ending::Something;
     }
+    if let Some(most) = arguments.max_memory_kib.filter(|most| bench.memory_kib > *most) {
+        let took = bench.memory_kib;
+        eprintln!("{BAD}too large{BAD:#}: a review has {took} KiB of memory, and may have {most} at most");
+        ending = Ending::Something;
+    }
+    Ok(ending)
 }
 
 fn measured(bench: &Bench) -> String {
