@@ -89,6 +89,20 @@ pub fn template(language: Language) -> Result<Vec<u8>> {
     })
 }
 
+/// A key over what builds a language's projects.
+///
+/// # Errors
+/// Where the toolchain isn't there.
+pub fn key(language: Language) -> Result<Key> {
+    let [program, version] = toolchain(language);
+    let key = Key::new().with(host::output(Command::new(program).arg(version))?);
+    if language == Language::Go {
+        // Which makes the component of its module: the versions of wit-component and of the adapter.
+        return Ok(key.with(fs::read(policies().join("../Cargo.lock"))?));
+    }
+    Ok(key)
+}
+
 /// A project's component, kept under the toolchain and these parts of `policies/`. `prepare` lays the project into a folder and says where it is.
 fn built(
     language: Language,
@@ -96,12 +110,7 @@ fn built(
     parts: &[String],
     prepare: impl FnOnce(&Path) -> Result<PathBuf>,
 ) -> Result<Vec<u8>> {
-    let [program, version] = toolchain(language);
-    let mut key = Key::new().with(host::output(Command::new(program).arg(version))?);
-    if language == Language::Go {
-        // Which makes the component of its module: the versions of wit-component and of the adapter.
-        key = key.with(fs::read(policies().join("../Cargo.lock"))?);
-    }
+    let mut key = key(language)?;
     for part in parts {
         for file in files(&policies().join(part))? {
             let place = file.strip_prefix(policies())?.display().to_string();
@@ -153,7 +162,10 @@ fn rust() -> Result<Vec<u8>> {
 }
 
 /// All files below a folder that aren't made by a build, in the order of their paths.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// Where it can't be read.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut entries: Vec<_> = fs::read_dir(folder)
         .with_context(|| format!("can't read {}", folder.display()))?

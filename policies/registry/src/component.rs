@@ -19,7 +19,7 @@ pub(crate) fn outline(component: &[u8]) -> Result<Outline, Error> {
     let not = |what: String| Error::NotAPolicy(what);
     if Parser::is_core_wasm(component) {
         return Err(not(
-            "it is a core module, and a policy is a component: build it for wasm32-wasip2, or make one of it by wasm-tools component new".into(),
+            "it is a core module, and a policy is a component: `tidewaiter policy build` makes one of a project's module".into(),
         ));
     }
     if !Parser::is_component(component) {
@@ -81,7 +81,10 @@ mod tests {
         };
         assert_eq!(outline(&component).unwrap(), expected);
         for (bytes, why) in [
-            (wat::parse_str("(module)").unwrap(), "core module"),
+            (
+                wat::parse_str("(module)").unwrap(),
+                "`tidewaiter policy build` makes one",
+            ),
             (b"<html>".to_vec(), "no WebAssembly"),
             (component[..component.len() - 3].to_vec(), "broken component"),
         ] {

@@ -88,9 +88,13 @@ pub(crate) fn trusting(ca: &str, limits: Limits) -> Result<reqwest::Client, Stri
         .or_else(|_| built(builder(limits).tls_certs_only(certificates())))
 }
 
-pub(crate) fn builder(limits: Limits) -> reqwest::ClientBuilder {
-    // Without a default provider reqwest panics; where another part of the program installed one, that one is as good.
+/// Without a default provider reqwest panics, in libraries that make a client of their own too. Where another part of the program installed one, that one is as good.
+pub(crate) fn have_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+pub(crate) fn builder(limits: Limits) -> reqwest::ClientBuilder {
+    have_provider();
     reqwest::Client::builder()
         .user_agent(concat!("tidewaiter/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(limits.connect)

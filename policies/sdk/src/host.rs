@@ -85,6 +85,15 @@ pub mod cluster {
         /// One key of KServe's ConfigMap `inferenceservice-config`, such as `deploy`, as JSON text. None where the key, or the whole ConfigMap, isn't known.
         kserve_config(key: &str) -> Option<String>;
     }
+
+    /// One label of the object's namespace.
+    ///
+    /// # Panics
+    /// As [`namespace_labels`].
+    pub fn namespace_label(key: &str) -> Option<String> {
+        let label = namespace_labels().into_iter().find(|label| label.key == key);
+        label.map(|label| label.value)
+    }
 }
 
 /// Lines for the server's log, with the policy's and the object's name added.

@@ -6,15 +6,17 @@
 //! and a `WasmPolicy` must grant them.
 //!
 //! ```
-//! use tidewaiter_policy::{Policy, Request, Verdict};
+//! use tidewaiter_policy::{Policy, Request, Verdict, schema_of, settings};
 //!
 //! /// Every service says whose it is.
 //! struct Owner;
 //!
-//! #[derive(Default, serde::Deserialize)]
-//! #[serde(deny_unknown_fields)]
-//! struct Settings {
-//!     team: Option<String>,
+//! settings! {
+//!     struct Settings {
+//!         /// The team of services that don't say
+//!         #[setting(shown)]
+//!         team: Option<String> = None,
+//!     }
 //! }
 //!
 //! impl Policy for Owner {
@@ -23,7 +25,14 @@
 //!     const VERSION: &'static str = "0.1.0";
 //!     const SUMMARY: &'static str = "Every service says whose it is.";
 //!
+//!     fn settings_schema() -> Option<&'static str> {
+//!         schema_of::<Settings>()
+//!     }
+//!
 //!     fn review(request: &Request, settings: &Settings) -> Verdict {
+//!         if request.at("/metadata/labels/team").is_some() {
+//!             return Verdict::admit();
+//!         }
 //!         match &settings.team {
 //!             Some(team) => Verdict::admit().fill("/metadata/labels/team", team.as_str(), "every service says whose it is"),
 //!             None => Verdict::admit().warn(format!("{} belongs to nobody", request.name)),
@@ -40,6 +49,14 @@
 //! assert_eq!(verdict.warnings, ["fraud belongs to nobody"]);
 //! # }
 //! ```
+//!
+//! - **The request.** [`Request::at`] finds anything in the object by its JSON Pointer. Whoever asks for more takes a [`Request::view`] once: labels, annotations,
+//!   and the part of predictor and model that policies look at, typed (`view.predictor()`, `.max_replicas()`, `.model()`, `.storage_uri()`). It is what somebody
+//!   wrote: what is missing, or of another type, is none. `core::service` knows more: all shapes in which KServe takes a model.
+//! - **The answer.** [`Verdict::admit`] begins it; `fill`, `warn`, `deny` and `credentials` add to it.
+//! - **Settings** are what [`settings!`] makes: a struct, its defaults, and with [`schema_of`] the JSON Schema in the component. Tidewaiter refuses settings that
+//!   don't fit it. [`Policy::check`] says what types can't.
+//! - **Tests** are native: `testing::World` answers what the policy asks.
 
 // The generated code names this crate by its own name, for the sake of the policies that it is expanded into.
 extern crate self as tidewaiter_policy;
@@ -54,8 +71,10 @@ mod finding;
 mod host;
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 mod memory;
+mod object;
 mod runtime;
 mod served;
+mod settings;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod verdict;
@@ -66,16 +85,22 @@ pub use bindings::tidewaiter::policy::types::{
 pub use exports::settings;
 pub use finding::Mode;
 pub use host::{cluster, log, runtimes, storage};
+pub use object::{Component, Model, View};
+#[doc(hidden)]
+pub use serde;
 pub use serde_json::Value;
 pub use served::{image_of, runtime_of};
+pub use settings::{Schema, Setting, schema_of};
+#[doc(hidden)]
+pub use settings::{schema_of_setting, schema_of_struct};
 pub use tidewaiter_core as core;
 #[doc(hidden)]
 pub use wit_bindgen::rt as wit_bindgen_rt;
 
 /// A policy: what it is, and how it answers.
 pub trait Policy {
-    /// What the admin may set. Unknown fields are refused where the type says so (`#[serde(deny_unknown_fields)]`). No settings at all
-    /// are the default.
+    /// What the admin may set; [`settings!`] makes it. Unknown fields are refused where the type says so (`#[serde(deny_unknown_fields)]`). No settings
+    /// at all are the default.
     type Settings: serde::de::DeserializeOwned + Default;
 
     /// A DNS label.
@@ -88,7 +113,7 @@ pub trait Policy {
     /// declare them in `spec.objects`; this tells tools what to write there. Default: nothing.
     const OBJECTS: &'static [(&'static str, &'static str)] = &[];
 
-    /// JSON Schema of the settings, as JSON text. Default: none.
+    /// JSON Schema of the settings, as JSON text: [`schema_of`] has it of what [`settings!`] made. Default: none.
     fn settings_schema() -> Option<&'static str> {
         None
     }

@@ -166,7 +166,7 @@ mod tests {
     async fn what_is_no_policy_is_refused_with_the_reason() {
         let engine = Engine::new(Options::default()).unwrap();
         let error = async |bytes: &'static [u8]| About::read(&engine, bytes.into()).await.unwrap_err().to_string();
-        assert!(error(b"\0asm\x01\0\0\0").await.contains("core WebAssembly module"));
+        assert!(error(b"\0asm\x01\0\0\0").await.contains("core module"));
         assert!(error(b"hello").await.contains("no WebAssembly component"));
     }
 

@@ -30,7 +30,7 @@ pub use bench::{Bench, Spread, bench};
 pub use gate::{Finding, Gate, Judged, Level, Live, LiveError, Reviewed, Source, Verdict, junit, sarif};
 pub use junit::junit_of_tests;
 pub use laws::{Broken, Checked, Draw, Law, Laws, LawsError};
-pub use page::{Origin, page};
+pub use page::{Origin, image_of, page};
 pub use project::{
     AdaptError, BuildError, Built, Language, MANIFEST, Manifest, ManifestError, NewError, Sdk, component, new_project,
 };

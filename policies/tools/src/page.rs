@@ -26,21 +26,27 @@ pub fn page(about: &About, origin: &Origin) -> String {
         about.size.div_ceil(1024),
         about.digest,
     );
-    let _ = write!(
+    text.push_str("\n## Install\n\n");
+    let image = match origin {
+        Origin::Builtin => None,
+        Origin::File(_) => Some(image_of(about)),
+        Origin::Registry(reference) => Some(reference.trim_start_matches("oci://").to_owned()),
+    };
+    if let (Origin::File(file), Some(image)) = (origin, &image) {
+        let _ = writeln!(
+            text,
+            "A cluster has it from a registry:\n\n    tidewaiter policy push {file} {image}\n"
+        );
+    }
+    let _ = writeln!(
         text,
-        "\n## Install\n\n```yaml\napiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata:\n  name: {}\nspec:\n  module:\n",
+        "```yaml\napiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata:\n  name: {}\nspec:\n  module:",
         about.name,
     );
-    let _ = match origin {
+    let _ = match &image {
         // It is what this release ships, and has all that it asks for.
-        Origin::Builtin => writeln!(text, "    builtin: {}", about.name),
-        Origin::File(file) => writeln!(text, "    file: {file}\n  digest: {}", about.digest),
-        Origin::Registry(reference) => writeln!(
-            text,
-            "    oci: {{image: \"{}\"}}\n  digest: {}",
-            reference.trim_start_matches("oci://"),
-            about.digest
-        ),
+        None => writeln!(text, "    builtin: {}", about.name),
+        Some(image) => writeln!(text, "    oci: {{image: \"{image}\"}}\n  digest: {}", about.digest),
     };
     let has_to_be_granted = *origin != Origin::Builtin;
     if has_to_be_granted && !about.capabilities.is_empty() {
@@ -72,7 +78,14 @@ pub fn page(about: &About, origin: &Origin) -> String {
             let _ = writeln!(text, "    {}: # {}", setting.path, setting.kind);
         }
     }
-    text.push_str("```\n\n## Settings\n\n");
+    text.push_str("```\n\n");
+    if let Origin::File(file) = origin {
+        let _ = writeln!(
+            text,
+            "In a folder (`tidewaiter-webhook --config`) the file lies beside the object, and `module` is `{{file: {file}}}`.\n"
+        );
+    }
+    text.push_str("## Settings\n\n");
     if about.settings.is_empty() {
         text.push_str(if about.settings_schema.is_some() {
             "It has none.\n"
@@ -98,6 +111,15 @@ pub fn page(about: &About, origin: &Origin) -> String {
         );
     }
     text
+}
+
+/// Where a policy might be pushed to. What a version has behind a `+` can't be in a tag.
+pub fn image_of(about: &About) -> String {
+    format!(
+        "registry.example.com/policies/{}:{}",
+        about.name,
+        about.version.replace('+', "-")
+    )
 }
 
 fn cell(text: &str) -> String {

@@ -107,8 +107,16 @@ impl Ask {
     ///
     /// # Errors
     /// Where the old one is none.
-    pub fn update(mut self, old: &Value) -> Result<Self, NotAnObject> {
-        self.old = Some(Document::new(&old.to_string()).map_err(|_| NotAnObject)?);
+    pub fn update(self, old: &Value) -> Result<Self, NotAnObject> {
+        self.update_written(&old.to_string())
+    }
+
+    /// To put the object in the place of an old one whose JSON text is this one.
+    ///
+    /// # Errors
+    /// Where the old one is none.
+    pub(crate) fn update_written(mut self, old: &str) -> Result<Self, NotAnObject> {
+        self.old = Some(Document::new(old).map_err(|_| NotAnObject)?);
         self.operation = Operation::Update;
         Ok(self)
     }

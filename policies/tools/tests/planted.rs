@@ -1,38 +1,17 @@
 //! The planted policy, which breaks one law after the other: `policy test` catches each.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidewaiter_engine::{Engine, Limits, Options};
-use tidewaiter_tools::{About, Broken, CaseFile, Draw, Law, Laws, LawsError, component};
+use tidewaiter_tools::{About, Broken, CaseFile, Draw, Law, Laws, LawsError};
 
-/// Built as a user's policy is, in the folder where the policies that Tidewaiter ships are built: most of it is compiled there already.
-static PLANTED: LazyLock<Bytes> = LazyLock::new(|| {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folder = ["CARGO_BUILD_BUILD_DIR", "CARGO_TARGET_DIR"]
-        .into_iter()
-        .find_map(std::env::var_os)
-        .map_or_else(|| root.join("target"), PathBuf::from)
-        .join("policies");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let output = Command::new(cargo)
-        .current_dir(&root)
-        .env_remove("CARGO_BUILD_BUILD_DIR")
-        .env("CARGO_TARGET_DIR", &folder)
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Clink-arg=-zstack-size=32768")
-        .args(["build", "--lib", "--locked", "--profile", "policy", "-p", "planted"])
-        .args(["--target", "wasm32-unknown-unknown"])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let module = std::fs::read(folder.join("wasm32-unknown-unknown/policy/planted.wasm")).unwrap();
-    component(&module, None).unwrap().into()
-});
+#[path = "../fixtures/planted.rs"]
+mod planted;
+
+static PLANTED: LazyLock<Bytes> = LazyLock::new(|| planted::component().into());
 
 async fn laws() -> Laws {
     let engine = Engine::new(Options::default()).unwrap();
@@ -87,7 +66,32 @@ async fn each_planted_policy_is_caught_by_its_law_and_no_other() {
         ("users-word", Law::UsersWord, "the user has /spec/predictor/minReplicas"),
         ("stubborn", Law::UsersWord, "it refuses the object for the user's own"),
         ("no-leak", Law::NoLeak, "the setting token stands in a warning"),
+        (
+            "no-leak-log",
+            Law::NoLeak,
+            "the setting token stands in a line of its log",
+        ),
         ("answers", Law::Answers, "trapped"),
+        (
+            "deterministic-update",
+            Law::Deterministic,
+            "on an update that changes /spec/predictor/minReplicas: the verdict depends on the order",
+        ),
+        (
+            "users-word-update",
+            Law::UsersWord,
+            "on an update that changes /spec/predictor/minReplicas: the user has /spec/predictor/minReplicas",
+        ),
+        (
+            "no-leak-update",
+            Law::NoLeak,
+            "minReplicas: the value of the setting token stands in a warning",
+        ),
+        (
+            "answers-update",
+            Law::Answers,
+            "on an update that changes /spec/predictor/minReplicas: the policy trapped",
+        ),
     ] {
         let found = broken(breaks).await;
         let names: Vec<_> = found.iter().map(|(law, _)| *law).collect();

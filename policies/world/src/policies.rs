@@ -15,8 +15,8 @@ use crate::objects::{ObjectRef, Objects, Problem};
 const MAX_MODULE: u64 = 32 * 1024 * 1024;
 
 /// Why a file is no module in a cluster.
-pub const NO_FILES: &str =
-    "spec.module.file: files are for a configuration in a folder; put the component into a ConfigMap";
+pub const NO_FILES: &str = "spec.module.file: files are for a configuration in a folder; push the component to a registry (`tidewaiter policy push`), or \
+                            put it into a ConfigMap if it has less than 1 MiB";
 
 /// The policies that come with the program: name and component.
 pub type Builtins = [(&'static str, &'static [u8])];

@@ -1,76 +1,21 @@
 //! Every service belongs to a team, loads an allowed model, and stays small.
 
-use serde::Deserialize;
-use tidewaiter_policy::{Policy, Request, Verdict, cluster};
+use tidewaiter_policy::{Policy, Request, Verdict, cluster, schema_of, settings};
 
 /// The policy.
 #[derive(Debug)]
 pub struct HouseRules;
 
-/// What the admin may set.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Settings {
-    /// Models come from below one of these; none allows all.
-    pub prefixes: Vec<String>,
-    /// The most replicas of one service.
-    pub max_replicas: i64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            prefixes: Vec::new(),
-            max_replicas: 10,
-        }
+settings! {
+    /// What the admin may set.
+    pub struct Settings {
+        /// Models come from below one of these; none allows all
+        #[setting(shown)]
+        pub prefixes: Vec<String> = Vec::new(),
+        /// The most replicas of one service
+        #[setting(shown, minimum = 1)]
+        pub max_replicas: i64 = 10,
     }
-}
-
-/// What the policy looks at. The rest of the object is passed over, not kept.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Service<'a> {
-    #[serde(borrow)]
-    metadata: Metadata<'a>,
-    #[serde(borrow)]
-    spec: Spec<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Metadata<'a> {
-    #[serde(borrow)]
-    labels: Labels<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Labels<'a> {
-    #[serde(borrow)]
-    team: Option<std::borrow::Cow<'a, str>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Spec<'a> {
-    #[serde(borrow)]
-    predictor: Option<Predictor<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Predictor<'a> {
-    min_replicas: Option<i64>,
-    max_replicas: i64,
-    #[serde(borrow)]
-    model: Option<Model<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Model<'a> {
-    #[serde(borrow)]
-    storage_uri: Option<std::borrow::Cow<'a, str>>,
 }
 
 impl Policy for HouseRules {
@@ -80,63 +25,41 @@ impl Policy for HouseRules {
     const SUMMARY: &'static str = "Every service belongs to a team, loads an allowed model, and stays small.";
 
     fn settings_schema() -> Option<&'static str> {
-        Some(include_str!("settings.json"))
+        schema_of::<Settings>()
     }
 
-    fn review(request: &Request, settings: &Settings) -> Verdict {
-        let service: Service<'_> = serde_json::from_str(&request.object).unwrap_or_default();
+    fn review(request: &Request, Settings { prefixes, max_replicas }: &Settings) -> Verdict {
+        let object = request.view();
         let mut verdict = Verdict::admit();
-        if service.metadata.labels.team.is_none() {
-            let labels = cluster::namespace_labels();
-            verdict = match labels.into_iter().find(|label| label.key == "team") {
-                Some(team) => verdict.fill(
-                    "/metadata/labels/team",
-                    team.value,
-                    "the namespace belongs to this team",
-                ),
-                None => verdict.deny(
-                    "no-team",
-                    format!(
-                        "{} belongs to no team; label it, or its namespace, with `team`",
-                        request.name
-                    ),
-                    Some("/metadata/labels/team"),
-                ),
+        if object.label("team").is_none() {
+            let place = "/metadata/labels/team";
+            verdict = if let Some(team) = cluster::namespace_label("team") {
+                verdict.fill(place, team, "the namespace belongs to this team")
+            } else {
+                let name = &request.name;
+                let message = format!("{name} belongs to no team; label it, or its namespace, with `team`");
+                verdict.deny("no-team", message, Some(place))
             };
         }
-        let Some(predictor) = service.spec.predictor else {
+        let Some(predictor) = object.predictor() else {
             return verdict;
         };
-        let uri = predictor.model.and_then(|model| model.storage_uri);
-        let prefixes = &settings.prefixes;
-        if let Some(uri) = uri
+        if let Some(uri) = predictor.model().and_then(|model| model.storage_uri())
             && !prefixes.is_empty()
-            && !prefixes.iter().any(|prefix| uri.starts_with(prefix.as_str()))
+            && !prefixes.iter().any(|prefix| uri.starts_with(prefix))
         {
-            verdict = verdict.deny(
-                "model-not-allowed",
-                format!("{uri} is not below {}; move the model there", prefixes.join(", ")),
-                Some("/spec/predictor/model/storageUri"),
-            );
+            let message = format!("{uri} is not below {}; move the model there", prefixes.join(", "));
+            verdict = verdict.deny("model-not-allowed", message, Some("/spec/predictor/model/storageUri"));
         }
-        if predictor.max_replicas > settings.max_replicas {
-            verdict = verdict.deny(
-                "too-many-replicas",
-                format!(
-                    "maxReplicas is {}, and {} is the most; ask for fewer",
-                    predictor.max_replicas, settings.max_replicas
-                ),
-                Some("/spec/predictor/maxReplicas"),
-            );
+        if let Some(asked) = predictor.max_replicas().filter(|asked| asked > max_replicas) {
+            let message = format!("maxReplicas is {asked}, and {max_replicas} is the most; ask for fewer");
+            verdict = verdict.deny("too-many-replicas", message, Some("/spec/predictor/maxReplicas"));
         }
-        match predictor.min_replicas {
+        let place = "/spec/predictor/minReplicas";
+        match predictor.min_replicas() {
             Some(0) => verdict.warn("minReplicas is 0: the first request waits until the model is loaded"),
             Some(_) => verdict,
-            None => verdict.fill(
-                "/spec/predictor/minReplicas",
-                1,
-                "a model that is to answer needs a replica",
-            ),
+            None => verdict.fill(place, 1, "a model that is to answer needs a replica"),
         }
     }
 }

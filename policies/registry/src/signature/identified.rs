@@ -57,6 +57,7 @@ impl Identified {
     /// # Errors
     /// A machine that should have one, and gives none.
     pub async fn ambient() -> Result<Option<String>, Error> {
+        crate::http::have_provider();
         let token = IdentityToken::detect_ambient().await;
         let token =
             token.map_err(|error| Error::Settings(format!("this job may have an identity, but gets none: {error}")))?;

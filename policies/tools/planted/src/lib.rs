@@ -1,7 +1,7 @@
 //! A policy for the tests of the tools: it breaks one law, as its settings say. `policy test` has to catch each.
 
 use serde::Deserialize;
-use tidewaiter_policy::{Policy, Request, Value, Verdict, cluster};
+use tidewaiter_policy::{Operation, Policy, Request, Value, Verdict, cluster, log};
 
 /// The policy.
 #[derive(Debug)]
@@ -39,8 +39,18 @@ pub enum Breaks {
     Stubborn,
     /// It tells its token.
     NoLeak,
+    /// It writes its token to the log.
+    NoLeakLog,
     /// It panics where a service has no predictor.
     Answers,
+    /// On an update it takes the first label that it is told of.
+    DeterministicUpdate,
+    /// On an update it fills in whatever the user has there.
+    UsersWordUpdate,
+    /// It tells its token on an update.
+    NoLeakUpdate,
+    /// It panics where there is an old object.
+    AnswersUpdate,
 }
 
 const PASSES: &str = "/metadata/annotations/passes";
@@ -55,7 +65,8 @@ impl Policy for Planted {
     fn settings_schema() -> Option<&'static str> {
         Some(
             r#"{"type": "object", "additionalProperties": false, "properties": {
-                "breaks": {"enum": ["nothing", "idempotent", "deterministic", "users-word", "stubborn", "no-leak", "answers"], "default": "nothing"},
+                "breaks": {"enum": ["nothing", "idempotent", "deterministic", "users-word", "stubborn", "no-leak",
+                    "no-leak-log", "answers", "deterministic-update", "users-word-update", "no-leak-update", "answers-update"], "default": "nothing"},
                 "token": {"type": "string"},
                 "team": {"type": "string", "description": "Whose services these are", "x-shown": true}}}"#,
         )
@@ -66,16 +77,21 @@ impl Policy for Planted {
         let predictor = object["spec"]["predictor"].as_object();
         let replicas = predictor.and_then(|predictor| predictor.get("minReplicas"));
         let own = predictor.is_some() && replicas.is_none();
+        let update = request.operation == Operation::Update;
         let admit = Verdict::admit().warn(format!("for {}", settings.team));
         match settings.breaks {
             Breaks::Nothing if own => admit.fill(REPLICAS, 1, "one replica is enough to begin with"),
             Breaks::Idempotent if object.pointer(PASSES).is_none() => {
                 admit.fill(PASSES, format!("{}", request.filled.len()), "counted")
             }
-            Breaks::Deterministic => {
+            Breaks::DeterministicUpdate if !update => admit,
+            Breaks::Deterministic | Breaks::DeterministicUpdate => {
                 let labels = cluster::namespace_labels();
                 let first = labels.first().map(|label| label.key.clone()).unwrap_or_default();
                 admit.warn(format!("of {first}"))
+            }
+            Breaks::UsersWordUpdate if own || update && predictor.is_some() => {
+                admit.fill(REPLICAS, 1, "one replica is enough")
             }
             Breaks::UsersWord if predictor.is_some() => admit.fill(REPLICAS, 1, "one replica is enough"),
             Breaks::Stubborn if own => admit.fill(REPLICAS, 1, "one replica is enough"),
@@ -83,6 +99,12 @@ impl Policy for Planted {
                 admit.deny("not-mine", "only this policy may set minReplicas", Some(REPLICAS))
             }
             Breaks::NoLeak => admit.warn(format!("asked with {}", settings.token)),
+            Breaks::NoLeakUpdate if update => admit.warn(format!("asked with {}", settings.token)),
+            Breaks::NoLeakLog => {
+                log::write(log::Level::Info, &format!("asked with {}", settings.token));
+                admit
+            }
+            Breaks::AnswersUpdate if request.old_object.is_some() => panic!("a service is never changed"),
             Breaks::Answers if predictor.is_none() => panic!("every service has a predictor"),
             _ => admit,
         }

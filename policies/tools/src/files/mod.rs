@@ -9,6 +9,10 @@ use serde_json::Value;
 
 pub use located::Located;
 
+/// As the file of standard input is called.
+pub const STDIN: &str = "-";
+/// What Helm writes over each document (`helm template`, `pkg/action` of 3 and 4).
+const SOURCE: &str = "# Source: ";
 /// A larger file is no manifest.
 const LARGEST: u64 = 32 << 20;
 /// Folders in folders that are followed.
@@ -19,6 +23,8 @@ const DEPTH: usize = 16;
 pub struct Manifest {
     /// The file, as it was named; `-` for standard input.
     pub file: String,
+    /// On standard input: the chart's template that Helm made it of.
+    pub template: Option<String>,
     /// Its value, and its lines.
     pub object: Located,
 }
@@ -140,8 +146,14 @@ fn file(path: &Path, found: &mut Vec<Manifest>) -> Result<(), FilesError> {
 /// Where it is no YAML.
 pub fn parsed(file: &str, text: &str) -> Result<Vec<Manifest>, FilesError> {
     let documents = Located::documents(file, text).map_err(FilesError::Yaml)?;
+    let lines: Vec<&str> = if file == STDIN {
+        text.lines().collect()
+    } else {
+        Vec::new()
+    };
     let mut found = Vec::new();
     for object in documents {
+        let template = template(&lines, object.line(""));
         if object.value.is_null() {
             continue;
         }
@@ -159,17 +171,30 @@ pub fn parsed(file: &str, text: &str) -> Result<Vec<Manifest>, FilesError> {
                     .filter_map(|index| object.part(&format!("/items/{index}")))
                     .map(|object| Manifest {
                         file: file.to_owned(),
+                        template: template.clone(),
                         object,
                     }),
             );
         } else {
             found.push(Manifest {
                 file: file.to_owned(),
+                template,
                 object,
             });
         }
     }
     Ok(found)
+}
+
+/// The template that Helm names in the comments over the object that begins at this line.
+fn template(lines: &[&str], begin: u64) -> Option<String> {
+    let above = lines.get(..usize::try_from(begin).ok()?.checked_sub(1)?)?;
+    let mut comments = above
+        .iter()
+        .rev()
+        .take_while(|line| line.is_empty() || line.starts_with('#'));
+    let named = comments.find_map(|line| line.strip_prefix(SOURCE))?;
+    Some(named.trim().to_owned())
 }
 
 impl Manifest {
@@ -200,6 +225,29 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_helm_made_names_its_template_and_nothing_else_does() {
+        let templates = |file: &str, text: &str| {
+            let manifests = parsed(file, text).unwrap();
+            manifests
+                .into_iter()
+                .map(|manifest| manifest.template)
+                .collect::<Vec<_>>()
+        };
+        // `helm template fraud CHART` of Helm 4.3; the second template has a comment of its own, and two documents.
+        let helm = include_str!("../../fixtures/helm.yaml");
+        let service = Some("fraud/templates/service.yaml".to_owned());
+        assert_eq!(
+            templates("-", helm),
+            [Some("fraud/templates/config.yaml".to_owned()), service.clone(), service]
+        );
+        assert_eq!(templates("rendered.yaml", helm), [None, None, None]);
+        assert_eq!(
+            templates("-", "kind: A\ndata: {x: '# Source: a'}\n---\nkind: B\n"),
+            [None, None]
+        );
+    }
 
     #[test]
     fn what_is_no_yaml_is_told_with_file_and_line() {

@@ -68,6 +68,9 @@ pub enum Verdict {
 pub struct Reviewed {
     /// As the file was named.
     pub file: String,
+    /// On standard input: the chart's template that Helm made it of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// Where the object begins, counted from 1.
     pub line: u64,
     /// Such as `InferenceService`.
@@ -98,6 +101,7 @@ impl Reviewed {
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
         Self {
             file: manifest.file.clone(),
+            template: manifest.template.clone(),
             line: manifest.object.line(""),
             kind: manifest.kind().to_owned(),
             namespace: namespace.to_owned(),

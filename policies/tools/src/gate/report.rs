@@ -8,6 +8,7 @@ use tidewaiter_world::Problem;
 
 use super::Gate;
 use super::finding::{Level, Reviewed, Verdict};
+use crate::files::STDIN;
 use crate::junit::{Outcome, Suite, Test};
 
 /// As SARIF 2.1.0 (OASIS), which GitHub, GitLab and editors read. What is wrong with the configuration is a notification of the run, and one that lacks
@@ -23,10 +24,7 @@ pub fn sarif(reviewed: &[Reviewed], gate: &Gate) -> Value {
                 "ruleId": rule,
                 "level": finding.level.as_str(),
                 "message": {"text": format!("{} {}/{}: {}", object.kind, object.namespace, object.name, finding.message)},
-                "locations": [{
-                    "physicalLocation": physical(&object.file, finding.line),
-                    "logicalLocations": [{"fullyQualifiedName": format!("{}/{}", object.namespace, object.name), "kind": "object"}],
-                }],
+                "locations": [location(object, finding.line)],
             });
             if let Some(path) = &finding.path {
                 result["properties"] = json!({"path": path});
@@ -58,6 +56,23 @@ pub fn sarif(reviewed: &[Reviewed], gate: &Gate) -> Value {
             "results": results,
         }],
     })
+}
+
+/// Where a finding is. Standard input is no file that anybody could open: the template is named that Helm made it of, else the object alone. The line is that
+/// of the stream: which one of the template it comes from Helm doesn't say.
+fn location(object: &Reviewed, line: u64) -> Value {
+    let mut location = json!({
+        "logicalLocations": [{"fullyQualifiedName": format!("{}/{}", object.namespace, object.name), "kind": "object"}],
+    });
+    let file = match &object.template {
+        Some(template) => Some(template),
+        None => Some(&object.file).filter(|file| *file != STDIN),
+    };
+    match file {
+        Some(file) => location["physicalLocation"] = physical(file, line),
+        None => location["message"] = json!({"text": format!("line {line} of standard input")}),
+    }
+    location
 }
 
 /// A problem without its place.

@@ -6,8 +6,9 @@ use tidewaiter_engine::outcome::{Denial, Fill, Verdict};
 use tidewaiter_engine::{Failure, LoadedPolicy};
 
 use super::canary::Canary;
-use super::objects::{another, backwards, set};
+use super::objects::{another, backwards, before, set};
 use super::{Law, World};
+use crate::said::listening;
 use crate::subject::Ask;
 use crate::told::Told;
 use crate::world::Prepared;
@@ -25,6 +26,34 @@ pub(super) struct Found {
 fn found(message: String, next: &str) -> Option<Found> {
     let next = next.to_owned();
     Some(Found { message, next })
+}
+
+/// A request that a law is tried with.
+struct Asked {
+    ask: Ask,
+    /// The object before it, where it is an update.
+    old: Option<Value>,
+    /// How what is found begins.
+    how: String,
+}
+
+/// The object as it is created, and as it takes the place of one that was a little different.
+fn asked(object: &Value) -> Vec<Asked> {
+    let Ok(create) = Ask::create(object) else {
+        return Vec::new();
+    };
+    let (place, old) = before(object);
+    let update = create.clone().update(&old).ok().map(|ask| Asked {
+        ask,
+        old: Some(old),
+        how: format!("on an update that changes {place}: "),
+    });
+    let create = Asked {
+        ask: create,
+        old: None,
+        how: String::new(),
+    };
+    [create].into_iter().chain(update).collect()
 }
 
 /// A law, and the policy to check it with.
@@ -62,13 +91,16 @@ impl Trial<'_> {
     }
 
     async fn answers(&self, object: &Value) -> Option<Found> {
-        let ask = Ask::create(object).ok()?;
-        let told = self.told(&ask).await;
-        let failure = told.failures.first()?;
-        found(
-            format!("the policy {}", failure.reason),
-            "a policy has to cope with every object that a user can send: what it expects may be missing, or of another kind",
-        )
+        for Asked { ask, how, .. } in asked(object) {
+            let told = self.told(&ask).await;
+            if let Some(failure) = told.failures.first() {
+                return found(
+                    format!("{how}the policy {}", failure.reason),
+                    "a policy has to cope with every object that a user can send: what it expects may be missing, or of another kind",
+                );
+            }
+        }
+        None
     }
 
     async fn idempotent(&self, object: &Value) -> Option<Found> {
@@ -118,60 +150,78 @@ impl Trial<'_> {
     }
 
     async fn deterministic(&self, object: &Value) -> Option<Found> {
-        let ask = Ask::create(object).ok()?;
-        let first = self.verdict(&ask, false).await.ok()?;
-        let same = |other: &Result<Verdict, Failure>| other.as_ref().is_ok_and(|other| sorted(other) == sorted(&first));
-        let second = self.verdict(&ask, false).await;
-        if !same(&second) {
-            return found(
-                format!("the same request gives two verdicts:\n{}", both(&first, &second)),
-                "a policy may not depend on chance, time, or anything that it keeps",
-            );
-        }
-        let turned = Ask::written(object, &backwards(object)).ok()?.reversed();
-        let other = self.verdict(&turned, true).await;
-        if !same(&other) {
-            return found(
-                format!(
-                    "the verdict depends on the order of the object's members, the namespace's labels or the user's groups, which says nothing:\n{}",
-                    both(&first, &other)
-                ),
-                "look a member or a label up by its name, and sort a list before you choose from it",
-            );
+        for Asked { ask, old, how } in asked(object) {
+            let Ok(first) = self.verdict(&ask, false).await else {
+                continue;
+            };
+            let same =
+                |other: &Result<Verdict, Failure>| other.as_ref().is_ok_and(|other| sorted(other) == sorted(&first));
+            let second = self.verdict(&ask, false).await;
+            if !same(&second) {
+                return found(
+                    format!("{how}the same request gives two verdicts:\n{}", both(&first, &second)),
+                    "a policy may not depend on chance, time, or anything that it keeps",
+                );
+            }
+            let mut turned = Ask::written(object, &backwards(object)).ok()?.reversed();
+            if let Some(old) = old {
+                turned = turned.update_written(&backwards(&old)).ok()?;
+            }
+            let other = self.verdict(&turned, true).await;
+            if !same(&other) {
+                return found(
+                    format!(
+                        "{how}the verdict depends on the order of the object's members, the namespace's labels or the user's groups, which says nothing:\n{}",
+                        both(&first, &other)
+                    ),
+                    "look a member or a label up by its name, and sort a list before you choose from it",
+                );
+            }
         }
         None
     }
 
     async fn users_word(&self, object: &Value) -> Option<Found> {
-        let verdict = self.verdict(&Ask::create(object).ok()?, false).await.ok()?;
-        if verdict.denial.is_some() {
-            return None;
-        }
-        for fill in verdict.fills.iter().take(FILLS) {
-            let (Some(path), Ok(value)) = (Path::parse(&fill.path), serde_json::from_str::<Value>(&fill.value)) else {
+        for (index, Asked { ask, .. }) in asked(object).into_iter().enumerate() {
+            let Ok(verdict) = self.verdict(&ask, false).await else {
                 continue;
             };
-            let own = match object.pointer(&fill.path) {
-                // It fills in over what the user wrote already.
-                Some(own) if *own != value => own.clone(),
-                Some(_) => continue,
-                None => another(&value),
-            };
-            let mut users = object.clone();
-            set(&mut users, &fill.path, own.clone());
-            if users.pointer(&fill.path) != Some(&own) {
+            if verdict.denial.is_some() {
                 continue;
             }
-            if let Some(found) = self.overruled(&users, &fill.path, &path, &own).await {
-                return Some(found);
+            for fill in verdict.fills.iter().take(FILLS) {
+                let (Some(path), Ok(value)) = (Path::parse(&fill.path), serde_json::from_str::<Value>(&fill.value))
+                else {
+                    continue;
+                };
+                let own = match object.pointer(&fill.path) {
+                    // It fills in over what the user wrote already.
+                    Some(own) if *own != value => own.clone(),
+                    Some(_) => continue,
+                    None => another(&value),
+                };
+                let mut users = object.clone();
+                set(&mut users, &fill.path, own.clone());
+                if users.pointer(&fill.path) != Some(&own) {
+                    continue;
+                }
+                // Asked in the same way: created, or updated.
+                let Some(Asked { ask, how, .. }) = asked(&users).into_iter().nth(index) else {
+                    continue;
+                };
+                if let Some(mut found) = self.overruled(&ask, &fill.path, &path, &own).await {
+                    found.message.insert_str(0, &how);
+                    return Some(found);
+                }
             }
         }
         None
     }
 
     /// Whether the policy is at odds with a value that the user chose.
-    async fn overruled(&self, users: &Value, place: &str, path: &Path, own: &Value) -> Option<Found> {
-        let verdict = match self.verdict(&Ask::create(users).ok()?, false).await {
+    async fn overruled(&self, ask: &Ask, place: &str, path: &Path, own: &Value) -> Option<Found> {
+        let users = ask.object();
+        let verdict = match self.verdict(ask, false).await {
             Ok(verdict) => verdict,
             Err(failure) => {
                 return found(
@@ -202,32 +252,48 @@ impl Trial<'_> {
     }
 
     async fn no_leak(&self, object: &Value) -> Option<Found> {
-        let verdict = self.verdict(&Ask::create(object).ok()?, false).await.ok()?;
-        let mut said: Vec<(String, &str)> = Vec::new();
-        if let Some(denial) = &verdict.denial {
-            said.push(("its denial's message".to_owned(), &denial.message));
-            said.push(("its denial's code".to_owned(), &denial.code));
-        }
-        said.extend(
-            verdict
-                .warnings
-                .iter()
-                .map(|line| ("a warning".to_owned(), line.as_str())),
-        );
-        for fill in &verdict.fills {
-            said.push((format!("the fill of {}", fill.path), &fill.value));
-            said.push((format!("the reason for the fill of {}", fill.path), &fill.reason));
-        }
-        for canary in self.canaries {
-            if let Some((place, _)) = said.iter().find(|(_, text)| text.contains(&canary.text)) {
-                return found(
-                    format!("the value of the setting {} stands in {place}", canary.path),
-                    "leave it out, or where everybody may see it say so: `x-shown: true` beside the setting in the schema, or checks.shows in the cases",
-                );
+        for Asked { ask, how, .. } in asked(object) {
+            let (verdict, log) = listening(self.verdict(&ask, false)).await;
+            let mut said: Vec<(String, &str)> = Vec::new();
+            if let Ok(verdict) = &verdict {
+                said.extend(shown(verdict));
+            }
+            // Also of a policy that fails: many a runtime prints why.
+            said.extend(
+                log.iter()
+                    .map(|line| ("a line of its log".to_owned(), line.message.as_str())),
+            );
+            for canary in self.canaries {
+                if let Some((place, _)) = said.iter().find(|(_, text)| text.contains(&canary.text)) {
+                    return found(
+                        format!("{how}the value of the setting {} stands in {place}", canary.path),
+                        "leave it out, or where everybody may see it say so: `x-shown: true` beside the setting in the schema, or checks.shows in the cases",
+                    );
+                }
             }
         }
         None
     }
+}
+
+/// What users see of a verdict, and where.
+fn shown(verdict: &Verdict) -> Vec<(String, &str)> {
+    let mut said: Vec<(String, &str)> = Vec::new();
+    if let Some(denial) = &verdict.denial {
+        said.push(("its denial's message".to_owned(), &denial.message));
+        said.push(("its denial's code".to_owned(), &denial.code));
+    }
+    said.extend(
+        verdict
+            .warnings
+            .iter()
+            .map(|line| ("a warning".to_owned(), line.as_str())),
+    );
+    for fill in &verdict.fills {
+        said.push((format!("the fill of {}", fill.path), &fill.value));
+        said.push((format!("the reason for the fill of {}", fill.path), &fill.reason));
+    }
+    said
 }
 
 /// A verdict without the order in which it lists things.

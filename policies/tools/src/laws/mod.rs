@@ -1,4 +1,4 @@
-//! What holds for every policy, checked by generated objects.
+//! What holds for every policy, checked by generated objects, each as it is created and as an update that changes a little of it.
 //!
 //! | law | what is checked |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | `idempotent` | A second pass over its own answer changes nothing: on create, on update, and where a tool sends the bare manifest again. |
 //! | `deterministic` | The same request gives the same verdict, also with the members of objects, the labels of the namespace and the groups of the user in another order. |
 //! | `users-word` | Where the user has another value at a place that it fills, it fills nothing there, and refuses nothing for it but with codes that are known. |
-//! | `no-leak` | Texts in its settings stand in no denial, warning or fill, unless they are marked as shown. |
+//! | `no-leak` | Texts in its settings stand in no denial, warning, fill or line of its log, unless they are marked as shown. |
 
 mod broken;
 mod canary;

@@ -185,6 +185,18 @@ pub(super) fn remove(object: &mut Value, pointer: &str) {
     }
 }
 
+/// A place of the object, and the object as it may have been before an update that changed what stands there.
+pub(super) fn before(object: &Value) -> (&'static str, Value) {
+    // A place that a service has by itself: one that was made for it would hide what is missing in the object.
+    let place = match &object["spec"]["predictor"] {
+        Value::Object(_) => "/spec/predictor/minReplicas",
+        _ => "/spec/replicas",
+    };
+    let mut old = object.clone();
+    set(&mut old, place, object.pointer(place).map_or_else(|| json!(2), another));
+    (place, old)
+}
+
 /// A value of the same kind that is another one, as a user might choose it.
 pub(super) fn another(value: &Value) -> Value {
     match value {
@@ -240,6 +252,16 @@ mod tests {
         #[test]
         fn backwards_is_the_same_object(object in services(&[])) {
             prop_assert_eq!(serde_json::from_str::<Value>(&backwards(&object)).unwrap(), object);
+        }
+
+        #[test]
+        fn what_was_before_an_update_differs_in_one_place_and_lacks_what_the_object_lacks(object in services(&[])) {
+            let (place, mut old) = before(&object);
+            prop_assert_ne!(old.pointer(place), object.pointer(place));
+            let mut same = object.clone();
+            remove(&mut old, place);
+            remove(&mut same, place);
+            prop_assert_eq!(old, same);
         }
 
         #[test]

@@ -117,9 +117,14 @@ impl Manifest {
         let [program, arguments @ ..] = words else {
             return Ok(());
         };
-        // A program of the project itself, as in an environment of Python's, stands in its folder.
+        // A program of the project itself, as in an environment of Python's, stands in its folder, which is where it is started: by its whole path.
         let named = if program.contains('/') {
-            folder.join(program).into_os_string()
+            let whole = std::path::absolute(folder.join(program));
+            let failed = |source| BuildError::File {
+                path: folder.to_owned(),
+                source,
+            };
+            whole.map_err(failed)?.into_os_string()
         } else {
             program.into()
         };
@@ -196,4 +201,42 @@ fn target(folder: &Path) -> Result<(), BuildError> {
     let output = started(output, Language::Rust, "rustc")?;
     let there = Path::new(String::from_utf8_lossy(&output.stdout).trim()).exists();
     if there { Ok(()) } else { Err(BuildError::Target) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// From here, without a slash at its begin.
+    fn relative(path: &Path) -> PathBuf {
+        let here = std::env::current_dir().unwrap();
+        let up: PathBuf = iter::repeat_n("..", here.components().count() - 1).collect();
+        up.join(path.strip_prefix("/").unwrap())
+    }
+
+    #[test]
+    fn a_program_of_the_projects_own_is_found_from_a_relative_folder() {
+        let component = tidewaiter_builtin::POLICIES[0].component;
+        for program in ["./make", "bin/make"] {
+            let project = tempfile::tempdir().unwrap();
+            let script = project.path().join(program);
+            fs::create_dir_all(script.parent().unwrap()).unwrap();
+            fs::write(&script, "#!/bin/sh\ncp \"$1\" made.wasm\n").unwrap();
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+            fs::write(project.path().join("given.wasm"), component).unwrap();
+            let manifest = Manifest {
+                language: Language::Go,
+                build: vec![vec![program.to_owned(), "given.wasm".to_owned()]],
+                module: Some("made.wasm".into()),
+                component: "policy.wasm".into(),
+                cases: "cases".into(),
+            };
+            let built = manifest.build(&relative(project.path())).unwrap();
+            assert_eq!(built.component, component, "{program}");
+            assert!(project.path().join("policy.wasm").is_file(), "{program}");
+        }
+    }
 }

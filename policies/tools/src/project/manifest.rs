@@ -16,7 +16,7 @@ pub const MANIFEST: &str = "tidewaiter.yaml";
 pub enum Language {
     /// By the crate `tidewaiter-policy`.
     Rust,
-    /// TypeScript and JavaScript, by componentize-js.
+    /// TypeScript and JavaScript, by componentize-qjs.
     TypeScript,
     /// By componentize-py.
     Python,
