@@ -1,6 +1,7 @@
 //! What others feel of policies that do all that a policy must not: the server's p99 with reviews by such policies beside them, and without.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,14 +10,31 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidewaiter_e2e::policy::unruly;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::fixture::Fixture;
 use crate::load::{Round, Target, round};
 use crate::servers::{LASTING, ROUNDS, Server};
 
-/// One review after the other in each.
+/// One review after the other in each: one for what waits, and the others for the rest, turn by turn.
 const CONNECTIONS: usize = 4;
+
+/// In reviews, all that law 7 of DESIGN names, and what else a policy can do to a server. The first one waits.
+fn kinds() -> [(&'static str, Value); 8] {
+    [
+        // Host calls to a store that takes connections and says nothing.
+        ("stall", json!({"stall": "s3://silent/model"})),
+        ("loop", json!("loop")),
+        ("trap", json!("trap")),
+        ("hoard", json!("hoard")),
+        ("flood", json!("flood")),
+        ("rename", json!("rename")),
+        ("recurse", json!("recurse")),
+        // A little less than settings may have.
+        ("settings", json!({"label": "x".repeat(250 << 10)})),
+    ]
+}
 
 /// Turn by turn, in one server.
 pub(crate) struct Hostile {
@@ -28,22 +46,24 @@ pub(crate) struct Hostile {
 
 pub(crate) async fn measure() -> Result<Hostile> {
     let fixture = Fixture::new().await?;
-    fs::copy(unruly()?, fixture.config().join("unruly.wasm"))?;
-    let kinds = ["loop", "trap", "hoard", "flood", "rename"];
-    for does in kinds {
-        let policy = json!({
-            "apiVersion": "tidewaiter.dev/v1alpha1",
-            "kind": "WasmPolicy",
-            "metadata": {"name": does},
-            "spec": {
-                "module": {"file": "unruly.wasm"},
-                "settings": {"does": does},
-                "capabilities": ["cluster", "storage"],
-                "match": {"namespaces": [does]},
-                "failurePolicy": "ignore",
-            },
-        });
-        fs::write(fixture.config().join(format!("{does}.yaml")), policy.to_string())?;
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let backend = json!({
+        "apiVersion": "tidewaiter.dev/v1alpha1",
+        "kind": "StorageBackend",
+        "metadata": {"name": "silent"},
+        "spec": {
+            "type": "s3",
+            "serves": ["s3://silent/"],
+            "s3": {"endpoint": format!("http://{}", silent.local_addr()?)},
+            "credentials": {"anonymous": {}},
+        },
+    });
+    fs::write(fixture.config().join("silent.yaml"), backend.to_string())?;
+    let component = fs::read(unruly()?)?;
+    fs::write(fixture.config().join("unruly.wasm"), &component)?;
+    let kinds = kinds();
+    for (name, does) in &kinds {
+        write(&fixture, name, &policy(name, "unruly.wasm", &json!({"does": does})))?;
     }
     let server = Server::webhook(&fixture)?;
     server.answering(&fixture).await?;
@@ -55,24 +75,30 @@ pub(crate) async fn measure() -> Result<Hostile> {
     };
     let reviews: Vec<Bytes> = kinds
         .iter()
-        .map(|does| of_namespace(&fixture.review, does))
+        .map(|(name, _)| of_namespace(&fixture.review, name))
         .collect::<Result<_>>()?;
-    for review in &reviews {
+    for ((name, _), review) in kinds.iter().zip(&reviews) {
         let mut connection = target.connect().await?;
         let answer = target.post(&mut connection, review).await?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         ensure!(
             answer.contains("\"warnings\""),
-            "a hostile policy was not told of: {answer}"
+            "the policy {name} did nothing that is told: {answer}"
         );
     }
+    // Calls itself what nothing may be called.
+    fs::write(fixture.config().join("liar.wasm"), renamed(&component)?)?;
     let sent = Arc::new(AtomicUsize::new(0));
-    for _ in 0..ROUNDS {
+    for turn in 0..ROUNDS {
         hostile.quiet.push(round(&target, &fixture.review, LASTING).await?);
+        let (waits, others) = reviews.split_at(1);
         let running: Vec<_> = (0..CONNECTIONS)
-            .map(|at| beside(&target, &reviews, at, &sent))
+            .map(|at| beside(&target, if at == 0 { waits } else { others }, at, &sent))
             .collect();
+        // The configuration is loaded again meanwhile, with what lies in it.
+        write(&fixture, "liar", &policy("liar", "liar.wasm", &json!({"turn": turn})))?;
         hostile.beside.push(round(&target, &fixture.review, LASTING).await?);
+        fs::remove_file(fixture.config().join("liar.yaml"))?;
         for task in running {
             if task.is_finished() {
                 task.await??;
@@ -85,6 +111,42 @@ pub(crate) async fn measure() -> Result<Hostile> {
     }
     hostile.reviews = sent.load(Ordering::Relaxed);
     Ok(hostile)
+}
+
+fn policy(name: &str, file: &str, settings: &Value) -> Value {
+    json!({
+        "apiVersion": "tidewaiter.dev/v1alpha1",
+        "kind": "WasmPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "module": {"file": file},
+            "settings": settings,
+            "capabilities": ["cluster", "storage"],
+            "match": {"namespaces": [name]},
+            "failurePolicy": "ignore",
+        },
+    })
+}
+
+fn write(fixture: &Fixture, name: &str, object: &Value) -> Result<()> {
+    fs::write(fixture.config().join(format!("{name}.yaml")), object.to_string()).context("cannot write a policy")
+}
+
+/// The component with another name in its description.
+fn renamed(component: &[u8]) -> Result<Vec<u8>> {
+    let (is, lie) = (b"unruly", b"UN RUL");
+    let mut renamed = component.to_vec();
+    let places: Vec<usize> = component
+        .windows(is.len())
+        .enumerate()
+        .filter(|(_, bytes)| bytes == is)
+        .map(|(at, _)| at)
+        .collect();
+    ensure!(!places.is_empty(), "the component doesn't say its name");
+    for at in places {
+        renamed[at..at + is.len()].copy_from_slice(lie);
+    }
+    Ok(renamed)
 }
 
 /// Sends reviews for hostile policies, one after the other, until it is aborted.

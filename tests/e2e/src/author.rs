@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
-use tidewaiter_examples::{missing, template};
+use anyhow::{Context as _, Result, ensure};
+use tidewaiter_examples::{files, key, missing};
+use tidewaiter_ground::cache::Cache;
 use tidewaiter_tools::Language;
 
 use crate::server::command_binary;
@@ -16,7 +17,96 @@ pub const AUTHORED: &str = "TIDEWAITER_AUTHORED";
 /// The name of each policy.
 pub const NAME: &str = "house-rules";
 
-/// The folder with each language's component: `$TIDEWAITER_AUTHORED`, else made, built and tested by the command. A language whose toolchain isn't here is left out.
+/// A command of the README's section for authors, and what it prints there.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its words.
+    pub command: Vec<String>,
+    /// What stands under it; `…` is anything.
+    pub prints: String,
+}
+
+impl Step {
+    /// Whether what it said is what the README says.
+    ///
+    /// # Errors
+    /// With both, where it isn't.
+    pub fn holds(&self, said: &str) -> Result<()> {
+        let mut rest = said;
+        for part in self.prints.split('…').map(str::trim) {
+            let at = rest.find(part).with_context(|| {
+                format!(
+                    "{}: the README has `{part}`, and it said:\n{said}",
+                    self.command.join(" ")
+                )
+            })?;
+            rest = &rest[at + part.len()..];
+        }
+        Ok(())
+    }
+
+    /// Whether it is one that needs a cluster or a registry.
+    pub fn needs_cluster(&self) -> bool {
+        !matches!(
+            &self.command.iter().map(String::as_str).collect::<Vec<_>>()[..],
+            ["tidewaiter", "policy", "new" | "build" | "test", ..]
+        )
+    }
+}
+
+/// What the README tells authors to do: files to write, each with its name in the first line, and commands.
+#[derive(Clone, Debug, Default)]
+pub struct Guide {
+    /// Names and texts.
+    pub files: Vec<(String, String)>,
+    /// In their order.
+    pub steps: Vec<Step>,
+    /// The code that it shows of the Rust project.
+    pub rust: String,
+}
+
+/// The README's section for authors.
+///
+/// # Errors
+/// Where it isn't there as it was.
+pub fn guide() -> Result<Guide> {
+    let readme = include_str!("../../../README.md");
+    let section = readme
+        .split("\n## ")
+        .find(|section| section.starts_with("Write your own policy\n"));
+    let mut guide = Guide::default();
+    // Every second part is a block.
+    let blocks = section.context("the README has no section for authors")?.split("```");
+    for block in blocks.skip(1).step_by(2) {
+        let (kind, text) = block.split_once('\n').context("a block without an end")?;
+        match kind {
+            "console" => {
+                for command in text.split("$ ").skip(1) {
+                    let (command, prints) = command.split_once('\n').context("a command without an end")?;
+                    guide.steps.push(Step {
+                        command: command.split_whitespace().map(str::to_owned).collect(),
+                        prints: prints.trim().to_owned(),
+                    });
+                }
+            }
+            "yaml" => {
+                let (name, _) = text.split_once('\n').context("a file without an end")?;
+                let name = name.strip_prefix("# ").context("a file without a name")?;
+                guide.files.push((name.to_owned(), text.to_owned()));
+            }
+            "rust" => text.clone_into(&mut guide.rust),
+            _ => {}
+        }
+    }
+    ensure!(
+        guide.steps.len() >= 6 && guide.files.len() == 2 && !guide.rust.is_empty(),
+        "the README's section for authors is another one: {guide:#?}"
+    );
+    Ok(guide)
+}
+
+/// The folder in which each language's author stands, with the project that the README's commands made there: `$TIDEWAITER_AUTHORED`, else by those
+/// commands. A language whose toolchain isn't here is left out.
 pub fn authored() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os(AUTHORED) {
         return Ok(folder.into());
@@ -29,40 +119,86 @@ pub fn authored() -> Result<PathBuf> {
         .join("authored");
     fs::create_dir_all(&folder)?;
     let folder = fs::canonicalize(&folder)?;
+    let guide = guide()?;
     for language in Language::ALL {
-        let project = folder.join(language.as_str());
-        if project.exists() {
-            fs::remove_dir_all(&project)?;
+        let desk = folder.join(language.as_str());
+        if desk.exists() {
+            fs::remove_dir_all(&desk)?;
         }
         if let Some(missing) = missing(language) {
             eprintln!("left out: {missing}");
             continue;
         }
-        let place = project.display().to_string();
-        tidewaiter(
-            &folder,
-            &["policy", "new", NAME, "--language", language.as_str(), "--dir", &place],
-        )?;
-        if language == Language::Rust {
-            tidewaiter(&folder, &["policy", "build", &place])?;
-        } else {
-            // The same by the library, which keeps what npm, pip and Go's modules bring.
-            fs::write(project.join(format!("{NAME}.wasm")), template(language)?)?;
+        fs::create_dir_all(&desk)?;
+        let (new, rest): (Vec<&Step>, Vec<&Step>) = guide
+            .steps
+            .iter()
+            .filter(|step| !step.needs_cluster())
+            .partition(|step| step.command.iter().any(|word| word == "new"));
+        for step in new {
+            taken(&folder, &desk, language, step)?;
         }
-        let said = tidewaiter(&folder, &["policy", "test", &place, "--memory-mib", "64"])?;
-        ensure!(said.contains("a service without a team is refused"), "{said}");
+        let project = desk.join(NAME);
+        if language == Language::Rust {
+            let code = fs::read_to_string(project.join("src/lib.rs"))?;
+            let lines = |text: &str| {
+                text.lines()
+                    .map(|line| line.trim().to_owned())
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            };
+            ensure!(
+                lines(&code).contains(lines(&guide.rust).trim()),
+                "the README shows other code than the project has: {code}"
+            );
+            for step in rest {
+                taken(&folder, &desk, language, step)?;
+            }
+            continue;
+        }
+        // npm and pip take a minute of the network's: where the same project was built and tested here by the same commands, that stands.
+        let mut key = key(language)?.with(format!("{rest:?}"));
+        for file in files(&project)? {
+            let place = file.strip_prefix(&project)?.display().to_string();
+            key = key.with(place).with(fs::read(&file)?);
+        }
+        for file in files(&root.join("policies/tools/src/project"))? {
+            key = key.with(fs::read(&file)?);
+        }
+        let component = project.join(format!("{NAME}.wasm"));
+        let entry = Cache::open()?.entry("policies", &format!("authored-{language}"), &key, |entry| {
+            for step in rest {
+                taken(&folder, &desk, language, step)?;
+            }
+            fs::copy(&component, entry.join("policy.wasm"))
+                .map(drop)
+                .context("nothing was built")
+        })?;
+        if !component.exists() {
+            fs::copy(entry.join("policy.wasm"), &component)?;
+        }
     }
     Ok(folder)
 }
 
+/// Takes a step of the README's in another language.
+fn taken(folder: &Path, desk: &Path, language: Language, step: &Step) -> Result<()> {
+    let words = step.command.iter().skip(1).map(|word| match &**word {
+        "rust" => language.as_str(),
+        word => word,
+    });
+    let said = tidewaiter(folder, desk, &words.collect::<Vec<_>>())?;
+    step.holds(&said).with_context(|| language.to_string())
+}
+
 /// The component of a language's project; none for a language that was left out.
 pub fn component(folder: &Path, language: Language) -> Option<PathBuf> {
-    let file = folder.join(language.as_str()).join(format!("{NAME}.wasm"));
+    let file = folder.join(language.as_str()).join(NAME).join(format!("{NAME}.wasm"));
     file.is_file().then_some(file)
 }
 
-/// Runs the command as an author does, and says what it printed. What cargo compiles for one run is there for the next one.
-fn tidewaiter(folder: &Path, arguments: &[&str]) -> Result<String> {
+/// Runs the command as an author does, at their desk, and says what it printed. What cargo compiles for one run is there for the next one.
+fn tidewaiter(folder: &Path, desk: &Path, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(command_binary()?);
     for (name, _) in std::env::vars_os() {
         // What cargo tells this test is about its own package.
@@ -73,6 +209,7 @@ fn tidewaiter(folder: &Path, arguments: &[&str]) -> Result<String> {
     let target: OsString = folder.join("target").into();
     let output = command
         .args(arguments)
+        .current_dir(desk)
         .env_remove("CARGO_BUILD_BUILD_DIR")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTFLAGS")
@@ -88,5 +225,5 @@ fn tidewaiter(folder: &Path, arguments: &[&str]) -> Result<String> {
         "tidewaiter {}:\n{said}{complained}",
         arguments.join(" ")
     );
-    Ok(said.into_owned())
+    Ok(format!("{said}{complained}"))
 }

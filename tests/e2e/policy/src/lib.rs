@@ -1,7 +1,7 @@
 //! A policy for the tests, which does what its settings say, good or bad. Written against the SDK, as anybody's would be.
 
 use serde::Deserialize;
-use tidewaiter_policy::storage::Delivery;
+use tidewaiter_policy::storage::{self, Delivery};
 use tidewaiter_policy::{Policy, Request, Verdict, cluster};
 
 /// The policy.
@@ -32,6 +32,10 @@ pub enum Does {
     Loop,
     /// Ends without an answer.
     Trap,
+    /// Calls itself for as long as there is a stack.
+    Recurse,
+    /// Asks for this URI again and again, whatever the store answers.
+    Stall(String),
     /// Takes all the memory that there is.
     Hoard,
     /// Answers with 100 MB of warnings.
@@ -59,6 +63,10 @@ impl Policy for Unruly {
                 std::hint::spin_loop();
             },
             Does::Trap => panic!("as the settings say"),
+            Does::Recurse => Verdict::admit().warn(format!("{} deep", deeper(0))),
+            Does::Stall(uri) => loop {
+                let _ = std::hint::black_box(storage::stat(uri));
+            },
             Does::Hoard => {
                 let mut hoard = Vec::new();
                 loop {
@@ -70,6 +78,16 @@ impl Policy for Unruly {
             Does::Take(backend) => Verdict::admit().credentials(backend.as_str(), Delivery::Annotation),
             Does::Ask => Verdict::admit().warn(format!("{} labels", cluster::namespace_labels().len())),
         }
+    }
+}
+
+/// Never returns, which its caller can't know.
+fn deeper(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 16]);
+    if std::hint::black_box(true) {
+        deeper(depth + 1) + frame[0]
+    } else {
+        depth
     }
 }
 

@@ -1,11 +1,13 @@
 //! A policy that was written by the guide a minute ago, enforced by the real API server.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tidewaiter_e2e::author::{self, NAME};
-use tidewaiter_e2e::custom::Custom;
+use tidewaiter_e2e::author::{self, NAME, Step};
+use tidewaiter_e2e::install::make_up_models;
+use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::Namespace;
 use tidewaiter_tools::Language;
 
@@ -31,29 +33,60 @@ fn service(team: Option<&str>) -> Value {
     })
 }
 
-/// Has the component in a registry, and a policy of it that is for one namespace. As the guide says: `policy push`, and a `WasmPolicy`.
-fn install<'w>(world: &'w World, component: &Path, namespace: &str) -> Result<Custom<'w>> {
-    let image = format!("{ADDRESS}/authors/{namespace}:1");
-    let file = component.display().to_string();
-    tidewaiter(world.cluster.kubeconfig(), &["policy", "push", &file, &image])?.ended(0)?;
-    let policy = Custom::apply(
-        &world.cluster,
-        &json!({
-            "apiVersion": "tidewaiter.dev/v1alpha1",
-            "kind": "WasmPolicy",
-            "metadata": {"name": format!("{NAME}-{namespace}")},
-            "spec": {
-                "module": {"oci": {"image": image}},
-                "match": {"namespaces": [namespace]},
-                "capabilities": ["log"],
-                // A cluster on two cores, with everything else on them, is no place to measure.
-                "limits": {"memoryMiB": 64, "timeMs": 2000},
-                "failurePolicy": "fail",
-            },
-        }),
-    )?;
-    policy.until("Loaded", "True")?;
-    Ok(policy)
+/// Takes the README's steps that need a cluster, from where a language's author stands, for one namespace: with a registry of ours, and with the policy's
+/// name and match rules such that it says nothing of others.
+fn enforced(world: &World, desk: &Path, namespace: &Namespace) -> Result<()> {
+    let guide = author::guide()?;
+    let name = format!("{NAME}-{}", namespace.name());
+    let ours = |text: &str| {
+        text.replace(
+            "registry.example.com/policies/house-rules:1",
+            &format!("{ADDRESS}/authors/{}:1", namespace.name()),
+        )
+        .replace("wasmpolicy/house-rules", &format!("wasmpolicy/{name}"))
+        .replace("tidewaiter.dev/house-rules", &format!("tidewaiter.dev/{name}"))
+    };
+    for (file, text) in &guide.files {
+        let mut object: Value = serde_saphyr::from_str(&ours(text))?;
+        if object["kind"] == "WasmPolicy" {
+            object["metadata"]["name"] = json!(name);
+            object["spec"]["match"] = json!({"namespaces": [namespace.name()]});
+            // A cluster on two cores, with everything else on them, is no place to measure.
+            object["spec"]["limits"] = json!({"timeMs": 2000});
+        }
+        std::fs::write(desk.join(file), object.to_string())?;
+    }
+    for step in guide.steps.iter().filter(|step| step.needs_cluster()) {
+        let words: Vec<String> = step.command.iter().map(|word| ours(word)).collect();
+        let (program, arguments) = words.split_first().context("a step without a command")?;
+        let mut command = match &**program {
+            "kubectl" => {
+                let mut kubectl = world.cluster.kubectl_command();
+                kubectl.args(["-n", namespace.name()]);
+                kubectl
+            }
+            "tidewaiter" => Command::new(command_binary()?),
+            other => anyhow::bail!("the README's section for authors has a step by {other}"),
+        };
+        let output = command
+            .args(arguments)
+            .current_dir(desk)
+            .stdin(Stdio::null())
+            .output()?;
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let fails = step.prints.starts_with("Error");
+        ensure!(output.status.success() != fails, "{}: {said}", words.join(" "));
+        let step = Step {
+            prints: ours(&step.prints),
+            ..step.clone()
+        };
+        step.holds(&said)?;
+    }
+    Ok(())
 }
 
 fn an_authors_policy_goes_from_nothing_to_a_refusal_by_kubectl(world: &World) -> Result<()> {
@@ -61,22 +94,20 @@ fn an_authors_policy_goes_from_nothing_to_a_refusal_by_kubectl(world: &World) ->
     let _shop = Shop::open(world, "authors", ADDRESS, false)?;
     let folder = author::authored()?;
     for language in Language::ALL {
-        let Some(component) = author::component(&folder, language) else {
+        if author::component(&folder, language).is_none() {
             continue;
-        };
+        }
         let namespace = world.namespace(&format!("authored-{language}"))?;
-        let _policy = install(world, &component, namespace.name())?;
-        let refused = namespace.try_apply(&["--server-side"], &service(None).to_string())?;
-        ensure!(
-            !refused.ok
-                && refused
-                    .stderr
-                    .contains("fraud belongs to no team; give it the label `team`"),
-            "{language}: {refused:?}"
-        );
+        // Its model is nowhere, and that is not the point.
+        make_up_models(&namespace)?;
+        let desk = tempfile::tempdir()?;
+        std::os::unix::fs::symlink(folder.join(language.as_str()).join(NAME), desk.path().join(NAME))?;
+        enforced(world, desk.path(), &namespace).with_context(|| language.to_string())?;
         let admitted = namespace.try_apply(&["--server-side"], &service(Some("fraud")).to_string())?;
         ensure!(admitted.ok, "{language}: {admitted:?}");
         reviewed(world, &namespace).with_context(|| language.to_string())?;
+        let policy = format!("wasmpolicy/{NAME}-{}", namespace.name());
+        world.cluster.kubectl(&["delete", &policy])?;
     }
     Ok(())
 }
