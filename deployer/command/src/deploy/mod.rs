@@ -19,6 +19,7 @@ use tidewaiter_deployer::cluster::{self, Access, Cluster};
 use tidewaiter_deployer::profile::{Key, Settings};
 use tidewaiter_deployer::service::{Wishes, checked_name, suggested_name};
 use tidewaiter_deployer::submit::{self, Seen};
+use tidewaiter_world::yaml_problem;
 
 use super::profile;
 use super::table::clean;
@@ -175,11 +176,8 @@ fn of_file(arguments: &DeployArguments) -> Result<Wishes, Failure> {
         next: Some("name a file that is there with --file".to_owned()),
     })?;
     serde_saphyr::from_str(&text).map_err(|error| Failure {
-        message: format!("{} holds no wishes: {}", file.display(), error.without_snippet()),
-        next: Some(
-            "its fields are those of `tidewaiter deploy --help`, named as KServe names them, such as minReplicas"
-                .to_owned(),
-        ),
+        message: yaml_problem(&file.display().to_string(), &error),
+        next: Some("docs/deploy.md lists the fields, under \"A deployment in a file\"".to_owned()),
     })
 }
 
@@ -248,6 +246,23 @@ mod tests {
             &kubeconfig,
         ];
         <Line as clap::Parser>::parse_from(words).deploy
+    }
+
+    #[test]
+    fn a_field_of_a_file_that_does_not_exist_is_told_with_the_one_that_was_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deploy.yaml");
+        fs::write(&file, "name: fraud\nminReplica: 2\n").unwrap();
+        let arguments = DeployArguments {
+            file: Some(file.clone()),
+            ..arguments(folder.path(), "client")
+        };
+        let failure = of_file(&arguments).unwrap_err();
+        let wanted = format!(
+            "{}:2: there is no field `minReplica` here; did you mean `minReplicas`?",
+            file.display()
+        );
+        assert_eq!(failure.message, wanted);
     }
 
     #[tokio::test]

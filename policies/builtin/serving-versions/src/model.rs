@@ -168,6 +168,7 @@ fn undescribed(format: &str, uri: &str) -> Look {
         Err(Error::NotFound) => return failed(uri, Error::NotFound),
         Err(error) => return failed(uri, error),
     };
+    let other = listing.objects.first().map(|object| object.path.clone());
     let object = listing.objects.into_iter().find(|object| {
         // A URI may name the file itself.
         let name = if object.path.is_empty() { uri } else { &object.path };
@@ -180,6 +181,12 @@ fn undescribed(format: &str, uri: &str) -> Look {
             Ok(_) => return Ok(None),
             // Files there are, but none of this format's.
             Err(Error::NotFound) if listing.truncated => return Ok(None),
+            Err(Error::NotFound) if other.is_some() => {
+                let other = other.unwrap_or_default();
+                return Err(format!(
+                    "a server for {format} may find no model: it looks for other names than {other}"
+                ));
+            }
             Err(error) => return failed(uri, error),
         },
     };

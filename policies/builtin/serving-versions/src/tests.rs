@@ -463,6 +463,11 @@ fn a_store_that_shows_nothing_is_one_warning_and_no_pin() {
         verdict.warnings,
         ["runtime not checked: nothing is at s3://mlflow/1/model"]
     );
+    let verdict = review(&world().object(&format!("{URI}/model.skops"), "PK"), &format("sklearn"));
+    assert_eq!(
+        verdict.warnings,
+        ["a server for sklearn may find no model: it looks for other names than model.skops"]
+    );
     let elsewhere = service(&json!({"modelFormat": {"name": "sklearn"}, "storageUri": "pvc://models/fraud"}));
     assert_eq!(review(&world(), &elsewhere), Verdict::admit());
     let verdict = review(&mlmodel(world(), "flavors:\n  sklearn: [\n"), &format("mlflow"));
