@@ -94,7 +94,7 @@ fn what_can_not_be_a_policy_is_said_in_its_status(world: &World) -> Result<()> {
     garbage["spec"]["module"]["configMap"]["key"] = json!("garbage.wasm");
     let custom = Custom::apply(&world.cluster, &unasked(&ungranted))?;
     for (bad, says) in [
-        (&ungranted, &["tidewaiter:policy/cluster", "add `cluster`"][..]),
+        (&ungranted, &["tidewaiter:policy/cluster", "add `", "`cluster`"][..]),
         (&garbage, &["component"]),
     ] {
         custom.change(&unasked(bad))?;
