@@ -603,12 +603,15 @@ async fn all_of_a_runtime_can_be_seen_where_it_is_known() {
     assert_eq!(setting.world("a").runtime_spec("none").await, None);
     let found = setting.world("b").named("own").await.unwrap();
     assert_eq!((found.tag.as_str(), found.digest.as_str()), ("", "sha256:0a"));
-    // Without any, the runtimes are those that KServe installs, of which no more is known than the catalogue says.
+    // Without any, the runtimes are those that KServe installs, with all that their specs say.
     let mut shipped = Setting::new("");
     shipped.load();
     let world = shipped.world("a");
     assert!(world.named("kserve-mlserver").await.is_some());
-    assert_eq!(world.runtime_spec("kserve-mlserver").await, None);
+    let spec = world.runtime_spec("kserve-sklearnserver").await.unwrap();
+    let spec: serde_json::Value = serde_json::from_str(&spec).unwrap();
+    let limits = &spec["containers"][0]["resources"]["limits"];
+    assert_eq!(*limits, serde_json::json!({"cpu": "1", "memory": "2Gi"}));
     let release = world.release_of("seldonio/mlserver", "1.7.1", &[]).await.unwrap();
     assert_eq!(release.architectures, ["amd64"]);
     let asked = ["mlflow", "imbalanced-learn"].map(str::to_owned);

@@ -375,8 +375,10 @@ mod tests {
             fs::write(&file, format!("apiVersion: v1\nkind: List\nitems: {items}\n")).unwrap();
             from_file(&file.display().to_string())
         };
-        assert_eq!(read("[{kind: A}]").unwrap()["kind"], "A");
-        let two = read("[{kind: A}, {kind: B}]").unwrap_err().message;
+        assert_eq!(read("[{apiVersion: v1, kind: A}]").unwrap()["kind"], "A");
+        let two = read("[{apiVersion: v1, kind: A}, {apiVersion: v1, kind: B}]")
+            .unwrap_err()
+            .message;
         assert!(
             two.ends_with("list.yaml holds 2 objects, and a policy is run on one"),
             "{two}"

@@ -7,7 +7,7 @@
 //!
 //! Beside the library it looks at Python, numpy, the pickle's protocol, MLflow, and at the packages that the model asks for. A model that brings its own
 //! (`environment.tar.gz`) is served whatever the image holds. An image by digest is judged where an admin's catalogue says which release it is. Why it came to what
-//! it came to is a line of the log.
+//! it came to is a line of the log, also where it came to nothing.
 //!
 //! What it filled in stays while the model's URI, its format and what the user says of the runtime stay the same, without a look into the store. Old
 //! per-framework fields are left alone: KServe rewrites them to `model` and the review comes again.
@@ -20,7 +20,8 @@ mod sticky;
 use serde::Deserialize;
 use tidewaiter_policy::{
     Policy, Request, Verdict,
-    core::service::{Component, Format, Implementation, Role, Service},
+    core::service::{Component, Format, Implementation, Role, Service, ServiceKind},
+    log::{self, Level},
 };
 
 /// Admits a model that is known to be answered wrongly: value `true`.
@@ -80,14 +81,26 @@ impl Policy for ServingVersions {
 
     fn review(request: &Request, settings: &Settings) -> Verdict {
         // What can't be read here KServe's own schema refuses, in better words.
-        let Ok(service) = Service::parse(&request.kind, &request.object) else {
-            return Verdict::admit();
+        let service = match Service::parse(&request.kind, &request.object) {
+            Ok(service) => service,
+            Err(error) => return left("the object", &error.to_string()),
         };
         if service.is_model_mesh() {
-            return Verdict::admit();
+            return left("the service", "ModelMesh chooses its runtime");
+        }
+        if service.kind() != ServiceKind::InferenceService {
+            return left("the service", "it has no serving runtime");
         }
         let mut verdict = Verdict::admit();
-        for predictor in service.components().iter().filter_map(Predictor::of) {
+        let components = service.components().iter();
+        for component in components.filter(|component| component.is_predictor()) {
+            let predictor = match Predictor::of(component) {
+                Ok(predictor) => predictor,
+                Err(why) => {
+                    leave(&component.name(), &why);
+                    continue;
+                }
+            };
             verdict = match sticky::kept(request, &predictor) {
                 Some(kept) => kept,
                 None => pin::review(
@@ -105,6 +118,16 @@ impl Policy for ServingVersions {
     }
 }
 
+/// Why something is none of this policy's business. Only for whoever asks: most of it is as it should be.
+fn leave(what: &str, why: &str) {
+    log::write(Level::Debug, &format!("{what} is left alone: {why}"));
+}
+
+fn left(what: &str, why: &str) -> Verdict {
+    leave(what, why);
+    Verdict::admit()
+}
+
 tidewaiter_policy::export!(ServingVersions);
 
 /// A predictor whose runtime can be chosen.
@@ -118,19 +141,25 @@ struct Predictor<'a> {
 }
 
 impl<'a> Predictor<'a> {
-    fn of(component: &'a Component<'a>) -> Option<Self> {
-        let model = component
-            .implementation
-            .as_ref()
-            .filter(|model| component.is_predictor() && model.field == "model" && !component.multi_node)?;
+    /// Of a component that is a predictor. The error says why its runtime can't be chosen.
+    fn of(component: &'a Component<'a>) -> Result<Self, String> {
+        let model = match &component.implementation {
+            Some(model) if model.field == "model" => model,
+            Some(own) if own.field == "containers" => return Err("its server is a container of its own".to_owned()),
+            Some(old) => return Err(format!("KServe rewrites {} to model, and asks again", old.field)),
+            None => return Err("it has no model".to_owned()),
+        };
+        if component.multi_node {
+            return Err("it runs on several nodes".to_owned());
+        }
         let uri = match component.models.as_slice() {
             [only] => Some(only.uri.trim_end_matches('/')),
             _ => None,
         };
-        Some(Self {
+        Ok(Self {
             role: component.role,
             model,
-            format: model.format.as_ref()?,
+            format: model.format.as_ref().ok_or("it says no modelFormat")?,
             uri,
             gpu: component.gpu,
         })

@@ -3,6 +3,7 @@
 use tidewaiter_policy::{
     core::{
         fit::Form,
+        lines::cut,
         mlmodel::{MlModel, MlModelError},
         requirements::Requirements,
         sniff::{self, BaseScore, Sniffed},
@@ -18,6 +19,11 @@ const LIST_LIMIT: u32 = 100;
 
 /// Formats whose servers have rules to judge by.
 const FORMATS: [&str; 5] = ["mlflow", "sklearn", "xgboost", "lightgbm", "tensorflow"];
+
+/// Characters of a file's name in a warning, which has to fit its line.
+const NAME: usize = 30;
+/// What KServe's initializer unpacks where nothing lies beside it (`python/storage/kserve_storage` of KServe 0.20).
+const ARCHIVES: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".zip"];
 
 /// What MLflow lists because it was imported where the model was saved, and no model is loaded with.
 const TOOLS: [&str; 5] = ["pip", "pytest", "python", "setuptools", "wheel"];
@@ -54,20 +60,39 @@ pub(crate) struct Facts {
     pub(crate) file: Option<String>,
 }
 
-/// What a look into the store found: none where there is nothing to go by and nothing to say about it. The error is a warning for the user.
-pub(crate) type Look = Result<Option<Facts>, String>;
+/// Why there is nothing to judge a runtime by.
+#[derive(Debug)]
+pub(crate) enum Unjudged {
+    /// Nothing for the user to do: a line of the log.
+    Logged(String),
+    /// A warning for the user.
+    Warned(String),
+}
+
+/// What a look into the store found.
+pub(crate) type Look = Result<Facts, Unjudged>;
+
+fn logged<T>(why: impl Into<String>) -> Result<T, Unjudged> {
+    Err(Unjudged::Logged(why.into()))
+}
+
+fn warned<T>(line: impl Into<String>) -> Result<T, Unjudged> {
+    Err(Unjudged::Warned(line.into()))
+}
 
 /// Reads what there is about the model of this format at a URI.
 pub(crate) fn look(format: &str, uri: &str) -> Look {
     if !FORMATS.contains(&format) {
-        return Ok(None);
+        return logged("there are no rules for models of this format; the runtime is not checked");
     }
     match storage::read(&format!("{uri}/MLmodel"), 0, TEXT_LIMIT) {
         Ok(bytes) => described(format, uri, &bytes),
         Err(Error::NotFound) if format == "mlflow" => {
-            Err(format!("a server for mlflow will find no model: no MLmodel at {uri}"))
+            warned(format!("a server for mlflow will find no model: no MLmodel at {uri}"))
         }
-        Err(Error::NotFound) if format == "tensorflow" => Ok(None),
+        Err(Error::NotFound) if format == "tensorflow" => logged(format!(
+            "no MLmodel at {uri}, and a SavedModel isn't looked into; the runtime is not checked"
+        )),
         Err(Error::NotFound) => undescribed(format, uri),
         Err(error) => failed(uri, error),
     }
@@ -77,21 +102,23 @@ fn failed(uri: &str, error: Error) -> Look {
     match error {
         Error::Unserved(reason) => match storage::resolve(uri) {
             Resolution::Served(_) | Resolution::OwnSecret(_) | Resolution::NotGranted(_) | Resolution::Unusable(_) => {
-                Err(format!("runtime not checked: {reason}"))
+                warned(format!("runtime not checked: {reason}"))
             }
             // Said, where it matters, by the policy that sees to credentials.
-            Resolution::Unserved | Resolution::NoCredentials | Resolution::Unsupported(_) => Ok(None),
+            Resolution::Unserved | Resolution::NoCredentials | Resolution::Unsupported(_) => {
+                logged(format!("runtime not checked: {reason}"))
+            }
         },
-        Error::NotFound => Err(format!("runtime not checked: nothing is at {uri}")),
+        Error::NotFound => warned(format!("runtime not checked: nothing is at {uri}")),
         // The reasons name the store; the URI is the user's own.
-        Error::Forbidden(reason) | Error::Unreachable(reason) => Err(format!("runtime not checked: {reason}")),
-        Error::TooLarge(size) => Err(format!("runtime not checked: {size} bytes are too many: {uri}")),
+        Error::Forbidden(reason) | Error::Unreachable(reason) => warned(format!("runtime not checked: {reason}")),
+        Error::TooLarge(size) => warned(format!("runtime not checked: {size} bytes are too many: {uri}")),
     }
 }
 
 /// By the `MLmodel` file.
 fn described(format: &str, uri: &str, bytes: &[u8]) -> Look {
-    let unreadable = |reason: &str| Err(format!("runtime not checked: the MLmodel: {reason}"));
+    let unreadable = |reason: &str| warned(format!("runtime not checked: the MLmodel: {reason}"));
     let Ok(text) = std::str::from_utf8(bytes) else {
         return unreadable("not a text");
     };
@@ -107,7 +134,9 @@ fn described(format: &str, uri: &str, bytes: &[u8]) -> Look {
         mlmodel.flavor(format)
     };
     let Some((flavor, package)) = flavor.and_then(|flavor| Some((flavor, flavor.package?))) else {
-        return Ok(None);
+        return logged(format!(
+            "the MLmodel at {uri} names no library for {format} that there are rules for; the runtime is not checked"
+        ));
     };
 
     let form = flavor.form();
@@ -122,7 +151,9 @@ fn described(format: &str, uri: &str, bytes: &[u8]) -> Look {
         Requirements::default()
     };
     let Some(version) = version.or_else(|| requirements.version(package).cloned()) else {
-        return Ok(None);
+        return logged(format!(
+            "neither the MLmodel at {uri} nor the requirements beside it say which {package} saved the model; the runtime is not checked"
+        ));
     };
     let mut needs: Vec<String> = Vec::new();
     if by_mlflow {
@@ -132,7 +163,7 @@ fn described(format: &str, uri: &str, bytes: &[u8]) -> Look {
             needs.push("skops".to_owned());
         }
     }
-    Ok(Some(Facts {
+    Ok(Facts {
         package,
         version,
         form,
@@ -143,7 +174,7 @@ fn described(format: &str, uri: &str, bytes: &[u8]) -> Look {
         numpy: requirements.version("numpy").cloned(),
         by_mlflow,
         file: flavor.data.clone(),
-    }))
+    })
 }
 
 /// From `requirements.txt`, else `conda.yaml`. A model without them is judged by its `MLmodel` alone.
@@ -165,31 +196,29 @@ fn requirements(uri: &str, python: Option<&str>) -> Requirements {
 fn undescribed(format: &str, uri: &str) -> Look {
     let listing = match storage::list_objects(uri, LIST_LIMIT) {
         Ok(listing) => listing,
-        Err(Error::NotFound) => return failed(uri, Error::NotFound),
         Err(error) => return failed(uri, error),
     };
-    let other = listing.objects.first().map(|object| object.path.clone());
-    let object = listing.objects.into_iter().find(|object| {
-        // A URI may name the file itself.
-        let name = if object.path.is_empty() { uri } else { &object.path };
-        may_hold(format, name)
-    });
-    let (path, size) = match object {
-        Some(object) => (object.path, object.size),
+    // A URI may name the file itself.
+    let name_of = |path: &str| {
+        let name = if path.is_empty() { last_name(uri) } else { path };
+        name.to_owned()
+    };
+    let names: Vec<String> = listing.objects.iter().map(|object| name_of(&object.path)).collect();
+    let (path, size) = match names.iter().position(|name| may_hold(format, name)) {
+        Some(at) => (listing.objects[at].path.clone(), listing.objects[at].size),
         None => match storage::stat(uri) {
-            Ok(object) if may_hold(format, uri) => (String::new(), object.size),
-            Ok(_) => return Ok(None),
-            // Files there are, but none of this format's.
-            Err(Error::NotFound) if listing.truncated => return Ok(None),
-            Err(Error::NotFound) if other.is_some() => {
-                let other = other.unwrap_or_default();
-                return Err(format!(
-                    "a server for {format} may find no model: it looks for other names than {other}"
+            Ok(object) if may_hold(format, last_name(uri)) => (String::new(), object.size),
+            Ok(_) => return without_its_file(format, &[name_of("")]),
+            Err(Error::NotFound) if listing.truncated => {
+                return logged(format!(
+                    "none of the first {LIST_LIMIT} files at {uri} has a name that a server for it looks for; the runtime is not checked"
                 ));
             }
+            Err(Error::NotFound) if !names.is_empty() => return without_its_file(format, &names),
             Err(error) => return failed(uri, error),
         },
     };
+    let name = name_of(&path);
     let file = if path.is_empty() {
         uri.to_owned()
     } else {
@@ -205,10 +234,71 @@ fn undescribed(format: &str, uri: &str) -> Look {
     } else {
         Vec::new()
     };
-    Ok(carried(format, sniff::sniff(&head, &tail)).map(|facts| Facts {
-        file: Some(path),
-        ..facts
-    }))
+    match sniff::sniff(&head, &tail) {
+        Sniffed::Zip if format == "sklearn" => warned(format!(
+            "may fail: {} is a zip archive, as skops writes, and scikit-learn's servers load pickles",
+            cut(&name, NAME)
+        )),
+        // joblib writes it so on request, and loads it.
+        Sniffed::Compressed if format == "sklearn" => warned(format!(
+            "runtime not checked: {} is compressed, so which version saved it can't be seen",
+            cut(&name, NAME)
+        )),
+        sniffed => match carried(format, sniffed) {
+            Some(facts) => Ok(Facts {
+                file: Some(path),
+                ..facts
+            }),
+            None => logged(format!(
+                "{name} doesn't say which version saved it; the runtime is not checked"
+            )),
+        },
+    }
+}
+
+/// Where there are files, and none that a server for this format looks for.
+fn without_its_file(format: &str, names: &[String]) -> Look {
+    if let [only] = names
+        && ARCHIVES.iter().any(|ending| only.ends_with(ending))
+    {
+        return logged(format!(
+            "{only} is unpacked before it is served, and isn't looked into; the runtime is not checked"
+        ));
+    }
+    let is_skops = |name: &&String| {
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+        format == "sklearn" && extension == Some("skops")
+    };
+    if let Some(name) = names.iter().find(is_skops) {
+        return warned(format!(
+            "may fail: {} is a skops file, which KServe's and MLServer's servers don't load; use joblib",
+            cut(name, NAME)
+        ));
+    }
+    warned(format!(
+        "a server for {format} may find no model: it loads {}, and here is {}",
+        endings(format),
+        cut(names.first().map_or("", String::as_str), NAME)
+    ))
+}
+
+/// The last name of a URI: the file's, where it names one. What follows `?` in a web address is no part of it.
+fn last_name(uri: &str) -> &str {
+    let path = if uri.starts_with("http") {
+        uri.split(['?', '#']).next().unwrap_or(uri)
+    } else {
+        uri
+    };
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The names that KServe's own servers look for (`python/*server/*/model.py` of KServe 0.20), for a message.
+fn endings(format: &str) -> &'static str {
+    match format {
+        "sklearn" => ".joblib, .pkl or .pickle",
+        "xgboost" => ".bst, .json or .ubj",
+        _ => ".bst",
+    }
 }
 
 /// Whether a file of this name can be a model of this format: what KServe's servers and MLServer look for, and what the libraries' guides write.

@@ -8,9 +8,9 @@ use tidewaiter_policy::{
 };
 
 use crate::{
-    ALLOW_WRONG_ANSWERS, PROTOCOL_VERSION, Pin, RUNTIME, RUNTIME_VERSION, Subject,
+    ALLOW_WRONG_ANSWERS, PROTOCOL_VERSION, Pin, Predictor, RUNTIME, RUNTIME_VERSION, Subject,
     choice::{self, Best, Judged, Selected},
-    model::{self, Facts},
+    model::{self, Facts, Unjudged},
 };
 
 /// The longest reason of a fill, in characters.
@@ -25,13 +25,13 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
         Ok(selected) => selected,
         Err(warning) => return verdict.warn(warning),
     };
-    let facts = match predictor
-        .uri
-        .map_or(Ok(None), |uri| model::look(&predictor.format.name, uri))
-    {
-        Ok(Some(facts)) => facts,
-        Ok(None) => return with_protocol(subject, &selected, verdict),
-        Err(trouble) => return with_protocol(subject, &selected, verdict).warn(trouble),
+    let facts = match look(predictor) {
+        Ok(facts) => facts,
+        Err(Unjudged::Logged(why)) => {
+            write(subject, &why);
+            return with_protocol(subject, &selected, verdict);
+        }
+        Err(Unjudged::Warned(line)) => return with_protocol(subject, &selected, verdict).warn(line),
     };
 
     let (repository, tag) = choice::image(predictor, &selected.runtime);
@@ -132,8 +132,21 @@ fn explain(subject: &Subject<'_>, facts: &Facts, then: &str) {
     if let Some(mlflow) = &facts.mlflow {
         said = format!("{said}, logged by MLflow {mlflow}");
     }
+    write(subject, &format!("{said}; {then}"));
+}
+
+fn look(predictor: &Predictor<'_>) -> Result<Facts, Unjudged> {
+    match predictor.uri {
+        Some(uri) => model::look(&predictor.format.name, uri),
+        None => Err(Unjudged::Logged(
+            "its model isn't at one URI; the runtime is not checked".to_owned(),
+        )),
+    }
+}
+
+fn write(subject: &Subject<'_>, line: &str) {
     let format = &subject.predictor.format.name;
-    log::write(Level::Info, &format!("modelFormat {format}: {said}; {then}"));
+    log::write(Level::Info, &format!("modelFormat {format}: {line}"));
 }
 
 fn words(fit: Fit) -> String {

@@ -14,7 +14,7 @@ pub(crate) fn kept(request: &Request, predictor: &Predictor<'_>) -> Option<Verdi
     }
 
     let old_service = Service::parse(&request.kind, request.old_object.as_deref()?).ok()?;
-    let old = Predictor::of(old_service.predictor()?)?;
+    let old = Predictor::of(old_service.predictor()?).ok()?;
     let [runtime, runtime_version, protocol_version, image] = old.own_choice();
     let unless_ours = |value, entry: Option<_>| if entry.is_some() { None } else { value };
     let old_choice = [

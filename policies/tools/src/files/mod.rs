@@ -2,6 +2,7 @@
 
 mod located;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -41,12 +42,10 @@ pub enum FilesError {
         source: io::Error,
     },
     /// It is too large.
-    #[error("{} has {} MiB; a file of manifests has 32 at most", path.display(), size >> 20)]
+    #[error("{} has more than 32 MiB, which a file of manifests has at most", path.display())]
     Large {
         /// Which.
         path: PathBuf,
-        /// Bytes.
-        size: u64,
     },
     /// It is no YAML: where, and why.
     #[error("{0}")]
@@ -61,6 +60,16 @@ pub enum FilesError {
         file: String,
         /// Where.
         line: u64,
+    },
+    /// A document that says only half of what it is, or on standard input nothing.
+    #[error("{file}:{line}: this is no manifest: it has no {missing}")]
+    NoManifest {
+        /// Which.
+        file: String,
+        /// Where.
+        line: u64,
+        /// What isn't there.
+        missing: &'static str,
     },
     /// A folder for kustomize.
     #[error("{} is a folder for kustomize, and what it makes isn't in it: `kubectl kustomize {} | tidewaiter review -`", .0.display(), .0.display())]
@@ -116,7 +125,9 @@ fn folder(path: &Path, depth: usize, found: &mut Vec<Manifest>) -> Result<(), Fi
         let name = name.to_ascii_lowercase();
         if entry.is_dir() {
             folder(&entry, depth, found)?;
-        } else if [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending)) {
+        } else if (entry.is_file() || entry.is_symlink())
+            && [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
+        {
             file(&entry, found)?;
         }
     }
@@ -128,14 +139,13 @@ fn file(path: &Path, found: &mut Vec<Manifest>) -> Result<(), FilesError> {
         path: path.to_owned(),
         source,
     };
-    let size = fs::metadata(path).map_err(failed)?.len();
+    // A device or a pipe doesn't say how much there is.
+    let mut text = String::new();
+    let read = fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
+    let size = read.map_err(failed)? as u64;
     if size > LARGEST {
-        return Err(FilesError::Large {
-            path: path.to_owned(),
-            size,
-        });
+        return Err(FilesError::Large { path: path.to_owned() });
     }
-    let text = fs::read_to_string(path).map_err(failed)?;
     found.extend(parsed(&path.display().to_string(), &text)?);
     Ok(())
 }
@@ -154,36 +164,52 @@ pub fn parsed(file: &str, text: &str) -> Result<Vec<Manifest>, FilesError> {
     let mut found = Vec::new();
     for object in documents {
         let template = template(&lines, object.line(""));
-        if object.value.is_null() {
-            continue;
-        }
-        if !object.value.is_object() {
-            return Err(FilesError::NoObject {
-                file: file.to_owned(),
-                line: object.line(""),
-            });
-        }
-        let kind = object.value["kind"].as_str().unwrap_or_default();
-        if kind == "List" || kind.ends_with("List") && object.value["items"].is_array() {
-            let count = object.value["items"].as_array().map_or(0, Vec::len);
-            found.extend(
-                (0..count)
-                    .filter_map(|index| object.part(&format!("/items/{index}")))
-                    .map(|object| Manifest {
-                        file: file.to_owned(),
-                        template: template.clone(),
-                        object,
-                    }),
-            );
-        } else {
-            found.push(Manifest {
-                file: file.to_owned(),
-                template,
-                object,
-            });
-        }
+        gather(file, template.as_ref(), object, &mut found)?;
     }
     Ok(found)
+}
+
+/// One object, or what is in a list.
+fn gather(file: &str, template: Option<&String>, object: Located, found: &mut Vec<Manifest>) -> Result<(), FilesError> {
+    if object.value.is_null() {
+        return Ok(());
+    }
+    if !object.value.is_object() {
+        return Err(FilesError::NoObject {
+            file: file.to_owned(),
+            line: object.line(""),
+        });
+    }
+    let missing = |member: &str| object.value[member].as_str().is_none_or(str::is_empty);
+    let missing = match (missing("apiVersion"), missing("kind")) {
+        // In a folder there are files of other programs.
+        (true, true) if file != STDIN => None,
+        (true, true) => Some("apiVersion and kind"),
+        (true, false) => Some("apiVersion"),
+        (false, true) => Some("kind"),
+        (false, false) => None,
+    };
+    if let Some(missing) = missing {
+        return Err(FilesError::NoManifest {
+            file: file.to_owned(),
+            line: object.line(""),
+            missing,
+        });
+    }
+    let kind = object.value["kind"].as_str().unwrap_or_default();
+    if kind == "List" || kind.ends_with("List") && object.value["items"].is_array() {
+        let count = object.value["items"].as_array().map_or(0, Vec::len);
+        for part in (0..count).filter_map(|index| object.part(&format!("/items/{index}"))) {
+            gather(file, template, part, found)?;
+        }
+        return Ok(());
+    }
+    found.push(Manifest {
+        file: file.to_owned(),
+        template: template.cloned(),
+        object,
+    });
+    Ok(())
 }
 
 /// The template that Helm names in the comments over the object that begins at this line.
@@ -244,9 +270,36 @@ mod tests {
         );
         assert_eq!(templates("rendered.yaml", helm), [None, None, None]);
         assert_eq!(
-            templates("-", "kind: A\ndata: {x: '# Source: a'}\n---\nkind: B\n"),
+            templates(
+                "-",
+                "apiVersion: v1\nkind: A\ndata: {x: '# Source: a'}\n---\napiVersion: v1\nkind: B\n"
+            ),
             [None, None]
         );
+    }
+
+    #[test]
+    fn what_is_half_a_manifest_is_told_wherever_it_stands() {
+        let error = |file: &str, text: &str| parsed(file, text).unwrap_err().to_string();
+        assert_eq!(
+            error("a.yaml", "kind: InferenceService\n"),
+            "a.yaml:1: this is no manifest: it has no apiVersion"
+        );
+        let item = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: List\n  items:\n  - apiVersion: serving.kserve.io/v1beta1\n";
+        assert_eq!(error("a.yaml", item), "a.yaml:7: this is no manifest: it has no kind");
+        assert_eq!(
+            error("-", "foo: bar\n"),
+            "-:1: this is no manifest: it has no apiVersion and kind"
+        );
+        assert_eq!(parsed("values.yaml", "foo: bar\n").unwrap().len(), 1);
+        let whole = item.to_owned() + "    kind: InferenceService\n";
+        assert_eq!(parsed("a.yaml", &whole).unwrap()[0].kind(), "InferenceService");
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_read_to_it() {
+        let error = manifests(Path::new("/dev/zero")).unwrap_err();
+        assert!(matches!(error, FilesError::Large { .. }), "{error}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod namespace_guard;
 mod pipeline;
 mod reload;
 mod resources;
+mod runtimes;
 mod served;
 mod serving;
 mod serving_protocol;
@@ -170,6 +171,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         serving_protocol::TESTS,
         signed::TESTS,
         resources::TESTS,
+        runtimes::TESTS,
         together::TESTS,
         using::TESTS,
     ]
