@@ -13,11 +13,11 @@ use tidewaiter_deployer::{stage, submit};
 
 use super::delete::{counted, waiting};
 use super::logs::Which;
-use super::output::dim;
+use super::output::{dim, note};
 use super::place::{Place, ServiceArguments, duration};
 use super::stores::{StoreArguments, TrackingArguments, unchecked};
 use super::table::clean;
-use super::{Ending, Failure, GOOD, HINT, folders};
+use super::{Ending, Failure, GOOD, folders};
 
 /// Set how many replicas a service has at least and at most.
 #[derive(Debug, Args)]
@@ -293,10 +293,6 @@ async fn found(
         note(line);
     }
     Ok((staged.uri.to_string(), staged.model.clone()))
-}
-
-fn note(text: &str) {
-    eprintln!("{HINT}note{HINT:#}: {}", clean(text));
 }
 
 pub(super) async fn promote(arguments: PromoteArguments) -> Result<Ending, Failure> {

@@ -7,7 +7,13 @@ use serde::Serialize;
 use similar::{ChangeTag, TextDiff};
 
 use super::arguments::Format;
-use super::{BAD, DIM, Failure, GOOD};
+use super::table::clean;
+use super::{BAD, DIM, Failure, GOOD, HINT};
+
+/// What a person should know beside what they asked for.
+pub(super) fn note(text: &str) {
+    anstream::eprintln!("{HINT}note{HINT:#}: {}", clean(text));
+}
 
 /// One value as a document.
 pub(super) fn document(value: &impl Serialize, format: Format) -> Result<String, Failure> {

@@ -130,11 +130,7 @@ fn built(
 /// A member of the workspace: cargo knows what it is made of. In the folder of the policies that Tidewaiter ships, whose dependencies are compiled there already.
 fn rust() -> Result<Vec<u8>> {
     let root = policies().join("..");
-    let target = ["CARGO_BUILD_BUILD_DIR", "CARGO_TARGET_DIR"]
-        .into_iter()
-        .find_map(std::env::var_os)
-        .map_or_else(|| root.join("target"), PathBuf::from)
-        .join("policies");
+    let target = host::beside_cargos("policies");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     host::run(
         Command::new(cargo)

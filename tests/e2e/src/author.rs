@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use tidewaiter_examples::{files, key, missing};
 use tidewaiter_ground::cache::Cache;
+use tidewaiter_ground::host;
 use tidewaiter_tools::Language;
 
 use crate::server::command_binary;
@@ -112,11 +113,7 @@ pub fn authored() -> Result<PathBuf> {
         return Ok(folder.into());
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folder = ["CARGO_BUILD_BUILD_DIR", "CARGO_TARGET_DIR"]
-        .into_iter()
-        .find_map(std::env::var_os)
-        .map_or_else(|| root.join("target"), PathBuf::from)
-        .join("authored");
+    let folder = host::beside_cargos("authored");
     fs::create_dir_all(&folder)?;
     let folder = fs::canonicalize(&folder)?;
     let guide = guide()?;

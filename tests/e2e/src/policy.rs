@@ -25,11 +25,7 @@ pub fn unruly() -> Result<PathBuf> {
 /// It is the folder of the policies that Tidewaiter ships (policies/builtin/build.rs), whose dependencies are compiled there already.
 pub fn build(packages: &[&str]) -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folder = ["CARGO_BUILD_BUILD_DIR", "CARGO_TARGET_DIR"]
-        .into_iter()
-        .find_map(std::env::var_os)
-        .map_or_else(|| root.join("target"), PathBuf::from)
-        .join("policies");
+    let folder = host::beside_cargos("policies");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let selected = packages.iter().flat_map(|package| ["--package", package]);
     host::run(

@@ -97,6 +97,18 @@ pub fn find(command: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// A folder of this name where cargo, as it was called, puts what it builds of this workspace.
+pub fn beside_cargos(name: &str) -> PathBuf {
+    ["CARGO_BUILD_BUILD_DIR", "CARGO_TARGET_DIR"]
+        .into_iter()
+        .find_map(std::env::var_os)
+        .map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
+            PathBuf::from,
+        )
+        .join(name)
+}
+
 /// The mirror that this machine's own apt takes Debian's release from, and the release's name.
 pub fn debian_mirror() -> Result<(String, String)> {
     let listed = output(Command::new("apt-get").args([

@@ -21,9 +21,9 @@ use tidewaiter_deployer::service::{Wishes, checked_name, suggested_name};
 use tidewaiter_deployer::submit::{self, Seen};
 use tidewaiter_world::yaml_problem;
 
+use super::output::note;
 use super::profile;
-use super::table::clean;
-use super::{Ending, Failure, HINT};
+use super::{Ending, Failure};
 
 use arguments::DryRun;
 
@@ -201,10 +201,6 @@ fn named_after(source: &str, namespace: &str) -> Result<String, Failure> {
         });
     }
     Ok(suggested_name(part, namespace))
-}
-
-fn note(text: &str) {
-    eprintln!("{HINT}note{HINT:#}: {}", clean(text));
 }
 
 #[cfg(test)]
