@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Arguments, Command, LogFormat};
-use crate::cluster::Place;
+use crate::cluster::{Place, clock};
 use crate::controllers::{Lifetimes, SelfManaged};
 use crate::http::certificate::TlsSource;
 use crate::modules::ModuleSettings;
@@ -124,7 +124,7 @@ async fn in_cluster(arguments: &Arguments) -> Result<(Source, TlsSource)> {
     };
     let mut config = kube::Config::infer().await.map_err(|error| no_cluster(&error))?;
     config.read_timeout = Some(SILENCE);
-    let client = kube::Client::try_from(config).map_err(|error| no_cluster(&error))?;
+    let client = clock::client(config).map_err(|error| no_cluster(&error))?;
     let namespace = arguments.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let lifetimes = Lifetimes {

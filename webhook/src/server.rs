@@ -266,8 +266,7 @@ impl Configured {
                 }
             }
             Source::Cluster { client, place, leading } => {
-                let (leads, election) =
-                    controllers::elect(client.clone(), place.namespace.clone(), leading.identity, stop.clone());
+                let (leads, election) = controllers::elect(&client, &place.namespace, leading.identity, stop.clone());
                 let health = Arc::new(Health::default());
                 let cluster = Cluster::watch(client.clone(), &place, leads.clone(), Arc::clone(&health), stop.clone());
                 let (namespaces, changes) = cluster.namespaces();

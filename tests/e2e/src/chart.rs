@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_ground::cache::Key;
-use tidewaiter_ground::{Cluster, condition};
+use tidewaiter_ground::{Cluster, condition, host};
 
 use crate::install::{NAMESPACE, backends, make_up_all_models};
 use crate::server::{compiled_policies, webhook_binary};
@@ -20,8 +21,33 @@ pub const CRDS: &str = "tidewaiter-crds";
 const REPOSITORY: &str = "docker.io/tidewaiter/webhook";
 /// Where the image has its compiled policies.
 const COMPILED: &str = "usr/share/tidewaiter/policies";
+/// Where the image of a replica with a wrong clock has what moves it, beside [`COMPILED`].
+const CLOCK: &str = "/usr/share/tidewaiter/clock.so";
 /// How long helm waits for Pods.
 const TIMEOUT: &str = "5m";
+
+/// A Pod beside those of the release, which goes when this is dropped.
+#[derive(Debug)]
+pub struct Replica {
+    release: Release,
+    name: String,
+}
+
+impl Replica {
+    /// The Pod's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // A test that fails leaves none behind either.
+        if let Err(error) = self.release.kubectl(&["delete", "pod", &self.name, "--wait=false"]) {
+            eprintln!("the Pod {} stays: {error:#}", self.name);
+        }
+    }
+}
 
 /// An installed release.
 #[derive(Debug, Clone)]
@@ -96,6 +122,50 @@ impl Release {
         self.helm(&["uninstall", RELEASE, "--wait", "--timeout", TIMEOUT])?;
         self.cluster.until("the Pods are gone", Duration::from_mins(1), || {
             Ok(self.pods()?.is_empty().then_some(()))
+        })
+    }
+
+    /// Has the Deployment run so many Pods.
+    pub fn scale(&self, replicas: usize) -> Result<()> {
+        let replicas = format!("--replicas={replicas}");
+        self.kubectl(&["scale", "deployment", RELEASE, &replicas]).map(drop)
+    }
+
+    /// One more Pod, as the Deployment's are, whose clock is so many seconds ahead.
+    pub fn replica_with_clock(&self, ahead: i64) -> Result<Replica> {
+        let binary = webhook_binary()?;
+        let tag = Key::new().with(fs::read(&binary)?).with(CLOCK).short();
+        let folder = self.cluster.folder().join("with-clock");
+        compiled_policies(&folder.join("policies"))?;
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/clock.c");
+        let library = folder.join("clock.so");
+        host::run(
+            Command::new("cc")
+                .args(["-shared", "-fPIC", source, "-o"])
+                .arg(&library),
+        )?;
+        let image = format!("{REPOSITORY}:{tag}");
+        let beside = Some((folder.as_path(), "usr/share/tidewaiter"));
+        self.cluster.load_program(&image, &binary, beside)?;
+
+        let mut deployment = self.cluster.get(NAMESPACE, &format!("deployment/{RELEASE}"))?;
+        let mut pod = deployment["spec"]["template"].take();
+        // Without the hash of a template no ReplicaSet takes it for its own.
+        let name = format!("{RELEASE}-clock{ahead}");
+        pod["apiVersion"] = json!("v1");
+        pod["kind"] = json!("Pod");
+        pod["metadata"]["name"] = json!(name);
+        let container = &mut pod["spec"]["containers"][0];
+        container["image"] = json!(image);
+        let env = container["env"]
+            .as_array_mut()
+            .context("the container has no environment")?;
+        env.push(json!({"name": "LD_PRELOAD", "value": CLOCK}));
+        env.push(json!({"name": "CLOCK_AHEAD", "value": ahead.to_string()}));
+        self.apply(&pod.to_string())?;
+        Ok(Replica {
+            release: self.clone(),
+            name,
         })
     }
 

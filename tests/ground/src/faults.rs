@@ -11,22 +11,30 @@ use crate::{control_plane, host, node};
 impl Cluster {
     /// Kills the processes of a Pod's containers with a signal that they can't catch. The kubelet starts them again, in the same Pod.
     pub fn kill_containers(&self, pod: &Value) -> Result<()> {
-        let statuses = pod["status"]["containerStatuses"].as_array();
-        let containers: Vec<_> = statuses
-            .into_iter()
-            .flatten()
-            .filter(|status| !status["state"]["running"].is_null())
-            .filter_map(|status| status["containerID"].as_str()?.strip_prefix("containerd://"))
-            .collect();
-        ensure!(
-            !containers.is_empty(),
-            "no container of the Pod {} runs",
-            pod["metadata"]["name"]
-        );
-        for container in containers {
+        for container in running(pod)? {
             host::run(node::ctr_here(self.cache())?.args(["task", "kill", "--signal", "SIGKILL", container]))?;
         }
         Ok(())
+    }
+
+    /// Takes a Pod's network away for good, as the loss of its node does: whoever talks to it hears nothing more, not even that it is gone. (Not so when its
+    /// processes are killed, whose kernel goes on to answer.)
+    pub fn cut_off(&self, pod: &Value) -> Result<()> {
+        let container = running(pod)?.into_iter().next().context("no container runs")?;
+        let tasks = host::output(node::ctr_here(self.cache())?.args(["task", "list"]))?;
+        let mut tasks = tasks.lines().map(str::split_whitespace);
+        let process = tasks.find_map(|mut task| {
+            if task.next() == Some(container) {
+                task.next()
+            } else {
+                None
+            }
+        });
+        let network = format!(
+            "--net=/proc/{}/ns/net",
+            process.context("containerd knows no such container")?
+        );
+        host::run(Command::new("nsenter").args([&network, "ip", "link", "set", "eth0", "down"]))
     }
 
     /// Takes the API server away and brings it back with what is stored, after `meanwhile`.
@@ -63,4 +71,21 @@ impl Cluster {
             format!("{server} is not this process's own: a test that stops it needs a cluster that it started (unset TIDEWAITER_GROUND)")
         })
     }
+}
+
+/// The names that containerd has for a Pod's containers.
+fn running(pod: &Value) -> Result<Vec<&str>> {
+    let statuses = pod["status"]["containerStatuses"].as_array();
+    let containers: Vec<_> = statuses
+        .into_iter()
+        .flatten()
+        .filter(|status| !status["state"]["running"].is_null())
+        .filter_map(|status| status["containerID"].as_str()?.strip_prefix("containerd://"))
+        .collect();
+    ensure!(
+        !containers.is_empty(),
+        "no container of the Pod {} runs",
+        pod["metadata"]["name"]
+    );
+    Ok(containers)
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tidewaiter_world::{ObjectRef, Problem, digest_of};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::clock;
 use crate::namespaces::cluster::FIELD_MANAGER;
 
 /// So long the API server keeps an event, unless its admin says otherwise.
@@ -107,7 +107,7 @@ fn event(object: ObjectReference, (type_, reason): Kind, action: &str, message: 
             namespace: Some(object.namespace.clone().unwrap_or_else(|| CLUSTER.to_owned())),
             ..ObjectMeta::default()
         },
-        event_time: Some(MicroTime(Timestamp::now())),
+        event_time: Some(MicroTime(clock::now())),
         type_: Some(type_.to_owned()),
         reason: Some(reason.to_owned()),
         action: Some(action.to_owned()),

@@ -26,6 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use super::authority::{AuthorityError, Certificate, Due, Issued, Lifetimes, valid};
+use crate::cluster::clock;
 use crate::cluster::watched::{Changes, Watched, follow};
 use crate::namespaces::cluster::{FIELD_MANAGER, writes};
 
@@ -334,5 +335,5 @@ fn bundles_of<K: Configuration>(watched: &Watched<K>, name: &str) -> Vec<(String
 }
 
 fn now() -> i64 {
-    k8s_openapi::jiff::Timestamp::now().as_second()
+    clock::now().as_second()
 }

@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use super::next_round;
 use super::services::{Service, Services};
 use crate::admission::Reviewer;
+use crate::cluster::clock;
 use crate::configuration::{Snapshot, ToDeliver};
 use crate::metrics::Metrics;
 use crate::minting::{self, Mint};
@@ -113,15 +114,7 @@ impl Keeper {
             needs.entry(place.clone()).or_default();
         }
         let changing = changing(&services);
-        let mut steps = steps(
-            &needs,
-            &copies,
-            &changing,
-            unused,
-            complete,
-            self.grace,
-            Timestamp::now(),
-        );
+        let mut steps = steps(&needs, &copies, &changing, unused, complete, self.grace, clock::now());
         let failed = keep_listed(&self.client, &mut steps, listed).await;
         let steps = futures::stream::iter(steps)
             .map(|(place, step)| async {
@@ -188,7 +181,7 @@ impl Keeper {
             (Step::Mark, Some(copy)) => {
                 let mark = json!({"metadata": {
                     "resourceVersion": copy.resource_version(),
-                    "annotations": {UNUSED_SINCE: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()},
+                    "annotations": {UNUSED_SINCE: clock::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()},
                 }});
                 let params = writes();
                 let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);

@@ -26,7 +26,7 @@ use super::reviewed::AtReview;
 use super::services::{Service, Services};
 use crate::admission::Reviewer;
 use crate::admission::again::{Reviewed, Stored};
-use crate::cluster::events;
+use crate::cluster::{clock, events};
 use crate::metrics::Metrics;
 use crate::namespaces::cluster::{FIELD_MANAGER, writes};
 
@@ -130,12 +130,12 @@ impl Sweep {
         let made = lease.creation_timestamp().map(|made| made.0);
         let reviewed = lease.annotations().get(REVIEWED);
         let reviewed = reviewed.map(|text| AtReview::read(text)).unwrap_or_default();
-        Ok((swept.or(made).unwrap_or_else(Timestamp::now).as_second(), reviewed))
+        Ok((swept.or(made).unwrap_or_else(clock::now).as_second(), reviewed))
     }
 
     async fn write_down(&self, horizon: i64, reviewed: &AtReview) -> Result<(), kube::Error> {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
-        let until = Timestamp::from_second(horizon).unwrap_or_else(|_| Timestamp::now());
+        let until = Timestamp::from_second(horizon).unwrap_or_else(|_| clock::now());
         let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let change = json!({"metadata": {"annotations": {SWEPT_UNTIL: until, REVIEWED: reviewed.write()}}});
         leases.patch(LEASE, &writes(), &Patch::Merge(&change)).await.map(drop)
@@ -193,7 +193,7 @@ impl Sweep {
             .iter()
             .filter(|service| judged.states.get(&state(service)).is_some_and(Option::is_some));
         let waiting = waiting.map(|service| service.written).min();
-        let now = Timestamp::now().as_second() - LAG;
+        let now = clock::now().as_second() - LAG;
         let horizon = waiting.map_or(now, |waiting| waiting.min(now)).max(horizon);
         judged.forget(&services, horizon, self.services.complete());
         horizon

@@ -31,6 +31,7 @@ use record::digest;
 pub(crate) use record::{ANNOTATION, Known, Record, beginning, end};
 
 use self::gate::Gate;
+use crate::cluster::clock;
 use crate::namespaces::{PATIENCE, Wanted};
 
 /// How long a key that was replaced works on: what has it in its environment began before.
@@ -379,7 +380,7 @@ impl Mint {
         }
         if !self.replaces.load(Ordering::Relaxed) {
             // MinIO takes no end that is so near, and the next key is about to come.
-            let far = record.expires.duration_since(Timestamp::now()) > SHORTEST + SignedDuration::from_mins(1);
+            let far = record.expires.duration_since(clock::now()) > SHORTEST + SignedDuration::from_mins(1);
             let change = Change {
                 enabled: Some(true),
                 expires: far.then_some(record.expires),

@@ -36,7 +36,7 @@ pub(crate) fn writes() -> PatchParams {
 }
 
 /// How an object is made: as ours.
-pub(super) fn creates() -> PostParams {
+pub(crate) fn creates() -> PostParams {
     PostParams {
         field_manager: Some(FIELD_MANAGER.into()),
         ..PostParams::default()

@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::cluster::{InCluster, change, creates, marked_as, ours, writes};
 use super::{Minting, ProvideError, Provided, within};
+use crate::cluster::clock;
 use crate::minting::{Known, Mint, Minted, OVERLAP, Place, Record, Unmintable, Untold};
 
 /// Of a review's time, what is kept to write down that MinIO didn't answer.
@@ -160,7 +161,7 @@ impl InCluster {
             if found.is_some() && !*there {
                 return Err(Stop::Foreign);
             }
-            let minted = mint.next(place, found.as_ref(), wish.uses, Timestamp::now())?;
+            let minted = mint.next(place, found.as_ref(), wish.uses, clock::now())?;
             let policy = mint.policy(place, &minted.record)?;
             let stored = match &found {
                 Some(found) if has(found, mint, &minted) => found.clone(),
@@ -191,7 +192,7 @@ impl InCluster {
             provided = Provided::Written;
             let mut told = minted;
             if policy.is_some() {
-                told.record.told(Timestamp::now());
+                told.record.told(clock::now());
             } else {
                 told.record.known = Known::No;
             }
@@ -221,7 +222,7 @@ impl InCluster {
         let Some((secret, last, before)) = self.stored(mint, place, until).await? else {
             return Ok(false);
         };
-        let now = Timestamp::now();
+        let now = clock::now();
         let mut minted = mint.fresh(place, uses, now)?;
         let policy = mint.policy(place, &minted.record)?;
         let Some(policy) = policy else {
@@ -320,7 +321,7 @@ impl InCluster {
                 record.known = Known::Partly;
             }
             if unanswered {
-                record.unanswered = Some(Timestamp::now());
+                record.unanswered = Some(clock::now());
             }
             let wanted = within(place.namespace, &*mint.wanted(&Minted { key, record }).secret);
             if self.replace(&secret, &wanted, until).await? {

@@ -5,12 +5,13 @@
 //!
 //! Only root can run Pods here, so without root they are left out, and counted as ignored. As in the other program, `TIDEWAITER_GROUND=NAME` uses a
 //! cluster that is up; tests that stop its servers need one of their own. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release of KServe alone.
-//! `TIDEWAITER_CHART=all` runs the tests with the oldest KServe, cert-manager and named namespaces as well, which the gate has no time for.
+//! `TIDEWAITER_CHART=all` runs the tests with the oldest KServe, lost nodes, cert-manager and named namespaces as well, which the gate has no time for.
 
 mod certificates;
 mod faults;
 mod life;
 mod named;
+mod nodes;
 mod oldest;
 mod shared;
 
@@ -234,6 +235,7 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             side_by_side(shared::TESTS),
             in_turn(life::TESTS),
             in_turn(faults::TESTS),
+            in_turn(nodes::TESTS),
             in_turn(certificates::TESTS),
             side_by_side(named::TESTS),
             in_turn(life::RIGHTS),
@@ -275,7 +277,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     };
     if !everything() {
         eprintln!(
-            "left out, unless TIDEWAITER_CHART=all: the oldest KServe, cert-manager, named namespaces, each right"
+            "left out, unless TIDEWAITER_CHART=all: the oldest KServe, lost nodes, cert-manager, named namespaces, each right"
         );
     }
     let mut code = ExitCode::SUCCESS;

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tidewaiter_core::backend::managed_name;
 use tidewaiter_minio::Error;
@@ -19,6 +18,7 @@ use super::health::Health;
 use super::next_round;
 use super::services::{Service, Services};
 use crate::admission::Reviewer;
+use crate::cluster::clock;
 use crate::cluster::watched::Changes;
 use crate::configuration::Snapshot;
 use crate::metrics::Metrics;
@@ -197,7 +197,7 @@ impl Keeper {
     async fn namespace(&self, mint: &Mint, place: Place<'_>, need: &Need, copy: Option<&Secret>) -> Result<(), Failed> {
         let (namespace, backend) = (place.namespace, mint.backend());
         let until = Instant::now() + PATIENCE;
-        let now = Timestamp::now();
+        let now = clock::now();
         let record = copy.and_then(|copy| Some(mint.held(place, copy)?.1));
         let uris = match &record {
             Some(record) if !need.settled => record.uris.union(&need.uris).cloned().collect(),
@@ -232,7 +232,7 @@ impl Keeper {
             }
             Some(untold) => return Err(Trouble::from(untold).into()),
         }
-        let now = Timestamp::now();
+        let now = clock::now();
         if self.namespaces.revoke_retired(mint, place, now, until).await? > 0 {
             self.metrics.credentials("revoked");
             info!(namespace, backend, "the access keys before are revoked");

@@ -1,0 +1,111 @@
+//! Nodes of replicas: one is lost, another's clock is wrong.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tidewaiter_e2e::install::NAMESPACE;
+use tidewaiter_e2e::load::Load;
+
+use crate::faults::{EVERY, restarts, under};
+use crate::{REPLICAS, Test, World};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "a_leader_whose_node_is_lost_loses_no_service",
+        a_leader_whose_node_is_lost_loses_no_service,
+    ),
+    (
+        "a_leader_whose_clock_is_ahead_loses_no_service",
+        a_leader_whose_clock_is_ahead_loses_no_service,
+    ),
+    (
+        "a_leader_whose_clock_is_behind_loses_no_service",
+        a_leader_whose_clock_is_behind_loses_no_service,
+    ),
+];
+
+/// So many seconds put whatever goes by this clock far out.
+const WRONG: i64 = 2 * 60 * 60;
+
+/// Nobody is told that it is gone: the API server waits for it in vain until its readiness fails, and the other replica until the Lease runs out.
+fn a_leader_whose_node_is_lost_loses_no_service(world: &World) -> Result<()> {
+    let release = world.release()?;
+    let uri = world.model()?.1;
+    let load = Load::begin(&world.cluster, "lost-node", &uri, EVERY)?;
+    under(load, world, "the leader's node is lost", |load| {
+        let lost = release.leader()?;
+        world.cluster.cut_off(&lost)?;
+        let minute = Duration::from_mins(1);
+        world.cluster.until("another leads", minute, || {
+            Ok((release.leader()?["metadata"]["name"] != lost["metadata"]["name"]).then_some(()))
+        })?;
+        load.go_on(10)?;
+        // As the control plane does when it has given the node up.
+        let name = lost["metadata"]["name"].as_str().context("a Pod without a name")?;
+        release.kubectl(&["delete", "pod", name, "--force", "--grace-period=0"])?;
+        release.until_ready(REPLICAS)?;
+        load.go_on(10)
+    })
+    .map(drop)
+}
+
+fn a_leader_whose_clock_is_ahead_loses_no_service(world: &World) -> Result<()> {
+    led_by(world, "the leader's clock is two hours ahead", WRONG)
+}
+
+fn a_leader_whose_clock_is_behind_loses_no_service(world: &World) -> Result<()> {
+    led_by(world, "the leader's clock is two hours behind", -WRONG)
+}
+
+/// It leads alone, issues a certificate, and looks after what came while it was killed. Then it goes, and another leads.
+fn led_by(world: &World, fault: &str, ahead: i64) -> Result<()> {
+    let release = world.release()?;
+    let uri = world.model()?.1;
+    let load = Load::begin(&world.cluster, "clock", &uri, EVERY)?;
+    let outcome = under(load, world, fault, |load| {
+        let replica = release.replica_with_clock(ahead)?;
+        let pod = || world.cluster.get(NAMESPACE, &format!("pod/{}", replica.name()));
+        release.until_ready(REPLICAS + 1)?;
+        release.scale(0)?;
+        release.until_alone(1)?;
+        let leader = release.leader()?;
+        ensure!(
+            leader["metadata"]["name"] == replica.name(),
+            "{} leads",
+            leader["metadata"]["name"]
+        );
+        ensure!(
+            release.logs()?.contains("this node's clock is 7200 s"),
+            "nobody is told that the clock is wrong"
+        );
+        load.go_on(5)?;
+
+        let certificate = || Ok(world.cluster.get(NAMESPACE, "secret/tidewaiter-tls")?["data"]["tls.crt"].clone());
+        let old: Value = certificate()?;
+        release.kubectl(&["delete", "secret", "tidewaiter-tls"])?;
+        let minute = Duration::from_mins(1);
+        world.cluster.until("another certificate is there", minute, || {
+            let now = certificate()?;
+            Ok((now.is_string() && now != old).then_some(()))
+        })?;
+        load.go_on(10)?;
+
+        let before = pod()?;
+        world.cluster.kill_containers(&before)?;
+        load.go_on(3)?;
+        world.cluster.until("the container runs again", minute, || {
+            Ok((restarts(&pod()?) > restarts(&before)).then_some(()))
+        })?;
+        release.until_ready(1)?;
+
+        release.scale(REPLICAS)?;
+        release.until_ready(REPLICAS + 1)?;
+        drop(replica);
+        release.until_alone(REPLICAS)?;
+        release.leader()?;
+        load.go_on(10)
+    })?;
+    ensure!(outcome.slipped > 0, "a replica was there all the time: {outcome:#?}");
+    release.until_ready(REPLICAS).context("with the clocks right").map(drop)
+}
