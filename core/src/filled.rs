@@ -4,6 +4,10 @@
 //! where the object says `/spec/predictor/sklearn/…`, because KServe rewrites the one into the other. `null` marks what the user removed.
 //! The table in ARCHITECTURE.md ("Fills, not patches") says what an entry means.
 
+pub mod metadata;
+#[cfg(feature = "shapes")]
+pub mod shape;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
@@ -39,7 +43,8 @@ fn path<const N: usize>(segments: [&str; N]) -> Path {
 /// The label of a service that its user has Tidewaiter ignore, whatever its value.
 pub const IGNORE: &str = "tidewaiter.dev/ignore";
 
-/// Whether a policy may fill this in: below `/spec`, an annotation or a label; never the record itself, nor the label that would end all reviews.
+/// Whether a policy may fill this in: below `/spec`, an annotation or a label; never the record itself, nor the label that would end all reviews. A record that
+/// names that label is passed over too: the API server's own selector keeps an object with it from us, whoever put it there, so only its user can take it off.
 pub fn fillable(path: &Path) -> bool {
     match path.segments() {
         [spec, _, ..] if spec == "spec" => true,

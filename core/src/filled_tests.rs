@@ -126,7 +126,7 @@ fn garbage_is_no_record() {
         assert!(Record::parse(garbage).is_empty(), "{garbage}");
     }
     let planted = json!({"no pointer": 1, "": 1, "/spec": 1, "/metadata/name": "fraud", "/kind": 1, "/status/url": 1,
-        "/metadata/annotations/tidewaiter.dev~1filled": "{}"});
+        "/metadata/annotations/tidewaiter.dev~1filled": "{}", "/metadata/labels/tidewaiter.dev~1ignore": "true"});
     assert!(Record::parse(&planted.to_string()).is_empty());
     let object = json!({"metadata": {"annotations": {ANNOTATION: 7}}}).to_string();
     assert!(strip(&object, None).filled.is_empty());

@@ -48,6 +48,24 @@ pub struct SupportedFormat {
     pub priority: Option<i32>,
 }
 
+impl SupportedFormat {
+    fn is(&self, format: &str, version: Option<&str>) -> bool {
+        self.name == format && version.is_none_or(|version| self.version.as_deref() == Some(version))
+    }
+}
+
+/// Whether a runtime's `spec` lists a format, and this version of it where one is given. Of a runtime that a service names KServe asks no more
+/// (`RuntimeSupportsModel`): also one for several models or nodes serves it, which is never among those that it chooses from.
+pub fn lists(spec: &str, format: &str, version: Option<&str>) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Spec {
+        supported_model_formats: Option<Vec<SupportedFormat>>,
+    }
+    let formats = serde_json::from_str(spec).map(|spec: Spec| spec.supported_model_formats.unwrap_or_default());
+    formats.is_ok_and(|formats| formats.iter().any(|entry| entry.is(format, version)))
+}
+
 /// Why an object is not taken as a serving runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -140,9 +158,7 @@ impl ServingRuntime {
     fn support(&self, format: &str, version: Option<&str>) -> Option<Support> {
         self.formats
             .iter()
-            .filter(|entry| {
-                entry.name == format && version.is_none_or(|version| entry.version.as_deref() == Some(version))
-            })
+            .filter(|entry| entry.is(format, version))
             .map(|entry| {
                 if entry.auto_select == Some(true) {
                     Support::AutoSelect
@@ -380,6 +396,21 @@ mod tests {
         assert_eq!(names(&runtimes, None), ["a"]);
         assert_eq!(names(&runtimes, Some("1")), ["a"]);
         assert!(names(&runtimes, Some("1.3")).is_empty());
+    }
+
+    #[test]
+    fn what_a_runtime_lists_serves_a_service_that_names_it() {
+        let spec = json!({"multiModel": true, "supportedModelFormats": [{"name": "xgboost", "version": "1"}, {"name": "sklearn"}]}).to_string();
+        for (format, version, expected) in [
+            ("xgboost", None, true),
+            ("xgboost", Some("1"), true),
+            ("xgboost", Some("2"), false),
+            ("sklearn", Some("1"), false),
+            ("onnx", None, false),
+        ] {
+            assert_eq!(lists(&spec, format, version), expected, "{format} {version:?}");
+        }
+        assert!(!lists("{}", "onnx", None) && !lists("[", "onnx", None));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tidewaiter_core::document::{Document, Path, Place};
-use tidewaiter_core::filled::{self, Filled};
+use tidewaiter_core::filled::{self, Filled, Record, metadata, shape};
 use tidewaiter_core::lines;
 
 use crate::bindings::tidewaiter::policy::types::{Denial, Fill};
@@ -64,10 +64,15 @@ pub(crate) fn parse(fills: Vec<Fill>) -> Result<Vec<Wanted>, Failure> {
         if value.is_null() {
             return Err(bad("has the value null, which the API server drops"));
         }
-        if path.segments()[0] == "metadata" && !value.is_string() {
-            return Err(bad(
-                "has a value that is no string, as annotations and labels have to be",
-            ));
+        if let [metadata, map, key] = path.segments()
+            && metadata == "metadata"
+        {
+            let taken = match value.as_str() {
+                None => Err("annotations and labels are strings"),
+                Some(text) if map == "labels" => metadata::label(key, text),
+                Some(_) => metadata::annotation(key),
+            };
+            taken.map_err(|why| bad(&refused(&value, why)))?;
         }
         if !filled::shallow(&path, &value) {
             return Err(bad(&format!(
@@ -91,7 +96,63 @@ pub(crate) fn parse(fills: Vec<Fill>) -> Result<Vec<Wanted>, Failure> {
     Ok(wanted)
 }
 
+fn refused(value: &Value, why: &str) -> String {
+    format!(
+        "has the value {}, which the API server refuses: {why}",
+        lines::value(value)
+    )
+}
+
 impl Merge {
+    /// Whether the API server takes the object with a policy's fills in it, as far as that is known of its kind: else it would refuse the user's request, in words
+    /// that name no policy. Of a fill that isn't going to stand there nothing is asked.
+    pub(crate) fn check(&self, policy: &Arc<str>, kind: &str, fills: &[Wanted]) -> Result<(), Failure> {
+        let is_taken = |fill: &&Wanted| matches!(self.judge(policy, fill), Merged::Taken);
+        let taken: Vec<&Wanted> = fills.iter().filter(is_taken).collect();
+        for fill in &taken {
+            let place = filled::physical(&fill.path, &self.object);
+            shape::check(kind, &place, &fill.value, &self.object).map_err(|why| self.bad(fill, &why))?;
+        }
+        match taken.iter().max_by_key(|fill| fill.value.to_string().len()) {
+            Some(largest) => self.room(&taken).map_err(|why| self.bad(largest, &why)),
+            None => Ok(()),
+        }
+    }
+
+    fn bad(&self, fill: &Wanted, why: &str) -> Failure {
+        let place = lines::line(&filled::physical(&fill.path, &self.object).to_string());
+        Failure::Verdict(format!("the fill of {place:?} {}", refused(&fill.value, why)))
+    }
+
+    /// Whether the annotations have room for these fills: the record, which is one of them, holds each once more. Where the user's own have none left, that is
+    /// between them and the API server.
+    fn room(&self, taken: &[&Wanted]) -> Result<(), String> {
+        let before = self.fills.iter().map(|(path, accepted)| (path, &accepted.value));
+        let now = taken.iter().map(|fill| (&fill.path, &fill.value));
+        let record = Record::new(before.chain(now), &self.withheld).to_text();
+        let record = filled::ANNOTATION.len() + record.len();
+        // All that is filled in as an annotation stands in the record too, with more around it.
+        if self.object.as_str().len() + 2 * record <= metadata::MAX_ANNOTATIONS {
+            return Ok(());
+        }
+        let own = metadata::annotations_size(&self.object);
+        let filled: usize = taken
+            .iter()
+            .filter_map(|fill| match fill.path.segments() {
+                [_, map, key] if map == "annotations" => Some(key.len() + fill.value.as_str()?.len()),
+                _ => None,
+            })
+            .sum();
+        let size = own + filled + record;
+        if own > metadata::MAX_ANNOTATIONS || size <= metadata::MAX_ANNOTATIONS {
+            return Ok(());
+        }
+        Err(format!(
+            "with it and the record of what is filled in, the annotations have {size} bytes, and may have {}",
+            metadata::MAX_ANNOTATIONS
+        ))
+    }
+
     pub(crate) fn fill(&mut self, policy: &Arc<str>, wanted: &Wanted) -> Merged {
         let merged = self.judge(policy, wanted);
         if let Merged::Taken = merged {

@@ -205,12 +205,9 @@ impl<'a> Pass<'a> {
                     "it asks for credentials, and doesn't have the capability `storage`".to_owned(),
                 ));
             }
-            Ok((
-                merge::parse(verdict.fills)?,
-                verdict.warnings,
-                verdict.effects,
-                verdict.denial.map(readable),
-            ))
+            let fills = merge::parse(verdict.fills)?;
+            self.merge.check(name, self.review.kind, &fills)?;
+            Ok((fills, verdict.warnings, verdict.effects, verdict.denial.map(readable)))
         });
         let said = self.outcome.warnings.len();
         let before = said + self.outcome.effects.len() + self.merge.fills.len();
@@ -244,7 +241,8 @@ impl<'a> Pass<'a> {
                     }
                     FailurePolicy::Ignore => {
                         self.keeps = true;
-                        self.outcome.warnings.push(lines::line(&format!(
+                        // In full: which fill it was stands at the end.
+                        self.outcome.warnings.extend(lines::wrapped(&format!(
                             "tidewaiter: admitted without the policy {name}, which {failure}"
                         )));
                     }

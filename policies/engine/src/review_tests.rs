@@ -307,6 +307,144 @@ fn verdicts_that_break_the_contract_are_failures() {
     );
 }
 
+/// Else the API server refuses the user's request, and says nothing of the policy.
+#[test]
+fn what_no_api_server_takes_is_the_policys_failure() {
+    let long = "x".repeat(64);
+    for (path, value, says) in [
+        (
+            "/metadata/labels/a b",
+            json!("x"),
+            r#"the fill of "/metadata/labels/a b" has the value "x", which the API server refuses: a key has at most 63"#,
+        ),
+        ("/metadata/labels/Example.com~1a", json!("x"), "a key has at most 63"),
+        (
+            "/metadata/labels/team",
+            json!("two words"),
+            r#"has the value "two words", which the API server refuses: a label's value has at most 63"#,
+        ),
+        ("/metadata/labels/team", json!(long), "a label's value has at most 63"),
+        ("/metadata/annotations/a~0b", json!("x"), "a key has at most 63"),
+        (
+            "/metadata/annotations/replicas",
+            json!(1),
+            "has the value 1, which the API server refuses: annotations and labels are strings",
+        ),
+        (
+            "/spec/predictor/minReplicas",
+            json!("two"),
+            r#"the fill of "/spec/predictor/minReplicas" has the value "two", which the API server refuses: invalid type"#,
+        ),
+        ("/spec/predictor/annotations/a b", json!("x"), "a key has at most 63"),
+        (
+            "/spec/predictor/serviceAccountName/name",
+            json!("sa"),
+            "expected a string",
+        ),
+        (
+            "/spec/predictor/model/resources/limits/cpu",
+            json!("much"),
+            "is no amount",
+        ),
+        // There are no containers, so what is made is no list.
+        ("/spec/predictor/containers/0/image", json!("x"), "expected a sequence"),
+    ] {
+        let outcome = reviewed(
+            &bare(),
+            None,
+            &[said("bad", &[(path, value)]), said("good", &[(PIN, json!("1.7.1"))])],
+        );
+        let Ended::Failed(error) = &outcome.runs[0].ended else {
+            panic!("{path}: {:?}", outcome.runs)
+        };
+        assert!(error.contains(says), "{path}: {error}");
+        let told: String = outcome
+            .warnings_by_policy()
+            .filter(|(policy, _)| &***policy == "bad")
+            .map(|(_, line)| line)
+            .collect();
+        assert!(
+            told.starts_with("tidewaiter: admitted without the policy bad, which gave a verdict that can't be used"),
+            "{told}"
+        );
+        assert_eq!(outcome.changes.len(), 1, "the policy beside it: {:?}", outcome.changes);
+    }
+    let mut strict = said("bad", &[("/metadata/labels/team", json!("two words"))]);
+    strict.terms.failure = FailurePolicy::Fail;
+    let (_, denial) = reviewed(&bare(), None, &[strict]).denial.unwrap();
+    assert_eq!(denial.code, "policy-failed");
+    assert!(
+        denial
+            .message
+            .contains(r#""/metadata/labels/team" has the value "two words""#),
+        "{}",
+        denial.message
+    );
+}
+
+#[test]
+fn a_fill_that_would_not_stand_is_not_judged() {
+    let mut users = bare();
+    users["spec"]["predictor"]["minReplicas"] = json!(1);
+    let wrong = [said(
+        "a",
+        &[
+            ("/spec/predictor/minReplicas", json!("two")),
+            ("/spec/transformer/minReplicas", json!("two")),
+        ],
+    )];
+    let outcome = reviewed(&users, None, &wrong);
+    assert_eq!(
+        outcome.warnings,
+        [
+            r#"tidewaiter: spec.predictor.minReplicas stays as you wrote it; policy a would have set "two""#,
+            "tidewaiter: policy a sets spec.transformer.minReplicas, and there is no spec.transformer: left out",
+        ]
+    );
+}
+
+#[test]
+fn annotations_have_room_for_what_is_filled_in_and_its_record() {
+    let big = |bytes: usize| json!("x".repeat(bytes));
+    let note = "/metadata/annotations/note";
+    let says = "which the API server refuses: with it and the record of what is filled in, the annotations have";
+    // In the record it stands once more, be it an annotation or not.
+    for (fill, fits) in [
+        ((note, big(120 << 10)), true),
+        ((note, big(140 << 10)), false),
+        (("/spec/predictor/model/image", big(250 << 10)), true),
+        (("/spec/predictor/model/image", big(260 << 10)), false),
+    ] {
+        let outcome = reviewed(&bare(), None, &[said("a", &[fill])]);
+        let failed = matches!(&outcome.runs[0].ended, Ended::Failed(error) if error.contains(says));
+        assert_eq!(
+            (failed, outcome.patch.is_empty()),
+            (!fits, !fits),
+            "{:?}",
+            outcome.runs[0].ended
+        );
+    }
+    // With what others filled in, who comes last fails.
+    let (first, second) = (
+        said("a", &[(note, big(100 << 10))]),
+        said("b", &[("/metadata/annotations/more", big(60 << 10))]),
+    );
+    let outcome = reviewed(&bare(), None, &[first, second]);
+    assert_eq!(outcome.runs[0].ended, Ended::Acted);
+    assert!(
+        matches!(&outcome.runs[1].ended, Ended::Failed(error) if error.contains("/metadata/annotations/more")),
+        "{:?}",
+        outcome.runs[1]
+    );
+    // What the user wrote counts, but is nobody else's fault.
+    let mut users = bare();
+    for (bytes, fits) in [(200 << 10, true), (262_100, false), (300 << 10, true)] {
+        users["metadata"]["annotations"] = json!({"own": "x".repeat(bytes)});
+        let outcome = reviewed(&users, None, &[said("a", &[(PIN, json!("1.7.1"))])]);
+        assert_eq!(outcome.runs[0].ended == Ended::Acted, fits, "{bytes}");
+    }
+}
+
 #[test]
 fn a_failure_withdraws_nothing_that_the_stored_object_vouches_for() {
     let stored = patched(
@@ -515,12 +653,12 @@ fn on_an_update_only_what_is_stored_says_what_was_filled_in() {
 /// Places that policies fill, none below another. The last ones need parents, and a pointer's escapes.
 const PLACES: [&str; 9] = [
     "/metadata/annotations/serving.kserve.io~1storageSecretName",
-    "/metadata/annotations/a~0b",
+    "/metadata/annotations/a.b~1c",
     "/metadata/labels/team",
     "/spec/predictor/model/runtime",
     "/spec/predictor/model/runtimeVersion",
     "/spec/predictor/model/storage/key",
-    "/spec/predictor/model/storage/parameters",
+    "/spec/predictor/model/storage/parameters/a~0b",
     "/spec/predictor/serviceAccountName",
     "/spec/transformer/annotations/x~1y",
 ];
@@ -532,7 +670,14 @@ fn value() -> impl Strategy<Value = Value> {
 type Values = BTreeMap<&'static str, Value>;
 
 fn values(most: usize) -> impl Strategy<Value = Values> {
-    prop::collection::btree_map(prop::sample::select(PLACES.to_vec()), value(), 0..most)
+    let values = prop::collection::btree_map(prop::sample::select(PLACES.to_vec()), value(), 0..most);
+    // What no label can be is for the law about that.
+    values.prop_map(|mut values| {
+        if let Some(team) = values.get_mut("/metadata/labels/team").filter(|team| **team != "a") {
+            *team = json!("b");
+        }
+        values
+    })
 }
 
 /// Sets a member at each of these, by way of plain JSON Patch: another way than the engine's.
@@ -576,7 +721,86 @@ fn here(object: &Value, pointer: &str) -> String {
     pointer.to_owned()
 }
 
+/// Places by what KServe's API has there.
+const TYPED: [(&str, &str); 9] = [
+    ("/spec/predictor/minReplicas", "integer"),
+    ("/spec/predictor/timeout", "integer"),
+    ("/spec/predictor/hostNetwork", "boolean"),
+    ("/spec/predictor/serviceAccountName", "text"),
+    ("/spec/predictor/nodeSelector/zone", "text"),
+    ("/spec/predictor/model/runtimeVersion", "text"),
+    ("/spec/predictor/model/args", "texts"),
+    ("/spec/predictor/model/resources/limits/cpu", "amount"),
+    ("/spec/transformer/containers/0/image", "text"),
+];
+
+fn json_value() -> impl Strategy<Value = Value> {
+    let plain = prop::sample::select(vec![
+        json!(0),
+        json!(7),
+        json!(2.0),
+        json!(0.5),
+        json!(true),
+        json!("x"),
+        json!("5"),
+        json!("2Gi"),
+        json!({}),
+    ]);
+    prop_oneof![
+        4 => plain.clone(),
+        1 => prop::collection::vec(plain.clone(), 0..3).prop_map(Value::from),
+        1 => plain.prop_map(|inner| json!({"a": inner})),
+    ]
+}
+
+/// Whether a value is of a type of [`TYPED`].
+fn is(value: &Value, what: &str) -> bool {
+    let is_whole = value.as_f64().is_some_and(|number| number.fract() == 0.0);
+    match what {
+        "integer" => is_whole,
+        "boolean" => value.is_boolean(),
+        "text" => value.is_string(),
+        "texts" => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+        _ => is_whole || value == "5" || value == "2Gi",
+    }
+}
+
 proptest! {
+    /// A policy never breaks a good deployment: its fill stands in the object just where the API server takes it.
+    #[test]
+    fn a_fill_stands_where_the_api_server_takes_it((place, what) in prop::sample::select(TYPED.to_vec()), value in json_value()) {
+        let mut object = bare();
+        object["spec"]["transformer"] = json!({"containers": [{"name": "t"}]});
+        let outcome = reviewed(&object, None, &[said("a", &[(place, value.clone())])]);
+        let stands = patched(&object, &outcome).pointer(place) == Some(&value);
+        prop_assert_eq!(stands, is(&value, what), "{:?}", outcome.runs);
+        prop_assert_eq!(stands, outcome.runs[0].ended == Ended::Acted);
+    }
+
+    /// Against Kubernetes' own expressions (`qualifiedNameFmt`, `dns1123SubdomainFmt`, `labelValueFmt`).
+    #[test]
+    fn labels_and_annotations_are_what_kubernetes_takes(
+        key in prop_oneof!["[-A-Za-z0-9_./ ]{1,8}", "[a-zA-Z0-9.]{1,5}/[-A-Za-z0-9_.é]{0,4}", "[a-z]{60,66}", "\\PC{1,4}"],
+        value in prop_oneof!["[-A-Za-z0-9_. ]{0,6}", "[a-z]{60,66}", "\\PC{0,4}"],
+        map in prop::sample::select(vec!["labels", "annotations"]),
+        of in prop::sample::select(vec!["/metadata", "/spec/predictor"]),
+    ) {
+        let matches = |expression: &str, text: &str| regex::Regex::new(&format!("^(?:{expression})$")).unwrap().is_match(text);
+        let (name, domain) = ("([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]", "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*");
+        let folded = if map == "annotations" { key.to_lowercase() } else { key.clone() };
+        let right_key = match folded.split('/').collect::<Vec<_>>()[..] {
+            [own] => own.len() <= 63 && matches(name, own),
+            [prefix, own] => prefix.len() <= 253 && matches(domain, prefix) && own.len() <= 63 && matches(name, own),
+            _ => false,
+        };
+        let right_value = map == "annotations" || value.len() <= 63 && matches(&format!("({name})?"), &value);
+        prop_assume!(key != ANNOTATION);
+
+        let place = format!("{of}/{map}/{}", tidewaiter_core::pointer::escape(&key));
+        let outcome = reviewed(&bare(), None, &[said("a", &[(&place, json!(value))])]);
+        prop_assert_eq!(outcome.runs[0].ended == Ended::Acted, right_key && right_value, "{:?}", outcome.runs);
+    }
+
     #[test]
     fn laws((user, users) in service(), opinions in prop::collection::vec(values(4), 0..3)) {
         let policies: Vec<Said> = opinions.iter().enumerate().map(|(index, fills)| {

@@ -345,6 +345,9 @@ async fn a_wrong_patch_is_the_policys_failure() {
         ("/metadata/name", r#""x""#),
         (PIN, "{"),
         (PIN, "null"),
+        ("/metadata/labels/a b", r#""x""#),
+        ("/metadata/labels/team", r#""two words""#),
+        ("/spec/predictor/minReplicas", r#""two""#),
     ] {
         let bad = engine
             .load(spec("bad", component("(i32.const 576)", (path, value.as_bytes()))))

@@ -111,7 +111,7 @@ fn grpc_without_port(subject: &Subject<'_>, component: &Component<'_>, pod: &Pod
                 |number| number.to_string(),
             );
             (
-                "Knative serves gRPC on one port, named h2c",
+                "Knative serves gRPC on h2c alone",
                 format!(
                     "without a port Knative speaks HTTP/1.1 to 8080. Write ports: [{{name: h2c, containerPort: N}}] with {example} for N"
                 ),
@@ -120,7 +120,7 @@ fn grpc_without_port(subject: &Subject<'_>, component: &Component<'_>, pod: &Pod
         }
         // A canary has what the predictor has, where it says nothing itself.
         (Some(DeploymentMode::Standard), Some(number)) if number != UNNAMED && component.role == Role::Predictor => (
-            "where none is named, KServe's Service leads to 8080",
+            "else KServe's Service leads to 8080",
             format!(
                 "without a port KServe's Service leads to 8080 alone, while the server speaks gRPC on {number}. Write ports: [{{name: h2c, \
                  containerPort: {number}}}]"

@@ -4,6 +4,7 @@
 
 use tidewaiter_policy::Verdict;
 use tidewaiter_policy::core::lines::cut;
+use tidewaiter_policy::core::runtimes::lists;
 use tidewaiter_policy::core::service::{Component, Format, Implementation};
 use tidewaiter_policy::runtimes::{self, Runtime};
 
@@ -45,12 +46,9 @@ fn named(
     let runtime = runtimes::named(name).filter(|runtime| !runtime.disabled)?;
     let who = component.name();
     let candidates = runtimes::supporting(&format.name, format.version.as_deref());
-    // KServe never chooses one for several models by itself, and takes it where it is named.
-    let is_multi_model = || {
-        let spec = runtimes::spec(name).and_then(|spec| serde_json::from_str::<serde_json::Value>(&spec).ok());
-        spec.is_some_and(|spec| spec["multiModel"] == true)
-    };
-    if !candidates.iter().any(|other| other.name == name) && !is_multi_model() {
+    // Those for several models or nodes are none that KServe chooses from, and it takes them where they are named.
+    let lists = |spec: String| lists(&spec, &format.name, format.version.as_deref());
+    if !candidates.iter().any(|other| other.name == name) && !runtimes::spec(name).is_some_and(lists) {
         let format = written(format);
         let others: Vec<&str> = candidates.iter().map(|other| other.name.as_str()).collect();
         let others = cut(&others.join(", "), NAMES);

@@ -143,6 +143,28 @@ fn a_runtime_that_does_not_fit_is_refused() {
     passes(&world(), &service("mlflow", json!({"runtime": "kserve-mlserver"})));
 }
 
+/// KServe asks of a named runtime that it lists the format, and doesn't ask what else it is for.
+#[test]
+fn a_named_runtime_for_several_models_or_nodes_serves_what_it_lists() {
+    let formats = json!([{"name": "sklearn", "version": "1"}]);
+    for spec in [
+        json!({"multiModel": true, "supportedModelFormats": formats}),
+        json!({"workerSpec": {}, "supportedModelFormats": formats}),
+    ] {
+        // It is no candidate, whatever it lists.
+        let world = world()
+            .runtime("of-no-service", None, runtime("several", MLSERVER, "1.7.1", &["v2"]))
+            .runtime_spec("several", &spec);
+        passes(&world, &service("sklearn", json!({"runtime": "several"})));
+        let (code, message, _) = refused(&world, &service("mlflow", json!({"runtime": "several"})));
+        assert_eq!(code, "runtime-format");
+        assert!(
+            message.contains("runtime several doesn't serve modelFormat mlflow"),
+            "{message}"
+        );
+    }
+}
+
 #[test]
 fn what_is_not_known_is_never_refused() {
     for object in [

@@ -239,10 +239,9 @@ fn undescribed(format: &str, uri: &str) -> Look {
             "may fail: {} is a zip archive, as skops writes, and scikit-learn's servers load pickles",
             cut(&name, NAME)
         )),
-        // joblib writes it so on request, and loads it.
-        Sniffed::Compressed if format == "sklearn" => warned(format!(
-            "runtime not checked: {} is compressed, so which version saved it can't be seen",
-            cut(&name, NAME)
+        // joblib writes it so on request, and loads it: nothing is wrong with it.
+        Sniffed::Compressed if format == "sklearn" => logged(format!(
+            "{name} is compressed, so which version saved it can't be seen; the runtime is not checked"
         )),
         sniffed => match carried(format, sniffed) {
             Some(facts) => Ok(Facts {

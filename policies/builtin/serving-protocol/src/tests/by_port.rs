@@ -10,8 +10,8 @@ fn with_ports(format: &str, protocol: &str, ports: Value) -> Value {
 fn grpc_gets_the_port_to_which_requests_are_led() {
     let object = service("triton", json!({"protocolVersion": "grpc-v2"}));
     for (mode, reason) in [
-        ("Serverless", "Knative serves gRPC on one port, named h2c"),
-        ("RawDeployment", "where none is named, KServe's Service leads to 8080"),
+        ("Serverless", "Knative serves gRPC on h2c alone"),
+        ("RawDeployment", "else KServe's Service leads to 8080"),
     ] {
         let verdict = review(&in_mode(mode), &object);
         assert_eq!((verdict.denial, verdict.fills.len()), (None, 1), "{mode}");

@@ -83,25 +83,26 @@ fn of_many_files_or_an_archive_nothing_false_is_said() {
     assert_eq!(review(&beside, &format("sklearn")).warnings.len(), 1);
 }
 
+/// Its user did nothing wrong, and would be told at each apply.
 #[test]
-fn what_hides_its_version_is_said_to() {
-    for (bytes, said) in [
-        (
-            &data!("sklearn-1.9.1-zlib.joblib")[..],
-            "runtime not checked: model.joblib is compressed, so which version saved it can't be seen",
-        ),
-        (
-            b"\x1f\x8b\x08\0",
-            "runtime not checked: model.joblib is compressed, so which version saved it can't be seen",
-        ),
-        (
-            b"PK\x03\x04",
-            "may fail: model.joblib is a zip archive, as skops writes, and scikit-learn's servers load pickles",
-        ),
-    ] {
-        let verdict = review(&holding(&[("model.joblib", bytes)]), &format("sklearn"));
-        assert_eq!(verdict.warnings, [said]);
+fn a_compressed_pickle_is_a_line_of_the_log_and_no_warning() {
+    for bytes in [&data!("sklearn-1.9.1-zlib.joblib")[..], b"\x1f\x8b\x08\0"] {
+        let (level, line) = explained(&holding(&[("model.joblib", bytes)]), &format("sklearn"));
+        assert_eq!(level, Level::Info);
+        assert_eq!(
+            line,
+            "modelFormat sklearn: model.joblib is compressed, so which version saved it can't be seen; the runtime is not checked"
+        );
     }
+}
+
+#[test]
+fn a_zip_archive_in_a_pickles_place_is_told() {
+    let verdict = review(&holding(&[("model.joblib", b"PK\x03\x04")]), &format("sklearn"));
+    assert_eq!(
+        verdict.warnings,
+        ["may fail: model.joblib is a zip archive, as skops writes, and scikit-learn's servers load pickles"]
+    );
     // With an MLmodel beside it nobody has to look inside.
     let world = mlmodel(holding(&[("model.pkl", b"PK\x03\x04")]), sklearn_model("1.5.2"));
     assert_eq!(review(&world, &format("sklearn")).warnings, Vec::<String>::new());
