@@ -60,7 +60,7 @@ struct Inspected<'a> {
     framework: &'a str,
     versions: &'a BTreeMap<String, String>,
     signature: Option<Signature<'a>>,
-    input_example: Option<&'a serde_json::Value>,
+    input_example: Option<serde_json::Value>,
     bytes: u64,
     files: usize,
     /// Whether it would be copied before it is served.
@@ -150,7 +150,10 @@ fn inspected<'a>(located: &'a Located, copied: bool, notes: &'a [String], proble
             inputs: columns(&signature.inputs),
             outputs: columns(&signature.outputs),
         }),
-        input_example: model.input_example.as_ref(),
+        input_example: model
+            .input_example
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok()),
         bytes: model.bytes,
         files: model.files,
         copied,

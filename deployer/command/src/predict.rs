@@ -9,18 +9,25 @@ use std::time::Duration;
 use anstream::{eprintln, print};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
-use tidewaiter_deployer::live::Deployed;
-use tidewaiter_deployer::predict::{self, Answer, Connection, Header, Input, InputError, Protocol, Server};
+use tidewaiter_deployer::live::{Canaries, Deployed};
+use tidewaiter_deployer::model::Model;
+use tidewaiter_deployer::predict::{
+    self, Answer, By, Connection, Expected, Header, Input, InputError, Protocol, Server, example, of_signature,
+};
 use tidewaiter_deployer::profile::Key;
 use tidewaiter_deployer::reach;
+use tidewaiter_deployer::source::{self, Source};
 
 use super::arguments::Format;
-use super::output::{dim, document};
+use super::output::{dim, document, note};
 use super::place::{ServiceArguments, duration};
 use super::reaching::{ReachArguments, tell};
+use super::stores::{StoreArguments, TrackingArguments, unchecked};
 use super::table::clean;
 use super::{BOLD, Ending, Failure};
 
+/// How long a service's model may take to be looked at: where its store isn't reached from here, the server is asked what the model takes.
+const LOOK: Duration = Duration::from_secs(10);
 /// Inputs that a model's author left beside it, the best first.
 const EXAMPLES: [&str; 2] = ["serving_input_example.json", "input_example.json"];
 
@@ -29,6 +36,9 @@ const EXAMPLES: [&str; 2] = ["serving_input_example.json", "input_example.json"]
 /// The input is JSON (a list of rows or records, a request of either protocol, a data frame as pandas or MLflow write one), or CSV whose first line names the
 /// columns; a model's folder stands for the input example in it. What the server says of its model gives names and types. By default it is asked by the protocol
 /// that the service says it speaks, through the ingress where that is reached, else through a forwarded port.
+///
+/// With --example no input has to be given: the one that the model's author left beside it is sent (MLflow's input_example=), read where the service's model lies or
+/// from --from; else one that is made of the model's signature, or of what the server says. Which one it is, is told on stderr.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 it answered, 2 an error.
 
@@ -36,7 +46,8 @@ Examples:
   tidewaiter predict fraud --data '[[0.1, 0.2, 0.3, 0.4]]'
   tidewaiter predict fraud people.csv
   tidewaiter predict fraud ./model                    the input example in the model's folder
-  tidewaiter predict fraud --example                  something that the model takes
+  tidewaiter predict fraud --example                  the model's own input example, or one made for it
+  tidewaiter predict fraud --example --from models:/fraud@champion
   tidewaiter predict fraud people.csv --dry-run       the request that would be sent
   tidewaiter predict fraud request.json --protocol grpc -o json
   tidewaiter predict fraud - --base-url http://203.0.113.7 <request.json")]
@@ -49,9 +60,12 @@ pub(crate) struct PredictArguments {
     /// The input itself, as JSON
     #[arg(long, short, value_name = "JSON", conflicts_with = "input")]
     data: Option<String>,
-    /// Send something that the model takes, by its server's word
+    /// Send the model's own input example; where it has none, one made of its signature or of what the server says
     #[arg(long, conflicts_with_all = ["input", "data"])]
     example: bool,
+    /// With --example: the model, as `tidewaiter deploy` is told it; by default the one that the service names
+    #[arg(long, value_name = "SOURCE", requires = "example")]
+    from: Option<String>,
     /// How the input is written; by default as its name ends
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<Written>,
@@ -81,6 +95,23 @@ pub(crate) struct PredictArguments {
     output: Option<Format>,
     #[command(flatten)]
     reach: ReachArguments,
+    #[command(flatten)]
+    models: ModelArguments,
+}
+
+/// How the model is found that an example is of.
+#[derive(Debug, Args)]
+struct ModelArguments {
+    #[command(flatten)]
+    tracking: TrackingArguments,
+    #[command(flatten)]
+    stores: StoreArguments,
+}
+
+/// A model's files, as far as an example needs them, and what they were named by.
+struct Beside {
+    model: Model,
+    of: String,
 }
 
 /// How an input is written.
@@ -143,10 +174,18 @@ pub(super) async fn run(arguments: PredictArguments) -> Result<Ending, Failure> 
         authorities: arguments.ca.as_deref().map(bytes).transpose()?,
         headers: arguments.header,
     };
-    let more = [(Key::BaseUrl, arguments.reach.base_url.as_ref())];
+    let more = [
+        (Key::BaseUrl, arguments.reach.base_url.as_ref()),
+        (Key::TrackingServer, arguments.models.tracking.tracking_server.as_ref()),
+    ];
     let place = arguments.service.place.open(&more).await?;
     let name = arguments.service.name;
     let service = Deployed::read(&place.cluster, &place.namespace, &name).await?;
+    let beside = match &arguments.from {
+        _ if !arguments.example => None,
+        Some(from) => Some(named(from, &arguments.models, place.settings.get(Key::TrackingServer)).await?),
+        None => served(&service, arguments.canary.as_deref(), &arguments.models.stores).await?,
+    };
     let protocol = arguments
         .protocol
         .map_or_else(|| Protocol::of(&service), Protocol::from);
@@ -162,10 +201,9 @@ pub(super) async fn run(arguments: PredictArguments) -> Result<Ending, Failure> 
         } else {
             server.expected().await?
         };
-        let input = match (given, &expected) {
-            (Some(input), _) => input,
-            (None, Some(expected)) => expected.example(),
-            (None, None) => return Err(no_example(protocol)),
+        let (input, expected) = match given {
+            Some(input) => (input, expected),
+            None => made(beside.as_ref(), expected, protocol)?,
         };
         if arguments.dry_run {
             let request = server.request(&input, expected.as_ref())?;
@@ -193,13 +231,94 @@ pub(super) async fn run(arguments: PredictArguments) -> Result<Ending, Failure> 
     Ok(Ending::Nothing)
 }
 
-fn no_example(protocol: Protocol) -> Failure {
-    let next = match protocol {
-        Protocol::V1 => "servers of the first protocol never do: give an input, or try --protocol v2",
+/// The model that was named.
+async fn named(from: &str, models: &ModelArguments, tracking: Option<&str>) -> Result<Beside, Failure> {
+    let source: Source = from.parse().map_err(source::Error::from)?;
+    let options = source::Options {
+        tracking: models.tracking.tracking(tracking)?,
+        proxied_root: models.tracking.artifacts_destination.clone(),
+        stores: models.stores.access()?,
+        ..source::Options::default()
+    };
+    let located = source::locate(&source, &options).await?;
+    Ok(Beside {
+        model: located.model,
+        of: located.origin.asked,
+    })
+}
+
+/// The service's own model, or its canary's. None where that can't be looked at from here, which is told: the server may say what the model takes.
+async fn served(service: &Deployed, canary: Option<&str>, stores: &StoreArguments) -> Result<Option<Beside>, Failure> {
+    let uri = match canary {
+        Some(canary) => Canaries::of(service)
+            .0
+            .into_iter()
+            .find(|one| one.name == canary)
+            .and_then(|canary| canary.storage_uri),
+        None => service.storage_uri(),
+    };
+    // A path that a storage key opens is none of this machine's.
+    let source: Option<Source> = uri.and_then(|uri| uri.parse().ok());
+    let Some(source @ Source::Store(uri)) = &source else {
+        return Ok(None);
+    };
+    let access = stores.access()?;
+    if !stores.opens(uri, &access)? {
+        note(&unchecked(uri));
+        return Ok(None);
+    }
+    let options = source::Options {
+        stores: access,
+        ..source::Options::default()
+    };
+    let why = match tokio::time::timeout(LOOK, source::locate(source, &options)).await {
+        Ok(Ok(located)) => {
+            return Ok(Some(Beside {
+                model: located.model,
+                of: located.origin.asked,
+            }));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!(
+            "no answer from the store of {} within {} s",
+            source::without_token(uri.as_str()),
+            LOOK.as_secs()
+        ),
+    };
+    note(&format!("the model's own input example can't be looked for: {why}"));
+    Ok(None)
+}
+
+/// An example and what the model takes, by its server's word, else by its files. Says whose it is.
+fn made(
+    beside: Option<&Beside>,
+    said: Option<Expected>,
+    protocol: Protocol,
+) -> Result<(Input, Option<Expected>), Failure> {
+    let model = beside.map(|beside| &beside.model);
+    let Some(example) = example(model, said.as_ref()) else {
+        return Err(no_example(protocol, beside));
+    };
+    let of = beside.filter(|_| example.by != By::Server);
+    let of = of.map(|beside| format!(" ({})", beside.of)).unwrap_or_default();
+    eprintln!("{}", dim(&clean(&format!("the input is {}{of}", example.by))));
+    Ok((example.input, said.or_else(|| of_signature(model))))
+}
+
+fn no_example(protocol: Protocol, beside: Option<&Beside>) -> Failure {
+    let message = match beside {
+        Some(Beside { of, .. }) => {
+            format!("{of} has no input example and no signature, and the server doesn't say what its model takes")
+        }
+        None => "the server doesn't say what its model takes".to_owned(),
+    };
+    let next = match (protocol, beside) {
+        (_, None) => "name the model that it was deployed from by --from, such as models:/NAME@ALIAS, or give an input",
+        (Protocol::V1, _) => "servers of the first protocol never do: give an input, or try --protocol v2",
         _ => "give an input: a model saved with a signature tells what it takes",
     };
     Failure {
-        message: "the server doesn't say what its model takes".to_owned(),
+        message,
         next: Some(next.to_owned()),
     }
 }
@@ -232,7 +351,8 @@ fn example_in(folder: &Path) -> Result<PathBuf, Failure> {
     files.into_iter().find(|file| file.is_file()).ok_or_else(|| Failure {
         message: format!("{} has no input example", folder.display()),
         next: Some(
-            "MLflow writes one where a model is logged with `input_example=`; --example asks the server".to_owned(),
+            "MLflow writes one where a model is logged with `input_example=`; --example makes one where there is none"
+                .to_owned(),
         ),
     })
 }
@@ -276,6 +396,7 @@ fn shown(answer: &Answer) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use kube::api::DynamicObject;
     use serde_json::json;
 
     use super::*;
@@ -307,5 +428,65 @@ mod tests {
         let csv = folder.path().join("x.CSV");
         fs::write(&csv, "a,b\n1,2\n").unwrap();
         assert!(matches!(read(&csv, None).unwrap(), Input::Content(_)));
+    }
+
+    fn service(predictor: &Value) -> Deployed {
+        let object = json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": "fraud"}, "spec": {"predictor": predictor}});
+        Deployed::from(serde_json::from_value::<DynamicObject>(object).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_example_is_that_of_the_model_that_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write(
+            "MLmodel",
+            "flavors:\n  python_function: {loader_module: mlflow.xgboost}\n  xgboost: {data: model.ubj, xgb_version: 3.0.2}\n\
+             saved_input_example_info: {artifact_path: input_example.json}\n\
+             signature:\n  inputs: '[{\"type\": \"double\", \"name\": \"age\"}]'\n",
+        );
+        write("model.ubj", "{");
+        let models = ModelArguments {
+            tracking: TrackingArguments::default(),
+            stores: StoreArguments::default(),
+        };
+        let from = folder.path().display().to_string();
+        let input = async || {
+            let beside = named(&from, &models, None).await.unwrap();
+            let (input, expected) = made(Some(&beside), None, Protocol::V1).unwrap();
+            predict::v1(&input, expected.as_ref()).unwrap()
+        };
+        assert_eq!(input().await, json!({"instances": [{"age": 1.0}]}));
+        write("input_example.json", r#"{"columns": ["age"], "data": [[41.5]]}"#);
+        assert_eq!(input().await, json!({"instances": [{"age": 41.5}]}));
+        let failure = named("models:/fraud", &models, None).await.err().unwrap();
+        assert!(failure.message.contains("which version"), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn a_service_whose_model_can_not_be_looked_at_is_asked_itself() {
+        let stores = StoreArguments::default();
+        for model in [
+            json!({"storageUri": "pvc://claim/model"}),
+            json!({"storage": {"path": "models/fraud"}}),
+            json!({"storage": {"key": "minio", "path": "models/fraud"}}),
+            json!({}),
+        ] {
+            let beside = served(&service(&json!({"model": model})), None, &stores).await.unwrap();
+            assert!(beside.is_none(), "{model}");
+        }
+        let failure = made(None, None, Protocol::V2).unwrap_err();
+        assert!(failure.next.unwrap().contains("--from"));
+        let none = Beside {
+            model: Model::unseen(tidewaiter_deployer::model::Framework::Sklearn),
+            of: "s3://m/1".to_owned(),
+        };
+        let failure = made(Some(&none), None, Protocol::V2).unwrap_err();
+        assert!(
+            failure
+                .message
+                .starts_with("s3://m/1 has no input example and no signature"),
+            "{failure:?}"
+        );
     }
 }

@@ -14,7 +14,7 @@ use super::change::{Planned, told};
 use super::deployed::storage_uri;
 use super::{Component, Deployed, Error, Release};
 use crate::model::Model;
-use crate::service::{ALLOW_WRONG_ANSWERS, Facts, WishError, beside, format_name};
+use crate::service::{ALLOW_WRONG_ANSWERS, Facts, WishError, beside, format_name, loadable};
 
 /// What stands beside a service's predictor.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -205,7 +205,8 @@ fn model_of(service: &Deployed, wanted: &CanaryModel) -> Result<(Map<String, Val
         ));
     };
     let allowed = service.annotation(ALLOW_WRONG_ANSWERS) == Some("true");
-    let beside = beside(&wanted.model, stable, &service.namespace(), &wanted.facts, allowed).map_err(|error| {
+    let beside = || beside(&wanted.model, stable, &service.namespace(), &wanted.facts, allowed);
+    let beside = loadable(&wanted.storage_uri).and_then(|()| beside()).map_err(|error| {
         let next = match &error {
             WishError::WrongAnswers { package, held, .. } => format!(
                 "save the canary's model with {package} {held} or an earlier version; to serve it all the same, set the service's annotation \

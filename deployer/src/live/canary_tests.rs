@@ -181,6 +181,17 @@ fn a_split_changes_the_percent_and_nothing_beside() {
 }
 
 #[test]
+fn a_canary_of_a_place_that_kserve_does_not_load_is_refused() {
+    let wanted = Split {
+        model: of("gs://models", Framework::Mlflow, &[]),
+        ..by(5)
+    };
+    let error = split(&standard(json!(null)), &wanted, NEW).unwrap_err();
+    assert!(error.to_string().contains("all of a bucket"), "{error}");
+    assert!(error.next().contains("gs://models/model"), "{}", error.next());
+}
+
+#[test]
 fn promoting_takes_over_what_the_canary_changed() {
     let service = standard(json!([entry("canary", "s3://m/2", 10)]));
     let planned = promote(&service, None, NEW).unwrap();

@@ -17,9 +17,9 @@ pub struct Model {
     pub versions: BTreeMap<String, String>,
     /// What goes in and out; none where the model doesn't say.
     pub signature: Option<Signature>,
-    /// An input that the model's author left beside it, as JSON: `MLflow`'s `serving_input_example.json` where there is one (`dataframe_split`, `inputs` and so on, as its
-    /// scoring server takes it), else `input_example.json`.
-    pub input_example: Option<serde_json::Value>,
+    /// An input that the model's author left beside it, as JSON in the order that it was written in: `MLflow`'s `serving_input_example.json` where there is one
+    /// (`dataframe_split`, `inputs` and so on, as its scoring server takes it), else `input_example.json`.
+    pub input_example: Option<String>,
     /// Its whole Python environment lies beside it (`environment.tar.gz`, as conda-pack makes it), which `MLServer` runs it in.
     pub has_environment: bool,
     /// All files together, in bytes.

@@ -9,6 +9,7 @@
 mod answer;
 mod datatype;
 mod error;
+mod example;
 mod expected;
 mod grpc;
 mod input;
@@ -41,6 +42,7 @@ use url::Url;
 pub use answer::{Answer, Columns};
 pub use datatype::{Datatype, UnknownDatatype};
 pub use error::{Error, InputError};
+pub use example::{By, Example, example, of_signature};
 pub use expected::{Expected, ExpectedInput};
 pub use input::{Content, Input, Table};
 pub use request::{Request, v1, v2};

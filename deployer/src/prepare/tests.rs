@@ -150,6 +150,23 @@ async fn what_no_server_would_load_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test]
+async fn a_model_without_a_signature_is_served_and_its_user_told_what_that_means() {
+    let unsigned = "flavors:\n  python_function: {loader_module: mlflow.xgboost}\n  xgboost: {data: model.ubj}\n";
+    let signed = format!("{unsigned}signature:\n  inputs: '[{{\"type\": \"double\", \"name\": \"age\"}}]'\n");
+    let notes = async |mlmodel: &str| {
+        let folder = Folder::new(&[("MLmodel", mlmodel), ("model.ubj", "{")]);
+        folder.prepare(None, PLAIN).await.unwrap().notes
+    };
+    let told = notes(unsigned).await.join(" ");
+    assert!(
+        told.contains("no signature: inputs are not checked")
+            && told.contains("mlflow.models.infer_signature makes one"),
+        "{told}"
+    );
+    assert!(notes(&signed).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_saved_model_lies_in_a_numbered_folder() {
     assert_eq!(
         laid_out(&[("saved_model.pb", "x"), ("assets/a", "x")], None).await,

@@ -8,6 +8,7 @@ use super::API_VERSION;
 use super::choose::{Chosen, REST_PORT, choose, format_name};
 use super::error::WishError;
 use super::facts::Facts;
+use super::loadable::loadable;
 use super::name::checked_name;
 use super::packages;
 use super::wishes::{Container, DeploymentMode, Protocol, Resources, ScaleMetric, Wishes};
@@ -53,6 +54,13 @@ pub fn build(
         return Err(WishError::BothInKnative);
     }
     agree(wishes, mode, facts)?;
+    let containers = [&wishes.transformer, &wishes.explainer].into_iter().flatten();
+    for uri in containers
+        .filter_map(|container| container.storage_uri.as_deref())
+        .chain(uri)
+    {
+        loadable(uri)?;
+    }
     let (server, chosen) = if let Some(image) = &wishes.image {
         (own_image(wishes, image, uri), None)
     } else {

@@ -114,7 +114,7 @@ impl Step {
 }
 
 /// What an `InferenceGraph` has a place for: `InferenceGraphSpec` of 0.15.2 and 0.20.0, for the Pods of its router, and what every object has.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 15] = [
     "name",
     "namespace",
     "resources",
@@ -128,6 +128,8 @@ const FIELDS: [&str; 13] = [
     "timeout",
     "labels",
     "annotations",
+    "graph",
+    "steps",
 ];
 
 /// Makes the `InferenceGraph`. `also` is what is wished for its router.

@@ -87,6 +87,14 @@ impl Wishes {
             },
             requirements: self.requirements.or(weaker.requirements),
             model_version: self.model_version.or(weaker.model_version),
+            graph: self.graph.or(weaker.graph),
+            steps: if self.steps.is_empty() {
+                weaker.steps
+            } else {
+                self.steps
+            },
+            server: self.server.or(weaker.server),
+            memory: self.memory.or(weaker.memory),
         }
     }
 }

@@ -161,6 +161,41 @@ fn a_whole_deployment_is_said_in_a_file() {
     assert!(refused("{secret: minio, serviceAccount: own}", &standard()).contains("exclude each other"));
 }
 
+#[test]
+fn half_a_graph_or_half_a_model_on_a_server_is_refused_with_what_is_missing() {
+    let refused = |yaml: &str| wishes(yaml).whole().unwrap_err().next();
+    assert!(refused("steps: [a, b]").contains("--graph"));
+    assert!(refused("memory: 1Gi").contains("--server"));
+    assert!(refused("server: many").contains("--memory 256Mi"));
+    let file = wishes("{graph: sequence, steps: [a, b], server: many}");
+    let flags = Wishes {
+        graph: Some(Router::Splitter),
+        memory: Some("1Gi".to_owned()),
+        ..Wishes::default()
+    };
+    let both = flags.over(file);
+    both.whole().unwrap();
+    assert_eq!((both.graph, both.steps.len()), (Some(Router::Splitter), 2));
+}
+
+#[test]
+fn a_place_that_kserve_does_not_load_is_refused_wherever_it_stands() {
+    let model = model(Framework::Sklearn, &[]);
+    let of = |yaml: &str, uri: &str| build(&wishes(yaml), &model, Some(uri), "team-a", &standard(), true);
+    for own in ["{}", "image: example.com/own:1"] {
+        let error = of(own, "gs://models").unwrap_err();
+        assert!(error.to_string().contains("all of a bucket"), "{error}");
+    }
+    let beside = "transformer: {image: a, storageUri: 'https://acme.blob.core.windows.net/code'}";
+    let error = of(beside, "s3://models").unwrap_err();
+    assert!(
+        error.next().contains("https://acme.blob.core.windows.net/code/"),
+        "{}",
+        error.next()
+    );
+    assert!(of("{}", "s3://models").is_ok());
+}
+
 /// Each field of a `tidewaiter.yaml` has a row in its section of docs/deploy.md, and no other has.
 #[test]
 fn the_docs_have_every_field_of_a_file() {

@@ -25,7 +25,7 @@ pub struct TrainedWishes {
 }
 
 /// What a `TrainedModel` has a place for, and what says which model it is: all else is its server's.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 18] = [
     "name",
     "namespace",
     "labels",
@@ -42,6 +42,8 @@ const FIELDS: [&str; 16] = [
     "extraFiles",
     "requirements",
     "modelVersion",
+    "server",
+    "memory",
 ];
 
 /// Makes the `TrainedModel` for a server, given as it is in the cluster. `also` is what is wished for beside.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::error::WishError;
+use super::graph::Router;
 use crate::model::Framework;
 
 /// What is wished for. Written in YAML with KServe's own names, or the flags'; a field that doesn't exist is refused. Paths are as for flags: from where the command
@@ -131,6 +132,18 @@ pub struct Wishes {
     /// For `PyTorch`: the model's version in its archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_version: Option<String>,
+    /// A graph of services in place of a service: how it asks them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graph: Option<Router>,
+    /// With it: whom, each as [`Step::parse`](super::Step::parse) reads it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
+    /// The multi-model server that the model is added to, in place of a service of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// With it: how much memory the model takes there, as a quantity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
 }
 
 impl Wishes {
@@ -141,6 +154,29 @@ impl Wishes {
                 object["metadata"][name] = json!(values);
             }
         }
+    }
+
+    /// Refuses half of a graph, or of a model on another's server. What such an object has no place for is refused when it is made.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn whole(&self) -> Result<(), WishError> {
+        let (problem, next) = match (&self.server, &self.memory) {
+            _ if self.graph.is_none() && !self.steps.is_empty() => (
+                "--step names a service of a graph, and no graph was wished for".to_owned(),
+                "say how it asks its services with --graph, or leave --step out",
+            ),
+            (None, Some(_)) => (
+                "--memory says what a model takes on a multi-model server, and none was named".to_owned(),
+                "name it with --server; what a service of its own may take is said with --limit memory=QUANTITY",
+            ),
+            (Some(server), None) => (
+                format!("nobody said how much memory the model takes on {server}, which KServe wants to know"),
+                "say it with --memory, such as --memory 256Mi",
+            ),
+            _ => return Ok(()),
+        };
+        Err(WishError::contradiction(problem, next))
     }
 
     /// Refuses what a kind of object has no place for. `has` are the fields that it has one for.
@@ -175,6 +211,7 @@ fn flag(field: &str) -> String {
         "args" => return "--arg".to_owned(),
         "labels" => return "--label".to_owned(),
         "annotations" => return "--annotation".to_owned(),
+        "steps" => return "--step".to_owned(),
         "extraFiles" => return "--extra-file".to_owned(),
         "canaryTrafficPercent" => return "--canary-percent".to_owned(),
         "serviceAccountName" => return "--service-account".to_owned(),

@@ -296,6 +296,31 @@ async fn a_bucket_that_may_only_be_read_is_told_by_the_right_that_is_missing() {
     assert!(left.is_none(), "it would go on with what isn't there");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_bucket_is_told_and_nothing_is_noted_of_what_it_has_not() {
+    // As MinIO answers where a bucket's quota is used up.
+    let full = "400 Bad Request\r\nconnection: close\r\ncontent-length: 58\r\n\r\n<Error><Code>XMinioAdminBucketQuotaExceeded</Code></Error>";
+    let ground = Ground::new(&[("model.onnx", b"1")]);
+    let options = Options {
+        root: "s3://models/deployed/".parse().unwrap(),
+        name: "fraud".into(),
+        stores: s3(full, Duration::ZERO).await,
+        journal: Some(ground.journal.path().to_owned()),
+    };
+    let items = of_folder(ground.files.path()).await.unwrap();
+    let refused = upload(items, &options, &|_| {}).await.unwrap_err();
+    let told = format!("{refused}; {}", refused.next());
+    assert!(
+        told.starts_with("can't write s3://models/deployed/fraud/")
+            && told.ends_with(
+                "/model.onnx: the store is full (XMinioAdminBucketQuotaExceeded); make room there, ask for a larger quota, or take another store"
+            ),
+        "{told}"
+    );
+    let left = fs::read_dir(ground.journal.path()).unwrap().next();
+    assert!(left.is_none(), "it would go on with what isn't there");
+}
+
 /// A store answers when all of a file has come: on a slow line long after it would be taken for dead.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_may_take_longer_on_its_way_than_an_answer() {

@@ -303,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_is_ready_when_its_model_is_and_not_when_kserve_says_so() {
         let outcome = waited(json!({"kind": "Status", "code": 500, "message": "no such port"})).await;
-        let Outcome::TimedOut { stage, finding } = outcome else {
+        let Outcome::TimedOut { stage, finding, .. } = outcome else {
             panic!("{outcome:?}")
         };
         assert_eq!(stage, Stage::Load);

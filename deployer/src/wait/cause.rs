@@ -1,8 +1,10 @@
 //! Why a service doesn't come up, from all that is known of it.
 
-use super::containers;
+use serde_json::Value;
+
 use super::finding::{Cause, Finding};
-use super::state::{State, text};
+use super::state::{REFUSED, SERVER, State, text};
+use super::{containers, words};
 
 /// How long a thing that others may still bring is waited for, in seconds.
 const PATIENCE: u64 = 20;
@@ -14,6 +16,7 @@ pub fn diagnose(state: &State) -> Option<Finding> {
     for pod in state.newest_pods() {
         found.extend(unscheduled(state, pod));
         found.extend(containers::of_pod(state, pod));
+        found.extend(elsewhere(state, pod));
     }
     found.extend(not_created(state));
     let certain = found.iter().position(|finding| finding.certain);
@@ -40,12 +43,17 @@ fn of_service(state: &State) -> Option<Finding> {
             "" => "v1",
             protocol => protocol,
         };
+        let runtime = text(&model["runtime"]);
         let message = match text(&failure["reason"]) {
-            "NoSupportingRuntime" => {
+            "NoSupportingRuntime" if runtime.is_empty() => {
                 format!("no serving runtime in this cluster serves {format} in protocol {protocol}")
             }
-            "RuntimeNotRecognized" => format!("there is no serving runtime {}", text(&model["runtime"])),
-            "RuntimeDisabled" => format!("the serving runtime {} is disabled", text(&model["runtime"])),
+            "NoSupportingRuntime" if text(&failure["message"]).contains("protocol") => {
+                format!("the serving runtime {runtime} doesn't speak protocol {protocol}")
+            }
+            "NoSupportingRuntime" => format!("the serving runtime {runtime} doesn't serve {format}"),
+            "RuntimeNotRecognized" => format!("there is no serving runtime {runtime}"),
+            "RuntimeDisabled" => format!("the serving runtime {runtime} is disabled"),
             other => format!("KServe can't serve it ({other})"),
         };
         return Some(
@@ -166,7 +174,7 @@ fn between<'t>(message: &'t str, before: &str) -> &'t str {
 }
 
 /// A Pod that no node takes.
-fn unscheduled(state: &State, pod: &serde_json::Value) -> Option<Finding> {
+fn unscheduled(state: &State, pod: &Value) -> Option<Finding> {
     let conditions = pod["status"]["conditions"].as_array()?;
     let condition = conditions
         .iter()
@@ -213,27 +221,65 @@ fn insufficient(message: &str) -> Option<&str> {
     Some(word.trim_end_matches('.'))
 }
 
+/// It runs, and its own words are that it listens elsewhere than where KServe asks.
+fn elsewhere(state: &State, pod: &Value) -> Option<Finding> {
+    let asked = refused_port(unheard(state, pod)?)?;
+    let log = state
+        .logs
+        .get(&(text(&pod["metadata"]["name"]).to_owned(), SERVER.to_owned()))?;
+    let (host, port, line) = words::listens_elsewhere(log, asked)?;
+    let (message, next) = if port == asked {
+        (
+            format!("the server listens on {host}:{port}, where nobody outside of its container reaches it"),
+            "have it listen on 0.0.0.0: by its arguments (--arg) or its environment (--env)".to_owned(),
+        )
+    } else {
+        (
+            format!("the server listens on port {port}, and KServe asks on port {asked}"),
+            format!("have it listen on {asked}: by its arguments (--arg) or its environment (--env)"),
+        )
+    };
+    // It may open another port first, and this one once it has its model.
+    let certain = state.quiet > PATIENCE;
+    Some(Finding::new(Cause::Ports, message, next).seen(line).certain(certain))
+}
+
 /// It runs, and nobody hears of it.
 fn silent(state: &State) -> Option<Finding> {
-    let refused = state.events("Pod", "Unhealthy").next_back()?;
-    let is_running = state.newest_pods().iter().any(|pod| {
-        let mut statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
-        statuses.any(|status| !status["state"]["running"].is_null() && status["ready"] == false)
-    });
-    if !is_running {
-        return None;
-    }
-    let port = refused
-        .split(": connect")
-        .next()
-        .and_then(|text| text.rsplit(':').next())
-        .unwrap_or("8080");
+    let words = state.newest_pods().into_iter().find_map(|pod| unheard(state, pod))?;
+    let Some(port) = refused_port(words) else {
+        let (namespace, name) = (state.namespace(), state.name());
+        return Some(
+            Finding::new(
+                Cause::ModelNotReady,
+                "the server runs, but doesn't answer that it is ready",
+                format!(
+                    "look at what it does (tidewaiter logs {name} -n {namespace}), or give it more time with --timeout"
+                ),
+            )
+            .seen(words),
+        );
+    };
     Some(
         Finding::new(
             Cause::Ports,
             format!("the server runs, but nothing answers on port {port}, where KServe asks"),
             format!("have it listen on {port}, or give it more time with --timeout where it loads for long"),
         )
-        .seen(refused),
+        .seen(words),
     )
+}
+
+/// What the newest question came to that a Pod's server was asked in vain, if it runs and isn't ready.
+fn unheard<'s>(state: &'s State, pod: &'s Value) -> Option<&'s str> {
+    let event = state.unhealthy(text(&pod["metadata"]["name"])).next_back()?;
+    let mut statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    let is_running = statuses.any(|status| !status["state"]["running"].is_null() && status["ready"] == false);
+    is_running.then(|| text(&event["message"]))
+}
+
+/// `Readiness probe failed: dial tcp 10.88.0.24:8080: connect: connection refused`
+fn refused_port(words: &str) -> Option<&str> {
+    let (address, _) = words.split_once(REFUSED)?;
+    address.rsplit(':').next()
 }

@@ -67,11 +67,14 @@ fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
     if name == INITIALIZER {
         let ended = ended.filter(|ended| ended["exitCode"] != 0)?;
         if text(&ended["reason"]) == "OOMKilled" {
+            let had = had(pod, "initContainers", name);
+            // KServe puts the container of the one over that of the other (`storage_initializer_injector.go` of 0.15.2 and 0.20.0), and ships one with a limit.
             return Some(
                 Finding::new(
                     Cause::OutOfMemory,
-                    "the download of the model was given too little memory",
-                    "have an admin raise storageInitializer.memoryLimit in KServe's ConfigMap inferenceservice-config",
+                    format!("the download of the model needs more memory than {had}"),
+                    "have an admin raise its limit: in the ClusterStorageContainer for such URIs (kubectl get clusterstoragecontainers), or where there is none by \
+                     storageInitializer.memoryLimit in KServe's ConfigMap inferenceservice-config",
                 )
                 .seen("OOMKilled"),
             );
@@ -88,16 +91,12 @@ fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
         return None;
     }
     if text(&ended["reason"]) == "OOMKilled" {
-        let limit = limit(pod, name);
-        let (had, more) = match &limit {
-            Some(limit) => (format!(" {limit}"), "more than that".to_owned()),
-            None => (String::new(), "more than the node gave it".to_owned()),
-        };
+        let had = had(pod, "containers", name);
         return Some(
             Finding::new(
                 Cause::OutOfMemory,
-                format!("the server needs more memory than the{had} that it was given"),
-                format!("give it {more}: --limit memory=4Gi"),
+                format!("the server needs more memory than {had}"),
+                "give it more than that: --limit memory=…",
             )
             .seen("OOMKilled"),
         );
@@ -177,10 +176,14 @@ fn image(pod: &Value, container: &str, reason: &str, message: &str) -> Finding {
         .certain(reason == "ImagePullBackOff" || denied || absent)
 }
 
-fn limit(pod: &Value, container: &str) -> Option<String> {
-    let containers = pod["spec"]["containers"].as_array()?;
-    let spec = containers.iter().find(|spec| spec["name"] == container)?;
-    spec["resources"]["limits"]["memory"].as_str().map(str::to_owned)
+/// The memory that a container may take.
+fn had(pod: &Value, list: &str, container: &str) -> String {
+    let mut containers = pod["spec"][list].as_array().into_iter().flatten();
+    let spec = containers.find(|spec| spec["name"] == container);
+    match spec.and_then(|spec| spec["resources"]["limits"]["memory"].as_str()) {
+        Some(limit) => format!("the {limit} that it was given"),
+        None => "its node has left".to_owned(),
+    }
 }
 
 /// The service has a model to download, and the Pod nobody who does it. `pvc:` and `oci:` are mounted.

@@ -39,7 +39,7 @@ causes! {
     WrongFramework = "wrong-framework",
     /// The server's libraries don't load what those of the author saved.
     VersionMismatch = "version-mismatch",
-    /// The model needs a package that the server's image lacks.
+    /// The model needs a package, or code of its author's, that the server's image lacks.
     PackageMissing = "package-missing",
     /// The image, or a library, is for another kind of processor.
     Architecture = "architecture",

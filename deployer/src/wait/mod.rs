@@ -26,7 +26,7 @@ mod tests;
 
 pub use cause::diagnose;
 pub use finding::{Cause, Finding};
-pub use graph::{ConditionOutcome, wait_for_condition};
+pub use graph::wait_for_condition;
 pub use outcome::{Options, Outcome, Progress};
 pub use remarks::remarks;
 pub use sent::Sent;

@@ -48,6 +48,8 @@ pub enum Outcome {
         stage: Stage,
         /// What is likely in the way.
         finding: Option<Finding>,
+        /// What KServe says is not so yet, in its words.
+        unmet: Vec<String>,
     },
     /// Somebody deleted it.
     Deleted,

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+/// The container that KServe takes for the server.
+pub(super) const SERVER: &str = "kserve-container";
+/// How the kubelet says that nothing listens on a port.
+pub(super) const REFUSED: &str = ": connect: connection refused";
+
 /// A service and all that tells of it, as the API server has it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
@@ -78,6 +83,26 @@ impl State {
         Some((text(&found["status"]), text(&found["reason"]), text(&found["message"])))
     }
 
+    /// What the conditions that aren't true say.
+    pub(super) fn unmet(&self) -> Vec<String> {
+        let conditions = self.service["status"]["conditions"].as_array();
+        let unmet = conditions
+            .into_iter()
+            .flatten()
+            .filter(|condition| condition["status"] != "True");
+        let mut said: Vec<String> = Vec::new();
+        for condition in unmet {
+            let words = [text(&condition["message"]), text(&condition["reason"])];
+            // Several of a service's say the same.
+            if let Some(words) = words.into_iter().find(|words| !words.is_empty())
+                && !said.iter().any(|before| before == words)
+            {
+                said.push(words.to_owned());
+            }
+        }
+        said
+    }
+
     /// The Pods that are to stay: of each component those of its newest template, without such as are being deleted.
     pub fn newest_pods(&self) -> Vec<&Value> {
         let mut newest: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
@@ -121,6 +146,21 @@ impl State {
             .iter()
             .filter(move |event| event["involvedObject"]["kind"] == kind && event["reason"] == reason)
             .map(|event| text(&event["message"]))
+    }
+
+    /// The events about questions that this Pod's server was asked in vain, the newest last.
+    pub(super) fn unhealthy<'s>(&'s self, pod: &'s str) -> impl DoubleEndedIterator<Item = &'s Value> {
+        self.events
+            .iter()
+            .filter(move |event| event["involvedObject"]["name"] == pod && event["reason"] == "Unhealthy")
+    }
+
+    /// How often nothing listened where this Pod's server was asked.
+    pub(super) fn refusals(&self, pod: &str) -> u64 {
+        self.unhealthy(pod)
+            .filter(|event| text(&event["message"]).contains(REFUSED))
+            .map(|event| event["count"].as_u64().unwrap_or(1))
+            .sum()
     }
 }
 

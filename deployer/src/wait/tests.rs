@@ -165,6 +165,22 @@ fn versions_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn code_that_stayed_in_a_script_is_named() {
+    for module in [
+        "'__main__' (built-in)",
+        "'sklearnserver.__main__' from '/opt/server/sklearnserver/__main__.py'",
+    ] {
+        let log = format!("AttributeError: Can't get attribute 'Doubles' on <module {module}>");
+        expect(
+            &case(fixture!("version.json"), Some((SERVER, &log))),
+            Cause::PackageMissing,
+            true,
+            &["needs Doubles, which the script that saved it defined", "code_paths"],
+        );
+    }
+}
+
+#[test]
 fn a_package_that_the_image_lacks_is_named() {
     expect(
         &case(
@@ -283,6 +299,78 @@ fn a_port_where_nobody_listens_is_told_at_the_end() {
 }
 
 #[test]
+fn a_server_that_says_where_else_it_listens_is_told_before_the_end() {
+    let said = |log: &str| {
+        let mut state = case(fixture!("port.json"), Some((SERVER, log)));
+        state.quiet = 60;
+        state
+    };
+    let other = "INFO:     Started server process [1]\nINFO:     Uvicorn running on http://0.0.0.0:8081 (Press CTRL+C to quit)\n";
+    let mut state = said(other);
+    let parts = [
+        "the server listens on port 8081, and KServe asks on port 8080",
+        "have it listen on 8080",
+        "Uvicorn running on",
+    ];
+    expect(&state, Cause::Ports, true, &parts);
+    state.quiet = 1;
+    expect(&state, Cause::Ports, false, &parts);
+    for log in [
+        "[1] [INFO] Listening at: http://0.0.0.0:8081 (7)",
+        "[GIN-debug] Listening and serving HTTP on :8081",
+        "Server listening on port 8081.",
+        "Serving HTTP on 0.0.0.0 port 8081 (http://0.0.0.0:8081/) ...",
+        "Uvicorn running on socket ('0.0.0.0', 8081) (Press CTRL+C to quit)",
+    ] {
+        expect(&said(log), Cause::Ports, true, &parts[..2]);
+    }
+    let alone = " * Running on http://127.0.0.1:8080";
+    expect(
+        &said(alone),
+        Cause::Ports,
+        true,
+        &[
+            "the server listens on 127.0.0.1:8080, where nobody outside",
+            "have it listen on 0.0.0.0",
+        ],
+    );
+    // It will open the right one, or says nothing of it.
+    for log in [
+        format!("{other}HTTP server running on http://0.0.0.0:8080"),
+        format!("{alone}\n * Running on http://10.88.0.24:8080"),
+        "Metrics server running on http://0.0.0.0:8082/metrics".to_owned(),
+        "running on CPU 16 of 32".to_owned(),
+    ] {
+        assert_eq!(diagnose(&said(&log)), None, "{log}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let log = "[Errno 98] error while attempting to bind on address ('0.0.0.0', 8081): address already in use";
+    expect(
+        &case(fixture!("version.json"), Some((SERVER, log))),
+        Cause::Ports,
+        true,
+        &["can't open a port", "a number of its own", "8081"],
+    );
+}
+
+#[test]
+fn a_server_that_says_it_is_not_ready_has_no_wrong_port() {
+    let mut state = case(fixture!("port.json"), None);
+    let pod = state.pods[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    assert_eq!(state.refusals(&pod), 1);
+    state.events[0]["count"] = Value::from(3);
+    assert_eq!((state.refusals(&pod), state.refusals("another")), (3, 0));
+    state.events[0]["message"] = Value::from("Readiness probe failed: HTTP probe failed with statuscode: 503");
+    assert_eq!(state.refusals(&pod), 0);
+    let finding = cause::at_last(&state).unwrap();
+    assert_eq!(finding.cause, Cause::ModelNotReady);
+    assert!(finding.next.contains("tidewaiter logs wrongport2 -n "), "{finding:?}");
+}
+
+#[test]
 fn a_control_plane_namespace_is_told_as_soon_as_the_pod_is_there() {
     let mut state = case(
         fixture!("control-plane.json"),
@@ -314,7 +402,28 @@ fn too_little_memory_is_told_with_the_limit() {
         &case(fixture!("memory.json"), None),
         Cause::OutOfMemory,
         true,
-        &["more memory than the 60Mi", "--limit memory="],
+        &["more memory than the 60Mi that it was given", "--limit memory="],
+    );
+    let mut unlimited = case(fixture!("memory.json"), None);
+    unlimited.pods[0]["spec"]["containers"][0]["resources"] = Value::Null;
+    expect(
+        &unlimited,
+        Cause::OutOfMemory,
+        true,
+        &["more memory than its node has left"],
+    );
+    let mut download = case(fixture!("memory.json"), None);
+    let killed = download.pods[0]["status"]["containerStatuses"][0]["state"].clone();
+    download.pods[0]["status"]["initContainerStatuses"][0]["state"] = killed;
+    expect(
+        &download,
+        Cause::OutOfMemory,
+        true,
+        &[
+            "the download of the model needs more memory than the 3Gi",
+            "ClusterStorageContainer",
+            "storageInitializer.memoryLimit",
+        ],
     );
 }
 
@@ -358,6 +467,22 @@ fn no_runtime_for_the_protocol_is_told() {
         true,
         &["no serving runtime nope"],
     );
+    // One that is named is judged alone (`predictor.go` of 0.20.0).
+    let mut named = case(fixture!("no-runtime.json"), None);
+    named.service["spec"]["predictor"]["model"]["runtime"] = Value::from("house");
+    for (message, told) in [
+        (
+            "Specified runtime does not support specified protocol version",
+            "the serving runtime house doesn't speak protocol v1",
+        ),
+        (
+            "Specified runtime does not support specified framework/version",
+            "the serving runtime house doesn't serve mlflow",
+        ),
+    ] {
+        named.service["status"]["modelStatus"]["lastFailureInfo"]["message"] = Value::from(message);
+        expect(&named, Cause::NoRuntime, true, &[told, message]);
+    }
 }
 
 #[test]

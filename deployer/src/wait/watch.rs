@@ -15,7 +15,7 @@ use super::cause::{at_last, diagnose};
 use super::outcome::{Options, Outcome, Progress};
 use super::remarks::remarks;
 use super::stage::{Stage, stage};
-use super::state::{State, ended, statuses, text};
+use super::state::{SERVER, State, ended, statuses, text};
 use crate::cluster::{Attempt, Cluster, Error, kinds};
 use crate::live::storage_uri;
 use crate::source::without_token;
@@ -94,7 +94,7 @@ pub async fn wait(cluster: &Cluster, options: &Options, mut on: impl FnMut(Progr
         };
         if let Some(unasked) = ready {
             // What the server wrote while it loaded the model.
-            waiting.read.retain(|(_, container), _| container != "kserve-container");
+            waiting.read.retain(|(_, container), _| container != SERVER);
             waiting.read_logs(&mut on).await;
             on(Progress::Stage(Stage::Ready));
             return Ok(match remarks(&waiting.state) {
@@ -119,10 +119,14 @@ pub async fn wait(cluster: &Cluster, options: &Options, mut on: impl FnMut(Progr
             return Ok(Outcome::TimedOut {
                 stage: come,
                 finding: at_last(&waiting.state).or_else(silent),
+                unmet: waiting.state.unmet(),
             });
         }
     }
 }
+
+/// A container's restarts, whether it is ready, and how often nothing listened where it was asked.
+type Read = (u64, bool, u64);
 
 struct Waiting<'a> {
     cluster: &'a Cluster,
@@ -131,8 +135,8 @@ struct Waiting<'a> {
     pods: BTreeMap<String, Value>,
     moved: Instant,
     since: jiff::Timestamp,
-    /// Of which run of a container the log is here.
-    read: BTreeMap<(String, String), (u64, bool)>,
+    /// Of which run of a container the log is here, and up to where.
+    read: BTreeMap<(String, String), Read>,
     blind: BTreeSet<&'static str>,
 }
 
@@ -288,7 +292,8 @@ impl<'a> Waiting<'a> {
         &self.state
     }
 
-    /// The log of each container that ended, once; and of servers that are ready, which may have no model all the same.
+    /// The log of each container that ended, once; of servers that are ready, which may have no model all the same; and, each time that it is asked in vain, of one that
+    /// runs where KServe doesn't look.
     async fn read_logs(&mut self, on: &mut impl FnMut(Progress)) {
         let mut wanted = Vec::new();
         for pod in self.state.newest_pods() {
@@ -297,20 +302,27 @@ impl<'a> Waiting<'a> {
                 let name = text(&status["name"]).to_owned();
                 let has_ended =
                     ended(status).is_some_and(|ended| name != "storage-initializer" || ended["exitCode"] != 0);
-                let is_ready = status["ready"] == true && name == "kserve-container";
-                if !has_ended && !is_ready {
+                let is_server = name == SERVER;
+                let is_ready = status["ready"] == true && is_server;
+                let is_running = !status["state"]["running"].is_null();
+                let refusals = if is_server && is_running && !is_ready && !has_ended {
+                    self.state.refusals(&pod_name)
+                } else {
+                    0
+                };
+                if !has_ended && !is_ready && refusals == 0 {
                     continue;
                 }
                 let runs = status["restartCount"].as_u64().unwrap_or_default();
-                let is_running = !status["state"]["running"].is_null();
                 let key = (pod_name.clone(), name);
-                if self.read.get(&key) != Some(&(runs, is_ready)) {
-                    wanted.push((key, runs, is_ready, is_running && has_ended && !is_ready));
+                let read = (runs, is_ready, refusals);
+                if self.read.get(&key) != Some(&read) {
+                    wanted.push((key, read, is_running && has_ended && !is_ready));
                 }
             }
         }
         let api: Api<Pod> = Api::namespaced(self.cluster.client().clone(), &self.options.namespace);
-        for (key, runs, is_ready, previous) in wanted {
+        for (key, read, previous) in wanted {
             let params = LogParams {
                 container: Some(key.1.clone()),
                 previous,
@@ -320,12 +332,12 @@ impl<'a> Waiting<'a> {
             match api.logs(&key.0, &params).await {
                 Ok(log) if !log.starts_with("unable to retrieve container logs") => {
                     self.state.logs.insert(key.clone(), log);
-                    self.read.insert(key, (runs, is_ready));
+                    self.read.insert(key, read);
                 }
                 // Gone already: the next run's will do.
                 Ok(_) => {}
                 Err(error) => {
-                    self.read.insert(key, (runs, is_ready));
+                    self.read.insert(key, read);
                     if self.blind.insert("logs") {
                         on(Progress::Blind(format!(
                             "logs can't be looked at ({})",

@@ -184,6 +184,21 @@ pub(super) fn of_server(state: &State, log: &str) -> Option<Finding> {
             .seen(line),
         );
     }
+    // A pickle has no code of its own: what a script or a notebook defined stays there.
+    if let Some(line) = line("Can't get attribute").filter(|line| line.contains("__main__'")) {
+        let what = line
+            .split("attribute '")
+            .nth(1)
+            .and_then(|rest| rest.split('\'').next());
+        return Some(
+            Finding::new(
+                Cause::PackageMissing,
+                format!("the model needs {}, which the script that saved it defined, and the server doesn't have", what.unwrap_or("code")),
+                "save the model with its code beside it (MLflow: code_paths=[…]), or serve it with an image that has the code: --image",
+            )
+            .seen(line),
+        );
+    }
     if let Some(line) = first(&[
         "No module named 'numpy._core",
         "No module named '_loss'",
@@ -208,6 +223,16 @@ pub(super) fn of_server(state: &State, log: &str) -> Option<Finding> {
             finding = finding.seen(mismatch);
         }
         return Some(finding.seen(line));
+    }
+    if let Some(line) = first(&["ddress already in use", "EADDRINUSE"]) {
+        return Some(
+            Finding::new(
+                Cause::Ports,
+                "the server can't open a port: something in its Pod, maybe itself, has it already",
+                "give each of its ports a number of its own, by its arguments (--arg) or its environment (--env)",
+            )
+            .seen(line),
+        );
     }
     if let Some(line) = line("No module named '") {
         let package = line.split('\'').nth(1).unwrap_or_default();
@@ -326,6 +351,58 @@ pub(super) fn versions(log: &str) -> Vec<String> {
     found.sort();
     found.dedup();
     found
+}
+
+/// How servers say where they listen: those on Uvicorn, Flask, Gunicorn, Go's and Node's habits, Python's own, Triton.
+const LISTENS: [&str; 6] = [
+    "running on",
+    "listening on",
+    "listening at",
+    "serving on",
+    "serving http on",
+    "httpservice at",
+];
+/// Ports for who looks after a server, and not for who asks its model.
+const ASIDE: [&str; 3] = ["metrics", "prometheus", "management"];
+
+/// Where a server says that it listens (host, port and the line), if it says so of no place where this port of its Pod leads to.
+pub(super) fn listens_elsewhere<'l>(log: &'l str, asked: &str) -> Option<(&'l str, &'l str, &'l str)> {
+    let places = log.lines().filter_map(|line| {
+        let lower = line.to_ascii_lowercase();
+        if ASIDE.iter().any(|word| lower.contains(word)) {
+            return None;
+        }
+        let at = LISTENS
+            .iter()
+            .find_map(|words| Some(lower.find(words)? + words.len()))?;
+        let (host, port) = place(&line[at..])?;
+        Some((host, port, line.trim()))
+    });
+    let places: Vec<_> = places.collect();
+    let leads_there = places
+        .iter()
+        .any(|(host, port, _)| *port == asked && !is_loopback(host));
+    places.last().copied().filter(|_| !leads_there)
+}
+
+fn is_loopback(host: &str) -> bool {
+    ["127.0.0.1", "localhost", "[::1]"].contains(&host)
+}
+
+/// `http://0.0.0.0:8081`, `:8081`, `port 8081`, `('0.0.0.0', 8081)`
+fn place(text: &str) -> Option<(&str, &str)> {
+    text.split_whitespace().find_map(|word| {
+        let word = word.split_once("://").map_or(word, |(_, rest)| rest);
+        let word = word.split('/').next().unwrap_or(word);
+        let word = word.trim_end_matches(|last: char| !last.is_ascii_digit());
+        let (host, port) = match word.rsplit_once(':') {
+            Some(place) => place,
+            // Fewer digits are a number of something else.
+            None => Some(word).filter(|word| word.len() >= 4).map(|word| ("", word))?,
+        };
+        let is_port = (2..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+        is_port.then_some((host, port))
+    })
 }
 
 /// The last line that tells of an error, without its time; else the last one at all.

@@ -168,16 +168,16 @@ pub(crate) struct DeployArguments {
     #[command(flatten)]
     pub(super) store: StoreArguments,
     /// Make a graph of services in place of a service: sequence, switch, ensemble, splitter
-    #[arg(long, value_name = "ROUTER", value_parser = word::<Router>, requires = "steps", requires = "name")]
+    #[arg(long, value_name = "ROUTER", value_parser = word::<Router>)]
     pub(super) graph: Option<Router>,
     /// With --graph: a service; for a splitter SERVICE=WEIGHT, for a switch SERVICE=CONDITION, for a sequence also SERVICE=$request; may be given several times
-    #[arg(long = "step", value_name = "SERVICE", requires = "graph")]
+    #[arg(long = "step", value_name = "SERVICE")]
     pub(super) steps: Vec<String>,
     /// Add the model to this multi-model server as a TrainedModel, in place of a service of its own
-    #[arg(long, value_name = "SERVICE", requires = "memory", conflicts_with = "graph")]
+    #[arg(long, value_name = "SERVICE", conflicts_with = "graph")]
     pub(super) server: Option<String>,
     /// With --server: how much memory the model takes there
-    #[arg(long, value_name = "QUANTITY", requires = "server")]
+    #[arg(long, value_name = "QUANTITY")]
     pub(super) memory: Option<String>,
     /// How long to wait for an answer, such as 90s or 10m
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
@@ -273,6 +273,10 @@ impl DeployArguments {
             extra_files: self.extra_files.clone(),
             requirements: self.requirements.clone(),
             model_version: self.model_version.clone(),
+            graph: self.graph,
+            steps: self.steps.clone(),
+            server: self.server.clone(),
+            memory: self.memory.clone(),
         }
     }
 }

@@ -1,24 +1,26 @@
 //! What isn't a service: a graph of some, or a model on another's server.
 
 use anstream::{eprintln, print};
+use kube::api::DynamicObject;
 use serde_json::Value;
 use tidewaiter_deployer::cluster::{Kind, kinds};
 use tidewaiter_deployer::service::{GraphWishes, Router, Step, TrainedWishes, graph, trained_model};
 use tidewaiter_deployer::submit::propose;
-use tidewaiter_deployer::wait::{ConditionOutcome, wait_for_condition};
+use tidewaiter_deployer::wait::wait_for_condition;
 
 use super::super::arguments::Format;
 use super::super::output::document;
-use super::super::table::clean;
-use super::super::{BAD, Ending, Failure, GOOD};
+use super::super::{Ending, Failure};
 use super::Context;
 use super::arguments::DryRun;
+use super::report::{self, Report};
 use super::showing::{said, shown, store, stored};
 use super::staging::{Ready, would_send};
-use super::waiting::{evidence, hint};
+use super::submitting::is_ready;
+use super::waiting::until;
 
 pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Failure> {
-    let steps = context.arguments.steps.iter().map(|step| Step::parse(router, step));
+    let steps = context.wishes.steps.iter().map(|step| Step::parse(router, step));
     let wishes = GraphWishes {
         name: context.name.clone(),
         router,
@@ -65,7 +67,7 @@ pub(super) async fn add_model(context: &Context, server: &str, ready: &mut Ready
         name: context.name.clone(),
         service: server.to_owned(),
         framework: ready.model.framework,
-        memory: context.arguments.memory.clone().unwrap_or_default(),
+        memory: context.wishes.memory.clone().unwrap_or_default(),
     };
     let live = serde_json::to_value(&found).unwrap_or_default();
     let object = trained_model(&wishes, &context.wishes, &uri, namespace, &live)?;
@@ -95,6 +97,12 @@ async fn submit(
     if let Some(ending) = shown(context, before, &proposal, &also)? {
         return Ok(ending);
     }
+    let report = report::of(
+        context,
+        kind,
+        ready.as_deref(),
+        if proposal.is_same { "unchanged" } else { "submitted" },
+    );
     if let Some(ready) = ready {
         ready.send().await?;
     }
@@ -104,43 +112,32 @@ async fn submit(
         store(context, kind, object, before).await?;
         stored(context, &format!("{} {name}", kind.kind), before);
     }
-    if arguments.no_wait {
+    finish(context, kind, before, report).await
+}
+
+async fn finish(
+    context: &Context,
+    kind: &'static Kind,
+    before: Option<&DynamicObject>,
+    mut report: Report,
+) -> Result<Ending, Failure> {
+    let (name, namespace) = (&context.name, &context.namespace);
+    if context.arguments.no_wait {
+        report.print(context)?;
         return Ok(Ending::Nothing);
     }
-    let waiting = wait_for_condition(&context.cluster, kind, &context.namespace, name, arguments.timeout);
-    let outcome = tokio::select! {
-        outcome = waiting => outcome?,
-        _ = tokio::signal::ctrl_c() => {
-            eprintln!("\nInterrupted: {name} is submitted, and comes up or not by itself.");
-            return Ok(Ending::Interrupted);
+    // What stays as it was, and isn't ready, is what becomes of it.
+    if !before.is_some_and(is_ready) {
+        report.outcome = "submitted";
+    }
+    let waiting = wait_for_condition(&context.cluster, kind, namespace, name, context.arguments.timeout);
+    let remains = || {
+        if before.is_none() {
+            eprintln!(
+                "{name} is still there; to remove it: kubectl -n {namespace} delete {} {name}",
+                kind.in_roles()
+            );
         }
     };
-    match outcome {
-        ConditionOutcome::Ready(url) => {
-            let at = url.map(|url| format!(" at {url}")).unwrap_or_default();
-            eprintln!("{GOOD}{name} is ready{GOOD:#}{at}");
-            return Ok(Ending::Nothing);
-        }
-        ConditionOutcome::Failed(finding) => {
-            eprintln!("{BAD}error{BAD:#}: {name} doesn't come up: {}", clean(&finding.message));
-            evidence(&finding);
-            hint(&finding.next);
-        }
-        ConditionOutcome::TimedOut(said) => {
-            let limit = arguments.timeout.as_secs();
-            eprintln!(
-                "{BAD}error{BAD:#}: {name} is not ready after {limit} s: {}",
-                clean(&said)
-            );
-            hint("give it more time with --timeout: the same command goes on waiting");
-        }
-    }
-    if before.is_none() {
-        eprintln!(
-            "{name} is still there; to remove it: kubectl -n {} delete {} {name}",
-            context.namespace,
-            kind.in_roles()
-        );
-    }
-    Ok(Ending::Something)
+    until(context, report, waiting, remains).await
 }

@@ -66,12 +66,12 @@ pub(super) async fn run(arguments: DeployArguments) -> Result<Ending, Failure> {
 
 async fn deploy(arguments: DeployArguments) -> Result<Ending, Failure> {
     let context = context(arguments).await?;
-    if let Some(router) = context.arguments.graph {
+    if let Some(router) = context.wishes.graph {
         return graph::run(&context, router).await;
     }
     let mut ready = staging::find(&context).await?;
-    if let Some(server) = context.arguments.server.clone() {
-        return graph::add_model(&context, &server, &mut ready).await;
+    if let Some(server) = &context.wishes.server {
+        return graph::add_model(&context, server, &mut ready).await;
     }
     let seen = look(&context).await?;
     for remark in &seen.remarks {
@@ -110,6 +110,7 @@ async fn context(arguments: DeployArguments) -> Result<Context, Failure> {
         context: settings.get(Key::KubernetesContext).map(str::to_owned),
     };
     let wishes = arguments.wishes().over(of_file(&arguments)?);
+    wishes.whole()?;
     let (cluster, absent) = connect(&access, arguments.dry_run).await?;
     let namespace = wishes
         .namespace
@@ -118,7 +119,7 @@ async fn context(arguments: DeployArguments) -> Result<Context, Failure> {
         .unwrap_or_else(|| cluster.default_namespace().to_owned());
     let name = match &wishes.name {
         Some(name) => checked_name(name, &namespace)?.to_owned(),
-        None => named_after(arguments.source.as_deref().unwrap_or_default(), &namespace)?,
+        None => named_after(wishes.source.as_deref().unwrap_or_default(), &namespace)?,
     };
     Ok(Context {
         wishes: Wishes {
@@ -205,6 +206,10 @@ fn named_after(source: &str, namespace: &str) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use tidewaiter_deployer::cluster::kinds;
+    use tidewaiter_deployer::wait::{Outcome, Stage};
+
     use super::*;
 
     #[test]
@@ -229,19 +234,175 @@ mod tests {
     }
 
     fn arguments(kubeconfig: &Path, dry_run: &str) -> DeployArguments {
+        said(
+            kubeconfig,
+            &["--image", "an/image:1", "--name", "fraud", "--dry-run", dry_run],
+        )
+    }
+
+    fn said(kubeconfig: &Path, words: &[&str]) -> DeployArguments {
         let kubeconfig = kubeconfig.display().to_string();
-        let words = [
-            "deploy",
-            "--image",
-            "an/image:1",
-            "--name",
-            "fraud",
-            "--dry-run",
-            dry_run,
-            "--kubeconfig",
-            &kubeconfig,
-        ];
+        let words = ["deploy", "--kubeconfig", &kubeconfig]
+            .into_iter()
+            .chain(words.iter().copied());
         <Line as clap::Parser>::parse_from(words).deploy
+    }
+
+    /// What holds with these words, and a file with this text.
+    async fn with_file(text: &str, words: &[&str]) -> Result<Context, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deploy.yaml");
+        fs::write(&file, text).unwrap();
+        let file = file.display().to_string();
+        let words: Vec<&str> = ["--dry-run", "client", "-n", "team-a", "--file", &file]
+            .into_iter()
+            .chain(words.iter().copied())
+            .collect();
+        context(said(&folder.path().join("missing"), &words)).await
+    }
+
+    #[tokio::test]
+    async fn a_service_is_named_after_the_source_in_its_file() {
+        let named = with_file("source: models:/Fraud_Model@champion", &[]).await.unwrap();
+        assert_eq!(named.name, "fraud-model");
+        let over = with_file("source: models:/fraud/3", &["s3://m/churn"]).await.unwrap();
+        assert_eq!(over.name, "churn");
+        let failure = with_file("source: runs:/4f0c/model", &[]).await.err().unwrap();
+        assert!(failure.message.contains("no name"), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_kserve_refuses_is_refused_before_anything_is_looked_for_and_a_valid_one_is_offered() {
+        for (file, words) in [
+            ("name: Fraud_Model", &["s3://m/1"][..]),
+            ("{}", &["s3://m/1", "--name", "Fraud_Model"]),
+        ] {
+            let failure = with_file(file, words).await.err().unwrap();
+            assert!(
+                failure.message.starts_with("KServe refuses the name `Fraud_Model`"),
+                "{failure:?}"
+            );
+            assert_eq!(
+                failure.next.as_deref(),
+                Some("call it `fraud-model`: --name fraud-model")
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_graph_and_a_model_on_a_server_stand_in_a_file() {
+        let file = "{graph: splitter, name: ab, steps: [fraud-a=90, fraud-b=10], minReplicas: 2}";
+        let context = with_file(file, &[]).await.unwrap();
+        let router = context.wishes.graph.unwrap();
+        assert_eq!(graph::run(&context, router).await.unwrap(), Ending::Nothing);
+        let flags = with_file(file, &["--step", "a=50", "--step", "b=50", "--name", "half"])
+            .await
+            .unwrap();
+        assert_eq!(
+            (flags.wishes.steps, flags.name.as_str()),
+            (vec!["a=50".to_owned(), "b=50".to_owned()], "half")
+        );
+
+        // Each is refused as where it is said by flags.
+        let refused = async |text: &str, words: &[&str]| {
+            let failure = match with_file(text, words).await {
+                Ok(context) => match context.wishes.graph {
+                    Some(router) => graph::run(&context, router).await.unwrap_err(),
+                    None => panic!("{text} is taken"),
+                },
+                Err(failure) => failure,
+            };
+            failure.message
+        };
+        for (text, words, part) in [
+            (
+                "{graph: splitter, name: ab, steps: [a=90, b=20]}",
+                &[] as &[&str],
+                "make 110 together",
+            ),
+            (
+                "{graph: ensemble, name: ab, steps: [a=1, b]}",
+                &[],
+                "asked by an ensemble",
+            ),
+            (
+                "{graph: sequence, name: ab, steps: [a, b], gpus: 1}",
+                &[],
+                "--gpus has no place in an InferenceGraph",
+            ),
+            (
+                "{graph: sequence, name: ab, steps: [a, b]}",
+                &["s3://m/1"],
+                "SOURCE has no place in an InferenceGraph",
+            ),
+            (
+                "{graph: sequence, name: ab, steps: [a, b]}",
+                &["--server", "many", "--memory", "1Gi"],
+                "--memory, --server have no place in an InferenceGraph",
+            ),
+            ("{graph: sequence, name: ab}", &[], "of 0 services is none"),
+            ("{source: s3://m/1, steps: [a]}", &[], "no graph was wished for"),
+            ("{source: s3://m/1, memory: 1Gi}", &[], "none was named"),
+            (
+                "{source: s3://m/1, server: many}",
+                &[],
+                "how much memory the model takes on many",
+            ),
+        ] {
+            let told = refused(text, words).await;
+            assert!(told.contains(part), "{text}: {told}");
+        }
+        let server = with_file("{source: s3://m/1, server: many}", &["--memory", "1Gi"])
+            .await
+            .unwrap();
+        assert_eq!(
+            (server.wishes.server.as_deref(), server.wishes.memory.as_deref()),
+            (Some("many"), Some("1Gi"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_graph_is_told_to_a_program_as_a_service_is() {
+        let context = with_file("{graph: splitter, name: ab, steps: [a=90, b=10]}", &[])
+            .await
+            .unwrap();
+        let told = |before: &'static str, outcome: Result<Outcome, cluster::Error>| {
+            let mut report = report::of(&context, &kinds::INFERENCE_GRAPH, None, before);
+            let ending = waiting::told(&context, &mut report, outcome, || ());
+            (ending, serde_json::to_value(report).unwrap())
+        };
+        let ready = |url: &str| {
+            Ok(Outcome::Ready {
+                url: Some(url.to_owned()),
+                remarks: Vec::new(),
+            })
+        };
+        let whole = json!({
+            "kind": "InferenceGraph", "name": "ab", "namespace": "team-a", "outcome": "ready", "url": "http://ab",
+            "graph": "splitter", "steps": ["a=90", "b=10"],
+        });
+        assert_eq!(told("submitted", ready("http://ab")), (Ending::Nothing, whole));
+        assert_eq!(told("unchanged", ready("http://ab")).1["outcome"], "unchanged");
+        let late = Outcome::TimedOut {
+            stage: Stage::Pod,
+            finding: None,
+            unmet: vec!["no such service".to_owned()],
+        };
+        let (ending, late) = told("submitted", Ok(late));
+        assert_eq!(ending, Ending::Something);
+        assert_eq!(
+            (&late["outcome"], &late["stage"], &late["evidence"]),
+            (&json!("timeout"), &json!("pod"), &json!(["no such service"]))
+        );
+        assert!(late["next"].as_str().unwrap().contains("--timeout"));
+        let (ending, gone) = told("submitted", Ok(Outcome::Deleted));
+        assert_eq!((ending, &gone["outcome"]), (Ending::Something, &json!("deleted")));
+        // It is stored: no error that says nothing was submitted.
+        let error = cluster::Error::Unauthorized {
+            server: "https://k8s".to_owned(),
+        };
+        let (ending, unknown) = told("submitted", Err(error));
+        assert_eq!((ending, &unknown["outcome"]), (Ending::Something, &json!("unknown")));
     }
 
     #[test]

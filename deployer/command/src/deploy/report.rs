@@ -2,7 +2,8 @@
 
 use anstream::print;
 use serde::Serialize;
-use tidewaiter_deployer::service::Built;
+use tidewaiter_deployer::cluster::{Kind, kinds};
+use tidewaiter_deployer::service::{Built, Router};
 use tidewaiter_deployer::source::without_token;
 use tidewaiter_deployer::wait::Finding;
 
@@ -15,20 +16,31 @@ use super::staging::Ready;
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
+    pub(super) kind: &'static str,
     pub(super) name: String,
     pub(super) namespace: String,
     /// `unchanged`, `submitted`, `ready`, `failed`, `timeout`, `replaced`, `deleted`, `unknown`
     pub(super) outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) url: Option<String>,
-    pub(super) from: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) storage_uri: Option<String>,
-    pub(super) framework: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) framework: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) protocol_version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) runtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) graph: Option<Router>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) steps: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) server: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) memory: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) stage: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,24 +55,41 @@ pub(super) struct Report {
     pub(super) remarks: Vec<String>,
 }
 
+/// Of a service.
 pub(super) fn submitted(context: &Context, built: &Built, ready: &Ready, outcome: &'static str) -> Report {
     let chosen = built.chosen.as_ref();
     Report {
+        protocol_version: chosen.map(|chosen| chosen.protocol_version.clone()),
+        runtime: chosen.map(|chosen| chosen.runtime.clone()),
+        remarks: built.remarks.clone(),
+        ..of(context, &kinds::INFERENCE_SERVICE, Some(ready), outcome)
+    }
+}
+
+/// Of an object of whatever kind. A graph has no model of its own.
+pub(super) fn of(context: &Context, kind: &Kind, ready: Option<&Ready>, outcome: &'static str) -> Report {
+    let wishes = &context.wishes;
+    Report {
+        kind: kind.kind,
         name: context.name.clone(),
         namespace: context.namespace.clone(),
         outcome,
         url: None,
-        from: without_token(&ready.from),
-        storage_uri: ready.uri.as_deref().map(without_token),
-        framework: ready.model.framework.to_string(),
-        protocol_version: chosen.map(|chosen| chosen.protocol_version.clone()),
-        runtime: chosen.map(|chosen| chosen.runtime.clone()),
+        from: ready.map(|ready| without_token(&ready.from)),
+        storage_uri: ready.and_then(|ready| ready.uri.as_deref()).map(without_token),
+        framework: ready.map(|ready| ready.model.framework.to_string()),
+        protocol_version: None,
+        runtime: None,
+        graph: wishes.graph,
+        steps: wishes.steps.clone(),
+        server: wishes.server.clone(),
+        memory: wishes.memory.clone(),
         stage: None,
         cause: None,
         message: None,
         next: None,
         evidence: Vec::new(),
-        remarks: built.remarks.clone(),
+        remarks: Vec::new(),
     }
 }
 
@@ -91,15 +120,20 @@ mod tests {
     fn the_page_for_scripts_has_every_field() {
         let text = || Some(String::new());
         let report = Report {
+            kind: "",
             name: String::new(),
             namespace: String::new(),
             outcome: "failed",
             url: text(),
-            from: String::new(),
+            from: text(),
             storage_uri: text(),
-            framework: String::new(),
+            framework: text(),
             protocol_version: text(),
             runtime: text(),
+            graph: Some(Router::Sequence),
+            steps: vec![String::new()],
+            server: text(),
+            memory: text(),
             stage: Some(""),
             cause: Some(""),
             message: text(),

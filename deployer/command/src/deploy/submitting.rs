@@ -361,23 +361,31 @@ async fn take_back(context: &Context, delivered: Option<&Delivered>) {
 /// Nothing to submit; a service that isn't ready is waited for all the same.
 async fn same(context: &Context, proposal: &Proposal, built: &Built, ready: &Ready) -> Result<Ending, Failure> {
     eprintln!("{} is deployed already, and the same: nothing was done", context.name);
-    let report = submitted(context, built, ready, "unchanged");
+    let mut report = submitted(context, built, ready, "unchanged");
     if is_ready(&proposal.applied.object) {
+        report.url = Deployed::from(proposal.applied.object.clone()).url().map(str::to_owned);
         report.print(context)?;
         return Ok(Ending::Nothing);
     }
     finish(context, report, &proposal.applied.object, true).await
 }
 
-fn is_ready(service: &DynamicObject) -> bool {
+pub(super) fn is_ready(service: &DynamicObject) -> bool {
     Deployed::from(service.clone()).is_ready()
 }
 
-async fn finish(context: &Context, report: Report, sent: &DynamicObject, never_ready: bool) -> Result<Ending, Failure> {
+async fn finish(
+    context: &Context,
+    mut report: Report,
+    sent: &DynamicObject,
+    never_ready: bool,
+) -> Result<Ending, Failure> {
     if context.arguments.no_wait {
         report.print(context)?;
         return Ok(Ending::Nothing);
     }
+    // What stays as it was, and isn't ready, is what becomes of it.
+    report.outcome = "submitted";
     waiting::run(context, report, sent, never_ready).await
 }
 

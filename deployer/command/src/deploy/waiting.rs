@@ -2,7 +2,8 @@
 
 use anstream::eprintln;
 use kube::api::DynamicObject;
-use tidewaiter_deployer::wait::{Finding, Options, Outcome, Progress, Sent, Stage, wait};
+use tidewaiter_deployer::cluster;
+use tidewaiter_deployer::wait::{Options, Outcome, Progress, Sent, Stage, wait};
 
 use super::super::output::dim;
 use super::super::table::clean;
@@ -12,7 +13,7 @@ use super::{Context, note};
 
 pub(super) async fn run(
     context: &Context,
-    mut report: Report,
+    report: Report,
     sent: &DynamicObject,
     never_ready: bool,
 ) -> Result<Ending, Failure> {
@@ -28,21 +29,43 @@ pub(super) async fn run(
         Progress::Trouble(finding) => eprintln!("  {HINT}waiting{HINT:#}: {}", clean(&finding.message)),
         Progress::Blind(what) => note(&format!("{what}, so that less can be told")),
     });
-    let name = &context.name;
-    let outcome = tokio::select! {
-        outcome = waiting => outcome,
-        _ = tokio::signal::ctrl_c() => {
-            eprintln!("\nInterrupted: {name} is submitted, and comes up or not by itself.");
-            remains(context, never_ready);
-            return Ok(Ending::Interrupted);
+    until(context, report, waiting, || remains(context, never_ready)).await
+}
+
+/// Waits for the end, and tells it: to a person, and where it was asked for to a program. `remains` says what is left where it isn't a good one.
+pub(super) async fn until(
+    context: &Context,
+    mut report: Report,
+    waiting: impl Future<Output = Result<Outcome, cluster::Error>>,
+    remains: impl Fn(),
+) -> Result<Ending, Failure> {
+    tokio::select! {
+        outcome = waiting => {
+            let ending = told(context, &mut report, outcome, remains);
+            report.print(context)?;
+            Ok(ending)
         }
-    };
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("\nInterrupted: {} is submitted, and comes up or not by itself.", context.name);
+            remains();
+            Ok(Ending::Interrupted)
+        }
+    }
+}
+
+pub(super) fn told(
+    context: &Context,
+    report: &mut Report,
+    outcome: Result<Outcome, cluster::Error>,
+    remains: impl Fn(),
+) -> Ending {
+    let name = &context.name;
     let outcome = match outcome {
         Ok(outcome) => outcome,
         // It is submitted all the same.
         Err(error) => {
             let message = format!("{name} is submitted, and what became of it can't be seen: {error}");
-            return ended(context, report, "unknown", message, error.next());
+            return ended(report, "unknown", message, error.next());
         }
     };
     match outcome {
@@ -52,39 +75,45 @@ pub(super) async fn run(
             }
             let at = url.as_deref().map(|url| format!(" at {url}")).unwrap_or_default();
             eprintln!("{GOOD}{name} is ready{GOOD:#}{at}");
-            report.outcome = "ready";
+            // One that stayed as it was, and was ready, is told so.
+            if report.outcome != "unchanged" {
+                report.outcome = "ready";
+            }
             report.url = url;
             report.remarks.extend(remarks);
-            report.print(context)?;
-            Ok(Ending::Nothing)
+            Ending::Nothing
         }
         Outcome::Failed(finding) => {
             eprintln!("{BAD}error{BAD:#}: {name} doesn't come up: {}", clean(&finding.message));
-            evidence(&finding);
+            seen(&finding.evidence);
             hint(&finding.next);
-            remains(context, never_ready);
+            remains();
             report.outcome = "failed";
             report.found(&finding);
-            report.print(context)?;
-            Ok(Ending::Something)
+            Ending::Something
         }
-        Outcome::TimedOut { stage, finding } => {
+        Outcome::TimedOut { stage, finding, unmet } => {
             let limit = context.arguments.timeout.as_secs();
             eprintln!("{BAD}error{BAD:#}: {name} is not ready after {limit} s: it came as far as {stage}");
             match &finding {
                 Some(finding) => {
                     eprintln!("  most likely {}", clean(&finding.message));
-                    evidence(finding);
+                    seen(&finding.evidence);
                     hint(&finding.next);
                     report.found(finding);
                 }
-                None => hint("give it more time with --timeout: the same command goes on waiting"),
+                None => {
+                    let next = "give it more time with --timeout: the same command goes on waiting";
+                    seen(&unmet);
+                    hint(next);
+                    report.evidence = unmet;
+                    report.next = Some(next.to_owned());
+                }
             }
-            remains(context, never_ready);
+            remains();
             report.outcome = "timeout";
             report.stage = Some(stage.as_str());
-            report.print(context)?;
-            Ok(Ending::Something)
+            Ending::Something
         }
         Outcome::Replaced { uri, by } => {
             let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
@@ -93,12 +122,11 @@ pub(super) async fn run(
             let next = format!(
                 "ask who did; `tidewaiter history {name}` says who deployed what, and the same command deploys this one again"
             );
-            ended(context, report, "replaced", message, next)
+            ended(report, "replaced", message, next)
         }
         Outcome::Deleted => {
             let message = format!("{name} was deleted while it was waited for");
             ended(
-                context,
                 report,
                 "deleted",
                 message,
@@ -109,20 +137,13 @@ pub(super) async fn run(
 }
 
 /// It isn't what was submitted that answers, or nobody knows.
-fn ended(
-    context: &Context,
-    mut report: Report,
-    outcome: &'static str,
-    message: String,
-    next: String,
-) -> Result<Ending, Failure> {
+fn ended(report: &mut Report, outcome: &'static str, message: String, next: String) -> Ending {
     eprintln!("{BAD}error{BAD:#}: {}", clean(&message));
     hint(&next);
     report.outcome = outcome;
     report.message = Some(message);
     report.next = Some(next);
-    report.print(context)?;
-    Ok(Ending::Something)
+    Ending::Something
 }
 
 fn said(stage: Stage) -> &'static str {
@@ -135,13 +156,14 @@ fn said(stage: Stage) -> &'static str {
     }
 }
 
-pub(super) fn evidence(finding: &Finding) {
-    for line in &finding.evidence {
+/// The cluster's own words.
+fn seen(words: &[String]) {
+    for line in words {
         eprintln!("  {}", dim(&clean(line)));
     }
 }
 
-pub(super) fn hint(next: &str) {
+fn hint(next: &str) {
     eprintln!("\n{HINT}hint{HINT:#}: {}", clean(next));
 }
 
