@@ -92,6 +92,8 @@ impl Error {
     pub(crate) fn no_answer(host: &str, error: &reqwest::Error) -> Self {
         let reason = if error.is_timeout() {
             "no answer in time".to_owned()
+        } else if is_untrusted(error) {
+            "nobody whom we trust signed its certificate; give that of its authority, as `ca` in this host's entry or by --ca".to_owned()
         } else {
             Self::innermost(error)
         };
@@ -100,4 +102,19 @@ impl Error {
             reason,
         }
     }
+}
+
+/// Whether a server's certificate is by an authority that we don't know. A bad signature is one that was made anew under its old name.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+        .filter_map(|error| wrapped_tls(error.downcast_ref()?))
+        .any(|error| matches!(error, rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)))
+}
+
+/// An error of I/O doesn't name as its source what it wraps.
+fn wrapped_tls(error: &std::io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    inner.downcast_ref().or_else(|| wrapped_tls(inner.downcast_ref()?))
 }

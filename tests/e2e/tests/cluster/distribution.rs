@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::policy::unruly_in;
 use tidewaiter_e2e::registry::{PASSWORD, PROGRAM, USER, configure};
 use tidewaiter_e2e::{install, policy};
+use tidewaiter_ground::Api;
 use tidewaiter_ground::tls::base64;
 use tidewaiter_registry::{About, Credentials, Limits, Pushed, Registry, SigningKey, nobody};
 use tokio::runtime::Runtime;
@@ -18,18 +20,71 @@ use tokio::runtime::Runtime;
 use crate::hammer::service;
 use crate::{Test, World};
 
-pub(crate) const TESTS: &[Test] = &[(
-    "a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said",
-    false,
-    a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said,
-)];
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said",
+        false,
+        a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said,
+    ),
+    (
+        "a_registrys_new_password_is_used_once_the_pull_secret_has_it",
+        false,
+        a_registrys_new_password_is_used_once_the_pull_secret_has_it,
+    ),
+];
 
 const ADDRESS: &str = "127.0.0.1:5000";
+const ROTATED: &str = "127.0.0.1:5003";
+
+/// [`USER`]'s next password, and the two as `htpasswd -B` writes them.
+const NEXT: (&str, &str) = (
+    "rising-tide",
+    "tide:$2a$05$WU4rjT/3r3oxiDmv4f0NKuYTMK.rHujxGdvaVhvCg66WfgBdiCg92\n",
+);
 
 /// A registry's process.
 pub(crate) struct Shop<'w> {
     world: &'w World,
     name: &'static str,
+}
+
+/// A Secret that opens a registry, in Tidewaiter's namespace. Deleted when dropped.
+struct PullSecret<'w> {
+    world: &'w World,
+    name: &'static str,
+    address: &'static str,
+}
+
+impl<'w> PullSecret<'w> {
+    fn apply(world: &'w World, name: &'static str, address: &'static str, password: &str) -> Result<Self> {
+        let secret = Self { world, name, address };
+        secret.change(password)?;
+        Ok(secret)
+    }
+
+    fn change(&self, password: &str) -> Result<()> {
+        let auths = json!({"auths": {self.address: {"auth": base64(format!("{USER}:{password}").as_bytes())}}});
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+            "metadata": {"namespace": install::NAMESPACE, "name": self.name},
+            "stringData": {".dockerconfigjson": auths.to_string()},
+        });
+        let said = self
+            .world
+            .cluster
+            .try_kubectl(&["apply", "--server-side", "-f", "-"], &secret.to_string())?;
+        ensure!(said.ok, "{}", said.stderr);
+        Ok(())
+    }
+}
+
+impl Drop for PullSecret<'_> {
+    fn drop(&mut self) {
+        let _ = self
+            .world
+            .cluster
+            .kubectl(&["delete", "secret", self.name, "-n", install::NAMESPACE]);
+    }
 }
 
 impl<'w> Shop<'w> {
@@ -43,6 +98,11 @@ impl<'w> Shop<'w> {
         processes.wait("a registry that answers", Duration::from_mins(1), answers)?;
         Ok(Self { world, name })
     }
+
+    /// The file with its users. A registry that is shut reads it again when it has changed.
+    fn passwords(&self) -> PathBuf {
+        self.world.cluster.folder().join(self.name).join("htpasswd")
+    }
 }
 
 impl Drop for Shop<'_> {
@@ -53,21 +113,43 @@ impl Drop for Shop<'_> {
     }
 }
 
-fn a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said(world: &World) -> Result<()> {
-    let (runtime, _shop) = (Runtime::new()?, Shop::open(world, "registry", ADDRESS, true)?);
-    let registry = Registry::new(
-        Vec::new(),
-        Credentials::password(ADDRESS, USER, PASSWORD),
-        Limits::default(),
-    )?;
-    let image = format!("{ADDRESS}/acme/house:1");
+fn client(address: &str, password: &str) -> Result<Registry> {
+    let known = Credentials::password(address, USER, password);
+    Ok(Registry::new(Vec::new(), known, Limits::default())?)
+}
+
+fn push(runtime: &Runtime, registry: &Registry, image: &str, component: Vec<u8>) -> Result<Pushed> {
     let about = About {
         created: "2026-01-01T00:00:00Z".into(),
         author: None,
         annotations: BTreeMap::new(),
     };
-    let component = fs::read(policy::unruly()?)?;
-    let pushed: Pushed = runtime.block_on(registry.push(&image.parse()?, component.into(), &about, &nobody))?;
+    Ok(runtime.block_on(registry.push(&image.parse()?, component.into(), &about, &nobody))?)
+}
+
+/// Whether the policy gives its label to a service of a namespace.
+fn labelled(api: &Api, namespace: &str) -> Result<()> {
+    let answer = api.would_create(namespace, &service("fraud", "s3://nobody/model"))?;
+    let label = &answer.body["metadata"]["labels"]["unruly"];
+    ensure!(
+        label == "here",
+        "status {}: {}, label {label}",
+        answer.status,
+        answer.message()
+    );
+    Ok(())
+}
+
+/// What `status.digest` says of a policy.
+fn digest(world: &World, policy: &str) -> Result<Value> {
+    let object: Value = serde_json::from_str(&world.cluster.kubectl(&["get", "wasmpolicy", policy, "-o", "json"])?)?;
+    Ok(object["status"]["digest"].clone())
+}
+
+fn a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said(world: &World) -> Result<()> {
+    let (runtime, _shop) = (Runtime::new()?, Shop::open(world, "registry", ADDRESS, true)?);
+    let (registry, image) = (client(ADDRESS, PASSWORD)?, format!("{ADDRESS}/acme/house:1"));
+    let pushed = push(&runtime, &registry, &image, fs::read(policy::unruly()?)?)?;
 
     let namespace = world.namespace("registry")?;
     let (api, name) = (world.cluster.api()?, namespace.name());
@@ -77,35 +159,11 @@ fn a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said(world: &
     let said = custom.until("Loaded", "False")?;
     ensure!(said.contains("Secret/tidewaiter-system/shop isn't there"), "{said}");
 
-    let auths = json!({"auths": {ADDRESS: {"auth": base64(format!("{USER}:{PASSWORD}").as_bytes())}}});
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
-        "metadata": {"namespace": install::NAMESPACE, "name": "shop"},
-        "stringData": {".dockerconfigjson": auths.to_string()},
-    });
-    let made = world
-        .cluster
-        .try_kubectl(&["apply", "--server-side", "-f", "-"], &secret.to_string())?;
-    ensure!(made.ok, "{}", made.stderr);
+    let _secret = PullSecret::apply(world, "shop", ADDRESS, PASSWORD)?;
     custom.until("Loaded", "True")?;
-    let object: Value = serde_json::from_str(&world.cluster.kubectl(&["get", "wasmpolicy", name, "-o", "json"])?)?;
-    ensure!(
-        object["status"]["digest"] == json!(pushed.digest),
-        "{}",
-        object["status"]
-    );
-    let labelled = || -> Result<()> {
-        let answer = api.would_create(name, &service("fraud", "s3://nobody/model"))?;
-        let label = &answer.body["metadata"]["labels"]["unruly"];
-        ensure!(
-            label == "here",
-            "status {}: {}, label {label}",
-            answer.status,
-            answer.message()
-        );
-        Ok(())
-    };
-    labelled().context("as it came from the registry")?;
+    let runs = digest(world, name)?;
+    ensure!(runs == json!(pushed.digest), "{runs} runs");
+    labelled(&api, name).context("as it came from the registry")?;
 
     // From now on somebody must have signed it, and nobody did.
     let key = SigningKey::from_pem(&rcgen::KeyPair::generate()?.serialize_pem(), None)?;
@@ -114,7 +172,7 @@ fn a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said(world: &
     let said = custom.until("Loaded", "False")?;
     ensure!(said.contains("is not signed, and it has to be by key"), "{said}");
     ensure!(said.contains("its last good version stays"), "{said}");
-    labelled().context("the last good one stays")?;
+    labelled(&api, name).context("the last good one stays")?;
     world.cluster.until("an event says so", Duration::from_mins(1), || {
         let events = world
             .cluster
@@ -135,4 +193,66 @@ fn a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said(world: &
         .try_kubectl(&["apply", "--server-side", "-f", "-"], &house.to_string())?;
     ensure!(!said.ok && said.stderr.contains("verify"), "{}", said.stderr);
     Ok(())
+}
+
+/// The registry has another password, the Secret follows with a slip, and then with the right one. Nothing is started anew.
+fn a_registrys_new_password_is_used_once_the_pull_secret_has_it(world: &World) -> Result<()> {
+    let (runtime, shop) = (
+        Runtime::new()?,
+        Shop::open(world, "registry-of-rotated", ROTATED, true)?,
+    );
+    let image = format!("{ROTATED}/acme/house:1");
+    let mut component = fs::read(policy::unruly()?)?;
+    let first = push(&runtime, &client(ROTATED, PASSWORD)?, &image, component.clone())?;
+    let namespace = world.namespace("rotated-secret")?;
+    let (api, name) = (world.cluster.api()?, namespace.name());
+    let secret = PullSecret::apply(world, "rotated", ROTATED, PASSWORD)?;
+    let mut house = unruly_in(name, name, &json!({"label": "here"}), "fail");
+    house["spec"]["module"] = json!({"oci": {"image": image, "pullSecret": "rotated"}});
+    let custom = Custom::apply(&world.cluster, &house)?;
+    custom.until("Loaded", "True")?;
+    labelled(&api, name).context("by the first password")?;
+
+    // The same with a section more, which nobody reads: another component, that is there for whoever has the new password.
+    component.extend(*b"\0\x02\x01x");
+    fs::write(shop.passwords(), NEXT.1)?;
+    let refused = push(&runtime, &client(ROTATED, PASSWORD)?, &image, component.clone());
+    let refused = refused
+        .err()
+        .context("the registry takes the old password")?
+        .to_string();
+    ensure!(refused.contains("401 Unauthorized"), "{refused}");
+    let second = push(&runtime, &client(ROTATED, NEXT.0)?, &image, component)?;
+    ensure!(first.digest != second.digest, "the section changes nothing");
+
+    secret.change("low-tide-at-dawn")?;
+    // It is read again after half a minute, and not watched.
+    let seen = || custom.until("Loaded", "False").map(Some);
+    let said = world.cluster.until("the slip is seen", Duration::from_mins(2), seen)?;
+    let whole = format!("{ROTATED} refuses {image}: 401 Unauthorized");
+    ensure!(
+        said.starts_with(&whole)
+            && said
+                .ends_with("check the credentials for it, and that the name is right; the version of before is used"),
+        "{said}"
+    );
+    ensure!(
+        !said.contains("low-tide-at-dawn"),
+        "a password is in the status: {said}"
+    );
+    labelled(&api, name).context("the last good one stays")?;
+    let runs = digest(world, name)?;
+    ensure!(runs == json!(first.digest), "{runs} runs");
+
+    secret.change(NEXT.0)?;
+    world
+        .cluster
+        .until("the new password is used", Duration::from_mins(2), || {
+            let runs = digest(world, name)?;
+            ensure!(runs == json!(second.digest), "{runs} runs");
+            Ok(Some(()))
+        })?;
+    let said = custom.until("Loaded", "True")?;
+    ensure!(said.is_empty(), "the password is right, and still: {said}");
+    labelled(&api, name).context("by the new password")
 }

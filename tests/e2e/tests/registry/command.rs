@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use tidewaiter_ground::tls::base64;
 
-use crate::{Shop, Test, World, bad, good};
+use crate::{Door, Shop, Test, World, bad, good};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -49,7 +49,7 @@ fn what_is_pushed_is_pulled_and_has_a_digest_of_its_own(world: &World) -> Result
 }
 
 fn a_registry_that_is_shut_opens_to_who_is_logged_in(world: &World) -> Result<()> {
-    let (shop, folder) = (Shop::open(true)?, tempfile::tempdir()?);
+    let (shop, folder) = (Shop::open(Door::Shut)?, tempfile::tempdir()?);
     let (path, name) = (folder.path(), format!("{}/acme/house:1", shop.host));
     fs::write(path.join("house.wasm"), &world.component)?;
     let said = bad(&world.policy(&["push", "house.wasm", &name], None, path)?, 2)?;

@@ -2,16 +2,20 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use reqwest::{Certificate, Client};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidewaiter_ground::processes::Processes;
 use tidewaiter_ground::tls::{self, from_base64};
 
-use crate::{STARTS, World, free_address};
+use crate::{SEEN, STARTS, World, free_address};
+
+/// A line for each review would leave no room for the others in the end of the log.
+const QUIET: &str = "info,tidewaiter_webhook::admission=error,tidewaiter_engine::host=error";
 
 /// A server at work.
 pub(crate) struct Gate<'w> {
@@ -57,7 +61,8 @@ impl<'w> Gate<'w> {
         Ok(gate)
     }
 
-    fn run(&self) -> Result<()> {
+    /// Runs it, until it is ready.
+    pub(crate) fn run(&self) -> Result<()> {
         let path = self.folder.path();
         self.processes.start(
             "webhook",
@@ -72,15 +77,26 @@ impl<'w> Gate<'w> {
                 .arg(path.join("tls.crt"))
                 .arg("--tls-key")
                 .arg(path.join("tls.key"))
-                .args(["--listen", &self.address, "--log-format", "text", "--drain", "0s"]),
+                .args(["--listen", &self.address, "--log-format", "text", "--drain", "0s"])
+                .args(["--log", QUIET]),
         )?;
         let ready = || self.get("/readyz").is_ok_and(|(status, _)| status == 200);
         self.processes.wait("a server that is ready", STARTS, ready)
     }
 
+    pub(crate) fn stop(&self) -> Result<()> {
+        self.processes.stop("webhook")
+    }
+
     pub(crate) fn restart(&self) -> Result<()> {
-        self.processes.stop("webhook")?;
+        self.stop()?;
         self.run()
+    }
+
+    /// What `--modules` reads is read at the start.
+    pub(crate) fn restart_with(&self, modules: &str) -> Result<()> {
+        fs::write(self.folder.path().join("modules.yaml"), modules)?;
+        self.restart()
     }
 
     pub(crate) fn configure(&self, configuration: &str) -> Result<()> {
@@ -156,6 +172,41 @@ impl<'w> Gate<'w> {
         }
     }
 
+    /// Two clients ask, one review after the other, while `work` goes on, and each answer has to fit. `work` is given what waits until so many more were answered.
+    pub(crate) fn hammer<T>(
+        &self,
+        fits: impl Fn(&Verdict) -> bool + Sync,
+        work: impl FnOnce(&dyn Fn(usize) -> Result<()>) -> Result<T>,
+    ) -> Result<T> {
+        let (stop, failed, answered) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+        let ask = || -> Result<()> {
+            while !stop.load(Ordering::Relaxed) {
+                let verdict = self.review()?;
+                ensure!(fits(&verdict), "it answers {verdict:?}; its log:\n{}", self.log());
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        };
+        let client = || ask().inspect_err(|_| failed.store(true, Ordering::Relaxed));
+        let go_on = |more: usize| -> Result<()> {
+            let target = answered.load(Ordering::Relaxed) + more;
+            let more_came = || answered.load(Ordering::Relaxed) >= target || failed.load(Ordering::Relaxed);
+            self.processes.wait("reviews that are answered", SEEN, more_came)
+        };
+        std::thread::scope(|scope| {
+            let clients = [scope.spawn(client), scope.spawn(client)];
+            let done = work(&go_on);
+            stop.store(true, Ordering::Relaxed);
+            for client in clients {
+                client
+                    .join()
+                    .map_err(|_| anyhow!("a client panicked"))?
+                    .context("a review meanwhile")?;
+            }
+            done
+        })
+    }
+
     /// Waits until its log says this.
     pub(crate) fn until_it_says(&self, words: &str, limit: Duration) -> Result<()> {
         self.processes
@@ -166,7 +217,7 @@ impl<'w> Gate<'w> {
 
 impl Drop for Gate<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.processes.stop("webhook") {
+        if let Err(error) = self.stop() {
             eprintln!("a server may still run: {error:#}");
         }
     }

@@ -3,6 +3,7 @@
 mod command;
 mod gate;
 mod keyless;
+mod reached;
 mod serving;
 
 use std::fs;
@@ -17,9 +18,11 @@ use libtest_mimic::{Arguments, Trial};
 use tempfile::TempDir;
 use tidewaiter_e2e::{policy, registry, server};
 use tidewaiter_ground::cache::Cache;
+use tidewaiter_ground::host;
 use tidewaiter_ground::processes::Processes;
+use tidewaiter_ground::tls::Authority;
 use tidewaiter_ground::tools::Module;
-use tidewaiter_registry::{Credentials, Limits, Registry};
+use tidewaiter_registry::{Credentials, Digest, Host, Limits, Registry};
 use tokio::runtime::Runtime;
 
 const STARTS: Duration = Duration::from_mins(1);
@@ -28,32 +31,59 @@ const SEEN: Duration = Duration::from_mins(1);
 
 type Test = (&'static str, fn(&World) -> Result<()>);
 
+/// Who comes into a registry, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    /// Anybody, by HTTP.
+    Open,
+    /// Who has a name and a password, by HTTP.
+    Shut,
+    /// Anybody, by TLS, with a certificate by an authority that no machine trusts.
+    Private,
+}
+
 /// A registry's process.
 struct Shop {
     host: String,
     processes: Processes,
     folder: TempDir,
     program: PathBuf,
+    /// The certificate of its own authority, where it speaks TLS.
+    ca: Option<String>,
 }
 
 impl Shop {
-    fn open(shut: bool) -> Result<Self> {
+    fn open(door: Door) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let shop = Self {
+        let mut shop = Self {
             host: free_address()?,
             processes: Processes::new(folder.path())?,
             program: Module::Distribution.build(&Cache::open()?)?.join("registry"),
             folder,
+            ca: None,
         };
-        registry::configure(shop.folder.path(), &shop.host, shut)?;
+        registry::configure(shop.folder.path(), &shop.host, door == Door::Shut)?;
+        if door == Door::Private {
+            let authority = Authority::new("the harbour's own")?;
+            let pair = authority.issue(&["127.0.0.1"])?;
+            fs::write(shop.folder.path().join("tls.crt"), pair.certificate)?;
+            fs::write(shop.folder.path().join("tls.key"), pair.key)?;
+            shop.ca = Some(authority.certificate());
+        }
         shop.start()?;
         Ok(shop)
     }
 
     fn start(&self) -> Result<()> {
-        let config = self.folder.path().join("config.yaml");
-        self.processes
-            .start("registry", Command::new(&self.program).arg("serve").arg(config))?;
+        let folder = self.folder.path();
+        let mut command = Command::new(&self.program);
+        command.arg("serve").arg(folder.join("config.yaml"));
+        if self.ca.is_some() {
+            command
+                .env("REGISTRY_HTTP_TLS_CERTIFICATE", folder.join("tls.crt"))
+                .env("REGISTRY_HTTP_TLS_KEY", folder.join("tls.key"));
+        }
+        self.processes.start("registry", &mut command)?;
         self.processes.wait("a registry that answers", STARTS, || {
             std::net::TcpStream::connect(&self.host).is_ok()
         })
@@ -61,6 +91,33 @@ impl Shop {
 
     fn stop(&self) -> Result<()> {
         self.processes.stop("registry")
+    }
+
+    /// Has it hang for the time of `meanwhile`: it takes connections, and says nothing.
+    fn while_it_hangs<T>(&self, meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
+        let process = self.processes.pid("registry").context("the registry doesn't run")?;
+        let signal = |name: &str| host::run(Command::new("kill").args([name, &process.to_string()]));
+        signal("-STOP")?;
+        let done = meanwhile();
+        signal("-CONT")?;
+        done
+    }
+
+    /// The way to it, as an admin says it.
+    fn way(&self) -> Host {
+        Host {
+            host: self.host.clone(),
+            ca: self.ca.clone(),
+            ..Host::default()
+        }
+    }
+
+    /// Has it serve other bytes under a blob's digest.
+    fn falsify(&self, blob: &Digest, bytes: &[u8]) -> Result<()> {
+        let (hex, aside) = (blob.hex(), self.folder.path().join("aside"));
+        let blobs = self.folder.path().join("data/docker/registry/v2/blobs/sha256");
+        fs::write(&aside, bytes)?;
+        Ok(fs::rename(aside, blobs.join(&hex[..2]).join(hex).join("data"))?)
     }
 }
 
@@ -88,7 +145,7 @@ struct World {
 impl World {
     fn start() -> Result<Self> {
         Ok(Self {
-            shop: Shop::open(false)?,
+            shop: Shop::open(Door::Open)?,
             cosign: Module::Cosign.build(&Cache::open()?)?.join("cosign"),
             tidewaiter: server::command_binary()?,
             webhook: server::webhook_binary()?,
@@ -160,7 +217,7 @@ fn bad(output: &Output, code: i32) -> Result<String> {
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
-    let tests = [command::TESTS, keyless::TESTS, serving::TESTS].concat();
+    let tests = [command::TESTS, keyless::TESTS, reached::TESTS, serving::TESTS].concat();
     let world = if arguments.list {
         None
     } else {

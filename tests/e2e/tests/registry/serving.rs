@@ -1,14 +1,15 @@
-//! A server whose policies come from a registry: a tag that moves, a registry that goes away, a signature by somebody else.
+//! A server whose policies come from a registry: a tag that moves, a registry that goes away or lies, a signature by somebody else.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tidewaiter_ground::tls::base64;
-use tidewaiter_registry::{About, Credentials, Limits, Pushed, Registry, SigningKey, nobody};
+use tidewaiter_registry::{About, Credentials, Digest, Limits, Pushed, Registry, SigningKey, nobody};
 
 use crate::gate::{Gate, Verdict};
-use crate::{SEEN, Shop, Test, World};
+use crate::{Door, SEEN, Shop, Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -21,6 +22,10 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("a_restart_needs_no_registry", a_restart_needs_no_registry),
     (
+        "a_restart_begins_with_what_is_on_disk_whatever_registries_have",
+        a_restart_begins_with_what_is_on_disk_whatever_registries_have,
+    ),
+    (
         "only_what_the_right_key_signed_is_loaded",
         only_what_the_right_key_signed_is_loaded,
     ),
@@ -28,19 +33,30 @@ pub(crate) const TESTS: &[Test] = &[
         "a_tag_that_moved_from_under_a_digest_is_refused",
         a_tag_that_moved_from_under_a_digest_is_refused,
     ),
+    (
+        "what_a_registry_lies_about_answers_no_review",
+        what_a_registry_lies_about_answers_no_review,
+    ),
     ("a_pull_secret_opens_a_registry", a_pull_secret_opens_a_registry),
 ];
 
 /// Tags are looked up each second.
 const OFTEN: &str = "refreshInterval: 1s\n";
 
-fn house(image: &str, rest: &serde_json::Value) -> String {
+/// Reviews that are answered after something happened.
+pub(crate) const MORE: usize = 20;
+
+pub(crate) fn house(image: &str, rest: &Value) -> String {
+    policy("house", &json!({"oci": {"image": image}}), rest)
+}
+
+pub(crate) fn policy(name: &str, module: &Value, rest: &Value) -> String {
     let mut policy = json!({
         "apiVersion": "tidewaiter.dev/v1alpha1",
         "kind": "WasmPolicy",
-        "metadata": {"name": "house"},
+        "metadata": {"name": name},
         "spec": {
-            "module": {"oci": {"image": image}},
+            "module": module,
             "settings": {"does": {"label": "here"}},
             "capabilities": ["cluster", "storage"],
             "failurePolicy": "fail",
@@ -52,7 +68,7 @@ fn house(image: &str, rest: &serde_json::Value) -> String {
     policy.to_string()
 }
 
-fn push(world: &World, registry: &Registry, name: &str, component: Vec<u8>) -> Result<Pushed> {
+pub(crate) fn push(world: &World, registry: &Registry, name: &str, component: Vec<u8>) -> Result<Pushed> {
     let about = About {
         created: "2026-01-01T00:00:00Z".into(),
         author: None,
@@ -68,7 +84,7 @@ fn none() -> Vec<u8> {
     b"\0asm\x0d\0\x01\0".to_vec()
 }
 
-fn says(word: &'static str) -> impl Fn(&Verdict) -> bool {
+pub(crate) fn says(word: &'static str) -> impl Fn(&Verdict) -> bool {
     move |verdict| verdict.allowed && verdict.said.contains(word)
 }
 
@@ -97,9 +113,11 @@ fn a_tag_that_moved_is_followed_and_a_bad_version_replaces_no_good_one(world: &W
     push(world, &registry, &name, world.changed()?)?;
     gate.until("the tag is followed", SEEN, says("the tide says so"))?;
 
-    push(world, &registry, &name, none())?;
-    gate.until_it_says("its last good version stays", SEEN)?;
-    ensure!(says("the tide says so")(&gate.review()?), "{}", gate.log());
+    gate.hammer(says("the tide says so"), |go_on| {
+        push(world, &registry, &name, none())?;
+        gate.until_it_says("its last good version stays", SEEN)?;
+        go_on(MORE)
+    })?;
     // After a restart the bad one is all that the registry has; the good one is on disk.
     gate.restart()?;
     ensure!(says("the tide says so")(&gate.review()?), "{}", gate.log());
@@ -108,7 +126,7 @@ fn a_tag_that_moved_is_followed_and_a_bad_version_replaces_no_good_one(world: &W
 }
 
 fn a_restart_needs_no_registry(world: &World) -> Result<()> {
-    let shop = Shop::open(false)?;
+    let shop = Shop::open(Door::Open)?;
     let name = format!("{}/serving/away:1", shop.host);
     push(world, &World::registry()?, &name, world.component.clone())?;
     let gate = Gate::start(world, &house(&name, &json!({})), OFTEN)?;
@@ -136,6 +154,44 @@ fn a_restart_needs_no_registry(world: &World) -> Result<()> {
         .map(drop)
 }
 
+/// A newer version that is no good comes while another policy's registry is still waited for. Were it tried before the one that loaded once, there would be none.
+fn a_restart_begins_with_what_is_on_disk_whatever_registries_have(world: &World) -> Result<()> {
+    let (registry, name) = (World::registry()?, world.name("serving/race:1"));
+    push(world, &registry, &name, world.component.clone())?;
+    let good = house(&name, &json!({}));
+    let gate = Gate::start(world, &good, OFTEN)?;
+    gate.until("it is loaded", SEEN, says("the test says so"))?;
+    gate.stop()?;
+    push(world, &registry, &name, none())?;
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let host = silent.local_addr()?;
+    let other = json!({"oci": {"image": format!("{host}/serving/other:1")}});
+    let other = policy("other", &other, &json!({"failurePolicy": "ignore"}));
+    gate.configure(&format!("{good}\n---\n{other}"))?;
+    gate.run()?;
+    ensure!(
+        says("the test says so")(&gate.review()?),
+        "it is ready without the good one: {}",
+        gate.log()
+    );
+    gate.hammer(says("the test says so"), |go_on| {
+        gate.until_it_says("its last good version stays", SEEN)?;
+        let away = format!(
+            "WasmPolicy/other: spec.module.oci: {host} doesn't answer: no answer in time; it doesn't run, and what it matches is admitted without it"
+        );
+        gate.until_it_says(&away, SEEN)?;
+        go_on(MORE)
+    })
+}
+
+fn sign(world: &World, registry: &Registry, name: &str, key: &SigningKey) -> Result<()> {
+    let reference = name.parse()?;
+    let signed = registry.sign(&reference, key, "2026-01-01T00:00:00Z", &nobody);
+    world.runtime.block_on(signed)?;
+    Ok(())
+}
+
 fn key() -> Result<SigningKey> {
     Ok(SigningKey::from_pem(
         &rcgen::KeyPair::generate()?.serialize_pem(),
@@ -146,13 +202,7 @@ fn key() -> Result<SigningKey> {
 fn only_what_the_right_key_signed_is_loaded(world: &World) -> Result<()> {
     let (registry, name) = (World::registry()?, world.name("serving/signed:1"));
     let (ours, theirs) = (key()?, key()?);
-    let sign = |key: &SigningKey| -> Result<()> {
-        let reference = name.parse()?;
-        world
-            .runtime
-            .block_on(registry.sign(&reference, key, "2026-01-01T00:00:00Z", &nobody))?;
-        Ok(())
-    };
+    let sign = |key: &SigningKey| sign(world, &registry, &name, key);
     push(world, &registry, &name, world.component.clone())?;
     // The admin's word for all policies.
     let modules = json!({"refreshInterval": "1s", "verify": {"keys": [ours.public().to_pem()]}}).to_string();
@@ -181,16 +231,83 @@ fn a_tag_that_moved_from_under_a_digest_is_refused(world: &World) -> Result<()> 
     let first = push(world, &registry, &name, world.component.clone())?;
     let gate = Gate::start(world, &house(&name, &json!({"digest": first.digest})), OFTEN)?;
     ensure!(says("the test says so")(&gate.review()?), "{}", gate.log());
-    let second = push(world, &registry, &name, world.changed()?)?;
-    gate.until_it_says(second.digest.as_str(), SEEN)?;
-    ensure!(says("the test says so")(&gate.review()?), "{}", gate.log());
+    let second = gate.hammer(says("the test says so"), |go_on| {
+        let second = push(world, &registry, &name, world.changed()?)?;
+        gate.until_it_says(second.digest.as_str(), SEEN)?;
+        go_on(MORE)?;
+        Ok(second)
+    })?;
     gate.configure(&house(&name, &json!({"digest": second.digest})))?;
     gate.until("the other digest is asked for", SEEN, says("the tide says so"))
         .map(drop)
 }
 
+fn what_a_registry_lies_about_answers_no_review(world: &World) -> Result<()> {
+    // One of its own: what it keeps is changed behind its back.
+    let shop = Shop::open(Door::Open)?;
+    let (registry, name) = (World::registry()?, format!("{}/serving/lies:1", shop.host));
+    let (ours, theirs) = (key()?, key()?);
+    push(world, &registry, &name, world.component.clone())?;
+    sign(world, &registry, &name, &ours)?;
+    let by_us = json!({"verify": {"keys": [ours.public().to_pem()]}});
+    let gate = Gate::start(world, &house(&name, &by_us), OFTEN)?;
+    gate.until("it is loaded", SEEN, says("the test says so"))?;
+
+    let whole = world.changed()?;
+    let (mut longer, mut other) = (whole.clone(), whole.clone());
+    longer.push(0);
+    other[whole.len() / 2] ^= 1;
+    let size = whole.len();
+    // Under another tag, so that no server sees it before it is false.
+    let next = push(
+        world,
+        &registry,
+        &format!("{}/serving/lies:next", shop.host),
+        whole.clone(),
+    )?;
+    let lies = |bytes: &[u8], announced: &str, came: &str| -> Result<String> {
+        shop.falsify(&next.digest, bytes)?;
+        Ok(format!(
+            "the layer {} of {}/serving/lies@{} of {} is not what it is said to be: {announced} was announced, and {came} came; it is not used; \
+             the version of before is used",
+            next.digest, shop.host, next.manifest, shop.host
+        ))
+    };
+    let bytes = |count: usize| format!("{count} bytes");
+    gate.hammer(says("the test says so"), |go_on| {
+        let mut reason = lies(&whole[..size - 1], &bytes(size), &bytes(size - 1))?;
+        // What is there already isn't sent again: only the tag moves.
+        push(world, &registry, &name, whole.clone())?;
+        gate.until_it_says(&reason, SEEN)?;
+        go_on(MORE)?;
+        reason = lies(&longer, &bytes(size), &bytes(size + 1))?;
+        gate.until_it_says(&reason, SEEN)?;
+        go_on(MORE)?;
+        reason = lies(&other, next.digest.as_str(), Digest::of(&other).as_str())?;
+        gate.until_it_says(&reason, SEEN)?;
+        go_on(MORE)?;
+        sign(world, &registry, &name, &theirs)?;
+        shop.falsify(&next.digest, &whole)?;
+        gate.until_it_says("is by another key; the version of before is used", SEEN)?;
+        go_on(MORE)?;
+        shop.while_it_hangs(|| {
+            gate.until_it_says(
+                &format!(
+                    "{} doesn't answer: no answer in time; the version of before is used",
+                    shop.host
+                ),
+                SEEN,
+            )?;
+            go_on(MORE)
+        })
+    })?;
+    sign(world, &registry, &name, &ours)?;
+    gate.until("what is signed and whole is followed", SEEN, says("the tide says so"))
+        .map(drop)
+}
+
 fn a_pull_secret_opens_a_registry(world: &World) -> Result<()> {
-    let shop = Shop::open(true)?;
+    let shop = Shop::open(Door::Shut)?;
     let name = format!("{}/serving/shut:1", shop.host);
     let logged_in = Credentials::password(&shop.host, "tide", "water");
     push(
