@@ -107,3 +107,67 @@ func TestAPointerFindsWhatIsThereAndNothingElse(t *testing.T) {
 		}
 	}
 }
+
+const service = `{
+	"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "unknown": [{"name": "x]}\"\\"}, null, 1.5e3],
+	"metadata": {"name": "churn", "generateName": "c-", "namespace": "team-a",
+		"labels": {"team": "a\"b\\", "\u00fc": "\ud83d\ude00\n"}, "annotations": {"": "", "a": "[{"}},
+	"spec": {
+		"predictor": {
+			"minReplicas": 0, "maxReplicas": -3, "scaleTarget": 1, "scaleMetric": "cpu", "containerConcurrency": 9007199254740993, "timeout": 5,
+			"canaryTrafficPercent": 10, "serviceAccountName": "sa", "nodeSelector": {"arch": "arm64"}, "labels": {}, "annotations": {"x": "y"},
+			"containers": [{"name": "c", "image": "i", "args": ["a", "", "\t"], "env": [{"name": "A", "value": "b", "valueFrom": {"a": [1]}}, {}]}],
+			"model": {
+				"name": "m", "modelFormat": {"name": "sklearn", "version": "1"}, "storageUri": "s3://b/m", "runtime": "r", "runtimeVersion": "1", "protocolVersion": "v2",
+				"storage": {"key": "k", "path": "p", "schemaPath": "s", "parameters": {"a": "b"}}, "env": [],
+				 "ports": [{"name": "h2c", "containerPort": 9000, "protocol": "TCP"}],
+				"resources": {"requests": {"cpu": 1, "memory": "2Gi", "x": 0.5}, "limits": {"a": [true, false, null, {}, []]}}
+			}
+		},
+		"transformer": {"containers": []}, "explainer": null
+	}
+}`
+
+func TestAnObjectIsReadAsEncodingJSONReadsIt(t *testing.T) {
+	var want InferenceService
+	if err := json.Unmarshal([]byte(service), &want); err != nil {
+		t.Fatal(err)
+	}
+	if got := serviceOf(service); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v\n%+v", got, want)
+	}
+	var all any
+	_ = json.Unmarshal([]byte(service), &all)
+	if got := (&Request{JSON: service}).At(""); !reflect.DeepEqual(got, all) {
+		t.Errorf("%v\n%v", got, all)
+	}
+}
+
+func TestAFieldOfAnotherTypeIsAsIfItWerentThere(t *testing.T) {
+	read := serviceOf(`{"metadata": {"name": 5, "Labels": {"team": "x"}, "labels": {"team": 5, "app": "x"}, "annotations": []},
+		"spec": {"transformer": "none", "predictor": {"minReplicas": "1", "maxReplicas": 4294967296, "timeout": 1.5, "containers": {},
+			"model": {"args": ["a", {"b": "c"}, "d"], "storageUri": "s3://b/m"}}}}`)
+	var want InferenceService
+	want.Labels = map[string]string{"app": "x"}
+	want.Spec.Predictor = &Predictor{Model: &Model{StorageURI: "s3://b/m"}}
+	want.Spec.Predictor.Model.Args = []string{"a", "", "d"}
+	if !reflect.DeepEqual(read, want) {
+		t.Errorf("%+v", read)
+	}
+}
+
+func TestWhatIsNoJSONIsReadToItsEndAndNoFurther(t *testing.T) {
+	texts := []string{"{,}", "[:]", "{a}", `{"a":}`, `{"a":,}`, `{"a"`, "]", "}}", `{"spec":]`, `{"spec":{"predictor":{"model":{"args":[[,:]}`}
+	for end := range service {
+		texts = append(texts, service[:end], service[:end]+service[end+1:])
+	}
+	for _, text := range texts {
+		serviceOf(text)
+		request := &Request{JSON: text}
+		request.At("/spec/predictor/model/args/0")
+		request.At("")
+	}
+	deep := strings.Repeat("[", 1<<20)
+	serviceOf(`{"spec": {"predictor": {"model": {"resources": {"limits": {"cpu": ` + deep)
+	(&Request{JSON: deep}).At("")
+}

@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"encoding/json"
-
 	"github.com/tidewaiter/tidewaiter/policies/sdk-go/internal/contract/export_wit_world"
 	raw "github.com/tidewaiter/tidewaiter/policies/sdk-go/internal/contract/tidewaiter_policy_types"
 	_ "github.com/tidewaiter/tidewaiter/policies/sdk-go/internal/contract/wit_exports" // The component's exports.
@@ -48,6 +46,7 @@ func lift(request raw.Request) *Request {
 		Kind:       request.Kind,
 		Namespace:  request.Namespace,
 		Name:       request.Name,
+		Object:     serviceOf(request.Object),
 		JSON:       request.Object,
 		OldJSON:    request.OldObject.SomeOr(""),
 		Withheld:   request.Withheld,
@@ -57,8 +56,6 @@ func lift(request raw.Request) *Request {
 	for _, entry := range request.Filled {
 		lifted.Filled = append(lifted.Filled, Entry{entry.Path, entry.Value})
 	}
-	// A field of another type leaves the others as they are read; that it is JSON is the host's word.
-	_ = json.Unmarshal([]byte(request.Object), &lifted.Object)
 	return lifted
 }
 

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"encoding/json"
-	"strconv"
 	"strings"
 )
 
@@ -32,7 +31,7 @@ type Request struct {
 	Username string
 	Groups   []string
 
-	all any
+	all *place
 }
 
 // Entry is a place in the object, a JSON Pointer, and what stands there, as JSON text.
@@ -41,34 +40,17 @@ type Entry struct{ Path, JSON string }
 // At is what stands at a JSON Pointer (RFC 6901) of the object, as encoding/json has it: map[string]any, []any, string, float64, bool. Nil where nothing does.
 func (r *Request) At(pointer string) any {
 	if r.all == nil {
-		if json.Unmarshal([]byte(r.JSON), &r.all) != nil {
-			return nil
-		}
+		r.all = &place{text: r.JSON}
 	}
-	return at(r.all, pointer)
-}
-
-// Decode reads the object into a type of the policy's own.
-func (r *Request) Decode(into any) error { return json.Unmarshal([]byte(r.JSON), into) }
-
-func at(value any, pointer string) any {
-	if pointer == "" {
-		return value
-	}
+	here := r.all
 	for _, token := range strings.Split(pointer, "/")[1:] {
-		key := strings.NewReplacer("~1", "/", "~0", "~").Replace(token)
-		switch here := value.(type) {
-		case map[string]any:
-			value = here[key]
-		case []any:
-			index, err := strconv.Atoi(key)
-			if err != nil || index < 0 || index >= len(here) {
-				return nil
-			}
-			value = here[index]
-		default:
+		here = here.part(strings.NewReplacer("~1", "/", "~0", "~").Replace(token))
+		if here == nil {
 			return nil
 		}
 	}
-	return value
+	return here.read()
 }
+
+// Decode reads the object into a type of the policy's own. It reads all of it, which for a large object is most of what a review costs.
+func (r *Request) Decode(into any) error { return json.Unmarshal([]byte(r.JSON), into) }

@@ -92,6 +92,11 @@ async fn each_planted_policy_is_caught_by_its_law_and_no_other() {
             Law::Answers,
             "on an update that changes /spec/predictor/minReplicas: the policy trapped",
         ),
+        (
+            "answers-large",
+            Law::Answers,
+            "with 1024 annotations of 1 KiB more than are shown: the policy trapped",
+        ),
     ] {
         let found = broken(breaks).await;
         let names: Vec<_> = found.iter().map(|(law, _)| *law).collect();
@@ -114,6 +119,15 @@ async fn the_object_that_is_shown_is_the_simplest_that_was_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_object_is_shown_without_its_padding() {
+    let found = broken("answers-large").await;
+    assert_eq!(
+        found[0].1.object["metadata"],
+        json!({"name": "a", "namespace": "team-a"})
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_seed_finds_the_same() {
     assert_eq!(broken("users-word").await, broken("users-word").await);
 }
@@ -130,6 +144,14 @@ async fn what_cases_say_of_checks_is_heard() {
     assert_eq!(
         check(leaks, json!({"skip": {"no-leak": "on purpose"}})).await.unwrap(),
         0
+    );
+    let nothing = cases(json!({"breaks": "no-leak"}), json!({"shows": ["token", "breaks"]}));
+    let checked = laws.check(&[nothing], Draw::default()).await.unwrap();
+    let checked = checked.iter().find(|checked| checked.law == Law::NoLeak).unwrap();
+    assert_eq!((checked.objects, &checked.broken), (0, &None));
+    assert_eq!(
+        checked.left_out,
+        ["nothing to check: no setting is a text that users may not see"]
     );
     let unknown = check(json!({}), json!({"skip": {"nonsense": "x"}})).await.unwrap_err();
     assert!(unknown.to_string().contains("there is no law `nonsense`"));

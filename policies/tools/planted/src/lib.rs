@@ -51,6 +51,8 @@ pub enum Breaks {
     NoLeakUpdate,
     /// It panics where there is an old object.
     AnswersUpdate,
+    /// It panics where an object is large.
+    AnswersLarge,
 }
 
 const PASSES: &str = "/metadata/annotations/passes";
@@ -66,7 +68,8 @@ impl Policy for Planted {
         Some(
             r#"{"type": "object", "additionalProperties": false, "properties": {
                 "breaks": {"enum": ["nothing", "idempotent", "deterministic", "users-word", "stubborn", "no-leak",
-                    "no-leak-log", "answers", "deterministic-update", "users-word-update", "no-leak-update", "answers-update"], "default": "nothing"},
+                    "no-leak-log", "answers", "deterministic-update", "users-word-update", "no-leak-update", "answers-update",
+                    "answers-large"], "default": "nothing"},
                 "token": {"type": "string"},
                 "team": {"type": "string", "description": "Whose services these are", "x-shown": true}}}"#,
         )
@@ -105,6 +108,7 @@ impl Policy for Planted {
                 admit
             }
             Breaks::AnswersUpdate if request.old_object.is_some() => panic!("a service is never changed"),
+            Breaks::AnswersLarge if request.object.len() > 1 << 20 => panic!("a service is never this large"),
             Breaks::Answers if predictor.is_none() => panic!("every service has a predictor"),
             _ => admit,
         }

@@ -2,7 +2,7 @@
 //!
 //! | law | what is checked |
 //! |---|---|
-//! | `answers` | It gives a verdict that can be used: no trap, no time or memory over its limit, no fill that can't be. |
+//! | `answers` | It gives a verdict that can be used: no trap, no time or memory over its limit, no fill that can't be. Also of one object that is large. |
 //! | `idempotent` | A second pass over its own answer changes nothing: on create, on update, and where a tool sends the bare manifest again. |
 //! | `deterministic` | The same request gives the same verdict, also with the members of objects, the labels of the namespace and the groups of the user in another order. |
 //! | `users-word` | Where the user has another value at a place that it fills, it fills nothing there, and refuses nothing for it but with codes that are known. |
@@ -27,6 +27,7 @@ use crate::subject::load;
 use crate::suite::{CaseFile, Checks, namespace};
 use crate::world::{Given, GivenError, Prepared};
 use broken::Trial;
+use objects::PADDING_KIB;
 
 /// Steps towards a simpler object, at most.
 const SHRINKS: usize = 400;
@@ -264,8 +265,19 @@ impl Laws {
                 });
                 return checked;
             }
+            if law == Law::Answers && index == 0 {
+                checked.objects += 1;
+                checked.broken = too_large(&trial, bases, settings).await;
+                if checked.broken.is_some() {
+                    return checked;
+                }
+            }
         }
         checked.left_out.dedup();
+        if checked.objects == 0 && checked.left_out.is_empty() {
+            let nothing = "nothing to check: no setting is a text that users may not see";
+            checked.left_out.push(nothing.to_owned());
+        }
         checked
     }
 
@@ -292,7 +304,7 @@ impl Laws {
         for (settings, world, namespace) in wanted {
             match load(&self.engine, &self.name, &self.component, &settings, self.limits).await {
                 Ok(policy) => contexts.push(Context {
-                    prepared: Prepared::new(&world, &namespace, &self.objects)?,
+                    prepared: Prepared::new(&world, &namespace, &self.name, &self.objects)?,
                     settings,
                     world,
                     policy,
@@ -305,6 +317,20 @@ impl Laws {
             _ => Ok(contexts),
         }
     }
+}
+
+/// Whether a policy that answers otherwise fails for an object's size. One object is enough, as it costs what many small ones do; it is shown without what it
+/// is padded by.
+async fn too_large(trial: &Trial<'_>, bases: &[Value], settings: Map<String, Value>) -> Option<Broken> {
+    let (object, padded) = objects::large(bases)?;
+    let found = trial.broken(&padded).await?;
+    Some(Broken {
+        message: format!("with {PADDING_KIB} annotations of 1 KiB more than are shown: {}", found.message),
+        next: "whoever pads an object gets round a policy that may be ignored: read no more of it than is needed, and have `failurePolicy: fail` in the WasmPolicy"
+            .to_owned(),
+        object,
+        settings,
+    })
 }
 
 impl fmt::Debug for Context {

@@ -46,6 +46,20 @@ pub(super) fn services(bases: &[Value]) -> impl Strategy<Value = Value> + use<> 
     })
 }
 
+/// What a large object is padded by: so many annotations of a kibibyte each. etcd takes 1.5 MiB by default, and the object before an update is as large.
+pub(super) const PADDING_KIB: usize = 1024;
+
+/// An object, and the same with [`PADDING_KIB`] of annotations.
+pub(super) fn large(bases: &[Value]) -> Option<(Value, Value)> {
+    let object = bases.iter().cloned().chain(usual()).next()?;
+    let mut padded = object.clone();
+    for number in 0..PADDING_KIB {
+        let path = format!("/metadata/annotations/padding-{number}");
+        set(&mut padded, &path, json!("x".repeat(1 << 10)));
+    }
+    Some((object, padded))
+}
+
 fn usual() -> Vec<Value> {
     let service = |spec: Value| {
         json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",

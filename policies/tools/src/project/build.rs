@@ -65,7 +65,7 @@ fn how(language: Language, program: &str) -> String {
         (Language::TypeScript, "npm" | "npx" | "node") => "install Node.js 20 or newer (nodejs.org)".to_owned(),
         (Language::Python, "python3" | "python" | "pip") => "install Python 3.10 or newer (python.org)".to_owned(),
         (Language::Python, "componentize-py") => "run `pip install componentize-py`".to_owned(),
-        (Language::Go, "go") => "install Go 1.24 or newer (go.dev)".to_owned(),
+        (Language::Go, "go") => "install Go 1.25 or newer (go.dev)".to_owned(),
         _ => "install it, or correct `build` in tidewaiter.yaml".to_owned(),
     }
 }
@@ -114,7 +114,8 @@ impl Manifest {
     }
 
     fn command(&self, folder: &Path, words: &[String]) -> Result<(), BuildError> {
-        let [program, arguments @ ..] = words else {
+        let (variables, command) = environment(words);
+        let [program, arguments @ ..] = command else {
             return Ok(());
         };
         // A program of the project itself, as in an environment of Python's, stands in its folder, which is where it is started: by its whole path.
@@ -131,6 +132,7 @@ impl Manifest {
         let status = started(
             Command::new(&named)
                 .args(arguments)
+                .envs(variables)
                 .current_dir(folder)
                 .stdout(io::stderr())
                 .status(),
@@ -141,6 +143,22 @@ impl Manifest {
             return Ok(());
         }
         Err(BuildError::Failed(words.join(" ")))
+    }
+}
+
+/// What a command begins with as in `env NAME=VALUE … PROGRAM`, and the rest. By `env` itself a program that isn't there would be any other failure.
+fn environment(words: &[String]) -> (Vec<(&str, &str)>, &[String]) {
+    let [first, rest @ ..] = words else {
+        return (Vec::new(), words);
+    };
+    let variables: Vec<_> = rest.iter().map_while(|word| word.split_once('=')).collect();
+    match rest.get(variables.len()) {
+        // One of its flags, as `-i`, is for itself.
+        Some(next) if first == "env" && !next.starts_with('-') => {
+            let program = &rest[variables.len()..];
+            (variables, program)
+        }
+        _ => (Vec::new(), words),
     }
 }
 
@@ -238,5 +256,34 @@ mod tests {
             assert_eq!(built.component, component, "{program}");
             assert!(project.path().join("policy.wasm").is_file(), "{program}");
         }
+    }
+
+    fn built_by(command: &[&str]) -> Result<Built, BuildError> {
+        let project = tempfile::tempdir().unwrap();
+        let manifest = Manifest {
+            language: Language::Go,
+            build: vec![command.iter().map(|word| (*word).to_owned()).collect()],
+            module: Some("made.wasm".into()),
+            component: "policy.wasm".into(),
+            cases: "cases".into(),
+        };
+        manifest.build(project.path())
+    }
+
+    /// The template's command is `env GOOS=wasip1 … go build …`.
+    #[test]
+    fn a_compiler_that_is_not_there_is_named_and_where_it_is_had() {
+        let error = built_by(&["env", "PATH=/nowhere", "GOOS=wasip1", "go", "build"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`go` is not there, and a policy in go is built by it; install Go 1.25 or newer (go.dev)"
+        );
+    }
+
+    #[test]
+    fn a_command_has_the_variables_that_stand_before_it() {
+        let copies = "test \"$GREETING\" = 'a=b' && printf '\\0asm\\015\\0\\001\\0' > made.wasm";
+        built_by(&["env", "GREETING=a=b", "sh", "-c", copies]).unwrap();
+        built_by(&["env", "-u", "PATH", "GREETING=a=b", "/bin/sh", "-c", copies]).unwrap();
     }
 }
