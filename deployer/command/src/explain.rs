@@ -15,7 +15,7 @@ use tidewaiter_tools::{Ask, HostCall, Judged, Live, LogLine, Told, during};
 use super::arguments::Format;
 use super::output::document;
 use super::policy::run::trace;
-use super::review::{GateArguments, Opened, asked, manifests_of, namespaces};
+use super::review::{GateArguments, Opened, asked, lacking, manifests_of, namespaces};
 use super::table::clean;
 use super::{BAD, BOLD, DIM, Ending, Failure, GOOD};
 
@@ -24,12 +24,14 @@ use super::{BAD, BOLD, DIM, Ending, Failure, GOOD};
 /// Runs all policies on it, as the cluster would, and shows for each what it asked, what it was told, what it wrote to the log, what it fills in and why. A live
 /// service is taken as if it were sent again by its user: without what Tidewaiter filled in, which policies choose anew.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 it would be admitted, 1 it would be refused, 2 an error.
+#[command(
+    after_help = "Exit codes: 0 it would be admitted, 1 it would be refused, 2 an error, or not all of the configuration can be used.
 
 Examples:
   tidewaiter explain team-a/fraud                       a service in the cluster
   tidewaiter explain service.yaml --config tidewaiter/  a file, by a folder's configuration
-  tidewaiter explain team-a/fraud --policy serving-versions")]
+  tidewaiter explain team-a/fraud --policy serving-versions"
+)]
 pub(crate) struct ExplainArguments {
     /// A file with one object, `-` for standard input, or NAMESPACE/NAME of an InferenceService in the cluster
     #[arg(value_name = "OBJECT")]
@@ -59,7 +61,7 @@ pub(super) async fn run(arguments: ExplainArguments) -> Result<Ending, Failure> 
         eprintln!(
             "No policy is for it: it is on its way out, has the label tidewaiter.dev/ignore, or nothing matches it."
         );
-        return Ok(Ending::Nothing);
+        return lacking(&opened.gate).map_or(Ok(Ending::Nothing), Err);
     };
     let mut told = Told::new(outcome, ask.object());
     let mut runs: Vec<_> = outcome.runs.iter().collect();
@@ -74,17 +76,19 @@ pub(super) async fn run(arguments: ExplainArguments) -> Result<Ending, Failure> 
         Some(format) => print!("{}", document(&machine(&runs, &told, &judged), format)?),
         None => print!("{}", shown(&runs, &told, &judged)),
     }
-    Ok(if told.allowed {
-        Ending::Nothing
-    } else {
-        Ending::Something
-    })
+    if !told.allowed {
+        return Ok(Ending::Something);
+    }
+    lacking(&opened.gate).map_or(Ok(Ending::Nothing), Err)
 }
 
 /// The object as a request, and what it is reviewed by.
 async fn ask(source: &str, gate: GateArguments) -> Result<(Ask, Opened), Failure> {
     if let Some((namespace, name)) = live_name(source)? {
-        let opened = gate.open(&BTreeMap::new()).await?;
+        let opened = gate
+            .open(&BTreeMap::new())
+            .await
+            .map_err(|failure| taken(source, failure))?;
         let Some(cluster) = &opened.live else {
             return Err(Failure {
                 message: format!("there is no file {source}"),
@@ -114,7 +118,16 @@ async fn ask(source: &str, gate: GateArguments) -> Result<(Ask, Opened), Failure
     };
     let opened = gate.open(&namespaces(&manifests)).await?;
     let namespace = manifest.namespace().unwrap_or(&opened.namespace).to_owned();
-    Ok((asked(manifest)?.in_namespace(&namespace), opened))
+    let ask = asked(manifest).map_err(|unfit| Failure {
+        message: format!(
+            "{}:{}: {}",
+            manifest.file,
+            manifest.object.line(&unfit.path),
+            unfit.message
+        ),
+        next: None,
+    })?;
+    Ok((ask.in_namespace(&namespace), opened))
 }
 
 /// The namespace and the name of a service in the cluster; none where the argument is a file that is there, or standard input.
@@ -131,6 +144,14 @@ pub(super) fn live_name(source: &str) -> Result<Option<(&str, &str)>, Failure> {
         message: format!("there is no file {source}"),
         next: Some("name one that is there; a service in the cluster is named NAMESPACE/NAME".to_owned()),
     })
+}
+
+/// Why a service in the cluster can't be asked for, to whoever may have meant a file.
+pub(super) fn taken(source: &str, failure: Failure) -> Failure {
+    Failure {
+        message: format!("there is no file {source}, so it is taken for a service in the cluster: {failure}"),
+        ..failure
+    }
 }
 
 /// A service in the cluster, as it is there.

@@ -26,6 +26,7 @@ mod shell;
 mod status;
 mod stores;
 mod table;
+mod unfit;
 mod upload;
 
 #[cfg(test)]

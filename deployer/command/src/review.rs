@@ -3,17 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use anstream::{eprint, eprintln, print};
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
-use tidewaiter_core::nearest::one_letter_off;
-use tidewaiter_core::policy_resource::KSERVE_KINDS;
-use tidewaiter_deployer::cluster::{Cluster, is_object_name};
-use tidewaiter_tools::files::Manifest;
-use tidewaiter_tools::{Ask, Finding, Gate, Level, Live, Reviewed, Source, Verdict, files, junit, sarif};
+use serde_json::json;
+use tidewaiter_deployer::cluster::Cluster;
+use tidewaiter_tools::files::{Files, Manifest};
+use tidewaiter_tools::{Ask, Finding, Gate, Level, Live, Reviewed, Source, Verdict, junit, sarif};
 use tidewaiter_world::Labels;
 
 use super::arguments::{AccessArguments, Format};
@@ -21,6 +18,7 @@ use super::output::document;
 use super::policy::registry;
 use super::policy::source::engine;
 use super::table::clean;
+use super::unfit::{Unfit, unfit};
 use super::{BAD, BOLD, DIM, Ending, Failure, GOOD, HINT};
 
 /// Say what the cluster would say of manifests, before they are applied.
@@ -32,7 +30,7 @@ use super::{BAD, BOLD, DIM, Ending, Failure, GOOD, HINT};
 /// The configuration is that of a folder (--config), or of the cluster that the kubeconfig leads to.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 nothing would be refused, 1 something would be, 2 an error.
+    after_help = "Exit codes: 0 nothing would be refused, 1 something would be, 2 not all of it could be reviewed, or an error.
 
 Examples:
   tidewaiter review service.yaml                          by the cluster's configuration
@@ -130,25 +128,24 @@ impl GateArguments {
 }
 
 pub(super) async fn run(arguments: ReviewArguments) -> Result<Ending, Failure> {
-    let mut manifests = Vec::new();
+    let mut files = Files::default();
     for source in &arguments.sources {
-        manifests.extend(manifests_of(source)?);
+        let more = Files::read(source);
+        files.manifests.extend(more.manifests);
+        files.unreadable.extend(more.unreadable);
+        files.documents += more.documents;
     }
-    let is_none = manifests.iter().all(|manifest| manifest.kind().is_empty());
-    if is_none && arguments.sources.iter().any(|source| source == "-") {
-        // What was to write them may have failed, and a pipeline would not tell.
-        return Err(Failure {
-            message: "standard input holds no object".to_owned(),
-            next: Some("look at what the command before it says".to_owned()),
-        });
-    }
-    let opened = arguments.gate.open(&namespaces(&manifests)).await?;
-    let mut reviewed = Vec::new();
-    for manifest in manifests.iter().filter(|manifest| is_judged(manifest)) {
+    let opened = arguments.gate.open(&namespaces(&files.manifests)).await?;
+    let mut reviewed: Vec<_> = files.unreadable.iter().map(Reviewed::unreadable).collect();
+    for manifest in files.manifests.iter().filter(|manifest| is_judged(manifest)) {
         let namespace = manifest.namespace().unwrap_or(&opened.namespace);
-        let ask = asked(manifest)?.in_namespace(namespace);
-        let judged = opened.gate.review(&ask).await;
-        reviewed.push(Reviewed::new(manifest, namespace, &judged));
+        reviewed.push(match asked(manifest) {
+            Ok(ask) => {
+                let judged = opened.gate.review(&ask.in_namespace(namespace)).await;
+                Reviewed::new(manifest, namespace, &judged)
+            }
+            Err(Unfit { path, message }) => Reviewed::undecodable(manifest, namespace, Some(path), message),
+        });
     }
     match arguments.output {
         Form::Text => print!("{}", shown(&reviewed, arguments.quiet)),
@@ -160,59 +157,64 @@ pub(super) async fn run(arguments: ReviewArguments) -> Result<Ending, Failure> {
         Form::Sarif => print!("{}", document(&sarif(&reviewed, &opened.gate), Format::Json)?),
         Form::Junit => print!("{}", junit(&reviewed, &opened.gate)),
     }
-    eprint!("{}", summary(&reviewed, manifests.len()));
+    eprint!("{}", summary(&reviewed, &files));
+    if let Some(failure) = unreviewed(&reviewed) {
+        return Err(failure);
+    }
     if reviewed.iter().any(|object| object.verdict == Verdict::Refused) {
         return Ok(Ending::Something);
     }
-    if opened.gate.problems().iter().any(|problem| opened.gate.lacks(problem)) {
-        return Err(Failure {
-            message: "nothing is refused by what of the configuration can be used, and not all of it can".to_owned(),
-            next: Some("mend what is said of the configuration above".to_owned()),
-        });
-    }
-    Ok(Ending::Nothing)
+    lacking(&opened.gate).map_or(Ok(Ending::Nothing), Err)
 }
 
-/// Manifests of a file, a folder or standard input.
-pub(super) fn manifests_of(source: &str) -> Result<Vec<Manifest>, Failure> {
-    let failed = |error: files::FilesError| Failure {
-        message: error.to_string(),
-        next: None,
+/// Where not everything could be reviewed: the first of it, for whoever sends what is printed elsewhere.
+fn unreviewed(reviewed: &[Reviewed]) -> Option<Failure> {
+    let mut undecodable = reviewed.iter().filter(|object| object.verdict == Verdict::Undecodable);
+    let first = undecodable.next()?;
+    let finding = first.findings.first()?;
+    let more = match undecodable.count() {
+        0 => String::new(),
+        more => format!("; and {more} more, which stand in what is printed"),
     };
-    if source == files::STDIN {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text)?;
-        return files::parsed(files::STDIN, &text).map_err(failed);
+    Some(Failure {
+        message: format!(
+            "not everything could be reviewed: {}:{}: {}{more}",
+            first.file, finding.line, finding.message
+        ),
+        next: None,
+    })
+}
+
+/// Where an object is admitted by what of the configuration can be used.
+pub(super) fn lacking(gate: &Gate) -> Option<Failure> {
+    let lacks = gate.problems().iter().any(|problem| gate.lacks(problem));
+    lacks.then(|| Failure {
+        message: "nothing is refused by what of the configuration can be used, and not all of it can".to_owned(),
+        next: Some("mend what is said of the configuration above".to_owned()),
+    })
+}
+
+/// Manifests of a file, a folder or standard input, where all of it can be read.
+pub(super) fn manifests_of(source: &str) -> Result<Vec<Manifest>, Failure> {
+    let files = Files::read(source);
+    match files.unreadable.first() {
+        Some(unreadable) => Err(Failure {
+            message: unreadable.to_string(),
+            next: None,
+        }),
+        None => Ok(files.manifests),
     }
-    files::manifests(source.as_ref()).map_err(failed)
 }
 
 /// A manifest as a request to create it.
-pub(super) fn asked(manifest: &Manifest) -> Result<Ask, Failure> {
-    let failed = |reason: String| Failure {
-        message: format!("{}:{}: {reason}", manifest.file, manifest.object.line("")),
-        next: None,
-    };
-    if let Some(reason) = unfit(&manifest.object.value) {
-        return Err(failed(reason));
+pub(super) fn asked(manifest: &Manifest) -> Result<Ask, Unfit> {
+    if let Some(unfit) = unfit(&manifest.object.value) {
+        return Err(unfit);
     }
-    Ask::create(&manifest.object.value).map_err(|error| failed(error.to_string()))
-}
-
-/// Why the API server refuses it before any policy sees it, as far as that shows without its schemas.
-fn unfit(object: &Value) -> Option<String> {
-    let kind = object["kind"].as_str().unwrap_or_default();
-    if let Some(meant) = one_letter_off(kind, &KSERVE_KINDS) {
-        return Some(format!("there is no kind {kind}: write {meant}"));
-    }
-    match (&object["metadata"]["name"], &object["metadata"]["generateName"]) {
-        (Value::String(name), _) if is_object_name(name) => None,
-        (Value::String(name), _) if !name.is_empty() => Some(format!(
-            "`{name}` is no name of an object: lower-case letters, digits, `-` and `.`"
-        )),
-        (_, Value::String(prefix)) if !prefix.is_empty() => None,
-        _ => Some(format!("this {kind} has no name: write it into metadata.name")),
-    }
+    Ask::create(&manifest.object.value).map_err(|error| Unfit {
+        path: String::new(),
+        message: error.to_string(),
+    })
 }
 
 /// Whether it is of a kind that policies can be for: those of KServe's own group.
@@ -242,28 +244,31 @@ fn shown(reviewed: &[Reviewed], quiet: bool) -> String {
             Verdict::Refused => (BAD, "refused"),
             Verdict::Admitted => (GOOD, "admitted"),
             Verdict::Untouched => (DIM, "untouched"),
+            Verdict::Undecodable => (BAD, "undecodable"),
         };
-        let _ = writeln!(
-            text,
-            "{}:{}: {BOLD}{} {}/{}{BOLD:#} {style}{word}{style:#}",
-            clean(&object.file),
-            object.line,
-            clean(&object.kind),
-            clean(&object.namespace),
-            clean(&object.name)
-        );
+        let (file, line) = (clean(&object.file), object.line);
+        let name = match object.kind.as_str() {
+            "" => String::new(),
+            kind => format!(
+                "{BOLD}{} {}/{}{BOLD:#} ",
+                clean(kind),
+                clean(&object.namespace),
+                clean(&object.name)
+            ),
+        };
+        let _ = writeln!(text, "{file}:{line}: {name}{style}{word}{style:#}");
         for finding in object
             .findings
             .iter()
             .filter(|finding| !quiet || finding.level > Level::Note)
         {
-            let _ = writeln!(text, "  {}:{}: {}", clean(&object.file), finding.line, line(finding));
+            let _ = writeln!(text, "  {file}:{}: {}", finding.line, told(finding));
         }
     }
     text
 }
 
-fn line(finding: &Finding) -> String {
+fn told(finding: &Finding) -> String {
     let message = clean(&finding.message);
     let policy = clean(&finding.policy);
     match finding.level {
@@ -273,20 +278,27 @@ fn line(finding: &Finding) -> String {
     }
 }
 
-fn summary(reviewed: &[Reviewed], manifests: usize) -> String {
+fn summary(reviewed: &[Reviewed], files: &Files) -> String {
     let count = |verdict| reviewed.iter().filter(|object| object.verdict == verdict).count();
+    let undecodable = count(Verdict::Undecodable);
+    let judged = reviewed.len() - undecodable;
+    let read = format!("{} documents read", files.documents);
     if reviewed.is_empty() {
         return format!(
-            "\nNone of {manifests} objects is KServe's: nothing to review.\n\n{HINT}hint{HINT:#}: InferenceServices are of apiVersion serving.kserve.io/v1beta1\n"
+            "\n{read}, 0 reviewed: none of {} objects is KServe's, and there is nothing to review.\n\n{HINT}hint{HINT:#}: InferenceServices are of apiVersion serving.kserve.io/v1beta1\n",
+            files.manifests.len()
         );
     }
+    let undecodable = match undecodable {
+        0 => String::new(),
+        count => format!("; {BAD}{count} undecodable{BAD:#}"),
+    };
+    let others = files.manifests.iter().filter(|manifest| !is_judged(manifest)).count();
     format!(
-        "\n{} reviewed: {} refused, {} admitted, {} untouched; {} objects of other kinds\n",
-        reviewed.len(),
+        "\n{read}, {judged} reviewed: {} refused, {} admitted, {} untouched{undecodable}; {others} objects of other kinds\n",
         count(Verdict::Refused),
         count(Verdict::Admitted),
         count(Verdict::Untouched),
-        manifests - reviewed.len()
     )
 }
 

@@ -159,6 +159,13 @@ fn a_policy_is_tried_by_its_cases_and_its_laws() {
         junit.contains("<testsuite name=\"policy storage-credentials\" tests=\"7\" failures=\"1\""),
         "{junit}"
     );
+    let nothing = desk.said(0, &["policy", "test", "architecture", "--objects", "2"]);
+    assert!(
+        nothing.contains(
+            "-     law no-leak 0 objects\n        nothing to check: no setting is a text that users may not see\n"
+        ),
+        "{nothing}"
+    );
     let wrong = desk.said(2, &["policy", "test", "storage-credentials", "--cases", "own.yaml"]);
     assert!(wrong.contains("own.yaml") && wrong.contains("hint"), "{wrong}");
 }
@@ -215,6 +222,15 @@ fn a_policy_is_run_on_one_object_and_measured() {
     );
     let twice = desk.said(2, &[&run[..], &["twice.yaml"]].concat());
     assert!(twice.contains("twice.yaml:5: `spec` stands here twice"), "{twice}");
+    let other = own
+        .replace("InferenceService", "Deployment")
+        .replace("serving.kserve.io/v1beta1", "apps/v1");
+    fs::write(desk.path().join("other.yaml"), other).unwrap();
+    let other = desk.said(2, &[&run[..], &["other.yaml"]].concat());
+    assert!(
+        other.contains("no policy is ever asked about this object: it is of kind Deployment"),
+        "{other}"
+    );
     let ran = desk.piped(0, &[&run[..], &["-"]].concat(), &own);
     let ran: Value = serde_json::from_str(&ran).unwrap();
     assert_eq!(ran["outcome"]["fills"][0]["policy"], "storage-credentials", "{ran}");
@@ -356,6 +372,116 @@ fn findings_in_what_comes_by_standard_input_are_in_helms_templates_or_in_no_file
     assert_eq!(place["logicalLocations"][0]["fullyQualifiedName"], "team-a/fraud");
 }
 
+/// What would keep every WasmPolicy from loading it is told wherever an author looks, and is not sent anywhere.
+#[test]
+fn a_schema_that_cannot_be_used_is_told_wherever_the_policy_is_named() {
+    let desk = Desk::new();
+    let mut component = planted::component();
+    let schema = br#"{"type": "object", "additionalProperties""#;
+    let at = component.windows(schema.len()).position(|part| part == schema).unwrap();
+    component[at..at + schema.len()].copy_from_slice(br#"{"type": "objekt", "additionalProperties""#);
+    fs::write(desk.path().join("wrong.wasm"), component).unwrap();
+    fs::create_dir(desk.path().join("project")).unwrap();
+    fs::write(
+        desk.path().join("project/tidewaiter.yaml"),
+        "language: go\nbuild: [[cp, ../wrong.wasm, made.wasm]]\nmodule: made.wasm\ncomponent: built.wasm\n",
+    )
+    .unwrap();
+    for arguments in [
+        &["policy", "inspect", "wrong.wasm"][..],
+        &["policy", "docs", "wrong.wasm"],
+        &["policy", "test", "wrong.wasm"],
+        &["policy", "run", "wrong.wasm", "--object", "own.yaml"],
+        &["policy", "push", "wrong.wasm", "127.0.0.1:1/wrong:1"],
+        &["policy", "build", "project"],
+    ] {
+        let said = desk.said(2, arguments);
+        let wanted = "the policy's settings schema can't be used: /type: ";
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+    }
+    assert!(desk.path().join("project/built.wasm").is_file());
+}
+
+#[test]
+fn what_is_no_policy_of_the_contract_is_not_pushed() {
+    let desk = Desk::new();
+    // A component, and one that exports nothing.
+    fs::write(desk.path().join("other.wasm"), b"\0asm\x0d\0\x01\0").unwrap();
+    let said = desk.said(2, &["policy", "push", "other.wasm", "127.0.0.1:1/other:1"]);
+    assert!(
+        said.contains("other.wasm is not pushed: the policy doesn't fit the contract")
+            && said.contains("it exports nothing"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_cannot_be_reviewed_is_a_finding_beside_the_others() {
+    let desk = Desk::new();
+    let own = fs::read_to_string(desk.path().join("own.yaml")).unwrap();
+    let foreign = fs::read_to_string(desk.path().join("foreign.yaml")).unwrap();
+    let labelled = own.replace("namespace: team-a", "namespace: team-a, labels: {n: 3}");
+    let bare = own.split("spec:").next().unwrap();
+    for (name, text) in [
+        ("all/a.yaml", format!("{own}---\nkind: [\n---\n{foreign}")),
+        ("all/b.yaml", labelled),
+        ("all/c.yaml", bare.to_owned()),
+    ] {
+        let path = desk.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let review = |form: &str| {
+        let output = desk.tidewaiter(&["review", "all", "--config", "config", "-o", form]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let json: Value = serde_json::from_str(&review("json")).unwrap();
+    let objects = json["objects"].as_array().unwrap().iter();
+    let told: Vec<_> = objects
+        .map(|object| {
+            let finding = &object["findings"][0];
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            (
+                text(&object["file"]),
+                text(&object["verdict"]),
+                finding["line"].as_u64().unwrap(),
+                text(&finding["path"]),
+            )
+        })
+        .collect();
+    let at = |file: &str, verdict: &str, line: u64, path: &str| {
+        (format!("all/{file}.yaml"), verdict.to_owned(), line, path.to_owned())
+    };
+    assert_eq!(told[0], at("a", "undecodable", 10, ""));
+    assert_eq!((told[1].1.as_str(), told[2].1.as_str()), ("admitted", "refused"));
+    assert_eq!(told[3], at("b", "undecodable", 3, "/metadata/labels/n"));
+    assert_eq!(told[4], at("c", "undecodable", 1, "/spec/predictor"));
+    let sarif: Value = serde_json::from_str(&review("sarif")).unwrap();
+    let results = sarif["runs"][0]["results"].as_array().unwrap().iter();
+    let undecodable = results.filter(|result| result["ruleId"] == "tidewaiter/undecodable");
+    assert_eq!(undecodable.count(), 3, "{sarif}");
+    assert_eq!(sarif["runs"][0]["invocations"][0]["executionSuccessful"], false);
+    let junit = review("junit");
+    assert!(junit.contains("tests=\"5\" failures=\"1\" errors=\"3\""), "{junit}");
+    let text = desk.said(2, &["review", "all", "--config", "config"]);
+    assert!(
+        text.contains("5 documents read, 2 reviewed: 1 refused, 1 admitted"),
+        "{text}"
+    );
+    assert!(
+        text.contains("not everything could be reviewed: all/a.yaml:10: this is not YAML"),
+        "{text}"
+    );
+
+    fs::create_dir(desk.path().join("empty")).unwrap();
+    let empty = desk.said(2, &["review", "empty", "--config", "config"]);
+    assert!(empty.contains("it holds no manifests: files named *.yaml"), "{empty}");
+    let none: Value =
+        serde_json::from_str(&desk.piped(2, &["review", "-", "--config", "config", "-o", "json"], "")).unwrap();
+    assert_eq!(none["objects"][0]["verdict"], "undecodable", "{none}");
+}
+
 #[test]
 fn manifests_are_reviewed_as_the_cluster_would() {
     let desk = Desk::new();
@@ -466,6 +592,16 @@ fn a_file_that_is_not_there_is_told_as_such() {
     }
     let live = desk.said(2, &["explain", "team-a/fraud", "--config", "config"]);
     assert!(live.contains("leave --config out"), "{live}");
+    for arguments in [
+        &["explain", "manifests/typo"][..],
+        &["policy", "run", "storage-credentials", "--object", "manifests/typo"],
+    ] {
+        let said = desk.said(2, arguments);
+        assert!(
+            said.contains("there is no file manifests/typo, so it is taken for a service in the cluster: no cluster"),
+            "{arguments:?}: {said}"
+        );
+    }
     let nowhere = desk.said(2, &["review", "own.yaml"]);
     assert!(
         nowhere.contains("no cluster to work on") && nowhere.contains("--config names a folder"),
@@ -551,7 +687,11 @@ fn a_review_that_says_nothing_is_an_error() {
     }
     fs::write(desk.path().join("slip/minio.yaml"), CONFIG).unwrap();
     for (words, code, says) in [
-        (["nothing.yaml", "config"], 0, "nothing to review"),
+        (
+            ["nothing.yaml", "config"],
+            0,
+            "0 documents read, 0 reviewed: none of 0 objects is KServe's",
+        ),
         (["-", "config"], 2, "standard input holds no object"),
         (["words.yaml", "config"], 2, "words.yaml:1: this is no object"),
         (["nameless.yaml", "config"], 2, "has no name"),
@@ -563,6 +703,11 @@ fn a_review_that_says_nothing_is_an_error() {
         let said = desk.said(code, &["review", words[0], "--config", words[1]]);
         assert!(said.contains(says), "{words:?}: {said}");
     }
+    let explained = desk.said(2, &["explain", "own.yaml", "--config", "broken"]);
+    assert!(
+        explained.contains("mend what is said of the configuration"),
+        "{explained}"
+    );
     let none = [
         "policy",
         "test",

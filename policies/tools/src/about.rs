@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 use tidewaiter_core::policy_resource::ObjectKind;
+use tidewaiter_engine::schema::Schema;
 use tidewaiter_engine::{Capability, Engine, LoadError};
 use tidewaiter_world::digest_of;
 use wit_component::DecodedWasm;
@@ -53,25 +54,20 @@ pub enum AboutError {
     /// It loads, but its imports can't be read.
     #[error("what the component imports can't be read: {0}")]
     Decode(String),
-    /// Its settings' schema is no JSON.
-    #[error("the schema of the policy's settings is no JSON ({0}); its function `describe` has to give JSON text")]
-    Schema(serde_json::Error),
 }
 
 impl About {
     /// Loads a component, whatever it imports of the contract, and asks it what it is.
     ///
     /// # Errors
-    /// Where it is no policy of this contract.
+    /// Where it is no policy of this contract, or carries a schema that would keep it from being loaded with any settings.
     pub async fn read(engine: &Engine, component: Bytes) -> Result<Self, AboutError> {
         let description = engine.describe(component.clone()).await?;
         let (imports, exports) = names(&component)?;
-        let settings_schema: Option<Value> = description
-            .settings_schema
-            .as_deref()
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(AboutError::Schema)?;
+        let settings_schema = match description.settings_schema {
+            Some(text) => Some(schema(text).await?),
+            None => None,
+        };
         Ok(Self {
             name: description.name,
             version: description.version,
@@ -94,6 +90,17 @@ impl About {
             exports,
         })
     }
+}
+
+/// As the engine reads it when it loads the policy: on a thread of its own, where what panics ends.
+async fn schema(text: String) -> Result<Value, LoadError> {
+    let read = move || {
+        Schema::parse(&text)?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|error| Err(error.to_string()))
+        .map_err(LoadError::Schema)
 }
 
 /// The contract's version in the name of an import, such as `tidewaiter:policy/types@0.1.0`.

@@ -31,4 +31,4 @@ pub use policies::{Builtins, Loaded, NO_FILES, Policy, builtin, digest_of, has_d
 pub use reader::{AccountFacts, ClusterReader, OBJECTS, SecretFacts, object_as_text, objects_as_texts};
 pub use review::ReviewWorld;
 pub use stores::{Issuer, Limits, Patience, Stores, Trust};
-pub use words::yaml_problem;
+pub use words::{yaml_problem, yaml_reason};

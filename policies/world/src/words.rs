@@ -1,18 +1,22 @@
 //! The YAML parser's errors, in words for people.
 
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 use tidewaiter_core::nearest::nearest;
 
 /// Why a file's YAML can't be read, as `file:line: what is wrong`. A field that is missing has the line of what it is missing from, or near it.
 pub fn yaml_problem(file: &str, error: &serde_saphyr::Error) -> String {
+    match yaml_reason(error) {
+        (Some(line), reason) => format!("{file}:{line}: {reason}"),
+        (None, reason) => format!("{file}: {reason}"),
+    }
+}
+
+/// The same without its file: the line, counted from 1, and what is wrong.
+pub fn yaml_reason(error: &serde_saphyr::Error) -> (Option<u64>, String) {
     let error = error.without_snippet();
-    let line = error.location().map_or(0, |location| location.line());
-    let place = if line > 0 {
-        format!("{file}:{line}")
-    } else {
-        file.to_owned()
-    };
-    format!("{place}: {}", words(error, false))
+    let line = error.location().map(|location| location.line());
+    (line.filter(|line| *line > 0), words(error, false))
 }
 
 /// The line where something is wrong, counted from 1, and what. Of a Secret's document nothing is quoted but field names.
@@ -30,13 +34,18 @@ pub(crate) fn explain(error: &serde_saphyr::Error, secret: bool) -> (Option<u64>
 
 fn words(error: &serde_saphyr::Error, secret: bool) -> String {
     use serde_saphyr::Error::{
-        AliasError, DuplicateMappingKey, Eof, ExpectedMappingEndAfterEnumVariantValue,
-        ExpectedStringKeyForExternallyTaggedEnum, ExternallyTaggedEnumExpectedScalarOrMapping, InvalidBooleanStrict,
-        InvalidScalar, Message, MultipleDocuments, NullIntoString, SerdeInvalidType, SerdeInvalidValue,
-        SerdeMissingField, SerdeUnknownField, SerdeUnknownVariant, Unexpected, UnknownAnchor,
+        AliasError, AliasExpansionLimitExceeded, AliasReplayLimitExceeded, AliasReplayStackDepthExceeded, Budget,
+        DuplicateMappingKey, Eof, ExpectedMappingEndAfterEnumVariantValue, ExpectedStringKeyForExternallyTaggedEnum,
+        ExternallyTaggedEnumExpectedScalarOrMapping, InvalidBooleanStrict, InvalidScalar, Message, MultipleDocuments,
+        NullIntoString, SerdeInvalidType, SerdeInvalidValue, SerdeMissingField, SerdeUnknownField, SerdeUnknownVariant,
+        Unexpected, UnknownAnchor,
     };
     match error {
         AliasError { error, .. } => words(error.without_snippet(), secret),
+        Budget { breach, .. } => too_much(breach),
+        AliasReplayLimitExceeded { .. } | AliasExpansionLimitExceeded { .. } | AliasReplayStackDepthExceeded { .. } => {
+            REPEATED.to_owned()
+        }
         SerdeUnknownField { field, expected, .. } => {
             let expected: Vec<&str> = expected
                 .iter()
@@ -103,6 +112,31 @@ fn words(error: &serde_saphyr::Error, secret: bool) -> String {
     }
 }
 
+/// What a few lines could become gigabytes by.
+const REPEATED: &str = "more values are repeated by name (`*…`) than are read of one document: write them out";
+
+/// Which limit of a document is met, and what to do. A breach has the number by which it was seen: the first one too many.
+fn too_much(breach: &BudgetBreach) -> String {
+    match breach {
+        BudgetBreach::Nodes { nodes } => format!(
+            "this document has more than {} values, those repeated by name (`*…`) counted each time, and no more are read of one: make several documents of it, with `---` between them",
+            nodes.saturating_sub(1)
+        ),
+        BudgetBreach::Depth { depth } => format!(
+            "values stand more than {} deep in each other here, and no deeper ones are read",
+            depth.saturating_sub(1)
+        ),
+        BudgetBreach::Aliases { .. }
+        | BudgetBreach::Anchors { .. }
+        | BudgetBreach::AliasAnchorRatio { .. }
+        | BudgetBreach::MergeKeys { .. }
+        | BudgetBreach::RecordedAnchorEvents { .. }
+        | BudgetBreach::RecordedAnchorBytes { .. } => REPEATED.to_owned(),
+        _ => "this document is larger than what is read of one: make several documents of it, with `---` between them"
+            .to_owned(),
+    }
+}
+
 /// Fields of `metadata` that nobody writes by hand.
 const KUBERNETES_OWN: [&str; 8] = [
     "uid",
@@ -149,6 +183,19 @@ mod tests {
             "a.yaml:1: a value is repeated here by a name (`*…`) that none before it has (`&…`)"
         );
         assert!(said("a: 1\n---\nb: 2\n").contains("another document begins here"));
+        let many: String = (0..130_000).map(|n| format!("k{n}: 1\n")).collect();
+        let many = said(&many);
+        assert!(
+            many.starts_with("a.yaml:125000: this document has more than 250000 values, ")
+                && many.ends_with(": make several documents of it, with `---` between them"),
+            "{many}"
+        );
+        let deep = format!("a: {}{}\n", "[".repeat(70), "]".repeat(70));
+        let deep = serde_saphyr::from_str::<serde_json::Value>(&deep).unwrap_err();
+        assert_eq!(
+            yaml_problem("a.yaml", &deep),
+            "a.yaml:1: values stand more than 64 deep in each other here, and no deeper ones are read"
+        );
         // The scanner's own words speak of YAML, and of nothing that is set in a program.
         let scanned = said("a: 'x\n");
         assert!(

@@ -129,7 +129,7 @@ async fn measure(language: Language) -> Result<Row> {
         .await?;
     let load = begun.elapsed();
     let given: Given = serde_json::from_value(json!({"labels": {"team": "fraud"}}))?;
-    let world = Prepared::new(&given, NAMESPACE, &[])?;
+    let world = Prepared::new(&given, NAMESPACE, "house-rules", &[])?;
     let object = Document::new(Fixture::object())?;
     let mut took = Vec::with_capacity(CALLS);
     for _ in 0..CALLS {

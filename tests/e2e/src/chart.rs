@@ -154,6 +154,7 @@ impl Release {
         let name = format!("{RELEASE}-clock{ahead}");
         pod["apiVersion"] = json!("v1");
         pod["kind"] = json!("Pod");
+        pod["metadata"]["namespace"] = json!(NAMESPACE);
         pod["metadata"]["name"] = json!(name);
         let container = &mut pod["spec"]["containers"][0];
         container["image"] = json!(image);

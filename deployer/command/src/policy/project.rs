@@ -107,7 +107,7 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<Ending, Failure> 
     let built = manifest.build(&arguments.folder)?;
     let about = About::read(&engine()?, built.component.into()).await;
     let about = about.map_err(|error| Failure {
-        message: format!("{} is built, and no policy: {error}", built.path.display()),
+        message: format!("{} is built, and can't be used: {error}", built.path.display()),
         next: None,
     })?;
     println!("{}", built.path.display());

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anstream::{eprintln, print, println};
+use bytes::Bytes;
 use clap::Args;
 use serde::Serialize;
 use tidewaiter_registry::{About, Reference};
@@ -12,8 +13,11 @@ use tidewaiter_registry::{About, Reference};
 use super::super::arguments::Format;
 use super::super::{Ending, Failure, output};
 use super::registry::{Bar, RegistryArguments, created};
+use super::source::engine;
 
 /// Push a policy to a registry, as a Wasm artifact in the CNCF's layout.
+///
+/// Nothing is sent of a file that no WasmPolicy could load.
 ///
 /// The account is the one that `docker login` or `podman login` left. Prints the reference with the digest of its manifest, which is what a WasmPolicy pins and
 /// what is signed. With SOURCE_DATE_EPOCH the same file has the same digest.
@@ -66,6 +70,14 @@ pub(super) async fn run(arguments: PushArguments) -> Result<Ending, Failure> {
         message: format!("can't read {}: {error}", arguments.file.display()),
         next: Some("`tidewaiter policy build` makes a component of a project".to_owned()),
     })?;
+    let component = Bytes::from(component);
+    let loads = tidewaiter_tools::About::read(&engine()?, component.clone()).await;
+    loads.map_err(|error| Failure {
+        message: format!("{} is not pushed: {error}", arguments.file.display()),
+        next: Some(
+            "`tidewaiter policy build` makes a component of a project, and says whether it can be used".to_owned(),
+        ),
+    })?;
     let registry = arguments.registry.open(&arguments.reference)?;
     let about = About {
         created: created()?,
@@ -74,9 +86,7 @@ pub(super) async fn run(arguments: PushArguments) -> Result<Ending, Failure> {
     };
     let bar = Bar::new();
     let pushed = registry
-        .push(&arguments.reference, component.into(), &about, &|progress| {
-            bar.show(progress)
-        })
+        .push(&arguments.reference, component, &about, &|progress| bar.show(progress))
         .await?;
     drop(bar);
     let exactly = arguments.reference.at(&pushed.manifest).to_string();

@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use tidewaiter_core::policy_resource::{DEFAULT_KINDS, KSERVE_KINDS};
 use tidewaiter_deployer::cluster::Cluster;
 use tidewaiter_engine::{Limits, LoadedPolicy};
 use tidewaiter_tools::{
@@ -18,8 +19,8 @@ use tidewaiter_tools::{
 use tidewaiter_world::yaml_problem;
 
 use super::super::arguments::{AccessArguments, Format};
-use super::super::explain::{live_name, live_object};
-use super::super::output::{difference, document, indented, yaml};
+use super::super::explain::{live_name, live_object, taken};
+use super::super::output::{difference, document, indented, note, yaml};
 use super::super::review::manifests_of;
 use super::super::table::{clean, table};
 use super::super::{BAD, BOLD, DIM, Ending, Failure, GOOD};
@@ -130,7 +131,7 @@ impl TriedArguments {
         let policy = load(&engine, &about.name, &component, &settings, limits).await;
         let policy = policy.map_err(|error| failed(error.to_string()))?;
         let given: Given = self.world.as_deref().map(read).transpose()?.unwrap_or_default();
-        let world = Prepared::new(&given, ask.namespace(), &about.objects);
+        let world = Prepared::new(&given, ask.namespace(), &about.name, &about.objects);
         Ok((policy, world.map_err(|error| failed(error.to_string()))?))
     }
 }
@@ -180,7 +181,12 @@ pub(super) async fn run(arguments: RunArguments) -> Result<Ending, Failure> {
 fn shown(told: &Told, calls: &[HostCall], log: &[LogLine], object: &Value) -> Result<String, Failure> {
     let mut text = String::new();
     for failure in &told.failures {
-        let _ = writeln!(text, "{BAD}failed{BAD:#}: the policy {}", clean(&failure.reason));
+        let _ = writeln!(
+            text,
+            "{BAD}failed{BAD:#}: the policy {} {}",
+            clean(&failure.policy),
+            clean(&failure.reason)
+        );
     }
     match &told.denial {
         Some(denial) => {
@@ -264,7 +270,7 @@ pub(super) async fn measure(arguments: BenchArguments) -> Result<Ending, Failure
     let bench = bench(&policy, &ask, &world, arguments.calls)
         .await
         .map_err(|failure| Failure {
-            message: format!("the policy {failure}"),
+            message: format!("the policy {} {failure}", policy.name()),
             next: Some("`tidewaiter policy run` shows what it does".to_owned()),
         })?;
     match arguments.output {
@@ -311,7 +317,25 @@ fn measured(bench: &Bench) -> String {
     )
 }
 
+/// Only of what a cluster would ask a policy about: whatever it says of anything else says nothing.
 fn asked(object: &Value) -> Result<Ask, Failure> {
+    let text = |member: &str| object[member].as_str().unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let is_kserves = api_version.starts_with("serving.kserve.io/") || api_version.is_empty();
+    if !is_kserves || !(KSERVE_KINDS.contains(&kind) || kind.is_empty()) {
+        return Err(Failure {
+            message: format!("no policy is ever asked about this object: it is of kind {kind} in {api_version}"),
+            next: Some(format!(
+                "policies are asked about KServe's objects (serving.kserve.io): {}",
+                KSERVE_KINDS.join(", ")
+            )),
+        });
+    }
+    if !(DEFAULT_KINDS.contains(&kind) || kind.is_empty()) {
+        note(&format!(
+            "a cluster asks the policy about objects of kind {kind} only where its WasmPolicy says so: spec.match.kinds: [{kind}]"
+        ));
+    }
     Ask::anew(object).map_err(|error| Failure {
         message: error.to_string(),
         next: None,
@@ -352,15 +376,13 @@ fn from_file(source: &str) -> Result<Value, Failure> {
 /// From a file, standard input, or the cluster.
 async fn object(source: &str, access: AccessArguments) -> Result<Value, Failure> {
     match live_name(source)? {
-        Some((namespace, name)) => live(namespace, name, access).await,
+        Some((namespace, name)) => {
+            let cluster = Cluster::connect(&access.into()).await;
+            let cluster = cluster.map_err(|error| taken(source, error.into()))?;
+            live_object(&Live::new(cluster.client().clone(), "kserve"), namespace, name).await
+        }
         None => from_file(source),
     }
-}
-
-/// A service in the cluster.
-async fn live(namespace: &str, name: &str, access: AccessArguments) -> Result<Value, Failure> {
-    let cluster = Cluster::connect(&access.into()).await?;
-    live_object(&Live::new(cluster.client().clone(), "kserve"), namespace, name).await
 }
 
 #[cfg(test)]
@@ -385,5 +407,22 @@ mod tests {
         );
         let twice = read("[{kind: A, kind: B}]").unwrap_err().message;
         assert!(twice.ends_with("list.yaml:3: `kind` stands here twice"), "{twice}");
+    }
+
+    #[test]
+    fn what_no_cluster_asks_a_policy_about_is_not_tried() {
+        let asked = |api_version: &str, kind: &str| {
+            let asked = asked(&json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}}));
+            asked.map(drop).map_err(|failure| failure.message)
+        };
+        assert_eq!(
+            asked("apps/v1", "Deployment").unwrap_err(),
+            "no policy is ever asked about this object: it is of kind Deployment in apps/v1"
+        );
+        assert!(asked("apps/v1", "InferenceService").is_err());
+        assert!(asked("serving.kserve.io/v1beta1", "InferenceServce").is_err());
+        for kind in ["InferenceService", "InferenceGraph", ""] {
+            assert_eq!(asked("serving.kserve.io/v1beta1", kind), Ok(()), "{kind}");
+        }
     }
 }

@@ -209,8 +209,9 @@ fn shown(tried: &[Tried], checked: &[Checked]) -> Result<String, Failure> {
         let Some(broken) = &checked.broken else {
             let word = if checked.objects == 0 { "-    " } else { "ok   " };
             let _ = writeln!(text, "{GOOD}{word}{GOOD:#} law {} {DIM}{counted}{DIM:#}", checked.law);
+            let of_some = if checked.objects == 0 { "" } else { "not checked: " };
             for left_out in &checked.left_out {
-                let _ = writeln!(text, "        {DIM}not checked: {}{DIM:#}", clean(left_out));
+                let _ = writeln!(text, "        {DIM}{of_some}{}{DIM:#}", clean(left_out));
             }
             continue;
         };

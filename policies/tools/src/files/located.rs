@@ -7,7 +7,10 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 use tidewaiter_core::pointer::child;
-use tidewaiter_world::yaml_problem;
+use tidewaiter_world::{folder, yaml_reason};
+
+/// Values of one document: with their lines these take some 200 MiB.
+const VALUES: usize = 1_000_000;
 
 /// A value, and where it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,18 +22,31 @@ pub struct Located {
 }
 
 impl Located {
-    /// All documents of a file's text.
-    pub(super) fn documents(file: &str, text: &str) -> Result<Vec<Self>, String> {
-        let documents: Vec<Spanned<Node>> =
-            serde_saphyr::from_multiple(text).map_err(|error| yaml_problem(file, &error))?;
-        Ok(documents
-            .into_iter()
-            .map(|document| {
-                let mut lines = BTreeMap::new();
-                let value = value(document, "", &mut lines);
-                Self { value, lines }
-            })
-            .collect())
+    /// All documents of a file's text; of one that can't be read the line, counted from 1, and why. Each is read by itself: a mistake in one says nothing of
+    /// the others, and limits are those of one document, however many there are.
+    pub(super) fn documents(text: &str) -> Vec<Result<Self, (u64, String)>> {
+        let mut found = Vec::new();
+        for (before, document) in folder::documents(text) {
+            // What stands before a document may be directives, such as `%YAML 1.2`.
+            let mut lines = document
+                .lines()
+                .filter(|line| !line.is_empty() && !line.starts_with('#'));
+            if lines.all(|line| line.starts_with('%')) {
+                continue;
+            }
+            match serde_saphyr::from_multiple_with_options::<Spanned<Node>>(&document, options()) {
+                Ok(documents) => found.extend(documents.into_iter().map(|document| {
+                    let mut lines = BTreeMap::new();
+                    let value = value(document, "", before, &mut lines);
+                    Ok(Self { value, lines })
+                })),
+                Err(error) => {
+                    let (line, reason) = yaml_reason(&error);
+                    found.push(Err((before + line.unwrap_or(1), reason)));
+                }
+            }
+        }
+        found
     }
 
     /// The line of what a pointer names, else of the nearest part that it is in.
@@ -50,10 +66,11 @@ impl Located {
     /// A part of it as a document of its own, with the same lines.
     pub(super) fn part(&self, pointer: &str) -> Option<Self> {
         let value = self.value.pointer(pointer)?.clone();
-        let lines = self.lines.iter().filter_map(|(place, line)| {
-            let rest = place.strip_prefix(pointer)?;
-            (rest.is_empty() || rest.starts_with('/')).then(|| (rest.to_owned(), *line))
-        });
+        // Of a list of thousands each is looked for: only what begins with it is gone through.
+        let within = self.lines.range(pointer.to_owned()..);
+        let within = within.map_while(|(place, line)| Some((place.strip_prefix(pointer)?, line)));
+        let lines = within
+            .filter_map(|(rest, line)| (rest.is_empty() || rest.starts_with('/')).then(|| (rest.to_owned(), *line)));
         Some(Self {
             value,
             lines: lines.collect(),
@@ -61,22 +78,34 @@ impl Located {
     }
 }
 
-fn value(node: Spanned<Node>, path: &str, lines: &mut BTreeMap<String, u64>) -> Value {
-    lines.insert(path.to_owned(), node.referenced.line());
+/// The parser's own limits, but for the size: they are for files that somebody writes, and a `List` of all that a cluster has is larger.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: VALUES,
+            // A list or a mapping also ends.
+            max_events: 2 * VALUES,
+        },
+    }
+}
+
+/// `before` are the lines before its document.
+fn value(node: Spanned<Node>, path: &str, before: u64, lines: &mut BTreeMap<String, u64>) -> Value {
+    lines.insert(path.to_owned(), before + node.referenced.line());
     match node.value {
         Node::Scalar(scalar) => scalar,
         Node::List(items) => {
             let items = items.into_iter().enumerate();
             items
-                .map(|(index, item)| value(item, &child(path, &index.to_string()), lines))
+                .map(|(index, item)| value(item, &child(path, &index.to_string()), before, lines))
                 .collect()
         }
         Node::Map(members) => {
             let mut map = Map::new();
             for (name, member) in members {
                 let place = child(path, &name.value);
-                let line = name.referenced.line();
-                map.insert(name.value, value(member, &place, lines));
+                let line = before + name.referenced.line();
+                map.insert(name.value, value(member, &place, before, lines));
                 // Whoever looks for a member looks for its name.
                 lines.insert(place, line);
             }
@@ -181,7 +210,7 @@ items:
 
     #[test]
     fn each_value_has_the_line_of_its_name() {
-        let documents = Located::documents("a.yaml", TEXT).unwrap();
+        let documents: Vec<_> = Located::documents(TEXT).into_iter().map(Result::unwrap).collect();
         let first = &documents[0];
         assert_eq!(first.value["spec"]["predictor"]["minReplicas"], 2);
         let line = |pointer: &str| first.line(pointer);
@@ -203,5 +232,51 @@ items:
             (Some("A"), 16, 15)
         );
         assert_eq!(part.value["spec"]["x"], "yes");
+    }
+
+    #[test]
+    fn a_document_that_cannot_be_read_hides_none_of_the_others() {
+        let text = "%YAML 1.2\n---\na: 1\n--- # the next\nb: [\n---\nc: {d: 1,\n  d: 2}\n---\nd: 4\n...\ne: 5\n";
+        let documents = Located::documents(text);
+        let told = documents.iter().map(|document| match document {
+            Ok(document) => format!("{}: {}", document.line(""), document.value),
+            Err((line, reason)) => format!("{line}: {}", reason.split(':').next().unwrap_or_default()),
+        });
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                r#"3: {"a":1}"#,
+                "5: this is not YAML that can be read",
+                "8: `d` stands here twice",
+                r#"10: {"d":4}"#,
+                r#"12: {"e":5}"#
+            ]
+        );
+    }
+
+    #[test]
+    fn there_may_be_any_number_of_documents_and_a_list_is_taken_apart_at_once() {
+        let many = "---\nkind: A\n".repeat(5_000);
+        assert_eq!(
+            Located::documents(&many).into_iter().filter(Result::is_ok).count(),
+            5_000
+        );
+        let items: String = (0..20_000)
+            .map(|n| format!("- {{kind: A, metadata: {{name: a{n}}}}}\n"))
+            .collect();
+        let list = Located::documents(&format!("items:\n{items}")).remove(0).unwrap();
+        let parts = (0..20_000).filter_map(|index| list.part(&format!("/items/{index}")));
+        let lines: Vec<_> = parts.map(|part| part.line("/metadata/name")).collect();
+        assert_eq!((lines.len(), lines[1], lines[19_999]), (20_000, 3, 20_001));
+    }
+
+    #[test]
+    fn a_few_lines_do_not_become_gigabytes() {
+        // Each name stands for ten of the one before it.
+        let repeated = (1..9).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", ")));
+        let text = format!("a0: &a0 1\n{}", repeated.collect::<String>());
+        let (line, reason) = Located::documents(&text).remove(0).unwrap_err();
+        assert_eq!(line, 7);
+        assert!(reason.contains("repeated by name"), "{reason}");
     }
 }

@@ -2,8 +2,8 @@
 
 mod located;
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 use std::{fs, io};
 
 use serde_json::Value;
@@ -19,6 +19,17 @@ const LARGEST: u64 = 32 << 20;
 /// Folders in folders that are followed.
 const DEPTH: usize = 16;
 
+/// What files hold.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// Their objects, those in a `List` one by one, in the order of the files' names.
+    pub manifests: Vec<Manifest>,
+    /// Documents that hold anything.
+    pub documents: usize,
+    /// What of them can't be read, or is no manifest: nothing is known of what it would have been.
+    pub unreadable: Vec<Unreadable>,
+}
+
 /// One object of a file.
 #[derive(Clone, Debug)]
 pub struct Manifest {
@@ -30,186 +41,231 @@ pub struct Manifest {
     pub object: Located,
 }
 
-/// Why files can't be read.
+/// A file, a folder or a document that can't be read, or is no manifest.
 #[derive(Debug, thiserror::Error)]
-pub enum FilesError {
-    /// One of them.
-    #[error("{} can't be read: {source}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+#[error("{file}{}: {reason}", .line.map(|line| format!(":{line}")).unwrap_or_default())]
+pub struct Unreadable {
+    /// Which file or folder, as it was named; `-` for standard input.
+    pub file: String,
+    /// Where, counted from 1; none where all of it is meant.
+    pub line: Option<u64>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why something of files can't be read, with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// The system says no.
+    #[error("it can't be read: {0}")]
+    Read(io::Error),
+    /// It holds bytes that are no text.
+    #[error("it is no text in UTF-8, as YAML and JSON are")]
+    NoText,
     /// It is too large.
-    #[error("{} has more than 32 MiB, which a file of manifests has at most", path.display())]
-    Large {
-        /// Which.
-        path: PathBuf,
-    },
-    /// It is no YAML: where, and why.
+    #[error("it has more than 32 MiB, and a file of manifests or standard input has no more: review it in parts")]
+    Large,
+    /// It is no YAML, or more of it than is read.
     #[error("{0}")]
     Yaml(String),
     /// Folders in folders, more than are followed.
-    #[error("{} lies more than 16 folders deep: name it by itself", .0.display())]
-    Deep(PathBuf),
+    #[error("it lies more than 16 folders deep: name it by itself")]
+    Deep,
+    /// A folder without files that could be manifests.
+    #[error(
+        "it holds no manifests: files named *.yaml, *.yml or *.json were looked for, in it and in the folders in it"
+    )]
+    NoFiles,
+    /// Nothing came by standard input. What was to write it may have failed, and a pipeline would not tell.
+    #[error("standard input holds no object: look at what the command before it says")]
+    NoInput,
     /// A document that is no object.
-    #[error("{file}:{line}: this is no object: a manifest has apiVersion, kind and metadata")]
-    NoObject {
-        /// Which.
-        file: String,
-        /// Where.
-        line: u64,
-    },
+    #[error("this is no object: a manifest has apiVersion, kind and metadata")]
+    NoObject,
     /// A document that says only half of what it is, or on standard input nothing.
-    #[error("{file}:{line}: this is no manifest: it has no {missing}")]
-    NoManifest {
-        /// Which.
-        file: String,
-        /// Where.
-        line: u64,
-        /// What isn't there.
-        missing: &'static str,
-    },
+    #[error("this is no manifest: it has no {0}")]
+    NoManifest(&'static str),
     /// A folder for kustomize.
-    #[error("{} is a folder for kustomize, and what it makes isn't in it: `kubectl kustomize {} | tidewaiter review -`", .0.display(), .0.display())]
-    Kustomize(PathBuf),
+    #[error(
+        "it is a folder for kustomize, and what it makes isn't in it: `kubectl kustomize {0} | tidewaiter review -`"
+    )]
+    Kustomize(String),
     /// A folder with a chart.
-    #[error("{} is a chart for Helm, and what it makes isn't in it: `helm template {} | tidewaiter review -`", .0.display(), .0.display())]
-    Chart(PathBuf),
+    #[error("it is a chart for Helm, and what it makes isn't in it: `helm template {0} | tidewaiter review -`")]
+    Chart(String),
 }
 
-/// All manifests of a file, or of the YAML and JSON files of a folder and the folders in it, in the order of their names.
-///
-/// # Errors
-/// Where one of them can't be read: a review of the others would say too much.
-pub fn manifests(path: &Path) -> Result<Vec<Manifest>, FilesError> {
-    let mut found = Vec::new();
-    if path.is_dir() {
-        folder(path, DEPTH, &mut found)?;
-    } else {
-        file(path, &mut found)?;
-    }
-    Ok(found)
-}
-
-fn folder(path: &Path, depth: usize, found: &mut Vec<Manifest>) -> Result<(), FilesError> {
-    let Some(depth) = depth.checked_sub(1) else {
-        return Err(FilesError::Deep(path.to_owned()));
-    };
-    let is_there = |names: &[&str]| names.iter().any(|name| path.join(name).is_file());
-    if is_there(&["kustomization.yaml", "kustomization.yml", "Kustomization"]) {
-        return Err(FilesError::Kustomize(path.to_owned()));
-    }
-    if is_there(&["Chart.yaml"]) {
-        return Err(FilesError::Chart(path.to_owned()));
-    }
-    let failed = |source| FilesError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(path).map_err(failed)? {
-        entries.push(entry.map_err(failed)?.path());
-    }
-    entries.sort();
-    for entry in entries {
-        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with('.') {
-            continue;
+impl Files {
+    /// Of a file, of the YAML and JSON files of a folder and the folders in it, or for `-` of standard input.
+    pub fn read(source: &str) -> Self {
+        let mut files = Self::default();
+        let path = Path::new(source);
+        if source == STDIN {
+            match text(io::stdin().lock()) {
+                Ok(text) => files.add(STDIN, &text),
+                Err(reason) => files.fail(path, reason),
+            }
+            if files.manifests.is_empty() && files.unreadable.is_empty() {
+                files.fail(path, Reason::NoInput);
+            }
+        } else if path.is_dir() {
+            if files.folder(path, DEPTH) == 0 && files.unreadable.is_empty() {
+                files.fail(path, Reason::NoFiles);
+            }
+        } else {
+            files.file(path);
         }
-        // A link to a folder above would have no end; what it leads to is reviewed where it is.
-        if entry.is_symlink() && entry.is_dir() {
-            continue;
-        }
-        let name = name.to_ascii_lowercase();
-        if entry.is_dir() {
-            folder(&entry, depth, found)?;
-        } else if (entry.is_file() || entry.is_symlink())
-            && [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
-        {
-            file(&entry, found)?;
-        }
+        files
     }
-    Ok(())
-}
 
-fn file(path: &Path, found: &mut Vec<Manifest>) -> Result<(), FilesError> {
-    let failed = |source| FilesError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    // A device or a pipe doesn't say how much there is.
-    let mut text = String::new();
-    let read = fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
-    let size = read.map_err(failed)? as u64;
-    if size > LARGEST {
-        return Err(FilesError::Large { path: path.to_owned() });
+    /// Of a text, as if this file held it.
+    pub fn parsed(file: &str, text: &str) -> Self {
+        let mut files = Self::default();
+        files.add(file, text);
+        files
     }
-    found.extend(parsed(&path.display().to_string(), &text)?);
-    Ok(())
-}
 
-/// The manifests of a text, those in a `List` one by one.
-///
-/// # Errors
-/// Where it is no YAML.
-pub fn parsed(file: &str, text: &str) -> Result<Vec<Manifest>, FilesError> {
-    let documents = Located::documents(file, text).map_err(FilesError::Yaml)?;
-    let lines: Vec<&str> = if file == STDIN {
-        text.lines().collect()
-    } else {
-        Vec::new()
-    };
-    let mut found = Vec::new();
-    for object in documents {
-        let template = template(&lines, object.line(""));
-        gather(file, template.as_ref(), object, &mut found)?;
-    }
-    Ok(found)
-}
-
-/// One object, or what is in a list.
-fn gather(file: &str, template: Option<&String>, object: Located, found: &mut Vec<Manifest>) -> Result<(), FilesError> {
-    if object.value.is_null() {
-        return Ok(());
-    }
-    if !object.value.is_object() {
-        return Err(FilesError::NoObject {
-            file: file.to_owned(),
-            line: object.line(""),
+    fn fail(&mut self, path: &Path, reason: Reason) {
+        self.unreadable.push(Unreadable {
+            file: path.display().to_string(),
+            line: None,
+            reason,
         });
     }
-    let missing = |member: &str| object.value[member].as_str().is_none_or(str::is_empty);
-    let missing = match (missing("apiVersion"), missing("kind")) {
+
+    /// How many files of it were looked at.
+    fn folder(&mut self, path: &Path, depth: usize) -> usize {
+        let Some(depth) = depth.checked_sub(1) else {
+            self.fail(path, Reason::Deep);
+            return 0;
+        };
+        let is_there = |names: &[&str]| names.iter().any(|name| path.join(name).is_file());
+        if is_there(&["kustomization.yaml", "kustomization.yml", "Kustomization"]) {
+            self.fail(path, Reason::Kustomize(path.display().to_string()));
+            return 0;
+        }
+        if is_there(&["Chart.yaml"]) {
+            self.fail(path, Reason::Chart(path.display().to_string()));
+            return 0;
+        }
+        let entries = fs::read_dir(path).and_then(|entries| {
+            let paths = entries.map(|entry| Ok(entry?.path()));
+            paths.collect::<io::Result<Vec<_>>>()
+        });
+        let mut entries = match entries {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.fail(path, Reason::Read(error));
+                return 0;
+            }
+        };
+        entries.sort();
+        let mut count = 0;
+        for entry in entries {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with('.') {
+                continue;
+            }
+            // A link to a folder above would have no end; what it leads to is reviewed where it is.
+            if entry.is_symlink() && entry.is_dir() {
+                continue;
+            }
+            let name = name.to_ascii_lowercase();
+            if entry.is_dir() {
+                count += self.folder(&entry, depth);
+            } else if (entry.is_file() || entry.is_symlink())
+                && [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
+            {
+                self.file(&entry);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    fn file(&mut self, path: &Path) {
+        match fs::File::open(path).map_err(Reason::Read).and_then(text) {
+            Ok(text) => self.add(&path.display().to_string(), &text),
+            Err(reason) => self.fail(path, reason),
+        }
+    }
+
+    /// The manifests of a text, those in a `List` one by one.
+    fn add(&mut self, file: &str, text: &str) {
+        let lines: Vec<&str> = if file == STDIN {
+            text.lines().collect()
+        } else {
+            Vec::new()
+        };
+        for document in Located::documents(text) {
+            self.documents += 1;
+            match document {
+                Ok(object) => {
+                    let template = template(&lines, object.line(""));
+                    self.gather(file, template.as_ref(), object);
+                }
+                Err((line, reason)) => self.unreadable.push(Unreadable {
+                    file: file.to_owned(),
+                    line: Some(line),
+                    reason: Reason::Yaml(reason),
+                }),
+            }
+        }
+    }
+
+    /// One object, or what is in a list.
+    fn gather(&mut self, file: &str, template: Option<&String>, object: Located) {
+        if object.value.is_null() {
+            return;
+        }
+        if let Some(reason) = no_manifest(file, &object.value) {
+            self.unreadable.push(Unreadable {
+                file: file.to_owned(),
+                line: Some(object.line("")),
+                reason,
+            });
+            return;
+        }
+        let kind = object.value["kind"].as_str().unwrap_or_default();
+        if kind == "List" || kind.ends_with("List") && object.value["items"].is_array() {
+            let count = object.value["items"].as_array().map_or(0, Vec::len);
+            for part in (0..count).filter_map(|index| object.part(&format!("/items/{index}"))) {
+                self.gather(file, template, part);
+            }
+            return;
+        }
+        self.manifests.push(Manifest {
+            file: file.to_owned(),
+            template: template.cloned(),
+            object,
+        });
+    }
+}
+
+/// Why a document is no manifest.
+fn no_manifest(file: &str, value: &Value) -> Option<Reason> {
+    if !value.is_object() {
+        return Some(Reason::NoObject);
+    }
+    let missing = |member: &str| value[member].as_str().is_none_or(str::is_empty);
+    match (missing("apiVersion"), missing("kind")) {
         // In a folder there are files of other programs.
         (true, true) if file != STDIN => None,
-        (true, true) => Some("apiVersion and kind"),
-        (true, false) => Some("apiVersion"),
-        (false, true) => Some("kind"),
+        (true, true) => Some(Reason::NoManifest("apiVersion and kind")),
+        (true, false) => Some(Reason::NoManifest("apiVersion")),
+        (false, true) => Some(Reason::NoManifest("kind")),
         (false, false) => None,
-    };
-    if let Some(missing) = missing {
-        return Err(FilesError::NoManifest {
-            file: file.to_owned(),
-            line: object.line(""),
-            missing,
-        });
     }
-    let kind = object.value["kind"].as_str().unwrap_or_default();
-    if kind == "List" || kind.ends_with("List") && object.value["items"].is_array() {
-        let count = object.value["items"].as_array().map_or(0, Vec::len);
-        for part in (0..count).filter_map(|index| object.part(&format!("/items/{index}"))) {
-            gather(file, template, part, found)?;
-        }
-        return Ok(());
+}
+
+/// All of a text. A device or a pipe doesn't say how much there is.
+fn text(from: impl Read) -> Result<String, Reason> {
+    let mut bytes = Vec::new();
+    let size = from.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Reason::Read)?;
+    if size as u64 > LARGEST {
+        return Err(Reason::Large);
     }
-    found.push(Manifest {
-        file: file.to_owned(),
-        template: template.cloned(),
-        object,
-    });
-    Ok(())
+    String::from_utf8(bytes).map_err(|_| Reason::NoText)
 }
 
 /// The template that Helm names in the comments over the object that begins at this line.
@@ -255,11 +311,8 @@ mod tests {
     #[test]
     fn what_helm_made_names_its_template_and_nothing_else_does() {
         let templates = |file: &str, text: &str| {
-            let manifests = parsed(file, text).unwrap();
-            manifests
-                .into_iter()
-                .map(|manifest| manifest.template)
-                .collect::<Vec<_>>()
+            let manifests = Files::parsed(file, text).manifests.into_iter();
+            manifests.map(|manifest| manifest.template).collect::<Vec<_>>()
         };
         // `helm template fraud CHART` of Helm 4.3; the second template has a comment of its own, and two documents.
         let helm = include_str!("../../fixtures/helm.yaml");
@@ -280,7 +333,7 @@ mod tests {
 
     #[test]
     fn what_is_half_a_manifest_is_told_wherever_it_stands() {
-        let error = |file: &str, text: &str| parsed(file, text).unwrap_err().to_string();
+        let error = |file: &str, text: &str| Files::parsed(file, text).unreadable[0].to_string();
         assert_eq!(
             error("a.yaml", "kind: InferenceService\n"),
             "a.yaml:1: this is no manifest: it has no apiVersion"
@@ -291,25 +344,61 @@ mod tests {
             error("-", "foo: bar\n"),
             "-:1: this is no manifest: it has no apiVersion and kind"
         );
-        assert_eq!(parsed("values.yaml", "foo: bar\n").unwrap().len(), 1);
+        assert_eq!(Files::parsed("values.yaml", "foo: bar\n").manifests.len(), 1);
         let whole = item.to_owned() + "    kind: InferenceService\n";
-        assert_eq!(parsed("a.yaml", &whole).unwrap()[0].kind(), "InferenceService");
+        assert_eq!(Files::parsed("a.yaml", &whole).manifests[0].kind(), "InferenceService");
     }
 
     #[test]
     fn what_has_no_end_is_not_read_to_it() {
-        let error = manifests(Path::new("/dev/zero")).unwrap_err();
-        assert!(matches!(error, FilesError::Large { .. }), "{error}");
+        let files = Files::read("/dev/zero");
+        assert!(matches!(files.unreadable[0].reason, Reason::Large), "{files:?}");
     }
 
     #[test]
     fn what_is_no_yaml_is_told_with_file_and_line() {
-        let error = |text: &str| parsed("a.yaml", text).unwrap_err().to_string();
+        let error = |text: &str| Files::parsed("a.yaml", text).unreadable[0].to_string();
         assert_eq!(
             error("kind: Namespace\nmetadata:\n  name: a\n  name: b\n"),
             "a.yaml:4: `name` stands here twice"
         );
         let scanned = error("a: [1\nb: 2\n");
         assert!(scanned.starts_with("a.yaml:2: this is not YAML"), "{scanned}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_and_hides_none_of_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let object = "apiVersion: v1\nkind: A\n";
+        for (name, text) in [
+            ("a/good.yaml", format!("{object}---\nkind: [\n---\n{object}").as_bytes()),
+            ("b/bytes.yaml", b"\xff\xfe\x00"),
+            ("c/Chart.yaml", b"name: c\n"),
+            ("d/word.json", b"\"word\""),
+            ("e.yaml", object.as_bytes()),
+            ("f/readme.md", b"# Nothing\n"),
+        ] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let root = folder.path().display().to_string();
+        let files = Files::read(&root);
+        assert_eq!((files.manifests.len(), files.documents), (3, 5));
+        let told = |files: &Files| {
+            let lines = files
+                .unreadable
+                .iter()
+                .map(|unreadable| unreadable.to_string().replace(&root, ""));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        insta::assert_snapshot!(told(&files), @r#"
+        /a/good.yaml:4: this is not YAML that can be read: unclosed bracket '['
+        /b/bytes.yaml: it is no text in UTF-8, as YAML and JSON are
+        /c: it is a chart for Helm, and what it makes isn't in it: `helm template /c | tidewaiter review -`
+        /d/word.json:1: this is no object: a manifest has apiVersion, kind and metadata
+        "#);
+        insta::assert_snapshot!(told(&Files::read(&format!("{root}/f"))), @"/f: it holds no manifests: files named *.yaml, *.yml or *.json were looked for, in it and in the folders in it");
+        insta::assert_snapshot!(told(&Files::read(&format!("{root}/none.yaml"))), @"/none.yaml: it can't be read: No such file or directory (os error 2)");
     }
 }

@@ -5,7 +5,7 @@ use tidewaiter_core::document::Path;
 use tidewaiter_core::lines;
 
 use super::Judged;
-use crate::files::Manifest;
+use crate::files::{Manifest, Unreadable};
 use crate::told::Told;
 
 /// How grave a finding is.
@@ -16,7 +16,7 @@ pub enum Level {
     Note,
     /// The user would be warned.
     Warning,
-    /// The object would be refused.
+    /// The object would be refused, or can't be reviewed.
     Error,
 }
 
@@ -39,7 +39,7 @@ pub struct Finding {
     pub level: Level,
     /// Who says it; `tidewaiter` where no single policy does.
     pub policy: String,
-    /// For machines: a denial's code, `fill`, `warning`, `policy-failed`.
+    /// For machines: a denial's code, `fill`, `warning`, `policy-failed`, `undecodable`.
     pub code: String,
     /// For people.
     pub message: String,
@@ -60,6 +60,8 @@ pub enum Verdict {
     Refused,
     /// No policy is for it, or it is to be left alone.
     Untouched,
+    /// Nobody can say: it can't be read, or not as the object that it says it is, and no policy would get to see it.
+    Undecodable,
 }
 
 /// One manifest, reviewed.
@@ -73,7 +75,7 @@ pub struct Reviewed {
     pub template: Option<String>,
     /// Where the object begins, counted from 1.
     pub line: u64,
-    /// Such as `InferenceService`.
+    /// Such as `InferenceService`. Like namespace and name empty where something else stands in the object's place.
     pub kind: String,
     /// The namespace that it would be in.
     pub namespace: String,
@@ -99,6 +101,32 @@ impl Reviewed {
         };
         let mut findings = told.map_or_else(Vec::new, |told| findings(manifest, &told));
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+        Self::of(manifest, namespace, verdict, findings)
+    }
+
+    /// Of a manifest that the API server refuses before any policy sees it, for what stands at `path`, a JSON Pointer.
+    pub fn undecodable(manifest: &Manifest, namespace: &str, path: Option<String>, message: String) -> Self {
+        let line = manifest.object.line(path.as_deref().unwrap_or_default());
+        let findings = vec![undecodable(line, path, message)];
+        Self::of(manifest, namespace, Verdict::Undecodable, findings)
+    }
+
+    /// Of what is no manifest at all.
+    pub fn unreadable(unreadable: &Unreadable) -> Self {
+        let line = unreadable.line.unwrap_or(1);
+        Self {
+            file: unreadable.file.clone(),
+            template: None,
+            line,
+            kind: String::new(),
+            namespace: String::new(),
+            name: String::new(),
+            verdict: Verdict::Undecodable,
+            findings: vec![undecodable(line, None, unreadable.reason.to_string())],
+        }
+    }
+
+    fn of(manifest: &Manifest, namespace: &str, verdict: Verdict, findings: Vec<Finding>) -> Self {
         Self {
             file: manifest.file.clone(),
             template: manifest.template.clone(),
@@ -114,6 +142,17 @@ impl Reviewed {
     /// The gravest finding's level.
     pub fn worst(&self) -> Option<Level> {
         self.findings.first().map(|finding| finding.level)
+    }
+}
+
+fn undecodable(line: u64, path: Option<String>, message: String) -> Finding {
+    Finding {
+        level: Level::Error,
+        policy: "tidewaiter".to_owned(),
+        code: "undecodable".to_owned(),
+        message,
+        path,
+        line,
     }
 }
 

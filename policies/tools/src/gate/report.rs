@@ -11,8 +11,8 @@ use super::finding::{Level, Reviewed, Verdict};
 use crate::files::STDIN;
 use crate::junit::{Outcome, Suite, Test};
 
-/// As SARIF 2.1.0 (OASIS), which GitHub, GitLab and editors read. What is wrong with the configuration is a notification of the run, and one that lacks
-/// something by it did not succeed.
+/// As SARIF 2.1.0 (OASIS), which GitHub, GitLab and editors read. What is wrong with the configuration is a notification of the run. One that lacks something
+/// by it, or couldn't review everything, did not succeed.
 pub fn sarif(reviewed: &[Reviewed], gate: &Gate) -> Value {
     let mut rules = BTreeMap::new();
     let mut results = Vec::new();
@@ -23,7 +23,10 @@ pub fn sarif(reviewed: &[Reviewed], gate: &Gate) -> Value {
             let mut result = json!({
                 "ruleId": rule,
                 "level": finding.level.as_str(),
-                "message": {"text": format!("{} {}/{}: {}", object.kind, object.namespace, object.name, finding.message)},
+                "message": {"text": match title(object) {
+                    Some(title) => format!("{title}: {}", finding.message),
+                    None => finding.message.clone(),
+                }},
                 "locations": [location(object, finding.line)],
             });
             if let Some(path) = &finding.path {
@@ -44,13 +47,14 @@ pub fn sarif(reviewed: &[Reviewed], gate: &Gate) -> Value {
         }
         notification
     });
+    let is_whole = reviewed.iter().all(|object| object.verdict != Verdict::Undecodable);
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
         "runs": [{
             "tool": {"driver": {"name": "tidewaiter", "version": env!("CARGO_PKG_VERSION"), "rules": rules.into_values().collect::<Vec<_>>()}},
             "invocations": [{
-                "executionSuccessful": !gate.problems().iter().any(|problem| gate.lacks(problem)),
+                "executionSuccessful": is_whole && !gate.problems().iter().any(|problem| gate.lacks(problem)),
                 "toolConfigurationNotifications": notifications.collect::<Vec<_>>(),
             }],
             "results": results,
@@ -58,12 +62,19 @@ pub fn sarif(reviewed: &[Reviewed], gate: &Gate) -> Value {
     })
 }
 
+/// As people call an object; none where it is no object.
+fn title(object: &Reviewed) -> Option<String> {
+    (!object.kind.is_empty()).then(|| format!("{} {}/{}", object.kind, object.namespace, object.name))
+}
+
 /// Where a finding is. Standard input is no file that anybody could open: the template is named that Helm made it of, else the object alone. The line is that
 /// of the stream: which one of the template it comes from Helm doesn't say.
 fn location(object: &Reviewed, line: u64) -> Value {
-    let mut location = json!({
-        "logicalLocations": [{"fullyQualifiedName": format!("{}/{}", object.namespace, object.name), "kind": "object"}],
-    });
+    let mut location = json!({});
+    if !object.kind.is_empty() {
+        let name = format!("{}/{}", object.namespace, object.name);
+        location["logicalLocations"] = json!([{"fullyQualifiedName": name, "kind": "object"}]);
+    }
     let file = match &object.template {
         Some(template) => Some(template),
         None => Some(&object.file).filter(|file| *file != STDIN),
@@ -99,8 +110,8 @@ fn uri(file: &str) -> String {
     uri
 }
 
-/// As `JUnit`: a test for each object, which fails where it would be refused; and one for each problem of the configuration, an error where reviews lack
-/// something by it.
+/// As `JUnit`: a test for each object, which fails where it would be refused, and is an error where it can't be reviewed; and one for each problem of the
+/// configuration, an error where reviews lack something by it.
 pub fn junit(reviewed: &[Reviewed], gate: &Gate) -> String {
     let configuration = gate.problems().iter().map(|problem| {
         let (file, line) = gate.place(problem).unwrap_or_default();
@@ -129,15 +140,15 @@ pub fn junit(reviewed: &[Reviewed], gate: &Gate) -> String {
             lines.collect::<Vec<_>>().join("\n")
         };
         Test {
-            name: format!("{} {}/{}", object.kind, object.namespace, object.name),
+            name: title(object).unwrap_or_else(|| format!("{}:{}", object.file, object.line)),
             class: object.file.clone(),
             file: object.file.clone(),
             line: object.line,
             seconds: 0.0,
-            outcome: if object.verdict == Verdict::Refused {
-                Outcome::Failed(said(&[Level::Error]))
-            } else {
-                Outcome::Passed
+            outcome: match object.verdict {
+                Verdict::Refused => Outcome::Failed(said(&[Level::Error])),
+                Verdict::Undecodable => Outcome::Error(said(&[Level::Error])),
+                Verdict::Admitted | Verdict::Untouched => Outcome::Passed,
             },
             output: said(&[Level::Warning, Level::Note]),
         }

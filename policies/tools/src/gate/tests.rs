@@ -3,7 +3,7 @@ use tidewaiter_core::policy_resource::WasmPolicySpec;
 use tidewaiter_engine::{LoadError, Options};
 
 use super::*;
-use crate::files::parsed;
+use crate::files::Files;
 
 const BACKEND: &str = include_str!("../../fixtures/minio.yaml");
 
@@ -49,7 +49,7 @@ async fn reviewed() -> (Vec<Reviewed>, Gate) {
     assert_eq!(gate.problems(), []);
     assert!(gate.policies().any(|policy| policy == "storage-credentials"));
     let mut all = Vec::new();
-    for manifest in parsed("services.yaml", SERVICES).unwrap() {
+    for manifest in Files::parsed("services.yaml", SERVICES).manifests {
         if manifest.kind() != "InferenceService" {
             continue;
         }
@@ -101,6 +101,46 @@ async fn other_programs_get_the_same() {
     assert_eq!(sarif["runs"][0]["invocations"][0]["executionSuccessful"], true);
     let junit = junit(&reviewed, &gate);
     assert!(junit.contains("tests=\"2\" failures=\"1\" errors=\"0\""), "{junit}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_programs_get_what_could_not_be_reviewed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("minio.yaml"), BACKEND).unwrap();
+    let gate = gate(folder.path()).await;
+    let files = Files::parsed(
+        "a.yaml",
+        "kind: [\n---\napiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\n",
+    );
+    let message = "this InferenceService has no name".to_owned();
+    let path = Some("/metadata/name".to_owned());
+    let reviewed = [
+        Reviewed::unreadable(&files.unreadable[0]),
+        Reviewed::undecodable(&files.manifests[0], "team-a", path, message),
+    ];
+    assert_eq!(reviewed[0].verdict, Verdict::Undecodable);
+    let sarif = sarif(&reviewed, &gate);
+    let run = &sarif["runs"][0];
+    assert_eq!(run["invocations"][0]["executionSuccessful"], false);
+    let results = run["results"].as_array().unwrap();
+    let told = results.iter().map(|result| {
+        let place = &result["locations"][0]["physicalLocation"];
+        let region = &place["region"]["startLine"];
+        assert_eq!(
+            (&result["level"], &result["ruleId"]),
+            (&"error".into(), &"tidewaiter/undecodable".into())
+        );
+        assert_eq!(place["artifactLocation"]["uri"], "a.yaml");
+        (region.as_u64().unwrap(), result["message"]["text"].as_str().unwrap())
+    });
+    let told: Vec<_> = told.collect();
+    assert!(told[0].1.starts_with("this is not YAML"), "{told:?}");
+    assert_eq!(
+        told[1],
+        (3, "InferenceService team-a/: this InferenceService has no name")
+    );
+    let junit = junit(&reviewed, &gate);
+    assert!(junit.contains("tests=\"2\" failures=\"0\" errors=\"2\""), "{junit}");
 }
 
 /// A policy and a backend that can't be used, and a backend whose Secret is elsewhere.

@@ -14,12 +14,12 @@ use crate::told::Told;
 pub(super) fn differences(expect: &Expect, told: &Told) -> Vec<String> {
     let mut found = Vec::new();
     match (&expect.failure, told.failures.first()) {
-        (None, Some(failure)) => found.push(format!("the policy failed: it {}", failure.reason)),
+        (None, Some(failure)) => found.push(format!("the policy {} failed: it {}", failure.policy, failure.reason)),
         (Some(wanted), None) => found.push(format!("the policy was to fail (`{wanted}`), and gave a verdict")),
         (Some(wanted), Some(failure)) if !wanted.matches(&failure.reason) => {
             found.push(format!(
-                "the policy was to fail with `{wanted}`, and it {}",
-                failure.reason
+                "the policy {} was to fail with `{wanted}`, and it {}",
+                failure.policy, failure.reason
             ));
         }
         _ => {}
@@ -158,7 +158,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::told::{ToldDenial, ToldFill, ToldWarning};
+    use crate::told::{ToldDenial, ToldFailure, ToldFill, ToldWarning};
 
     fn expect(value: Value) -> Expect {
         serde_json::from_value(value).unwrap()
@@ -191,6 +191,24 @@ mod tests {
         let wrong = json!({"denial": {"code": "x"}, "fills": {"/spec/b": 2}, "warnings": [], "effects": [{"backend": "minio"}],
             "object": {"spec": {"a": 2, "c": 3}}, "failure": "trap"});
         insta::assert_snapshot!(found(wrong).join("\n"));
+    }
+
+    #[test]
+    fn a_policy_that_fails_is_called_by_its_name() {
+        let told = Told {
+            failures: vec![ToldFailure {
+                policy: "owner".into(),
+                reason: "trapped: unreachable".into(),
+            }],
+            ..Told::default()
+        };
+        let found = |value| differences(&expect(value), &told).join("\n");
+        assert_eq!(found(json!({})), "the policy owner failed: it trapped: unreachable");
+        assert_eq!(
+            found(json!({"failure": "memory"})),
+            "the policy owner was to fail with `memory`, and it trapped: unreachable"
+        );
+        assert_eq!(found(json!({"failure": "trapped"})), "");
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl Suite {
         } else if let Some(failure) = tried.told.failures.first() {
             tried
                 .differences
-                .push(format!("the policy failed: it {}", failure.reason));
+                .push(format!("the policy {} failed: it {}", failure.policy, failure.reason));
         }
         match snapshots.judge(&tried.name, &tried.told, update) {
             Standing::Updated => tried.updated = true,
@@ -147,7 +147,8 @@ impl Suite {
 
     async fn review(&self, case: &Case, world: &Given, policy: &LoadedPolicy, tried: &mut Tried) -> Result<(), String> {
         let ask = ask(case)?;
-        let prepared = Prepared::new(world, ask.namespace(), &self.objects).map_err(|error| error.to_string())?;
+        let prepared =
+            Prepared::new(world, ask.namespace(), &self.name, &self.objects).map_err(|error| error.to_string())?;
         let traced = Traced::new(prepared.around(ask.namespace(), false));
         let begun = Instant::now();
         tried.told = ask.told(policy, traced.clone()).await;

@@ -22,8 +22,6 @@ pub use given::{Given, GivenError};
 use reader::GivenReader;
 pub use stored::Stored;
 
-/// What the configuration of a case calls the policy that runs in it: there is one, whatever its own name is.
-const POLICY: &str = "policy";
 /// Nothing is asked over a network, so this is only for a policy that never ends.
 pub(crate) const BUDGET: Duration = Duration::from_secs(20);
 
@@ -37,12 +35,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Checks what a case says of the world, and makes it ready. `namespace` is the object's, which the labels belong to; `objects` are the kinds that the policy
-    /// may ask for.
+    /// Checks what a case says of the world, and makes it ready. `namespace` is the object's, which the labels belong to; `policy` is who asks, and `objects` are
+    /// the kinds that it may ask for.
     ///
     /// # Errors
     /// What is wrong with it, each a sentence.
-    pub fn new(given: &Given, namespace: &str, objects: &[ObjectKind]) -> Result<Self, GivenError> {
+    pub fn new(given: &Given, namespace: &str, policy: &str, objects: &[ObjectKind]) -> Result<Self, GivenError> {
         let stores = Arc::new(Stores::default());
         let all = given.objects(namespace)?;
         let (mut configuration, problems) = Configuration::build(&all, None, &[], &stores);
@@ -60,10 +58,10 @@ impl Prepared {
         if !wrong.is_empty() {
             return Err(GivenError::Unusable(wrong.join("; ")));
         }
-        let mut spec = WasmPolicySpec::builtin(POLICY, &[]);
+        let mut spec = WasmPolicySpec::builtin(policy, &[]);
         spec.objects = objects.to_vec();
         configuration.settle(vec![Policy {
-            name: POLICY.to_owned(),
+            name: policy.to_owned(),
             spec,
             component: None,
         }]);
@@ -212,12 +210,18 @@ impl World for GivenWorld {
         self.real.node_architectures().await
     }
 
-    async fn get_object(&self, _: &str, api_version: &str, kind: &str, name: &str) -> Result<Option<String>, String> {
-        self.real.get_object(POLICY, api_version, kind, name).await
+    async fn get_object(
+        &self,
+        policy: &str,
+        api_version: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Option<String>, String> {
+        self.real.get_object(policy, api_version, kind, name).await
     }
 
-    async fn cluster_objects(&self, _: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
-        self.real.cluster_objects(POLICY, api_version, kind).await
+    async fn cluster_objects(&self, policy: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
+        self.real.cluster_objects(policy, api_version, kind).await
     }
 
     async fn kserve_config(&self, key: &str) -> Option<String> {

@@ -11,7 +11,7 @@ fn around(value: serde_json::Value) -> Arc<dyn World> {
         api_version: "v1".into(),
         kind: "ResourceQuota".into(),
     }];
-    Prepared::new(&given(value), "team-a", &kinds)
+    Prepared::new(&given(value), "team-a", "owner", &kinds)
         .unwrap()
         .around("team-a", false)
 }
@@ -108,14 +108,17 @@ async fn objects_nodes_and_labels_are_those_of_the_case() {
             .contains("gpu")
     );
     assert_eq!(world.get_object("owner", "v1", "ResourceQuota", "none").await, Ok(None));
-    assert!(world.get_object("owner", "v1", "ConfigMap", "x").await.is_err());
+    assert_eq!(
+        world.get_object("owner", "v1", "ConfigMap", "x").await.unwrap_err(),
+        "WasmPolicy owner doesn't declare ConfigMap (v1) in spec.objects"
+    );
     assert!(matches!(world.brought_credentials(None, None).await, Brought::Usable(what) if what.contains("minio")));
 }
 
 #[test]
 fn what_is_wrong_with_a_world_is_told() {
     let error = |value| {
-        Prepared::new(&given(value), "a", &[])
+        Prepared::new(&given(value), "a", "owner", &[])
             .err()
             .map(|error| error.to_string())
             .unwrap_or_default()

@@ -298,7 +298,7 @@ fn all_stays(held: bool) -> &'static str {
 }
 
 /// The documents of a file that hold anything, each with the number of lines before it.
-fn documents(text: &str) -> Vec<(u64, String)> {
+pub fn documents(text: &str) -> Vec<(u64, String)> {
     let mut documents = vec![(0, String::new())];
     for (index, line) in text.lines().enumerate() {
         // YAML itself gives this marker no other meaning, not even inside of a block of text.

@@ -81,8 +81,11 @@ fn led_by(world: &World, fault: &str, ahead: i64) -> Result<()> {
         );
         load.go_on(5)?;
 
-        let certificate = || Ok(world.cluster.get(NAMESPACE, "secret/tidewaiter-tls")?["data"]["tls.crt"].clone());
-        let old: Value = certificate()?;
+        let certificate = || -> Result<Value> {
+            let secret = world.cluster.get(NAMESPACE, "secret/tidewaiter-tls")?;
+            Ok(secret["data"]["tls.crt"].clone())
+        };
+        let old = certificate()?;
         release.kubectl(&["delete", "secret", "tidewaiter-tls"])?;
         let minute = Duration::from_mins(1);
         world.cluster.until("another certificate is there", minute, || {
