@@ -372,7 +372,7 @@ fn findings_in_what_comes_by_standard_input_are_in_helms_templates_or_in_no_file
     assert_eq!(place["logicalLocations"][0]["fullyQualifiedName"], "team-a/fraud");
 }
 
-/// What would keep every WasmPolicy from loading it is told wherever an author looks, and is not sent anywhere.
+/// What would keep every `WasmPolicy` from loading it is told wherever an author looks, and is not sent anywhere.
 #[test]
 fn a_schema_that_cannot_be_used_is_told_wherever_the_policy_is_named() {
     let desk = Desk::new();

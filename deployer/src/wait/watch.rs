@@ -292,8 +292,8 @@ impl<'a> Waiting<'a> {
         &self.state
     }
 
-    /// The log of each container that ended, once; of servers that are ready, which may have no model all the same; and, each time that it is asked in vain, of one that
-    /// runs where KServe doesn't look.
+    /// The log of each container that ended, once; of servers that are ready, which may have no model all the same; and, each time that it is asked in vain, of
+    /// one that may listen elsewhere.
     async fn read_logs(&mut self, on: &mut impl FnMut(Progress)) {
         let mut wanted = Vec::new();
         for pod in self.state.newest_pods() {

@@ -193,6 +193,20 @@ pub(crate) fn backends() -> String {
     .to_string()
 }
 
+/// Says in the catalogue what these repositories hold, in a `ConfigMap` of this name.
+pub fn extend_catalogue(cluster: &Cluster, name: &str, repositories: &serde_json::Value) -> Result<()> {
+    let catalogue = json!({"schema": 1, "repositories": repositories});
+    let map = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": NAMESPACE, "name": name, "labels": {"tidewaiter.dev/catalogue": "extend"}},
+        "data": {"catalogue.yaml": catalogue.to_string()},
+    });
+    let said = cluster.try_kubectl(&["apply", "--server-side", "-f", "-"], &map.to_string())?;
+    ensure!(said.ok, "{}", said.stderr);
+    Ok(())
+}
+
 /// A backend for a bucket of the ground's MinIO, of which every namespace may use these prefixes.
 pub fn backend(name: &str, bucket: &str, granted: &[&str]) -> serde_json::Value {
     json!({

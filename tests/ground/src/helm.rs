@@ -49,4 +49,14 @@ impl Cluster {
         host::run(node::ctr_here(self.cache())?.args(["image", "import"]).arg(archive))
             .with_context(|| format!("the image {image}"))
     }
+
+    /// Gives an image that the node has a further name, in this repository and by its digest, and says it: `docker.io/house/mlserver@sha256:…`.
+    pub fn name_by_digest(&self, image: &str, repository: &str) -> Result<String> {
+        let ctr = || node::ctr_here(self.cache());
+        let listed = host::output(ctr()?.args(["images", "list", &format!("name=={image}")]))?;
+        let digest = listed.split_whitespace().find(|word| word.starts_with("sha256:"));
+        let name = format!("{repository}@{}", digest.with_context(|| format!("no image {image}"))?);
+        host::run(ctr()?.args(["images", "tag", "--local", image, &name]))?;
+        Ok(name)
+    }
 }

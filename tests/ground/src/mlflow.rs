@@ -1,6 +1,8 @@
-//! A real MLflow tracking server with MinIO behind it, and the pipeline whose best model it keeps.
+//! Real MLflow tracking servers with MinIO behind them, and the pipelines whose models they keep.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,20 +10,41 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use crate::cache::Cache;
-use crate::{Cluster, HOST, MINIO_PORT, MINIO_USER, host, python};
+use crate::{Cluster, HOST, MINIO_PORT, MINIO_USER, host, python, slow};
 
-const PORT: u16 = 5050;
-const NAME: &str = "mlflow";
-/// The server that knows its users listens beside the one that lets everybody in.
-const PORT_WITH_USERS: u16 = 5051;
-const NAME_WITH_USERS: &str = "mlflow-users";
+/// Which server: each listens beside the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Which {
+    name: &'static str,
+    port: u16,
+    /// What it has above [`LOCKS`].
+    above: Option<&'static str>,
+}
+
+/// MLflow 2, which lets everybody in.
+const OPEN: Which = Which {
+    name: "mlflow",
+    port: 5050,
+    above: None,
+};
+/// MLflow 2 that knows its users, with what its own app for them needs on top (`mlflow[auth]`).
+const WITH_USERS: Which = Which {
+    name: "mlflow-users",
+    port: 5051,
+    above: Some("mlflow-auth"),
+};
+/// MLflow 3, which lets everybody in.
+const THREE: Which = Which {
+    name: "mlflow-3",
+    port: 5052,
+    above: Some("mlflow-3.17.2"),
+};
 /// Who may do everything there, and their password.
 pub const ADMIN: (&str, &str) = ("admin", "password-of-admin");
 const FRAUD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/fraud.py");
 /// Ray, Optuna and imbalanced-learn above what MLServer 1.7.1 holds, with which the model is to be served.
 const LOCKS: [&str; 2] = ["training", "mlserver-1.7.1"];
-/// What MLflow's own app for users needs on top (`mlflow[auth]`).
-const USERS: &str = "mlflow-auth";
+const THREE_LOGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/three.py");
 
 /// A tracking server. Models go to MinIO's bucket `mlflow`, which has to be there.
 #[derive(Debug)]
@@ -29,8 +52,7 @@ pub struct Mlflow<'a> {
     cluster: &'a Cluster,
     sites: Vec<PathBuf>,
     folder: PathBuf,
-    name: &'static str,
-    port: u16,
+    which: Which,
 }
 
 /// What the pipeline says of its best model.
@@ -44,40 +66,60 @@ pub struct Fraud {
     pub answers: Vec<f64>,
 }
 
-/// Installs what it needs: later, in a network of its own, nothing can be downloaded.
-pub fn prepare(cache: &Cache) -> Result<()> {
-    sites(cache)?;
-    python::site(cache, USERS).map(drop)
+/// A model that MLflow 3 keeps.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Logged {
+    /// The run that logged it, as `model`.
+    pub run: String,
+    /// Its own identity: `m-…`.
+    pub model: String,
+    /// Some rows.
+    pub rows: Vec<Vec<f64>>,
+    /// What it answers to them.
+    pub answers: Vec<f64>,
 }
 
-fn sites(cache: &Cache) -> Result<Vec<PathBuf>> {
-    LOCKS.iter().map(|lock| python::site(cache, lock)).collect()
+/// Installs what they need: later, in a network of its own, nothing can be downloaded.
+pub fn prepare(cache: &Cache) -> Result<()> {
+    [OPEN, WITH_USERS, THREE]
+        .iter()
+        .try_for_each(|which| which.sites(cache).map(drop))
+}
+
+impl Which {
+    /// Its packages, the topmost first.
+    fn sites(self, cache: &Cache) -> Result<Vec<PathBuf>> {
+        let locks = self.above.into_iter().chain(LOCKS);
+        locks.map(|lock| python::site(cache, lock)).collect()
+    }
 }
 
 impl<'a> Mlflow<'a> {
     /// Starts it, and waits until it answers.
     pub fn start(cluster: &'a Cluster) -> Result<Self> {
-        Self::start_as(cluster, NAME, PORT, Vec::new())
+        Self::start_as(cluster, OPEN)
     }
 
     /// The same with MLflow's `basic-auth`: [`ADMIN`] may do everything, and others what they are told, which is nothing at first.
     pub fn start_with_users(cluster: &'a Cluster) -> Result<Self> {
-        let users = python::site(cluster.cache(), USERS)?;
-        Self::start_as(cluster, NAME_WITH_USERS, PORT_WITH_USERS, vec![users])
+        Self::start_as(cluster, WITH_USERS)
     }
 
-    fn start_as(cluster: &'a Cluster, name: &'static str, port: u16, more: Vec<PathBuf>) -> Result<Self> {
-        let has_users = !more.is_empty();
+    /// The same of MLflow 3.
+    pub fn start_three(cluster: &'a Cluster) -> Result<Self> {
+        Self::start_as(cluster, THREE)
+    }
+
+    fn start_as(cluster: &'a Cluster, which: Which) -> Result<Self> {
         let mlflow = Self {
             cluster,
-            sites: [sites(cluster.cache())?, more].concat(),
-            folder: cluster.folder().join(name),
-            name,
-            port,
+            sites: which.sites(cluster.cache())?,
+            folder: cluster.folder().join(which.name),
+            which,
         };
         fs::create_dir_all(&mlflow.folder)?;
         let database = format!("sqlite:///{}", mlflow.folder.join("mlflow.db").display());
-        let port = port.to_string();
+        let port = which.port.to_string();
         let mut command = mlflow.python()?;
         command.args([
             "-m",
@@ -96,7 +138,7 @@ impl<'a> Mlflow<'a> {
             "--default-artifact-root",
             "s3://mlflow/shared/runs",
         ]);
-        if has_users {
+        if which == WITH_USERS {
             let config = mlflow.folder.join("users.ini");
             fs::write(&config, mlflow.users())?;
             command
@@ -104,7 +146,7 @@ impl<'a> Mlflow<'a> {
                 .env("MLFLOW_FLASK_SERVER_SECRET_KEY", "one-of-the-tests")
                 .args(["--app-name", "basic-auth"]);
         }
-        cluster.processes().start(name, &mut command)?;
+        cluster.processes().start(which.name, &mut command)?;
         let health = format!("{}/health", mlflow.uri());
         cluster.until("MLflow answers", Duration::from_mins(2), || {
             Ok(crate::get(&health).is_ok().then_some(()))
@@ -132,7 +174,7 @@ impl<'a> Mlflow<'a> {
 
     /// Where it answers.
     pub fn uri(&self) -> String {
-        format!("http://{HOST}:{}", self.port)
+        format!("http://{HOST}:{}", self.which.port)
     }
 
     /// Runs the search whose best model it keeps as `fraud`, alias `champion`, and a pipeline as `fraud-pipeline`.
@@ -141,6 +183,29 @@ impl<'a> Mlflow<'a> {
         let mut command = self.python()?;
         host::run(command.env("MLFLOW_TRACKING_URI", self.uri()).arg(FRAUD).arg(&out))?;
         serde_json::from_slice(&fs::read(out)?).context("what the pipeline says")
+    }
+
+    /// Has [`Mlflow::start_three`]'s server keep a model as `three`, version 1.
+    pub fn three(&self) -> Result<Logged> {
+        let out = self.folder.join("three.json");
+        let mut command = self.python()?;
+        host::run(command.env("MLFLOW_TRACKING_URI", self.uri()).arg(THREE_LOGS).arg(&out))?;
+        serde_json::from_slice(&fs::read(out)?).context("what the pipeline says")
+    }
+
+    /// Where it answers who brings this token, as a proxy has it: MLflow's own app for users knows none. Until the process ends.
+    pub fn behind_token(&self, token: &str) -> Result<String> {
+        let listener = TcpListener::bind((HOST, 0))?;
+        let uri = format!("http://{}", listener.local_addr()?);
+        let (expected, port) = (format!("authorization: bearer {token}"), self.which.port);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let expected = expected.clone();
+                // A connection that fails is one that its two ends learn of.
+                std::thread::spawn(move || drop(let_in(client, port, &expected)));
+            }
+        });
+        Ok(uri)
     }
 
     /// A Python as the data scientist has it, which can reach the store.
@@ -158,8 +223,37 @@ impl<'a> Mlflow<'a> {
     }
 }
 
+/// Passes one request on, if this line is in its head. The server is told to close the connection after it, so that the next one comes by another.
+fn let_in(client: TcpStream, port: u16, expected: &str) -> std::io::Result<()> {
+    let mut reader = BufReader::new(client.try_clone()?);
+    let mut head = Vec::new();
+    let mut is_expected = false;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        if line.trim().is_empty() {
+            break;
+        }
+        is_expected |= line.trim().eq_ignore_ascii_case(expected);
+        if !line.to_ascii_lowercase().starts_with("connection:") {
+            head.push(line);
+        }
+    }
+    if !is_expected {
+        return (&client).write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    }
+    let mut server = TcpStream::connect((HOST, port))?;
+    write!(server, "{}connection: close\r\n\r\n", head.concat())?;
+    // What of the body was read with the head.
+    let read = reader.buffer().len();
+    let mut body = vec![0; read];
+    reader.read_exact(&mut body)?;
+    server.write_all(&body)?;
+    slow::connect(client, server)
+}
+
 impl Drop for Mlflow<'_> {
     fn drop(&mut self) {
-        let _ = self.cluster.processes().stop(self.name);
+        let _ = self.cluster.processes().stop(self.which.name);
     }
 }

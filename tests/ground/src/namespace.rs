@@ -136,6 +136,11 @@ impl Namespace {
 
     /// The same question as [`Namespace::infer`], over gRPC.
     pub fn infer_grpc(&self, service: &str, request: &Value) -> Result<Vec<f64>> {
+        self.infer_grpc_at(&format!("{}:9000", self.address(service)?), service, request)
+    }
+
+    /// The same at another address than the Pod's own: `infer_grpc_at("10.0.3.7:80", "fraud", …)`.
+    pub fn infer_grpc_at(&self, address: &str, service: &str, request: &Value) -> Result<Vec<f64>> {
         let grpcurl = Module::Grpcurl.build(self.cluster.cache())?.join("grpcurl");
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deployer/proto");
         let answer = host::output(
@@ -150,7 +155,7 @@ impl Namespace {
                 ])
                 .arg(&folder)
                 .args(["-d", &grpc_request(service, request)?.to_string()])
-                .arg(format!("{}:9000", self.address(service)?))
+                .arg(address)
                 .arg("inference.GRPCInferenceService/ModelInfer"),
         )?;
         let answer: Value = serde_json::from_str(&answer)?;

@@ -402,7 +402,7 @@ mod tests {
             }
             let waited = replica.elected().await;
             assert!(
-                waited > DURATION - LOOK && waited < DURATION + 2 * LOOK,
+                waited + LOOK > DURATION && waited < DURATION + 2 * LOOK,
                 "{ahead:?}: followed after {waited:?}"
             );
             let changes = server.with(|stored| stored.lease.as_ref().unwrap()["spec"]["leaseTransitions"].clone());

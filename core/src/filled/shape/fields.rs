@@ -69,7 +69,8 @@ pub(super) struct Worker {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Model {
-    model_format: Option<ModelFormat>,
+    #[serde(rename = "modelFormat")]
+    format: Option<ModelFormat>,
     runtime: Option<String>,
     runtime_version: Option<String>,
     protocol_version: Option<String>,

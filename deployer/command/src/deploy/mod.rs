@@ -445,8 +445,11 @@ mod tests {
                 remark.starts_with(why) && remark.contains("that KServe v0."),
                 "{remark}"
             );
-            assert_eq!(deploy(arguments(kubeconfig, "client")).await.unwrap(), Ending::Nothing);
-            let failure = deploy(arguments(kubeconfig, "server")).await.unwrap_err();
+            assert_eq!(
+                Box::pin(deploy(arguments(kubeconfig, "client"))).await.unwrap(),
+                Ending::Nothing
+            );
+            let failure = Box::pin(deploy(arguments(kubeconfig, "server"))).await.unwrap_err();
             assert!(failure.message.starts_with(why), "{failure:?}");
         }
     }

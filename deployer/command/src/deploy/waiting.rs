@@ -95,20 +95,17 @@ pub(super) fn told(
         Outcome::TimedOut { stage, finding, unmet } => {
             let limit = context.arguments.timeout.as_secs();
             eprintln!("{BAD}error{BAD:#}: {name} is not ready after {limit} s: it came as far as {stage}");
-            match &finding {
-                Some(finding) => {
-                    eprintln!("  most likely {}", clean(&finding.message));
-                    seen(&finding.evidence);
-                    hint(&finding.next);
-                    report.found(finding);
-                }
-                None => {
-                    let next = "give it more time with --timeout: the same command goes on waiting";
-                    seen(&unmet);
-                    hint(next);
-                    report.evidence = unmet;
-                    report.next = Some(next.to_owned());
-                }
+            if let Some(finding) = &finding {
+                eprintln!("  most likely {}", clean(&finding.message));
+                seen(&finding.evidence);
+                hint(&finding.next);
+                report.found(finding);
+            } else {
+                let next = "give it more time with --timeout: the same command goes on waiting";
+                seen(&unmet);
+                hint(next);
+                report.evidence = unmet;
+                report.next = Some(next.to_owned());
             }
             remains();
             report.outcome = "timeout";

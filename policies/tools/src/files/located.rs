@@ -70,7 +70,8 @@ impl Located {
         let within = self.lines.range(pointer.to_owned()..);
         let within = within.map_while(|(place, line)| Some((place.strip_prefix(pointer)?, line)));
         let lines = within
-            .filter_map(|(rest, line)| (rest.is_empty() || rest.starts_with('/')).then(|| (rest.to_owned(), *line)));
+            .filter(|(rest, _)| rest.is_empty() || rest.starts_with('/'))
+            .map(|(rest, line)| (rest.to_owned(), *line));
         Some(Self {
             value,
             lines: lines.collect(),
@@ -257,10 +258,7 @@ items:
     #[test]
     fn there_may_be_any_number_of_documents_and_a_list_is_taken_apart_at_once() {
         let many = "---\nkind: A\n".repeat(5_000);
-        assert_eq!(
-            Located::documents(&many).into_iter().filter(Result::is_ok).count(),
-            5_000
-        );
+        assert_eq!(Located::documents(&many).into_iter().flatten().count(), 5_000);
         let items: String = (0..20_000)
             .map(|n| format!("- {{kind: A, metadata: {{name: a{n}}}}}\n"))
             .collect();

@@ -12,6 +12,7 @@ use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
 use crate::command::{Said, tidewaiter};
+use crate::failing::failed;
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -54,7 +55,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// What every model here does with.
-const SMALL: [&str; 6] = [
+pub(crate) const SMALL: [&str; 6] = [
     "--request",
     "cpu=50m",
     "--request",
@@ -64,7 +65,7 @@ const SMALL: [&str; 6] = [
 ];
 
 /// The command in a namespace, with keys of the store where there are some; as a user without variables of their own.
-fn run(namespace: &Namespace, key: Option<&str>, arguments: &[&str]) -> Result<Said> {
+pub(crate) fn run(namespace: &Namespace, key: Option<&str>, arguments: &[&str]) -> Result<Said> {
     let mut command = Command::new(command_binary()?);
     command
         .args(arguments)
@@ -96,7 +97,7 @@ fn model(world: &World) -> Result<(Model, String)> {
     world.model("fraud", Mlserver1_7_1, "mlflow")
 }
 
-fn tells(said: &Said, parts: &[&str]) -> Result<()> {
+pub(crate) fn tells(said: &Said, parts: &[&str]) -> Result<()> {
     for part in parts {
         ensure!(said.stderr.contains(part), "no `{part}` in {said:#?}");
     }
@@ -205,27 +206,17 @@ fn deploy_tells_a_wrong_key_as_credentials(world: &World) -> Result<()> {
         made.code == Some(0) && !made.stderr.contains("not-the-key"),
         "{made:#?}"
     );
-    let said = deploy(
-        &team,
-        None,
-        &uri,
-        &["--framework", "mlflow", "--secret", "wrong", "-o", "json"],
-    )?
-    .ended(1)?;
-    tells(
-        &said,
+    let wrong = ["--framework", "mlflow", "--secret", "wrong", "-o", "json"];
+    let said = deploy(&team, None, &uri, &wrong)?;
+    tells(&said, &["is still there; to remove it"])?;
+    failed(
+        said,
+        "credentials-wrong",
         &[
-            "refuses the credentials",
+            &format!("the store refuses the credentials for {uri}, which are those of the Secret wrong"),
             "--aws-access-key-id",
-            "is still there; to remove it",
         ],
-    )?;
-    let report: Value = serde_json::from_str(&said.stdout)?;
-    ensure!(
-        report["outcome"] == "failed" && report["cause"] == "credentials-wrong",
-        "{report}"
-    );
-    Ok(())
+    )
 }
 
 fn deploy_tells_a_missing_model(world: &World) -> Result<()> {
@@ -236,17 +227,30 @@ fn deploy_tells_a_missing_model(world: &World) -> Result<()> {
     tells(&said, &["nothing is at s3://mlflow/shared/nothing-here"])?;
     // By what the initializer says, where no policy looks.
     make_up_models(&team)?;
-    let said = deploy(&team, None, uri, &["--framework", "mlflow"])?.ended(1)?;
-    tells(&said, &["there is no model at s3://mlflow/shared/nothing-here"])
+    failed(
+        deploy(&team, None, uri, &["--framework", "mlflow", "-o", "json"])?,
+        "no-model",
+        &["there is no model at s3://mlflow/shared/nothing-here"],
+    )
 }
 
 /// KServe calls this service ready.
 fn deploy_tells_a_server_without_a_model(world: &World) -> Result<()> {
     let (_, uri) = world.model("plain_xgboost", Mlserver1_7_1, "mlflow")?;
     let team = world.namespace("deploy-framework")?;
-    let runtime = ["--framework", "sklearn", "--runtime", "kserve-sklearnserver"];
-    let said = deploy(&team, None, &uri, &runtime)?.ended(1)?;
-    tells(&said, &["finds no sklearn model", "model.joblib"])
+    let runtime = [
+        "--framework",
+        "sklearn",
+        "--runtime",
+        "kserve-sklearnserver",
+        "-o",
+        "json",
+    ];
+    failed(
+        deploy(&team, None, &uri, &runtime)?,
+        "wrong-framework",
+        &["finds no sklearn model", "model.joblib"],
+    )
 }
 
 fn deploy_tells_a_control_plane_namespace(world: &World) -> Result<()> {
@@ -254,8 +258,17 @@ fn deploy_tells_a_control_plane_namespace(world: &World) -> Result<()> {
     let team = world.namespace_without("deploy-control")?;
     team.cluster()
         .kubectl(&["label", "namespace", team.name(), "control-plane=x"])?;
-    let said = deploy(&team, None, &uri, &["--framework", "mlflow"])?.ended(1)?;
-    tells(&said, &["the label `control-plane`", "deploy into another namespace"])
+    failed(
+        deploy(&team, None, &uri, &["--framework", "mlflow", "-o", "json"])?,
+        "control-plane-namespace",
+        &["the label `control-plane`", "deploy into another namespace"],
+    )?;
+    // Tidewaiter's webhook refuses it.
+    let reviewed = world
+        .cluster
+        .namespace_with("deploy-control-told", &json!({"control-plane": "x"}))?;
+    let refused = deploy(&reviewed, None, &uri, &["--framework", "mlflow"])?.ended(2)?;
+    tells(&refused, &["the namespace has the label control-plane=x"])
 }
 
 fn deploy_offers_a_name_and_names_conflicts(world: &World) -> Result<()> {

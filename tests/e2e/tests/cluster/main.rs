@@ -13,6 +13,7 @@ mod denied;
 mod deploy;
 mod distribution;
 mod elsewhere;
+mod failing;
 mod ground;
 mod hammer;
 mod hostile;
@@ -28,6 +29,7 @@ mod runtimes;
 mod served;
 mod serving;
 mod serving_protocol;
+mod serving_versions;
 mod signed;
 mod together;
 mod using;
@@ -128,13 +130,17 @@ const OLDEST: [&str; 8] = [
 ];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 16] = [
+const LONG: [&str; 20] = [
     "deploys_at_once_lose_none_without_a_word",
     "a_deploy_that_waits_is_told_of_a_later_one",
     "a_deploy_interrupted_while_it_waits_leaves_a_whole_service",
     "a_deploy_interrupted_while_it_uploads_leaves_nothing",
     "a_deploy_that_is_refused_has_uploaded_nothing",
     "pipeline_a_tracking_server_with_users_lets_in_whom_it_knows",
+    "pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names",
+    "failing_a_download_out_of_memory_is_told_with_who_limits_it",
+    "failing_code_that_stayed_in_a_script_is_named",
+    "failing_before_a_node_has_the_pod_is_told",
     "using_status_and_logs_of_what_runs_and_of_what_fails",
     "using_stop_start_scale_and_delete",
     "using_a_canary_answers_and_is_promoted",
@@ -166,9 +172,11 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         pipeline::TESTS,
         command::TESTS,
         deploy::TESTS,
+        failing::TESTS,
         served::TESTS,
         serving::TESTS,
         serving_protocol::TESTS,
+        serving_versions::TESTS,
         signed::TESTS,
         resources::TESTS,
         runtimes::TESTS,

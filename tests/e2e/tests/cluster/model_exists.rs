@@ -1,14 +1,19 @@
 //! A URI with a slip in it: what becomes of it without Tidewaiter, and what `kubectl apply` says with it.
 
+use std::fs::{self, File};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::backend;
 use tidewaiter_e2e::manifests;
+use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, Said};
+use tidewaiter_minio::{AccessKey, Admin, Grant, NewAccount, Policy, Trust};
+use tokio::runtime::Runtime;
 
 use crate::{Test, World};
 
@@ -17,6 +22,16 @@ pub(crate) const TESTS: &[Test] = &[
         "a_missing_model_is_found_by_the_initializer_without_tidewaiter_and_by_apply_with_it",
         true,
         a_missing_model_is_found_by_the_initializer_without_tidewaiter_and_by_apply_with_it,
+    ),
+    (
+        "empty_files_are_left_out_by_the_initializer_without_tidewaiter_and_refused_with_it",
+        true,
+        empty_files_are_left_out_by_the_initializer_without_tidewaiter_and_refused_with_it,
+    ),
+    (
+        "a_prefix_that_the_store_forbids_ends_the_initializer_without_tidewaiter_and_is_told_of_with_it",
+        true,
+        a_prefix_that_the_store_forbids_ends_the_initializer_without_tidewaiter_and_is_told_of_with_it,
     ),
     (
         "a_uri_with_a_slip_is_refused_with_what_was_meant",
@@ -44,28 +59,118 @@ fn refused(namespace: &Namespace, format: &str, uri: &str, words: &[&str]) -> Re
     Ok(())
 }
 
+/// What KServe's storage initializer says when it gives up.
+fn initializer_says(world: &World, namespace: &Namespace, words: &str) -> Result<()> {
+    let said = world
+        .cluster
+        .until("the storage initializer gives up", Duration::from_mins(3), || {
+            let pods = namespace.pods("fraud")?;
+            let pod = pods.first().context("no Pod")?;
+            let logs = world.cluster.logs(pod, "storage-initializer")?.concat();
+            match logs
+                .lines()
+                .find(|line| line.contains("Storage initialization failed: "))
+            {
+                Some(line) => Ok(Some(line.to_owned())),
+                None => bail!("{logs}"),
+            }
+        })?;
+    ensure!(said.contains(words), "{said}");
+    Ok(())
+}
+
 fn a_missing_model_is_found_by_the_initializer_without_tidewaiter_and_by_apply_with_it(world: &World) -> Result<()> {
     let (_, right) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let uri = right.replace("/shared/fraud", "/shared/fruad");
     let without = world.namespace_without("missing-without")?;
     let endpoint = format!("{HOST}:{MINIO_PORT}");
     without.apply(&manifests::by_hand("fraud", &uri, &endpoint, MINIO_USER))?;
-    let said = world
-        .cluster
-        .until("the storage initializer gives up", Duration::from_mins(3), || {
-            let pods = without.pods("fraud")?;
-            let pod = pods.first().context("no Pod")?;
-            let logs = world.cluster.logs(pod, "storage-initializer")?.concat();
-            match logs.lines().find(|line| line.contains("Failed to fetch model")) {
-                Some(line) => Ok(Some(line.to_owned())),
-                None => bail!("{logs}"),
-            }
-        })?;
-    ensure!(said.contains("No model found in shared/fruad"), "{said}");
+    initializer_says(world, &without, "No model found in shared/fruad")?;
 
     let meant = format!("Did you mean {right}?");
     let with = world.namespace("missing")?;
     refused(&with, "mlflow", &uri, &[&format!("nothing is at {uri}"), &meant])
+}
+
+/// As where an upload broke off.
+fn empty_files_are_left_out_by_the_initializer_without_tidewaiter_and_refused_with_it(world: &World) -> Result<()> {
+    let folder = world.cluster.folder().join("empty-model");
+    fs::create_dir_all(&folder)?;
+    for name in ["MLmodel", "model.ubj"] {
+        File::create(folder.join(name))?;
+    }
+    let empty = Model {
+        folder,
+        request: Value::Null,
+        answers: Vec::new(),
+    };
+    let uri = empty.put(world.cluster.cache(), "mlflow", "shared/empty")?;
+    let without = world.namespace_without("empty-without")?;
+    let endpoint = format!("{HOST}:{MINIO_PORT}");
+    without.apply(&manifests::by_hand("fraud", &uri, &endpoint, MINIO_USER))?;
+    initializer_says(world, &without, "No model found in shared/empty")?;
+
+    let with = world.namespace("empty")?;
+    let says = format!(
+        "predictor: all files at {uri} in StorageBackend minio are empty, and KServe leaves empty files out. Upload the model again"
+    );
+    refused(&with, "mlflow", &uri, &[&says])
+}
+
+/// The admin granted a prefix, and the store doesn't let their key read it.
+fn a_prefix_that_the_store_forbids_ends_the_initializer_without_tidewaiter_and_is_told_of_with_it(
+    world: &World,
+) -> Result<()> {
+    let without = world.namespace_without("forbidden-without")?;
+    let with = world.namespace("forbidden")?;
+    let bucket = with.name();
+    let model = Model::make(world.cluster.cache(), "fraud", Mlserver1_7_1)?;
+    let uri = model.put(world.cluster.cache(), bucket, "theirs/fraud")?;
+    let allowed = model.put(world.cluster.cache(), bucket, "ours/fraud")?;
+    let key = reads_only(bucket, "ours/")?;
+
+    let endpoint = format!("{HOST}:{MINIO_PORT}");
+    let service: Value = serde_saphyr::from_str(&manifests::bare("fraud", "mlflow", &uri))?;
+    let mut by_hand = service.clone();
+    by_hand["spec"]["predictor"]["model"]["protocolVersion"] = json!("v2");
+    without.apply(&manifests::with_keys(&by_hand, &endpoint, key.id(), key.secret()))?;
+    initializer_says(world, &without, &format!("Access denied to S3 resource '{bucket}'"))?;
+
+    with.apply(&manifests::keys(&endpoint, key.id(), key.secret()))?;
+    let mut limited = backend(bucket, bucket, &[&format!("s3://{bucket}/")]);
+    limited["spec"]["credentials"] = json!({"secretRef": {"namespace": with.name(), "name": "minio"}});
+    let limited = Custom::apply(&world.cluster, &limited)?;
+    limited.until("Accepted", "True")?;
+    let said = apply(&with, "mlflow", &allowed)?;
+    ensure!(said.ok && !said.stderr.contains("not looked for"), "{}", said.stderr);
+    let said = apply(&with, "mlflow", &uri)?;
+    let line = format!(
+        "predictor: model not looked for: {endpoint} answers 403 AccessDenied: the credentials may not read this"
+    );
+    ensure!(said.ok && said.warnings().contains(&line.as_str()), "{}", said.stderr);
+    Ok(())
+}
+
+/// A key of the ground's MinIO that may read what is below one prefix of a bucket, and nothing else.
+fn reads_only(bucket: &str, prefix: &str) -> Result<AccessKey> {
+    let root = AccessKey::new(MINIO_USER, MINIO_USER);
+    let admin = Admin::new(
+        format!("http://{HOST}:{MINIO_PORT}").parse()?,
+        None,
+        root,
+        &Trust::System,
+    )?;
+    let key = AccessKey::random("LIMITED")?;
+    let policy = Policy::new(&[Grant::new(bucket, prefix, prefix)?])?;
+    let account = NewAccount {
+        key: &key,
+        name: "limited",
+        description: "reads one prefix",
+        policy: &policy,
+        expires: Timestamp::now() + SignedDuration::from_hours(1),
+    };
+    Runtime::new()?.block_on(admin.add(&account))?;
+    Ok(key)
 }
 
 fn a_uri_with_a_slip_is_refused_with_what_was_meant(world: &World) -> Result<()> {

@@ -22,6 +22,11 @@ pub(crate) const TESTS: &[Test] = &[
         false,
         pipeline_a_tracking_server_with_users_lets_in_whom_it_knows,
     ),
+    (
+        "pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names",
+        true,
+        pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names,
+    ),
 ];
 
 const CHAMPION: &str = "models:/fraud@champion";
@@ -43,8 +48,13 @@ fn pipeline_the_champion_answers_as_in_python(world: &World) -> Result<()> {
     let team = world.namespace("pipeline")?;
     run(&team, &mlflow, &["deploy", CHAMPION, "--protocol", "both"])?.ended(0)?;
     answers(&team, &fraud)?;
-    let again = run(&team, &mlflow, &["deploy", CHAMPION, "--protocol", "both"])?.ended(0)?;
-    ensure!(again.stderr.contains("deployed already, and the same"), "{again:?}");
+    // By all its names it is the same model.
+    let of_run = format!("runs:/{}/model", fraud.run);
+    for source in [CHAMPION, "models:/fraud/1", &of_run] {
+        let again = ["deploy", source, "--name", "fraud", "--protocol", "both"];
+        let again = run(&team, &mlflow, &again)?.ended(0)?;
+        ensure!(again.stderr.contains("deployed already, and the same"), "{again:?}");
+    }
 
     // Where it isn't, the same command brings the Secret and the ServiceAccount of the guide.
     let alone = world.namespace_without("pipeline-alone")?;
@@ -132,6 +142,97 @@ fn pipeline_a_tracking_server_with_users_lets_in_whom_it_knows(world: &World) ->
     mlflow.post("2.0/mlflow/registered-models/permissions/create", &right)?;
     let told: Value = serde_json::from_str(&inspect(Some(ann))?.ended(0)?.stdout)?;
     ensure!(told["uri"] == uri && told["framework"] == "mlflow", "{told}");
+    Ok(())
+}
+
+/// MLflow 3 keeps a model by itself, and not below its run; here behind a proxy that asks for a token.
+fn pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names(world: &World) -> Result<()> {
+    world.model("fraud", tidewaiter_ground::models::SavedWith::Mlserver1_7_1, "mlflow")?;
+    let mlflow = Mlflow::start_three(&world.cluster)?;
+    let logged = mlflow.three()?;
+    let uri = mlflow.behind_token("token-of-ann")?;
+    let team = world.namespace("pipeline-3")?;
+    let deploy = |token: Option<&str>, source: &str, name: &str, more: &[&str]| {
+        let mut command = Command::new(command_binary()?);
+        command
+            .args([
+                "deploy",
+                source,
+                "--name",
+                name,
+                "-o",
+                "json",
+                "--tracking-server",
+                &uri,
+            ])
+            .args(["-n", team.name()])
+            .args(more)
+            .env("KUBECONFIG", world.cluster.kubeconfig())
+            .env("TIDEWAITER_PROFILES", "/nonexistent");
+        if let Some(token) = token {
+            command.env("MLFLOW_TRACKING_TOKEN", token);
+        }
+        let output = command.output()?;
+        let said = Said {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        ensure!(
+            !format!("{said:?}").contains("token-of"),
+            "it repeats a token: {said:?}"
+        );
+        Ok(said)
+    };
+    let registered = "models:/three/1";
+    let nobody = deploy(None, registered, "three", &[])?.ended(2)?;
+    ensure!(
+        nobody.stderr.contains("without credentials (401)") && nobody.stderr.contains("MLFLOW_TRACKING_TOKEN"),
+        "{nobody:?}"
+    );
+    let wrong = deploy(Some("token-of-nobody"), registered, "three", &[])?.ended(2)?;
+    ensure!(wrong.stderr.contains("with a token (401)"), "{wrong:?}");
+
+    let ann = Some("token-of-ann");
+    let sources = [
+        ("registered", registered.to_owned()),
+        ("logged", format!("models:/{}", logged.model)),
+        ("of-a-run", format!("runs:/{}/model", logged.run)),
+    ];
+    for (name, source) in &sources {
+        deploy(ann, source, name, &["--no-wait"])?.ended(0)?;
+    }
+    for (name, source) in &sources {
+        let said = deploy(ann, source, name, &[])?
+            .ended(0)
+            .with_context(|| team.diagnosis(name))?;
+        let report: Value = serde_json::from_str(&said.stdout)?;
+        let place = format!("/models/{}/artifacts", logged.model);
+        let lies = report["storageUri"].as_str().unwrap_or_default();
+        ensure!(lies.ends_with(&place) && report["from"] == *source, "{report}");
+        let rows = json!(logged.rows).to_string();
+        let words = [
+            "predict",
+            name,
+            "-o",
+            "json",
+            "--via",
+            "port-forward",
+            "--data",
+            &rows,
+            "-n",
+        ];
+        let words = [&words[..], &[team.name()]].concat();
+        let said = tidewaiter(world.cluster.kubeconfig(), &words)?.ended(0)?;
+        let answer: Value = serde_json::from_str(&said.stdout).with_context(|| format!("{said:?}"))?;
+        let data = answer["outputs"][0]["data"].as_array().into_iter().flatten();
+        let data: Vec<f64> = data.filter_map(Value::as_f64).collect();
+        ensure!(
+            data == logged.answers,
+            "{name}: {answer}, and in Python {:?}",
+            logged.answers
+        );
+    }
     Ok(())
 }
 

@@ -1,8 +1,14 @@
-//! Resources that Kubernetes refuses once KServe asks for them, and those that don't fit the model.
+//! Resources that Kubernetes refuses once KServe asks for them, and those that don't fit the model or the cluster.
 
-use anyhow::{Result, ensure};
+use std::fs::{self, File};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
+use tidewaiter_e2e::manifests;
+use tidewaiter_ground::models::Model;
+use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, statuses};
 
 use crate::serving_protocol::{kserve_says, refused};
 use crate::{Test, World};
@@ -23,7 +29,23 @@ pub(crate) const TESTS: &[Test] = &[
         false,
         a_model_that_does_not_fit_is_warned_of,
     ),
+    (
+        "a_model_larger_than_the_memory_is_killed_without_tidewaiter_and_told_of_with_it",
+        true,
+        a_model_larger_than_the_memory_is_killed_without_tidewaiter_and_told_of_with_it,
+    ),
+    (
+        "a_gpu_that_no_server_uses_keeps_a_pod_waiting_without_tidewaiter_and_is_told_of_with_it",
+        true,
+        a_gpu_that_no_server_uses_keeps_a_pod_waiting_without_tidewaiter_and_is_told_of_with_it,
+    ),
 ];
+
+/// A server that holds its model in memory, and answers. Without a model it takes some 20 MiB.
+const HOLDS: &str = "import http.server
+model = open('/mnt/models/model.bin', 'rb').read()
+http.server.HTTPServer(('', 8080), http.server.SimpleHTTPRequestHandler).serve_forever()
+";
 
 fn service(uri: &str, resources: &Value) -> Value {
     json!({
@@ -88,5 +110,99 @@ fn a_model_that_does_not_fit_is_warned_of(world: &World) -> Result<()> {
     let fine = json!({"limits": {"memory": "2Gi"}});
     let said = namespace.apply(&service(&uri, &fine).to_string())?;
     ensure!(!said.stderr.contains("may use"), "{}", said.stderr);
+    Ok(())
+}
+
+fn a_model_larger_than_the_memory_is_killed_without_tidewaiter_and_told_of_with_it(world: &World) -> Result<()> {
+    let folder = world.cluster.folder().join("large-model");
+    fs::create_dir_all(&folder)?;
+    File::create(folder.join("model.bin"))?.set_len(96 << 20)?;
+    let large = Model {
+        folder,
+        request: Value::Null,
+        answers: Vec::new(),
+    };
+    let uri = large.put(world.cluster.cache(), "mlflow", "shared/large")?;
+    let own = |memory: &str| {
+        json!({
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "metadata": {"name": "fraud"},
+            "spec": {"predictor": {"containers": [{
+                "name": "kserve-container",
+                "image": "docker.io/kserve/sklearnserver:v0.20.0",
+                "command": ["/usr/bin/python3", "-c", HOLDS],
+                "env": [{"name": "STORAGE_URI", "value": uri}],
+                "resources": {"requests": {"cpu": "50m", "memory": "48Mi"}, "limits": {"memory": memory}},
+            }]}},
+        })
+    };
+    let without = world.namespace_without("memory-without")?;
+    let endpoint = format!("{HOST}:{MINIO_PORT}");
+    without.apply(&manifests::with_keys(&own("64Mi"), &endpoint, MINIO_USER, MINIO_USER))?;
+    world
+        .cluster
+        .until("the server is killed", Duration::from_mins(3), || {
+            let pods = without.pods("fraud")?;
+            let pod = pods.first().context("no Pod yet")?;
+            let ended = statuses(pod).flat_map(|container| {
+                ["state", "lastState"].map(|state| {
+                    (
+                        container["name"].clone(),
+                        container[state]["terminated"]["reason"].clone(),
+                    )
+                })
+            });
+            let mut ended = ended.filter(|(name, _)| name == "kserve-container");
+            ensure!(ended.any(|(_, reason)| reason == "OOMKilled"), "{}", pod["status"]);
+            Ok(Some(()))
+        })?;
+
+    let with = world.namespace("memory")?;
+    let said = with.apply(&own("64Mi").to_string())?;
+    let line = "predictor: the model has 96.0 MiB, and its server may use 64Mi of memory; raise limits.memory";
+    ensure!(said.warnings().contains(&line), "{}", said.stderr);
+    // The way out that it names is one.
+    let said = with.apply(&own("512Mi").to_string())?;
+    ensure!(!said.stderr.contains("may use"), "{}", said.stderr);
+    with.ready("fraud")
+}
+
+fn a_gpu_that_no_server_uses_keeps_a_pod_waiting_without_tidewaiter_and_is_told_of_with_it(
+    world: &World,
+) -> Result<()> {
+    let (_, uri) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
+    let service = json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "fraud"},
+        "spec": {"predictor": {"model": {
+            "modelFormat": {"name": "sklearn"},
+            "storageUri": uri,
+            "resources": {"limits": {"nvidia.com/gpu": "1"}},
+        }}},
+    });
+    let without = world.namespace_without("gpu-without")?;
+    let endpoint = format!("{HOST}:{MINIO_PORT}");
+    without.apply(&manifests::with_keys(&service, &endpoint, MINIO_USER, MINIO_USER))?;
+    world
+        .cluster
+        .until("the scheduler says why", Duration::from_mins(2), || {
+            let pods = without.pods("fraud")?;
+            let pod = pods.first().context("no Pod yet")?;
+            ensure!(pod["status"]["phase"] == "Pending", "{}", pod["status"]);
+            let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+            let scheduled = conditions.find(|condition| condition["type"] == "PodScheduled");
+            let says = scheduled.context("not looked at yet")?["message"]
+                .as_str()
+                .unwrap_or_default();
+            ensure!(says.contains("Insufficient nvidia.com/gpu"), "{}", pod["status"]);
+            Ok(Some(()))
+        })?;
+
+    let with = world.namespace("gpu")?;
+    let said = with.apply(&service.to_string())?;
+    let line = "predictor: it asks for a GPU, which runtime kserve-sklearnserver doesn't use";
+    ensure!(said.warnings().contains(&line), "{}", said.stderr);
     Ok(())
 }

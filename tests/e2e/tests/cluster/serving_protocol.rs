@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tidewaiter_ground::Namespace;
+use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, Said, post};
 
 use crate::serving::answers;
 use crate::{Test, World};
@@ -30,6 +31,11 @@ pub(crate) const TESTS: &[Test] = &[
         "rest_and_grpc_beside_each_other_answer",
         true,
         rest_and_grpc_beside_each_other_answer,
+    ),
+    (
+        "grpc_without_a_port_is_led_to_rest_without_tidewaiter_and_answers_with_it",
+        true,
+        grpc_without_a_port_is_led_to_rest_without_tidewaiter_and_answers_with_it,
     ),
 ];
 
@@ -135,4 +141,74 @@ fn rest_and_grpc_beside_each_other_answer(world: &World) -> Result<()> {
     namespace.apply(&service(&uri, &json!({"ports": ports})).to_string())?;
     answers(world, &namespace, "fraud", &model)?;
     model.check(&namespace.infer_grpc("fraud", &model.request)?)
+}
+
+/// Where callers go: the address of KServe's Service, which leads to one port of the Pod.
+fn grpc_without_a_port_is_led_to_rest_without_tidewaiter_and_answers_with_it(world: &World) -> Result<()> {
+    world.cluster.serve_services()?;
+    let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let object = service(&uri, &json!({"protocolVersion": "grpc-v2"}));
+    let address = |namespace: &Namespace| {
+        let address = namespace.get("service/fraud-predictor")?["spec"]["clusterIP"].clone();
+        address
+            .as_str()
+            .map(|address| format!("{address}:80"))
+            .context("the Service has no address")
+    };
+
+    let without = world.namespace_without("grpc-without")?;
+    speaks_grpc(world, &without)?;
+    let endpoint = format!("{HOST}:{MINIO_PORT}");
+    without.apply(&manifests::with_keys(&object, &endpoint, MINIO_USER, MINIO_USER))?;
+    without.ready("fraud")?;
+    let rest = format!("http://{}/v2/models/fraud/infer", address(&without)?);
+    world
+        .cluster
+        .until("the Service leads to REST", Duration::from_mins(1), || {
+            post(&rest, &model.request).map(Some)
+        })?;
+    let answer = without.infer_grpc_at(&address(&without)?, "fraud", &model.request);
+    ensure!(answer.is_err(), "gRPC is answered without a port: {answer:?}");
+
+    let with = world.namespace("grpc")?;
+    speaks_grpc(world, &with)?;
+    let filled = |said: &Said| {
+        let mut lines = said.warnings().into_iter();
+        lines.any(|line| {
+            line.starts_with("tidewaiter: spec.predictor.model.ports = [{\"containerPort\":9000,")
+                && line.ends_with(": else KServe's Service leads to 8080")
+        })
+    };
+    world
+        .cluster
+        .until("the runtime is known", Duration::from_mins(1), || {
+            let said = with.try_apply(&["--server-side", "--dry-run=server"], &object.to_string())?;
+            ensure!(said.ok && filled(&said), "{}", said.stderr);
+            Ok(Some(()))
+        })?;
+    let said = with.apply(&object.to_string())?;
+    ensure!(filled(&said), "{}", said.stderr);
+    let ports = with.get("isvc/fraud")?["spec"]["predictor"]["model"]["ports"].clone();
+    let wanted = json!([{"name": "h2c", "containerPort": 9000, "protocol": "TCP"}]);
+    ensure!(ports == wanted, "ports {ports}");
+    with.ready("fraud")?;
+    let answer = world
+        .cluster
+        .until("the Service leads to gRPC", Duration::from_mins(1), || {
+            with.infer_grpc_at(&address(&with)?, "fraud", &model.request).map(Some)
+        })?;
+    model.check(&answer)
+}
+
+/// A runtime of the namespace's own that says of MLServer what KServe's leaves out. It has the name of KServe's: to that one alone KServe says the model's
+/// name, folder and class.
+fn speaks_grpc(world: &World, namespace: &Namespace) -> Result<()> {
+    let known = world
+        .cluster
+        .kubectl(&["get", "clusterservingruntime/kserve-mlserver", "-o", "json"])?;
+    let mut runtime: Value = serde_json::from_str(&known)?;
+    runtime["kind"] = json!("ServingRuntime");
+    runtime["metadata"] = json!({"name": "kserve-mlserver"});
+    runtime["spec"]["protocolVersions"] = json!(["v2", "grpc-v2"]);
+    namespace.apply(&runtime.to_string()).map(drop)
 }

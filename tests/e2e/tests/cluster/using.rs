@@ -9,7 +9,7 @@ use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::Kserve;
-use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, post};
 
 use crate::command::{Said, tidewaiter};
 use crate::{Test, World};
@@ -248,27 +248,40 @@ fn using_stop_start_scale_and_delete(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// Three Pods, so that a third of them is the canary's: KServe 0.20 splits Pods, and leaves requests to whoever leads them to the Pods.
 fn using_a_canary_answers_and_is_promoted(world: &World) -> Result<()> {
     let (namespace, model, _) = deployed(world, "use-canary", "fraud", Mlserver1_7_1)?;
+    let (other, other_uri) = world.model("prices", Mlserver1_7_1, "mlflow")?;
+    let data = model.request.to_string();
+    ensure!(
+        other.request == model.request && other.check(&model.answers).is_err(),
+        "one question tells the two models apart"
+    );
+    run(&namespace, &["scale", "fraud", "--min", "3", "--max", "3"])?.ended(0)?;
     namespace.ready("fraud")?;
     let stable = namespace.get("deploy/fraud-predictor")?["metadata"]["uid"].clone();
-    let uri = namespace.get("isvc/fraud")?["spec"]["predictor"]["model"]["storageUri"]
-        .as_str()
-        .context("no URI")?
-        .to_owned();
-    let said = run(
-        &namespace,
-        &["split", "fraud", "25", "--storage-uri", &format!("{uri}/")],
-    )?
-    .ended(0)?;
+    let said = run(&namespace, &["split", "fraud", "33", "--storage-uri", &other_uri])?.ended(0)?;
     ensure!(said.stderr.contains("leads no requests to it"), "{said:?}");
     world.cluster.until("the canary is ready", Duration::from_mins(5), || {
         let status = run(&namespace, &["status", "fraud", "-o", "json"])?;
         Ok((document(&status)?["canaries"][0]["ready"] == true).then_some(()))
     })?;
-    let data = model.request.to_string();
     let answer = predicted(&namespace, &["--canary", "canary", "--data", &data])?;
+    other.check(&numbers(&answer["outputs"][0]["data"]))?;
+    let answer = predicted(&namespace, &["--data", &data])?;
     model.check(&numbers(&answer["outputs"][0]["data"]))?;
+    world
+        .cluster
+        .until("each third Pod is the canary's", Duration::from_mins(2), || {
+            let answers = of_each_pod(&namespace, &model)?;
+            let of = |model: &Model| answers.iter().filter(|answer| model.check(answer).is_ok()).count();
+            let share = (of(&model), of(&other), answers.len());
+            ensure!(
+                share == (2, 1, 3),
+                "the predictor's, the canary's and all Pods: {share:?}"
+            );
+            Ok(Some(()))
+        })?;
     let canary = namespace.get("deploy/fraud-canary-predictor")?["metadata"]["uid"].clone();
 
     run(&namespace, &["promote", "fraud"])?.ended(0)?;
@@ -287,7 +300,19 @@ fn using_a_canary_answers_and_is_promoted(world: &World) -> Result<()> {
         })?;
     namespace.ready("fraud")?;
     let answer = predicted(&namespace, &["--data", &data])?;
-    model.check(&numbers(&answer["outputs"][0]["data"]))
+    other.check(&numbers(&answer["outputs"][0]["data"]))
+}
+
+/// What each Pod of the service answers to a model's question, whoever leads requests to it.
+fn of_each_pod(namespace: &Namespace, model: &Model) -> Result<Vec<Vec<f64>>> {
+    let pods = namespace.pods("fraud")?;
+    let pods = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let answers = pods.map(|pod| {
+        let address = pod["status"]["podIP"].as_str().context("a Pod has no address")?;
+        let answer = post(&format!("http://{address}:8080/v2/models/fraud/infer"), &model.request)?;
+        Ok(numbers(&answer["outputs"][0]["data"]))
+    });
+    answers.collect()
 }
 
 /// A service whose Pods nobody needs here.
