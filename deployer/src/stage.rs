@@ -24,6 +24,8 @@ pub struct Options {
     pub stores: Access,
     /// Where models are uploaded to, such as `s3://models/deployed/`; needed for what isn't in a store, or not as its server wants it.
     pub artifact_store: Option<StorageUri>,
+    /// The artifact store isn't asked what it has already, and nothing is sent: for who only wants to know where the model would lie.
+    pub only_places: bool,
     /// The service's name, which the uploaded folder and Triton's and `TorchServe`'s models are called by.
     pub name: String,
     /// What becomes a `TorchServe` archive.
@@ -206,10 +208,17 @@ pub async fn prepare(source: &Source, options: &Options, progress: &dyn Fn(Progr
         journal: options.journal.clone(),
     };
     let files = items.len();
-    let pending = upload::prepare(items, &upload, &|news| progress(news.into())).await?;
-    let (sent, reused) = (pending.to_send(), pending.reused());
+    let news = |news: upload::Progress| progress(news.into());
+    let (uri, pending, sent, reused) = if options.only_places {
+        let (uri, bytes) = upload::place(items, &upload, &news).await?;
+        (uri, None, bytes, 0)
+    } else {
+        let pending = upload::prepare(items, &upload, &news).await?;
+        let (sent, reused) = (pending.to_send(), pending.reused());
+        (pending.uri().clone(), Some(pending), sent, reused)
+    };
     let mut origin = located.origin;
-    origin.steps.push(pending.uri().to_string());
+    origin.steps.push(uri.to_string());
     Ok(Pending {
         staged: Staged {
             model: Model {
@@ -218,13 +227,13 @@ pub async fn prepare(source: &Source, options: &Options, progress: &dyn Fn(Progr
                 files,
                 ..located.model
             },
-            uri: pending.uri().clone(),
+            uri,
             origin,
             notes: prepared.notes,
             sent,
             reused,
         },
-        upload: Some(pending),
+        upload: pending,
         _scratch: Some(scratch),
     })
 }
@@ -237,7 +246,9 @@ impl Pending {
 
     /// Whether KServe can load it now.
     pub fn is_there(&self) -> bool {
-        self.upload.as_ref().is_none_or(upload::Pending::is_there)
+        self.upload
+            .as_ref()
+            .map_or(self.staged.sent == 0, upload::Pending::is_there)
     }
 
     /// Sends what isn't there yet.
@@ -363,6 +374,27 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("--artifact-store"), "{told}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn where_it_would_lie_is_said_without_asking_the_store() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("net.onnx"), "x").unwrap();
+        let source = Source::Local(folder.path().to_owned());
+        // Nobody listens there.
+        let mut stores = Access::default();
+        stores.s3.endpoint = Some("http://127.0.0.1:9".to_owned());
+        let options = Options {
+            artifact_store: Some("s3://models/deployed/".parse().unwrap()),
+            name: "fraud".to_owned(),
+            stores,
+            only_places: true,
+            ..Options::default()
+        };
+        let pending = prepare(&source, &options, &|_| {}).await.unwrap();
+        let uri = pending.staged().uri.as_str();
+        assert!(uri.starts_with("s3://models/deployed/fraud/"), "{uri}");
+        assert!(pending.staged().sent > 0 && !pending.is_there());
     }
 
     #[tokio::test]

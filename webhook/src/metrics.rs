@@ -49,6 +49,8 @@ pub enum Ending {
     failed,
     /// Not a request that a review can begin with: an HTTP error.
     invalid,
+    /// Turned away, since too many were being answered.
+    shed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -334,8 +336,9 @@ impl Metrics {
     /// Prometheus sees no increase in a series that begins with 1: what an alert is for is there from the start.
     fn begin_at_nothing(&self) {
         for endpoint in [Endpoint::mutate, Endpoint::validate] {
-            let ending = Ending::failed;
-            drop(self.reviews.get_or_create(&ReviewLabels { endpoint, ending }));
+            for ending in [Ending::failed, Ending::shed] {
+                drop(self.reviews.get_or_create(&ReviewLabels { endpoint, ending }));
+            }
         }
         for result in UNDELIVERED {
             drop(self.credentials.get_or_create(&ResultLabels { result }));
@@ -511,6 +514,7 @@ mod tests {
         let text = Metrics::default().encode();
         for line in [
             r#"tidewaiter_reviews_total{endpoint="mutate",ending="failed"} 0"#,
+            r#"tidewaiter_reviews_total{endpoint="validate",ending="shed"} 0"#,
             r#"tidewaiter_credentials_total{result="unreachable"} 0"#,
             r#"tidewaiter_swept_total{result="refused"} 0"#,
         ] {
@@ -563,6 +567,7 @@ mod tests {
                 Ending::refused,
                 Ending::failed,
                 Ending::invalid,
+                Ending::shed,
             ] {
                 metrics.reviewed(endpoint, ending, Duration::ZERO);
             }

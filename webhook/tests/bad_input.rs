@@ -243,6 +243,52 @@ async fn clients_that_stop_half_way_are_in_nobodys_way() {
     assert_eq!(review.await.unwrap()["allowed"], true);
 }
 
+/// Each request under way takes one of the 256 units, for as long as its body doesn't end.
+#[tokio::test]
+async fn a_review_that_has_no_turn_is_turned_away_until_others_are_gone() {
+    let server = Harness::start(MINIO).await;
+    let shed = async |count: u32| {
+        let (_, metrics) = server.get("/metrics").await;
+        let line = format!("tidewaiter_reviews_total{{endpoint=\"mutate\",ending=\"shed\"}} {count}\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    };
+    shed(0).await;
+    let client = server.authority.client_of_any_http();
+    let held: Vec<_> = (0..256)
+        .map(|_| {
+            let endless = futures::stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
+            let request = client
+                .post(server.url("/mutate"))
+                .header("content-type", "application/json")
+                .body(reqwest::Body::wrap(StreamBody::new(endless)));
+            tokio::spawn(request.send())
+        })
+        .collect();
+    let review = serde_json::to_vec(&create(&service())).unwrap();
+    // The first few may come before all of those.
+    let turned_away = async {
+        loop {
+            let response = server.post("/mutate", review.clone()).await;
+            if response.status() != 200 {
+                return response;
+            }
+        }
+    };
+    let response = tokio::time::timeout(Duration::from_secs(8), turned_away)
+        .await
+        .expect("one is turned away");
+    assert_eq!(response.status(), 503);
+    insta::assert_snapshot!(String::from_utf8(response.bytes().await.unwrap().to_vec()).unwrap(), @"too many reviews are being answered already: try again");
+    shed(1).await;
+
+    for request in held {
+        assert!(!request.is_finished(), "it was answered before its body ended");
+        request.abort();
+    }
+    assert_eq!(server.review("/mutate", &create(&service())).await["allowed"], true);
+    shed(1).await;
+}
+
 async fn head_of(connection: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut head = [0; 512];
     let read = tokio::time::timeout(Duration::from_secs(5), connection.read(&mut head))

@@ -15,7 +15,7 @@ use tidewaiter_world::Labels;
 
 use super::arguments::{AccessArguments, Format};
 use super::output::document;
-use super::policy::registry;
+use super::policy::modules::Modules;
 use super::policy::source::engine;
 use super::table::clean;
 use super::unfit::{Unfit, unfit};
@@ -59,12 +59,19 @@ pub(crate) struct GateArguments {
     /// The folder with Tidewaiter's configuration, in place of a cluster's
     #[arg(long, value_name = "FOLDER")]
     config: Option<PathBuf>,
+    /// What the server's --modules reads: hosts, mirrors and whose signatures count, for policies in registries; by default, without --config, what the cluster's
+    /// server reads
+    #[arg(long, value_name = "FILE")]
+    modules: Option<PathBuf>,
     /// The namespace of objects that name none; by default that of the kubeconfig's context, or `default` with --config
     #[arg(long, short, value_name = "NAMESPACE")]
     namespace: Option<String>,
     /// The namespace that KServe runs in
     #[arg(long, value_name = "NAMESPACE", default_value = "kserve")]
     kserve_namespace: String,
+    /// The namespace that Tidewaiter runs in
+    #[arg(long, value_name = "NAMESPACE", default_value = "tidewaiter-system")]
+    tidewaiter_namespace: String,
     #[command(flatten)]
     access: AccessArguments,
 }
@@ -92,12 +99,18 @@ pub(super) struct Opened {
 impl GateArguments {
     /// `namespaces` are those that stand in the manifests themselves.
     pub(super) async fn open(self, namespaces: &BTreeMap<String, Labels>) -> Result<Opened, Failure> {
-        let (mut source, namespace, live) = if let Some(folder) = &self.config {
+        let modules = self.modules.as_deref().map(Modules::of_file).transpose()?;
+        let (mut source, namespace, live, modules) = if let Some(folder) = &self.config {
             let source = Source::folder(folder, namespaces).map_err(|error| Failure {
                 message: error.to_string(),
                 next: Some("name the folder that `tidewaiter-webhook --config` would read".to_owned()),
             })?;
-            (source, "default".to_owned(), None)
+            (
+                source,
+                "default".to_owned(),
+                None,
+                modules.map_or_else(Modules::by_default, Ok)?,
+            )
         } else {
             let cluster = Cluster::connect(&self.access.into()).await;
             let cluster = cluster.map_err(|error| Failure {
@@ -108,13 +121,19 @@ impl GateArguments {
                 message: error.to_string(),
             })?;
             let live = Live::new(cluster.client().clone(), &self.kserve_namespace);
+            let own = &self.tidewaiter_namespace;
+            let modules = match modules {
+                Some(modules) => modules,
+                None => Modules::of_cluster(&live, own).await?,
+            };
+            let live = live.with_pull_secrets(own, modules.pull_secrets.clone());
             let source = Source::cluster(&live, namespaces).await.map_err(|error| Failure {
                 message: error.to_string(),
                 next: Some("--config names a folder with the configuration, which needs no cluster".to_owned()),
             })?;
-            (source, cluster.default_namespace().to_owned(), Some(live))
+            (source, cluster.default_namespace().to_owned(), Some(live), modules)
         };
-        registry::supply(&mut source.objects).await;
+        modules.supply(&mut source).await;
         let gate = Gate::new(&engine()?, source).await;
         for problem in gate.problems() {
             eprintln!("{BOLD}configuration{BOLD:#}: {}", clean(&problem.to_string()));
@@ -187,10 +206,22 @@ fn unreviewed(reviewed: &[Reviewed]) -> Option<Failure> {
 
 /// Where an object is admitted by what of the configuration can be used.
 pub(super) fn lacking(gate: &Gate) -> Option<Failure> {
-    let lacks = gate.problems().iter().any(|problem| gate.lacks(problem));
-    lacks.then(|| Failure {
-        message: "nothing is refused by what of the configuration can be used, and not all of it can".to_owned(),
-        next: Some("mend what is said of the configuration above".to_owned()),
+    let lacks: Vec<_> = gate.problems().iter().filter(|problem| gate.lacks(problem)).collect();
+    let first = lacks.first()?;
+    let what = match (&first.object, &first.at) {
+        (Some(object), _) => object.to_string(),
+        (None, Some(at)) => at.clone(),
+        (None, None) => "part of the configuration".to_owned(),
+    };
+    let more = match lacks.len() {
+        1 => String::new(),
+        all => format!(" and {} more", all - 1),
+    };
+    Some(Failure {
+        message: format!(
+            "nothing would be refused, as far as can be said: {what}{more} can't be used here, and the cluster may decide otherwise"
+        ),
+        next: Some("mend what is said of the configuration above, and ask again".to_owned()),
     })
 }
 

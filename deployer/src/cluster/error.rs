@@ -135,7 +135,14 @@ impl Error {
         match status.code {
             401 => Self::Unauthorized { server },
             // A webhook that refuses answers with the same code; only the API server's own refusal has a reason.
-            403 if status.reason == "Forbidden" && message.contains(" cannot ") => Self::Forbidden { attempt },
+            403 if status.reason == "Forbidden" && message.contains(" cannot ") => {
+                // To apply what isn't there takes `create` beside `patch`.
+                let lacks_create = message.contains(" cannot create ");
+                let verb = if lacks_create { "create" } else { attempt.verb };
+                Self::Forbidden {
+                    attempt: Attempt { verb, ..attempt },
+                }
+            }
             // For a kind that it doesn't know the API server has a page, not an object that is missing.
             404 if attempt.name.is_none() || status.details.as_ref().is_none_or(|details| details.name.is_empty()) => {
                 Self::UnknownKind { kind: attempt.kind }
@@ -226,6 +233,23 @@ mod tests {
             ),
             "not allowed to patch inferenceservices.serving.kserve.io fraud in namespace team-a; ask for a role with the verb patch on \
              inferenceservices.serving.kserve.io in namespace team-a"
+        );
+    }
+
+    #[test]
+    fn who_may_patch_and_not_create_lacks_create() {
+        let no = api(
+            403,
+            "Forbidden",
+            "secrets \"fraud-store\" is forbidden: User \"eve\" cannot create resource \"secrets\" in API group \"\" in the namespace \"team-a\"",
+            "fraud-store",
+        );
+        assert_eq!(
+            told(
+                Attempt::named("patch", &kinds::SECRET, Some("team-a"), "fraud-store"),
+                &no
+            ),
+            "not allowed to create secrets fraud-store in namespace team-a; ask for a role with the verb create on secrets in namespace team-a"
         );
     }
 

@@ -150,6 +150,44 @@ async fn what_no_server_would_load_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test]
+async fn what_save_pretrained_wrote_is_served_as_it_is_and_its_user_told_what_is_amiss() {
+    let whole = [
+        ("config.json", r#"{"architectures": ["BertForMaskedLM"]}"#),
+        ("model.safetensors", "x"),
+        ("tokenizer.json", "{}"),
+    ];
+    let prepared = Folder::new(&whole).prepare(None, PLAIN).await.unwrap();
+    assert_eq!(
+        (prepared.framework, prepared.in_place.as_deref()),
+        (Framework::Huggingface, Some(""))
+    );
+    assert_eq!(shown(&prepared), ["config.json", "model.safetensors", "tokenizer.json"]);
+    assert_eq!(prepared.notes, Vec::<String>::new());
+
+    let half = [
+        ("config.json", "{}"),
+        ("pytorch_model.bin", "x"),
+        ("adapter_config.json", "{}"),
+    ];
+    let notes = Folder::new(&half).prepare(None, PLAIN).await.unwrap().notes;
+    let begins: Vec<&str> = notes.iter().filter_map(|note| note.split(':').next()).collect();
+    assert_eq!(
+        begins,
+        [
+            "Its config.json names no architecture",
+            "It is an adapter",
+            "It has no tokenizer",
+            "Its weights are a pickle (.bin)",
+        ]
+    );
+    let said = refused(&[("config.json", "{"), ("model.safetensors", "x")]).await;
+    assert_eq!(
+        said,
+        "config.json is no JSON; copy the whole folder that save_pretrained wrote"
+    );
+}
+
+#[tokio::test]
 async fn a_model_without_a_signature_is_served_and_its_user_told_what_that_means() {
     let unsigned = "flavors:\n  python_function: {loader_module: mlflow.xgboost}\n  xgboost: {data: model.ubj}\n";
     let signed = format!("{unsigned}signature:\n  inputs: '[{{\"type\": \"double\", \"name\": \"age\"}}]'\n");

@@ -1,6 +1,7 @@
 //! An API server that knows a few objects, and what is made of its answers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -14,11 +15,16 @@ use crate::live::fixture::deployed;
 pub(crate) struct Answers {
     objects: BTreeMap<String, Value>,
     forbid: bool,
+    /// To so many questions more: later.
+    busy: AtomicUsize,
 }
 
 impl From<BTreeMap<String, Value>> for Answers {
     fn from(objects: BTreeMap<String, Value>) -> Self {
-        Self { objects, forbid: false }
+        Self {
+            objects,
+            ..Self::default()
+        }
     }
 }
 
@@ -37,6 +43,14 @@ impl Answers {
         }
     }
 
+    /// To the first so many questions: later.
+    pub(crate) fn busy_for(self, questions: usize) -> Self {
+        Self {
+            busy: AtomicUsize::new(questions),
+            ..self
+        }
+    }
+
     fn to(&self, path: &str) -> (u16, Value) {
         let status = |code: u16, reason: &str, message: &str| {
             let name = path.rsplit('/').next();
@@ -46,7 +60,13 @@ impl Answers {
                     "message": message, "details": {"name": name}}),
             )
         };
+        let less = |left: usize| left.checked_sub(1);
+        let is_busy = self
+            .busy
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_ok();
         match self.objects.get(path) {
+            _ if is_busy => status(503, "ServiceUnavailable", "the API server is busy"),
             _ if self.forbid => status(403, "Forbidden", "x is forbidden: user \"eve\" cannot get x"),
             Some(object) if object["kind"] == "Status" => {
                 let code = object["code"].as_u64().and_then(|code| u16::try_from(code).ok());

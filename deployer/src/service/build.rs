@@ -337,12 +337,14 @@ fn resources(wishes: &Wishes) -> Resources {
     resources
 }
 
-/// The user's own, the mode where it was wished for, and what scaling by CPU or memory needs: KServe's validator takes every service without a mode for
-/// Knative's, and refuses these metrics there.
+/// The user's own, the mode where it was wished for or isn't the cluster's default, and what scaling by CPU or memory needs: KServe's validator takes every service
+/// without a mode for Knative's, and refuses these metrics there.
 fn annotations(wishes: &Wishes, mode: DeploymentMode, facts: &Facts) -> BTreeMap<String, String> {
     let mut annotations = wishes.annotations.clone();
     let scales = wishes.scale_metric.is_some() && mode == DeploymentMode::Standard;
-    if wishes.deployment_mode.is_some() || scales {
+    // An earlier deploy wrote it, and this one would take it out again: KServe fills its default in then, and refuses the service for it.
+    let differs = facts.deployed_as.is_some_and(|mode| mode != facts.default_mode());
+    if wishes.deployment_mode.is_some() || differs || scales {
         annotations
             .entry(MODE.to_owned())
             .or_insert_with(|| facts.mode_name(mode).to_owned());

@@ -23,14 +23,18 @@ pub struct Facts {
 impl Facts {
     /// How a service is deployed that wishes for this.
     pub fn mode(&self, wished: Option<DeploymentMode>) -> DeploymentMode {
-        let default = match self.config.deployment_mode {
+        wished.or(self.deployed_as).unwrap_or_else(|| self.default_mode())
+    }
+
+    /// How a new one is that wishes for nothing.
+    pub(super) fn default_mode(&self) -> DeploymentMode {
+        match self.config.deployment_mode {
             kserve_config::DeploymentMode::Knative => DeploymentMode::Knative,
             // A default of ModelMesh is no mode for a service with a model of its own: KServe takes its own then.
             kserve_config::DeploymentMode::Standard | kserve_config::DeploymentMode::ModelMesh => {
                 DeploymentMode::Standard
             }
-        };
-        wished.or(self.deployed_as).unwrap_or(default)
+        }
     }
 
     /// How this release of KServe calls a mode: both were renamed in 0.16.

@@ -448,6 +448,21 @@ fn wishes_that_exclude_each_other_are_told() {
 }
 
 #[test]
+fn a_mode_that_is_not_the_default_stays_written_down() {
+    let mode = |facts: &Facts, deployed: DeploymentMode| {
+        let facts = Facts {
+            deployed_as: Some(deployed),
+            ..facts.clone()
+        };
+        let built = built("{}", &model(Framework::Sklearn, &[]), &facts).unwrap();
+        built.object["metadata"]["annotations"]["serving.kserve.io/deploymentMode"].clone()
+    };
+    assert_eq!(mode(&standard(), DeploymentMode::Knative), "Knative");
+    assert_eq!(mode(&knative(), DeploymentMode::Standard), "Standard");
+    assert_eq!(mode(&standard(), DeploymentMode::Standard), Value::Null);
+}
+
+#[test]
 fn scaling_by_cpu_names_the_mode_in_this_releases_words() {
     let annotations = |facts: &Facts| {
         built(
@@ -583,7 +598,7 @@ fn what_is_wished_for_beside_a_graph_or_a_trained_model_is_written_or_refused() 
         memory: "256Mi".to_owned(),
     };
     let server = json!({"spec": {"predictor": {"sklearn": {"protocolVersion": "v1"}}}});
-    let of = |yaml: &str| trained_model(&many, &wishes(yaml), "s3://a/b", "team-a", &server);
+    let of = |yaml: &str| trained_model(&many, &wishes(yaml), "s3://a/b", "team-a", Some(&server));
     let made = of("{source: s3://a/b, framework: sklearn, labels: {team: a}}").unwrap();
     assert_eq!(made["metadata"]["labels"], json!({"team": "a"}));
     let error = of("resources: {limits: {memory: 1Gi}}").unwrap_err().to_string();
@@ -598,7 +613,7 @@ fn a_trained_model_needs_a_server_without_a_model_of_its_own() {
         framework: Framework::Sklearn,
         memory: "256Mi".to_owned(),
     };
-    let of = |server: Value| trained_model(&wishes, &Wishes::default(), "s3://a/b", "team-a", &server);
+    let of = |server: Value| trained_model(&wishes, &Wishes::default(), "s3://a/b", "team-a", Some(&server));
     let made = of(json!({"spec": {"predictor": {"sklearn": {"protocolVersion": "v1"}}}})).unwrap();
     assert_eq!(
         made["spec"],

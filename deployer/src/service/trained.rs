@@ -46,7 +46,7 @@ const FIELDS: [&str; 18] = [
     "memory",
 ];
 
-/// Makes the `TrainedModel` for a server, given as it is in the cluster. `also` is what is wished for beside.
+/// Makes the `TrainedModel` for a server, given as it is in the cluster; none where nobody looked. `also` is what is wished for beside.
 ///
 /// # Errors
 /// Where the service is none that takes models; what is wished for and has no place in a `TrainedModel`.
@@ -55,12 +55,14 @@ pub fn trained_model(
     also: &Wishes,
     uri: &str,
     namespace: &str,
-    server: &Value,
+    server: Option<&Value>,
 ) -> Result<Value, WishError> {
     also.only("a TrainedModel", &FIELDS)?;
     let service = &wishes.service;
-    let server = server.to_string();
-    let server = Service::parse("InferenceService", &server).ok();
+    let server = server.map(Value::to_string);
+    let server = server
+        .as_deref()
+        .and_then(|server| Service::parse("InferenceService", server).ok());
     let predictor = server.as_ref().and_then(Service::predictor);
     // In whatever shape: ModelMesh's services, which each have a model, stay as they were written. Of a custom server KServe goes by what its environment says
     // (`IsMMSPredictor` in `utils.go`).

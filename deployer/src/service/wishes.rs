@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tidewaiter_core::quantity::Quantity;
 
 use super::error::WishError;
 use super::graph::Router;
@@ -156,10 +157,10 @@ impl Wishes {
         }
     }
 
-    /// Refuses half of a graph, or of a model on another's server. What such an object has no place for is refused when it is made.
+    /// Refuses half of a graph, or of a model on another's server, and quantities that are none. What such an object has no place for is refused when it is made.
     ///
     /// # Errors
-    /// What is missing.
+    /// What is missing, or which quantity it is.
     pub fn whole(&self) -> Result<(), WishError> {
         let (problem, next) = match (&self.server, &self.memory) {
             _ if self.graph.is_none() && !self.steps.is_empty() => (
@@ -174,9 +175,34 @@ impl Wishes {
                 format!("nobody said how much memory the model takes on {server}, which KServe wants to know"),
                 "say it with --memory, such as --memory 256Mi",
             ),
-            _ => return Ok(()),
+            _ => return self.quantities(),
         };
         Err(WishError::contradiction(problem, next))
+    }
+
+    /// A dry run of the client's asks nobody else.
+    fn quantities(&self) -> Result<(), WishError> {
+        let none = |text: &String| Quantity::parse(text).is_none();
+        let sides = [("transformer's ", &self.transformer), ("explainer's ", &self.explainer)];
+        let sides = sides
+            .into_iter()
+            .filter_map(|(whose, side)| Some((whose, &side.as_ref()?.resources)));
+        let amounts = sides.chain([("", &self.resources)]).flat_map(|(whose, resources)| {
+            let requests = resources.requests.iter().map(move |amount| (whose, "request", amount));
+            requests.chain(resources.limits.iter().map(move |amount| (whose, "limit", amount)))
+        });
+        let mut wrong = amounts
+            .filter(|(.., (_, text))| none(text))
+            .map(|(whose, what, (name, text))| format!("the {whose}{what} `{text}` of {name} is no quantity"));
+        let memory = self.memory.as_ref().filter(|text| none(text));
+        let memory = memory.map(|text| format!("the memory `{text}` that the model takes is no quantity"));
+        match wrong.next().or(memory) {
+            Some(problem) => Err(WishError::contradiction(
+                problem,
+                "write it as Kubernetes does, such as 500m or 2Gi",
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Refuses what a kind of object has no place for. `has` are the fields that it has one for.

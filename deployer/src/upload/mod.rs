@@ -128,14 +128,52 @@ pub async fn upload(items: Vec<Item>, options: &Options, progress: &dyn Fn(Progr
 /// # Errors
 /// See [`Error`].
 pub async fn prepare(items: Vec<Item>, options: &Options, progress: &dyn Fn(Progress)) -> Result<Pending, Error> {
-    let (bucket, root) = Bucket::open(&options.root, &options.stores).map_err(|error| match error {
+    let (bucket, root) = opened(options)?;
+    in_bucket(items, &bucket, &root, options, progress).await
+}
+
+/// Where the model will lie, and how many bytes it has. Only its files are read: the store isn't asked, and no key is needed.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn place(
+    items: Vec<Item>,
+    options: &Options,
+    progress: &dyn Fn(Progress),
+) -> Result<(StorageUri, u64), Error> {
+    opened(options)?;
+    let (known, _, uri) = named(items, options, progress).await?;
+    Ok((uri, known.iter().map(|known| known.bytes).sum()))
+}
+
+/// A client for the artifact store, which isn't asked yet.
+fn opened(options: &Options) -> Result<(Bucket, String), Error> {
+    Bucket::open(&options.root, &options.stores).map_err(|error| match error {
         store::Error::Elsewhere { .. } => Error::Root {
             root: options.root.to_string(),
             reason: "it is no store that can be written to from here".to_owned(),
         },
         error => error.into(),
+    })
+}
+
+/// The files as they were read, the name of all of them together, and where they will lie.
+async fn named(
+    items: Vec<Item>,
+    options: &Options,
+    progress: &dyn Fn(Progress),
+) -> Result<(Vec<Known>, String, StorageUri), Error> {
+    if items.is_empty() {
+        return Err(Error::Empty);
+    }
+    let known = read(items, progress).await?;
+    let digest = digest::name(&known);
+    let uri = options.root.join(&format!("{}/{digest}", options.name));
+    let uri = uri.map_err(|error: UriError| Error::Root {
+        root: options.root.to_string(),
+        reason: error.to_string(),
     })?;
-    in_bucket(items, &bucket, &root, options, progress).await
+    Ok((known, digest, uri))
 }
 
 async fn in_bucket(
@@ -145,11 +183,7 @@ async fn in_bucket(
     options: &Options,
     progress: &dyn Fn(Progress),
 ) -> Result<Pending, Error> {
-    if items.is_empty() {
-        return Err(Error::Empty);
-    }
-    let known = read(items, progress).await?;
-    let digest = digest::name(&known);
+    let (known, digest, uri) = named(items, options, progress).await?;
     let base = if root.is_empty() {
         options.name.clone()
     } else {
@@ -157,11 +191,6 @@ async fn in_bucket(
     };
     let folder = format!("{base}/{digest}");
     let manifest = format!("{base}/manifests/{digest}.json");
-    let uri = options.root.join(&format!("{}/{digest}", options.name));
-    let uri = uri.map_err(|error: UriError| Error::Root {
-        root: options.root.to_string(),
-        reason: error.to_string(),
-    })?;
 
     // The listing first: a store that says no to a HEAD has no body to say why in.
     let there = bucket.list(&folder).await?;

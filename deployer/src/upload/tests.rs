@@ -1,7 +1,8 @@
 use std::fs;
-use std::sync::Mutex;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -93,6 +94,20 @@ async fn where_it_will_lie_is_known_before_anything_is_sent() {
         (pending.to_send(), pending.reused(), pending.is_there()),
         (11, 0, false)
     );
+    // Also where the store isn't asked at all, and nobody has a key to it.
+    let options = |root: &str| Options {
+        root: root.parse().unwrap(),
+        name: "fraud".into(),
+        stores: Access::default(),
+        journal: None,
+    };
+    let items = of_folder(ground.files.path()).await.unwrap();
+    let placed = place(items.clone(), &options("s3://models/deployed/"), &|_| {}).await;
+    assert_eq!(placed.unwrap(), (pending.uri().clone(), 11));
+    let error = place(items, &options("pvc://claim/deployed"), &|_| {})
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Root { .. }), "{error}");
     assert!(ground.bucket.list("deployed").await.unwrap().is_empty());
     let done = ground.upload().await.unwrap();
     assert_eq!((&done.uri, done.sent), (pending.uri(), 11));
@@ -143,19 +158,10 @@ async fn before_the_manifest_only_what_the_store_marks_as_the_same_counts() {
 async fn a_large_file_goes_on_where_it_was() {
     let large: Vec<u8> = (0..40_u32 << 18).flat_map(u32::to_le_bytes).collect();
     let ground = Ground::new(&[("model.bin", &large)]);
-    // Ends as a process that is killed does: nothing is tidied up.
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let stop = Mutex::new(Some(stop));
-    let progress = |progress| {
-        if matches!(progress, Progress::Uploading(done, _) if done > 0) {
-            drop(stop.lock().unwrap().take());
-        }
-    };
-    tokio::select! {
-        biased;
-        _ = stopped => {}
-        _ = ground.upload_and(&progress) => {}
-    }
+    // Ends where its first part is there, as a process that is killed does: nothing is tidied up.
+    let killed = |progress| assert!(!matches!(progress, Progress::Uploading(done, _) if done > 0), "killed");
+    let ended = AssertUnwindSafe(ground.upload_and(&killed)).catch_unwind().await;
+    assert!(ended.is_err(), "it was done at once");
     let uploaded = ground.upload().await.unwrap();
     let key = format!("{}/model.bin", uploaded.uri.key());
     let there = ground.bucket.read(&key, 0, large.len() as u64).await.unwrap();

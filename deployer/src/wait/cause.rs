@@ -7,7 +7,9 @@ use super::state::{REFUSED, SERVER, State, text};
 use super::{containers, words};
 
 /// How long a thing that others may still bring is waited for, in seconds.
-const PATIENCE: u64 = 20;
+pub(super) const PATIENCE: u64 = 20;
+/// How long a server that listens elsewhere may take to listen where it is asked, too, in seconds: some open one port first, and the other with the model.
+const OPENING: u64 = 60;
 
 /// The most telling reason; none where all seems well. Reasons that are certain come before others.
 pub fn diagnose(state: &State) -> Option<Finding> {
@@ -109,7 +111,7 @@ fn not_created(state: &State) -> Option<Finding> {
     Some(refused(state, message))
 }
 
-fn refused(state: &State, message: &str) -> Finding {
+pub(super) fn refused(state: &State, message: &str) -> Finding {
     let namespace = state.namespace();
     let patient = state.quiet > PATIENCE;
     if message.contains("exceeded quota") {
@@ -239,9 +241,19 @@ fn elsewhere(state: &State, pod: &Value) -> Option<Finding> {
             format!("have it listen on {asked}: by its arguments (--arg) or its environment (--env)"),
         )
     };
-    // It may open another port first, and this one once it has its model.
-    let certain = state.quiet > PATIENCE;
+    // What its container declares may be right beside: gRPC, which is open while the model for REST is still loaded.
+    let certain = state.quiet >= OPENING && (port == asked || !declares(pod, port));
     Some(Finding::new(Cause::Ports, message, next).seen(line).certain(certain))
+}
+
+/// Whether the server's container has this port among its own.
+fn declares(pod: &Value, port: &str) -> bool {
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let mut ports = containers
+        .filter(|container| container["name"] == SERVER)
+        .filter_map(|container| container["ports"].as_array())
+        .flatten();
+    ports.any(|declared| port.parse::<u64>().is_ok_and(|port| declared["containerPort"] == port))
 }
 
 /// It runs, and nobody hears of it.

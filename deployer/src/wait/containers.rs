@@ -92,11 +92,21 @@ fn of_container(state: &State, pod: &Value, status: &Value) -> Option<Finding> {
     }
     if text(&ended["reason"]) == "OOMKilled" {
         let had = had(pod, "containers", name);
+        // Flags go to the predictor, or a graph's router, alone.
+        let (what, next) = match text(&pod["metadata"]["labels"]["component"]) {
+            role @ ("transformer" | "explainer") => (
+                role,
+                format!(
+                    "give it more than that: by `resources.limits.memory` below `{role}` in a tidewaiter.yaml (--file)"
+                ),
+            ),
+            _ => ("server", "give it more than that: --limit memory=…".to_owned()),
+        };
         return Some(
             Finding::new(
                 Cause::OutOfMemory,
-                format!("the server needs more memory than {had}"),
-                "give it more than that: --limit memory=…",
+                format!("the {what} needs more memory than {had}"),
+                next,
             )
             .seen("OOMKilled"),
         );

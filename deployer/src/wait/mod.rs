@@ -15,6 +15,7 @@ mod finding;
 mod graph;
 mod outcome;
 mod remarks;
+mod rollout;
 mod sent;
 mod stage;
 mod state;

@@ -148,6 +148,23 @@ fn a_store_that_nobody_reaches_is_tried_again() {
 }
 
 #[test]
+fn a_download_that_ends_in_words_that_nobody_knows_is_told_with_the_command_that_shows_its_log() {
+    let log = "Error: nobody has heard of this\n".repeat(200);
+    let mut state = case(fixture!("wrong-key.json"), Some((INITIALIZER, &log)));
+    let (name, namespace) = (state.name().to_owned(), state.namespace().to_owned());
+    let command = format!("tidewaiter logs {name} -n {namespace} --of initializer");
+    let finding = diagnose(&state).unwrap();
+    assert_eq!(finding.cause, Cause::ServerFailed);
+    assert!(finding.next.ends_with(&command), "{finding:?}");
+    state.pods[0]["metadata"]["labels"]["component"] = Value::from("transformer");
+    let finding = diagnose(&state).unwrap();
+    assert!(
+        finding.next.ends_with(&format!("{command} --component transformer")),
+        "{finding:?}"
+    );
+}
+
+#[test]
 fn versions_that_do_not_fit_are_named() {
     expect(
         &case(
@@ -313,8 +330,17 @@ fn a_server_that_says_where_else_it_listens_is_told_before_the_end() {
         "Uvicorn running on",
     ];
     expect(&state, Cause::Ports, true, &parts);
-    state.quiet = 1;
+    state.quiet = 59;
     expect(&state, Cause::Ports, false, &parts);
+    // One that its container declares may be gRPC's, and that for REST comes with the model.
+    let declared = |log: &str, port: u16| {
+        let mut state = said(log);
+        state.pods[0]["spec"]["containers"][0]["ports"] = serde_json::json!([{"containerPort": port}]);
+        state
+    };
+    let loading = "gRPC server running on http://0.0.0.0:9000";
+    expect(&declared(loading, 9000), Cause::Ports, false, &["listens on port 9000"]);
+    expect(&declared(loading, 8080), Cause::Ports, true, &["listens on port 9000"]);
     for log in [
         "[1] [INFO] Listening at: http://0.0.0.0:8081 (7)",
         "[GIN-debug] Listening and serving HTTP on :8081",
@@ -334,6 +360,8 @@ fn a_server_that_says_where_else_it_listens_is_told_before_the_end() {
             "have it listen on 0.0.0.0",
         ],
     );
+    let parts = ["where nobody outside"];
+    expect(&declared(alone, 8080), Cause::Ports, true, &parts);
     // It will open the right one, or says nothing of it.
     for log in [
         format!("{other}HTTP server running on http://0.0.0.0:8080"),
@@ -412,6 +440,18 @@ fn too_little_memory_is_told_with_the_limit() {
         true,
         &["more memory than its node has left"],
     );
+    // Whose memory no flag says.
+    for role in ["transformer", "explainer"] {
+        let mut beside = case(fixture!("memory.json"), None);
+        beside.pods[0]["metadata"]["labels"]["component"] = Value::from(role);
+        let finding = diagnose(&beside).unwrap();
+        assert_eq!(
+            finding.message,
+            format!("the {role} needs more memory than the 60Mi that it was given")
+        );
+        let field = format!("`resources.limits.memory` below `{role}` in a tidewaiter.yaml");
+        assert!(finding.next.contains(&field), "{finding:?}");
+    }
     let mut download = case(fixture!("memory.json"), None);
     let killed = download.pods[0]["status"]["containerStatuses"][0]["state"].clone();
     download.pods[0]["status"]["initContainerStatuses"][0]["state"] = killed;

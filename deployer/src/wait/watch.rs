@@ -14,6 +14,7 @@ use super::asking::{Asking, Said, remark};
 use super::cause::{at_last, diagnose};
 use super::outcome::{Options, Outcome, Progress};
 use super::remarks::remarks;
+use super::rollout::{Rollout, rollout};
 use super::stage::{Stage, stage};
 use super::state::{SERVER, State, ended, statuses, text};
 use crate::cluster::{Attempt, Cluster, Error, kinds};
@@ -349,23 +350,11 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Whether the Pods that answer are those of the service as it stands: while a Deployment replaces them, KServe calls the service ready by the old ones.
+    /// Whether the Pods that answer are those of the service as it stands. Without a Deployment (Knative), or one that may be read, KServe's word counts.
     async fn is_rolled_out(&self) -> bool {
-        let namespace = &self.options.namespace;
-        let api: Api<k8s_openapi::api::apps::v1::Deployment> =
-            Api::namespaced(self.cluster.client().clone(), namespace);
-        let Ok(Some(deployment)) = api.get_opt(&format!("{}-predictor", self.options.name)).await else {
-            // Knative's, or not to be read.
-            return true;
-        };
-        let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let generation = deployment.metadata.generation;
-        let Some(status) = deployment.status else { return false };
-        let updated = status.updated_replicas.unwrap_or_default();
-        status.observed_generation == generation
-            && updated >= wanted
-            && status.replicas.unwrap_or_default() == updated
-            && status.available_replicas.unwrap_or_default() >= wanted
+        let name = format!("{}-predictor", self.options.name);
+        let rollout = rollout(self.cluster, &self.options.namespace, &name, |_| true).await;
+        !matches!(rollout, Rollout::Going(_))
     }
 }
 

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::finding::{Cause, Finding};
-use super::state::State;
+use super::state::{State, text};
 
 /// What the storage initializer ended with. `tries`: how often it did.
 pub(super) fn of_initializer(state: &State, pod: &Value, log: &str, tries: u64) -> Finding {
@@ -15,7 +15,15 @@ pub(super) fn of_initializer(state: &State, pod: &Value, log: &str, tries: u64) 
         Finding::new(
             Cause::ServerFailed,
             format!("{} could not be downloaded", state.uri()),
-            "look at the whole log: kubectl logs POD -c storage-initializer",
+            format!(
+                "look at the whole log: tidewaiter logs {} -n {} --of initializer{}",
+                state.name(),
+                state.namespace(),
+                match text(&pod["metadata"]["labels"]["component"]) {
+                    "" | "predictor" => String::new(),
+                    role => format!(" --component {role}"),
+                }
+            ),
         )
         .seen(last_error(log))
         .certain(tries > 1)

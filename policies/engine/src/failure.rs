@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tidewaiter_core::filled::metadata::MAX_ANNOTATIONS;
+
 /// A policy failed: it gave no verdict, or one that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -21,6 +23,17 @@ pub enum Failure {
     /// Its verdict breaks the contract.
     #[error("gave a verdict that can't be used: {0}")]
     Verdict(String),
+    /// The user's own annotations have no room for what it fills in and the record of that: so many bytes, and so many with it.
+    #[error(
+        "finds no room for what it fills in: the object's own annotations have {own} bytes, with that and the record of it {size}, and may have {}",
+        MAX_ANNOTATIONS
+    )]
+    Annotations {
+        /// Of the user's own annotations, in bytes.
+        own: usize,
+        /// Of all annotations then, in bytes.
+        size: usize,
+    },
     /// It was not asked: whether it is for the object's namespace isn't known.
     #[error("selects namespaces by labels that can't be read now")]
     Unselected,
@@ -37,6 +50,7 @@ impl Failure {
     pub(crate) fn advice(&self, policy: &str) -> String {
         match self {
             Self::Unselected | Self::Budget | Self::NoRoom => "try again in a moment".to_owned(),
+            Self::Annotations { .. } => "shorten the object's annotations".to_owned(),
             _ => format!("ask an admin to mend or remove the WasmPolicy {policy}"),
         }
     }

@@ -114,7 +114,7 @@ impl Merge {
             shape::check(kind, &place, &fill.value, &self.object).map_err(|why| self.bad(fill, &why))?;
         }
         match taken.iter().max_by_key(|fill| fill.value.to_string().len()) {
-            Some(largest) => self.room(&taken).map_err(|why| self.bad(largest, &why)),
+            Some(largest) => self.room(&taken, largest),
             None => Ok(()),
         }
     }
@@ -124,32 +124,35 @@ impl Merge {
         Failure::Verdict(format!("the fill of {place:?} {}", refused(&fill.value, why)))
     }
 
-    /// Whether the annotations have room for these fills: the record, which is one of them, holds each once more. Where the user's own have none left, that is
-    /// between them and the API server.
-    fn room(&self, taken: &[&Wanted]) -> Result<(), String> {
+    /// Whether the annotations have room for these fills: the record, which is one of them, holds each once more. Where there is none, whoever takes more of it
+    /// can give it: the user, whose own annotations fill it, or the policy. Where the user's own are too many by themselves, that is between them and the API
+    /// server.
+    fn room(&self, taken: &[&Wanted], largest: &Wanted) -> Result<(), Failure> {
         let before = self.fills.iter().map(|(path, accepted)| (path, &accepted.value));
         let now = taken.iter().map(|fill| (&fill.path, &fill.value));
-        let record = Record::new(before.chain(now), &self.withheld).to_text();
+        let record = Record::new(before.clone().chain(now.clone()), &self.withheld).to_text();
         let record = filled::ANNOTATION.len() + record.len();
         // All that is filled in as an annotation stands in the record too, with more around it.
         if self.object.as_str().len() + 2 * record <= metadata::MAX_ANNOTATIONS {
             return Ok(());
         }
-        let own = metadata::annotations_size(&self.object);
-        let filled: usize = taken
-            .iter()
-            .filter_map(|fill| match fill.path.segments() {
-                [_, map, key] if map == "annotations" => Some(key.len() + fill.value.as_str()?.len()),
-                _ => None,
-            })
-            .sum();
-        let size = own + filled + record;
+        // What others filled in stands in the object.
+        let others = annotations(before);
+        let own = metadata::annotations_size(&self.object).saturating_sub(others);
+        let ours = record + others + annotations(now);
+        let size = own + ours;
         if own > metadata::MAX_ANNOTATIONS || size <= metadata::MAX_ANNOTATIONS {
             return Ok(());
         }
-        Err(format!(
-            "with it and the record of what is filled in, the annotations have {size} bytes, and may have {}",
-            metadata::MAX_ANNOTATIONS
+        if own > ours {
+            return Err(Failure::Annotations { own, size });
+        }
+        Err(self.bad(
+            largest,
+            &format!(
+                "with it and the record of what is filled in, the annotations have {size} bytes, and may have {}",
+                metadata::MAX_ANNOTATIONS
+            ),
         ))
     }
 
@@ -222,6 +225,15 @@ impl Merge {
         }
         kept
     }
+}
+
+/// Bytes of those fills that are annotations.
+fn annotations<'f>(fills: impl Iterator<Item = (&'f Path, &'f Value)>) -> usize {
+    let sizes = fills.filter_map(|(path, value)| match path.segments() {
+        [_, map, key] if map == "annotations" => Some(key.len() + value.as_str()?.len()),
+        _ => None,
+    });
+    sizes.sum()
 }
 
 fn stays(policy: &Arc<str>, place: &Path, value: &Value) -> Merged {

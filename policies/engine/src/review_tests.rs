@@ -443,6 +443,16 @@ fn annotations_have_room_for_what_is_filled_in_and_its_record() {
         let outcome = reviewed(&users, None, &[said("a", &[(PIN, json!("1.7.1"))])]);
         assert_eq!(outcome.runs[0].ended == Ended::Acted, fits, "{bytes}");
     }
+    // They leave no room: that is for the user to mend, and not for an admin.
+    users["metadata"]["annotations"] = json!({"own": "x".repeat(262_100)});
+    let mut strict = said("a", &[(PIN, json!("1.7.1"))]);
+    strict.terms.failure = FailurePolicy::Fail;
+    let (_, denial) = reviewed(&users, None, &[strict]).denial.unwrap();
+    assert_eq!(
+        denial.message,
+        "the policy a finds no room for what it fills in: the object's own annotations have 262103 bytes, with that and the record of it 262172, and may \
+         have 262144; its failure policy is `fail`, so nothing is admitted without it: shorten the object's annotations"
+    );
 }
 
 #[test]

@@ -21,10 +21,10 @@ const VERDICT_BYTES: usize = 1 << 20;
 const VERDICT_ITEMS: usize = 64;
 /// How long one runs before it lets others have the thread, in ticks. Most are done long before.
 const UNDISTURBED: u64 = 5;
-/// How long one may have run, in ticks, before it is slow: from there all that are slow take turns, a tick each time, and others have the rest.
+/// How long one may have run, in ticks, before it is slow: from there all that are slow take turns, one to two ticks each time, and others have the rest.
 const SLOW: u64 = 10;
 /// Between two such turns. One core of one server gives policies that don't end a fifth of its time, however many they are.
-const TURN: Duration = Duration::from_millis(4);
+const TURN: Duration = Duration::from_millis(6);
 
 /// A verdict or a failure, and what it took.
 pub(crate) struct Ran {
@@ -84,23 +84,26 @@ pub(crate) async fn call<T>(
     store.set_hostcall_fuel(VERDICT_BYTES);
     // Time is counted while the guest runs, not while it waits for its turn.
     let most = store.data().ticks;
-    let mut ran = UNDISTURBED.min(most);
-    store.set_epoch_deadline(ran);
+    let undisturbed = UNDISTURBED.min(most);
+    store.set_epoch_deadline(undisturbed);
+    // In halves of a tick: whoever comes back from a wait does so somewhere within one, so that its turn of two ends after one and a half on average.
+    let (most, mut ran) = (2 * most, 2 * undisturbed);
     let turns = Arc::clone(&shared.turns);
     store.epoch_deadline_callback(move |_| {
         if ran >= most {
             return Ok(UpdateDeadline::Interrupt);
         }
-        ran += 1;
-        if ran <= SLOW {
+        if ran < 2 * SLOW {
+            ran += 2;
             return Ok(UpdateDeadline::Yield(1));
         }
+        ran += 3;
         let turns = Arc::clone(&turns);
         let turn = async move {
             let _mine = turns.lock().await;
             sleep(TURN).await;
         };
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(turn)))
+        Ok(UpdateDeadline::YieldCustom(2, Box::pin(turn)))
     });
     let _running = shared.ticker.run();
     let result = async {

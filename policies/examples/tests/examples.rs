@@ -1,4 +1,4 @@
-//! The same policy in four languages answers the same cases, and keeps the same laws.
+//! The same policy in four languages answers the same cases. The laws, which take long in an interpreter, are tried in Rust; `tidewaiter policy test` tries them in each.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Ended, Operation, Review};
 use tidewaiter_engine::{Capability, Engine, FailurePolicy, Limits, Mode, Options, PolicySpec, review};
 use tidewaiter_examples::{component, missing, policies, template};
-use tidewaiter_tools::{About, Ask, Given, Language, Prepared, Suite, load, read_cases};
+use tidewaiter_tools::{About, Ask, Draw, Given, Language, Law, Laws, Prepared, Suite, load, read_cases};
 
 /// What a policy in each language needs at most; Python's has the default.
 fn limits(language: Language) -> Limits {
@@ -102,6 +102,33 @@ async fn a_new_project_in_python_passes_as_made() {
 #[tokio::test]
 async fn a_new_project_in_go_passes_as_made() {
     passes_as_made(Language::Go, "sdk-go").await;
+}
+
+/// One object for each law and settings: what its author runs draws more. Time is another matter on a machine that does much else.
+#[tokio::test]
+async fn rust_keeps_the_laws() {
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let component = Bytes::from(component(Language::Rust).expect("the example builds"));
+    let about = About::read(&engine, component.clone()).await.expect("it is a policy");
+    let cases = read_cases(&policies().join("examples/cases.yaml")).expect("cases");
+    let cases: Vec<_> = cases.into_iter().map(|(_, file)| file).collect();
+    let laws = Laws {
+        engine,
+        component,
+        name: about.name,
+        objects: about.objects,
+        schema: about.settings_schema,
+        limits: Limits {
+            time_ms: 10_000,
+            ..Limits::default()
+        },
+    };
+    let checked = laws.check(&cases, Draw { objects: 1, seed: 0 }).await.expect("a check");
+    for law in &checked {
+        assert_eq!(law.broken, None, "{}", law.law);
+        assert!(law.objects > 0 || law.law == Law::NoLeak, "{law:?}");
+    }
+    assert_eq!(checked.len(), Law::ALL.len());
 }
 
 /// The API server takes 3 MiB of a request, and etcd keeps 1.5 MiB of an object by default. A policy that fails for it is got round by whoever pads an object:

@@ -19,6 +19,7 @@ mod registry;
 mod settings;
 mod signature;
 mod transfer;
+mod ways;
 
 pub use cache::Cache;
 pub use credentials::Credentials;
@@ -32,3 +33,4 @@ pub use settings::{Host, Limits, Mirror, Progress, Watch, nobody};
 pub use signature::Identified;
 pub use signature::{PublicKey, Signature, Signed, SigningKey, TrustRoot, Verifier};
 pub use transfer::{About, Pulled, Pushed};
+pub use ways::{ModulesFile, Ways};

@@ -19,6 +19,8 @@ pub const CATALOGUE_KEY: &str = "catalogue.yaml";
 /// The ConfigMap that configures KServe, in KServe's namespace.
 pub const KSERVE_CONFIG_MAP: &str = "inferenceservice-config";
 
+const DOCKER_CONFIG: &str = ".dockerconfigjson";
+
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
@@ -67,7 +69,7 @@ pub struct Objects {
 /// A module that comes over the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Supplied {
-    /// The component; else why it can't be had, beginning with the field.
+    /// The component; else why it can't be had. The field is put before it.
     pub component: Result<Bytes, String>,
     /// Why it isn't the version that there is now, and whether it is the one that the object asks for all the same.
     pub remark: Option<(String, bool)>,
@@ -133,6 +135,25 @@ impl Objects {
 
     pub(crate) fn secret(&self, namespace: &str, name: &str) -> Option<&Secret> {
         self.secrets.iter().find(|secret| is(&secret.metadata, namespace, name))
+    }
+
+    /// What a Secret that opens a registry has of Docker's configuration.
+    ///
+    /// # Errors
+    /// Its name, and what is wrong with it.
+    pub fn docker_config(&self, name: &str) -> Result<&[u8], String> {
+        let secret = self
+            .pull_secret(name)
+            .map_err(|why| format!("{why}; create it, or correct the name"))?;
+        let data = secret.data.as_ref().and_then(|data| data.get(DOCKER_CONFIG));
+        // In a folder people write `stringData`, which an API server turns into `data`.
+        let text = secret.string_data.as_ref().and_then(|data| data.get(DOCKER_CONFIG));
+        let content = data
+            .map(|data| data.0.as_slice())
+            .or_else(|| text.map(String::as_bytes));
+        content.ok_or_else(|| {
+            format!("Secret {name} has no `{DOCKER_CONFIG}`; make it by kubectl create secret docker-registry")
+        })
     }
 
     /// A Secret that opens a registry, and why it is missing where it is.

@@ -37,6 +37,12 @@ pub(crate) const LARGE: Set = Set {
     files: 1,
     bytes: 2048 * MIB,
 };
+/// What every model's memory is held against.
+pub(crate) const MODEST: Set = Set {
+    name: "1 × 64 MiB",
+    files: 1,
+    bytes: 64 * MIB,
+};
 /// A model of many small ones.
 pub(crate) const SMALL: Set = Set {
     name: "2,000 × 1 MiB",

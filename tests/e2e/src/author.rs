@@ -153,8 +153,12 @@ pub fn authored() -> Result<PathBuf> {
             }
             continue;
         }
-        // npm and pip take a minute of the network's: where the same project was built and tested here by the same commands, that stands.
-        let mut key = key(language)?.with(format!("{rest:?}"));
+        // npm and pip take a minute of the network's: what the same project was built to here, by the same commands, stands. It is tested each time: of what
+        // decides that, the project is a small part.
+        let (builds, tests): (Vec<&Step>, Vec<&Step>) = rest
+            .into_iter()
+            .partition(|step| step.command.iter().any(|word| word == "build"));
+        let mut key = key(language)?.with(format!("{builds:?}"));
         for file in files(&project)? {
             let place = file.strip_prefix(&project)?.display().to_string();
             key = key.with(place).with(fs::read(&file)?);
@@ -164,7 +168,7 @@ pub fn authored() -> Result<PathBuf> {
         }
         let component = project.join(format!("{NAME}.wasm"));
         let entry = Cache::open()?.entry("policies", &format!("authored-{language}"), &key, |entry| {
-            for step in rest {
+            for step in builds {
                 taken(&folder, &desk, language, step)?;
             }
             fs::copy(&component, entry.join("policy.wasm"))
@@ -173,6 +177,9 @@ pub fn authored() -> Result<PathBuf> {
         })?;
         if !component.exists() {
             fs::copy(entry.join("policy.wasm"), &component)?;
+        }
+        for step in tests {
+            taken(&folder, &desk, language, step)?;
         }
     }
     Ok(folder)

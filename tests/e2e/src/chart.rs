@@ -1,5 +1,6 @@
 //! Tidewaiter as an admin installs it: both charts of this repository, by the real helm, with Pods on the real node.
 
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -58,15 +59,9 @@ pub struct Release {
 
 /// Installs both charts with these values, and waits until the Pods are ready. MinIO is there as a backend.
 pub fn install_chart(cluster: &Cluster, values: &Value) -> Result<Release> {
-    let binary = webhook_binary()?;
-    let tag = Key::new().with(fs::read(&binary)?).short();
-    let policies = cluster.folder().join("compiled-policies");
-    compiled_policies(&policies)?;
-    let beside = Some((policies.as_path(), COMPILED));
-    cluster.load_program(&format!("{REPOSITORY}:{tag}"), &binary, beside)?;
     let release = Release {
         cluster: cluster.clone(),
-        image: json!({"image": {"repository": REPOSITORY, "tag": tag, "pullPolicy": "Never"}}),
+        image: load_image(cluster)?,
     };
     // The admin's own: helm makes a namespace without labels, and this one refuses what isn't restricted.
     let namespace = json!({
@@ -80,6 +75,22 @@ pub fn install_chart(cluster: &Cluster, values: &Value) -> Result<Release> {
     make_up_all_models(cluster)?;
     release.upgrade(values)?;
     Ok(release)
+}
+
+/// Gives the node the image, and says the chart's values for it: `$TIDEWAITER_ARCHIVE`, the one that is shipped, by the name that the chart has for it; else
+/// one with the test's own build.
+fn load_image(cluster: &Cluster) -> Result<Value> {
+    if let Some(archive) = env::var_os("TIDEWAITER_ARCHIVE") {
+        cluster.load_archive(Path::new(&archive))?;
+        return Ok(json!({"image": {"pullPolicy": "Never"}}));
+    }
+    let binary = webhook_binary()?;
+    let tag = Key::new().with(fs::read(&binary)?).short();
+    let policies = cluster.folder().join("compiled-policies");
+    compiled_policies(&policies)?;
+    let beside = Some((policies.as_path(), COMPILED));
+    cluster.load_program(&format!("{REPOSITORY}:{tag}"), &binary, beside)?;
+    Ok(json!({"image": {"repository": REPOSITORY, "tag": tag, "pullPolicy": "Never"}}))
 }
 
 /// A chart's folder.

@@ -27,10 +27,34 @@ pub fn make_up_models(namespace: &Namespace) -> Result<()> {
 
 /// The same for all namespaces of a cluster, where something else than policies is tried.
 pub fn make_up_all_models(cluster: &Cluster) -> Result<()> {
-    let nowhere = r#"{"spec": {"match": {"namespaces": ["nowhere"]}}}"#;
+    look_for_models_of(cluster, "nowhere")
+}
+
+fn look_for_models_of(cluster: &Cluster, namespace: &str) -> Result<()> {
+    let alone = json!({"spec": {"match": {"namespaces": [namespace]}}}).to_string();
     cluster
-        .kubectl(&["patch", "wasmpolicy", "model-exists", "--type=merge", "-p", nowhere])
+        .kubectl(&["patch", "wasmpolicy", "model-exists", "--type=merge", "-p", &alone])
         .map(drop)
+}
+
+/// One namespace whose models are looked for, until this is dropped.
+#[derive(Debug)]
+pub struct LookedFor(Cluster);
+
+/// Has `model-exists` look for the models of this namespace, in a cluster where [`make_up_all_models`] keeps it from doing so.
+pub fn look_for_models(namespace: &Namespace) -> Result<LookedFor> {
+    let looked_for = LookedFor(namespace.cluster().clone());
+    look_for_models_of(&looked_for.0, namespace.name())?;
+    Ok(looked_for)
+}
+
+impl Drop for LookedFor {
+    fn drop(&mut self) {
+        // A test that fails leaves none to be looked for either.
+        if let Err(error) = make_up_all_models(&self.0) {
+            eprintln!("model-exists goes on to look for models: {error:#}");
+        }
+    }
 }
 
 /// The label of a namespace whose quota keeps Pods away, so that its services cost nothing: `namespace-guard` would refuse them.

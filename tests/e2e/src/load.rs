@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::install::{MADE_UP, NO_PODS};
+use crate::install::NO_PODS;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tidewaiter_ground::{Answer, Api, Cluster, Namespace};
@@ -55,10 +55,10 @@ impl Load {
 
     /// The same in this namespace, where nothing else runs. `filled` says whether a service was seen to.
     pub fn begin_in(namespace: Arc<Namespace>, uri: &str, every: Duration, filled: fn(&Value) -> bool) -> Result<Self> {
-        let [pods, models] = [NO_PODS, MADE_UP].map(|(label, value)| format!("{label}={value}"));
+        let no_pods = format!("{}={}", NO_PODS.0, NO_PODS.1);
         namespace
             .cluster()
-            .kubectl(&["label", "namespace", namespace.name(), &pods, &models, "--overwrite"])?;
+            .kubectl(&["label", "namespace", namespace.name(), &no_pods, "--overwrite"])?;
         // Admission is what is tried here, and two cores are not enough for a model server each.
         let quota = json!({
             "apiVersion": "v1",

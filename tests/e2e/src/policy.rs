@@ -53,6 +53,23 @@ pub fn build(packages: &[&str]) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The component, with what can't be a name for its own in its description.
+fn liar(component: &[u8]) -> Result<Vec<u8>> {
+    let (name, lie) = (b"unruly", b"UN RUL");
+    let mut lying = component.to_vec();
+    let places: Vec<usize> = component
+        .windows(name.len())
+        .enumerate()
+        .filter(|(_, bytes)| bytes == name)
+        .map(|(at, _)| at)
+        .collect();
+    ensure!(!places.is_empty(), "the component doesn't say its name");
+    for at in places {
+        lying[at..at + lie.len()].copy_from_slice(lie);
+    }
+    Ok(lying)
+}
+
 /// The test policy in a `ConfigMap`, as a cluster's admin would bring a policy of their own.
 pub fn install_unruly(cluster: &Cluster) -> Result<()> {
     let component = fs::read(unruly()?).context("the test policy")?;
@@ -60,7 +77,11 @@ pub fn install_unruly(cluster: &Cluster) -> Result<()> {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"namespace": "tidewaiter-system", "name": "policies"},
-        "binaryData": {"unruly.wasm": tls::base64(&component), "garbage.wasm": tls::base64(b"no component")},
+        "binaryData": {
+            "unruly.wasm": tls::base64(&component),
+            "liar.wasm": tls::base64(&liar(&component)?),
+            "garbage.wasm": tls::base64(b"no component"),
+        },
     });
     let said = cluster.try_kubectl(&["apply", "--server-side", "-f", "-"], &map.to_string())?;
     ensure!(said.ok, "{}", said.stderr);

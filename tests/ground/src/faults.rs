@@ -58,8 +58,18 @@ impl Cluster {
 
     /// Stops MinIO as a hung machine would, for the time of `meanwhile`: connections are accepted, and nothing is answered.
     pub fn while_store_hangs<T>(&self, meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
-        let store = self.ours("minio")?;
-        let signal = |name: &str| host::run(Command::new("kill").args([name, &store.to_string()]));
+        self.while_hanging("minio", meanwhile)
+    }
+
+    /// The same with the kubelet: the node's Pods run on, and what becomes of them the control plane doesn't learn. It gives the node up after 50 s, counted
+    /// from up to 10 s before the kubelet was stopped.
+    pub fn while_kubelet_hangs<T>(&self, meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.while_hanging("kubelet", meanwhile)
+    }
+
+    fn while_hanging<T>(&self, server: &str, meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
+        let process = self.ours(server)?;
+        let signal = |name: &str| host::run(Command::new("kill").args([name, &process.to_string()]));
         signal("-STOP")?;
         let done = meanwhile();
         signal("-CONT")?;

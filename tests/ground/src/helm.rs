@@ -46,8 +46,13 @@ impl Cluster {
     pub fn load_program(&self, image: &str, program: &Path, beside: Option<(&Path, &str)>) -> Result<()> {
         let work = tempfile::tempdir_in(self.folder())?;
         let archive = images::of_program(work.path(), image, program, beside)?;
-        host::run(node::ctr_here(self.cache())?.args(["image", "import"]).arg(archive))
+        self.load_archive(&archive)
             .with_context(|| format!("the image {image}"))
+    }
+
+    /// Gives the node the images of an archive, by the names that stand in it.
+    pub fn load_archive(&self, archive: &Path) -> Result<()> {
+        host::run(node::ctr_here(self.cache())?.args(["image", "import"]).arg(archive))
     }
 
     /// Gives an image that the node has a further name, in this repository and by its digest, and says it: `docker.io/house/mlserver@sha256:…`.

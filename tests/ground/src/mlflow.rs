@@ -39,6 +39,14 @@ const THREE: Which = Which {
     port: 5052,
     above: Some("mlflow-3.17.2"),
 };
+/// The same with its artifacts behind it: it reads and writes the store, and nobody else has to.
+const PROXIED: Which = Which {
+    name: "mlflow-proxied",
+    port: 5053,
+    above: Some("mlflow-3.17.2"),
+};
+/// Where [`PROXIED`]'s artifacts lie, which no route of it tells.
+pub const PROXIED_TO: &str = "s3://mlflow/shared/proxied";
 /// Who may do everything there, and their password.
 pub const ADMIN: (&str, &str) = ("admin", "password-of-admin");
 const FRAUD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/fraud.py");
@@ -81,7 +89,7 @@ pub struct Logged {
 
 /// Installs what they need: later, in a network of its own, nothing can be downloaded.
 pub fn prepare(cache: &Cache) -> Result<()> {
-    [OPEN, WITH_USERS, THREE]
+    [OPEN, WITH_USERS, THREE, PROXIED]
         .iter()
         .try_for_each(|which| which.sites(cache).map(drop))
 }
@@ -110,6 +118,11 @@ impl<'a> Mlflow<'a> {
         Self::start_as(cluster, THREE)
     }
 
+    /// The same as MLflow comes: it hands artifacts out itself (`--serve-artifacts`), and they are `mlflow-artifacts:`. They lie at [`PROXIED_TO`].
+    pub fn start_proxied(cluster: &'a Cluster) -> Result<Self> {
+        Self::start_as(cluster, PROXIED)
+    }
+
     fn start_as(cluster: &'a Cluster, which: Which) -> Result<Self> {
         let mlflow = Self {
             cluster,
@@ -132,12 +145,12 @@ impl<'a> Mlflow<'a> {
             "--port",
             &port,
         ]);
-        command.args([
-            "--backend-store-uri",
-            &database,
-            "--default-artifact-root",
-            "s3://mlflow/shared/runs",
-        ]);
+        let artifacts = if which == PROXIED {
+            ["--artifacts-destination", PROXIED_TO]
+        } else {
+            ["--default-artifact-root", "s3://mlflow/shared/runs"]
+        };
+        command.args(["--backend-store-uri", &database]).args(artifacts);
         if which == WITH_USERS {
             let config = mlflow.folder.join("users.ini");
             fs::write(&config, mlflow.users())?;
@@ -185,7 +198,7 @@ impl<'a> Mlflow<'a> {
         serde_json::from_slice(&fs::read(out)?).context("what the pipeline says")
     }
 
-    /// Has [`Mlflow::start_three`]'s server keep a model as `three`, version 1.
+    /// Has a server of MLflow 3 keep a model as `three`, version 1.
     pub fn three(&self) -> Result<Logged> {
         let out = self.folder.join("three.json");
         let mut command = self.python()?;

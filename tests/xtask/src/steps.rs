@@ -2,14 +2,15 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cache::{self, BuildDir};
-use crate::setup::{self, run};
+use crate::setup::{self, output, run};
 
 /// Cargo with its intermediate files in the cache where CI asks for it; elsewhere they stay in the tree's `target`, beside those of a developer's own builds.
 struct Cargo {
@@ -70,10 +71,13 @@ impl Cargo {
     }
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 /// Where cargo puts what it makes.
 fn target_dir() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// A program of a build without optimisation.
@@ -141,9 +145,11 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
             .into();
         if extent == Extent::All {
             variables.push(("TIDEWAITER_CHART", "all".into()));
+            variables.extend(images(&cargo)?);
         } else {
             left_out.push(
-                "the chart with the oldest KServe, cert-manager, named namespaces and each of its rights, and the command on what is deployed (cargo xtask test --all)",
+                "the chart with the oldest KServe, cert-manager, named namespaces and each of its rights, the image made twice, and the command on what is deployed \
+                 (cargo xtask test --all)",
             );
         }
         cargo.run_with(&variables, &["test", "--workspace", "--locked"])?;
@@ -180,12 +186,81 @@ pub(crate) fn policies() -> Result<()> {
 pub(crate) fn image(arguments: &[OsString]) -> Result<()> {
     let cargo = Cargo::new()?;
     let cache = cache::image_dir()?;
-    let tools = setup::zig(&cache.path)?;
+    make_image(&cargo, &cache.path, arguments)
+}
+
+fn make_image(cargo: &Cargo, cache: &Path, arguments: &[OsString]) -> Result<()> {
+    let tools = setup::zig(cache)?;
     run(cargo
         .command(&["run", "--quiet", "--package", "tidewaiter-image", "--"])
         .args(arguments)
         .env("TIDEWAITER_IMAGE_TOOLS", tools)
-        .env("TIDEWAITER_IMAGE_CACHE", &cache.path))
+        .env("TIDEWAITER_IMAGE_CACHE", cache))
+}
+
+/// Makes the image from this checkout, and for one machine from a copy of it elsewhere, with another cache: the way of docs/image.md. These variables tell the
+/// tests where they are.
+fn images(cargo: &Cargo) -> Result<[(&'static str, OsString); 2]> {
+    let start = Instant::now();
+    let (here, archive) = (target_dir().join("image"), target_dir().join("image.tar"));
+    eprintln!("\n── the image");
+    let arguments: [OsString; 4] = [
+        "--out".into(),
+        here.clone().into(),
+        "--archive".into(),
+        archive.clone().into(),
+    ];
+    let cache = cache::image_dir()?;
+    make_image(cargo, &cache.path, &arguments)?;
+
+    // Kept: what was compiled there of others' crates is good for the next time.
+    let other = cache.path.join("elsewhere");
+    let (checkout, elsewhere) = (other.join("checkout"), other.join("layout"));
+    copy_checkout(&checkout)?;
+    let build_dir = cargo.build_dir.as_ref().map_or_else(target_dir, |dir| dir.path.clone());
+    eprintln!("\n── the image, elsewhere");
+    run(cargo
+        .command(&["xtask", "image", "--arch", "amd64", "--out"])
+        .arg(&elsewhere)
+        .current_dir(&checkout)
+        // Who makes the image has its crates in common with this checkout's. What is in the image has none.
+        .env("CARGO_BUILD_BUILD_DIR", build_dir)
+        .env("CARGO_TARGET_DIR", checkout.join("target"))
+        .env("TIDEWAITER_CACHE", &other)
+        .env_remove("CI"))?;
+    eprintln!("── both took {} s", start.elapsed().as_secs());
+    Ok([
+        ("TIDEWAITER_LAYOUTS", env::join_paths([here, elsewhere])?),
+        ("TIDEWAITER_ARCHIVE", archive.into()),
+    ])
+}
+
+/// Clones this checkout, and takes along what was changed since the commit.
+fn copy_checkout(to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to).with_context(|| format!("can't replace {}", to.display()))?;
+    }
+    let root = root();
+    run(Command::new("git").args(["clone", "--quiet"]).arg(&root).arg(to))?;
+    let changed: [&[&str]; 2] = [
+        &["diff", "--name-only", "--no-renames", "-z", "HEAD"],
+        &["ls-files", "--others", "--exclude-standard", "-z"],
+    ];
+    for arguments in changed {
+        let files = output(Command::new("git").arg("-C").arg(&root).args(arguments))?;
+        for file in files.split_terminator('\0') {
+            let (from, to) = (root.join(file), to.join(file));
+            if !from.exists() {
+                fs::remove_file(&to).with_context(|| format!("can't remove {}", to.display()))?;
+                continue;
+            }
+            if let Some(folder) = to.parent() {
+                fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
+            }
+            fs::copy(&from, &to).with_context(|| format!("can't copy {}", from.display()))?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn ground(arguments: &[OsString]) -> Result<()> {

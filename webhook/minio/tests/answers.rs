@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tidewaiter_minio::{AccessKey, Admin, Error, Grant, NewAccount, Policy, Trust};
+use jiff::Timestamp;
+use tidewaiter_minio::{AccessKey, Admin, Change, Error, Grant, NewAccount, Policy, Trust};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -193,7 +194,7 @@ fn what_no_client_can_be_made_from_is_told() {
 #[tokio::test]
 async fn what_no_minio_would_take_is_not_sent() {
     let policy = Policy::new(&[Grant::new("mlflow", "", "").expect("granted")]).expect("a policy");
-    let now = jiff::Timestamp::now();
+    let now = Timestamp::now();
     let key = AccessKey::random("").expect("a key");
     let good = NewAccount {
         key: &key,
@@ -240,5 +241,41 @@ async fn what_no_minio_would_take_is_not_sent() {
         let error = admin("http://127.0.0.1:1").add(&wrong).await.expect_err("refused");
         assert!(matches!(error, Error::Request(_)), "{error:?}");
         assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+/// This machine's clock is an hour ahead of the caller's.
+#[tokio::test]
+async fn when_a_key_ends_is_reckoned_by_the_callers_clock() {
+    let callers = || Timestamp::now() - Duration::from_hours(1);
+    let port = server("403 Forbidden\n\n<Error><Code>RequestTimeTooSkewed</Code></Error>").await;
+    let admin = admin(&format!("http://127.0.0.1:{port}")).by_clock(callers);
+    let policy = Policy::new(&[Grant::new("mlflow", "", "").expect("granted")]).expect("a policy");
+    let key = AccessKey::random("").expect("a key");
+    let ends_in = async |minutes: u64| {
+        let expires = callers() + Duration::from_mins(minutes);
+        let account = NewAccount {
+            key: &key,
+            name: "team-a",
+            description: "",
+            policy: &policy,
+            expires,
+        };
+        let change = Change {
+            expires: Some(expires),
+            ..Change::policy(&policy)
+        };
+        [
+            admin.add(&account).await.expect_err("refused"),
+            admin.update(key.id(), &change).await.expect_err("refused"),
+        ]
+    };
+    // By this machine's it has ended. So MinIO is asked, and says whose clock is wrong.
+    for error in ends_in(30).await {
+        assert!(matches!(error, Error::Clock { .. }), "{error:?}");
+    }
+    // By this machine's it is near enough.
+    for error in ends_in(365 * 24 * 60 + 30).await {
+        assert!(matches!(error, Error::Request(_)), "{error:?}");
     }
 }

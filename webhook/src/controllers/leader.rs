@@ -123,25 +123,26 @@ impl Candidate {
         }
     }
 
-    /// Takes or renews the Lease where this replica may, and says whether it holds it.
+    /// Takes or renews the Lease where this replica may, and says whether it holds it. Where others always write first that isn't known: an error.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
-        for _ in 0..OVERTAKEN {
-            let Some(lease) = self.leases.get_opt(LEASE).await? else {
-                self.seen = None;
-                match self.leases.create(&creates(), &self.first()).await {
-                    Err(error) if is_conflict(&error) => continue,
-                    created => return created.map(|_| true),
-                }
-            };
-            if !self.may_take(lease.spec.as_ref()) {
-                return Ok(false);
-            }
-            match self.take(&lease).await {
+        for _ in 1..OVERTAKEN {
+            match self.try_to_hold().await {
                 Err(error) if is_conflict(&error) => {}
-                taken => return taken.map(|()| true),
+                known => return known,
             }
         }
-        Ok(false)
+        self.try_to_hold().await
+    }
+
+    async fn try_to_hold(&mut self) -> Result<bool, kube::Error> {
+        let Some(lease) = self.leases.get_opt(LEASE).await? else {
+            self.seen = None;
+            return self.leases.create(&creates(), &self.first()).await.map(|_| true);
+        };
+        if !self.may_take(lease.spec.as_ref()) {
+            return Ok(false);
+        }
+        self.take(&lease).await.map(|()| true)
     }
 
     /// Whether it is this replica's, nobody's, or its holder's time is over.
@@ -266,6 +267,8 @@ mod tests {
     struct Stored {
         lease: Option<Value>,
         version: u64,
+        /// Somebody writes to it whenever it was read.
+        contended: bool,
     }
 
     /// An API server with one Lease.
@@ -296,7 +299,14 @@ mod tests {
         fn answer(&self, method: &Method, body: &[u8]) -> (u16, Value) {
             let sent: Value = serde_json::from_slice(body).unwrap_or_default();
             self.with(|stored| match (method, &mut stored.lease) {
-                (&Method::GET, Some(lease)) => (200, lease.clone()),
+                (&Method::GET, Some(lease)) => {
+                    let read = lease.clone();
+                    if stored.contended {
+                        stored.version += 1;
+                        lease["metadata"]["resourceVersion"] = json!(stored.version.to_string());
+                    }
+                    (200, read)
+                }
                 (&Method::POST, None) => {
                     stored.version += 1;
                     let mut lease = sent;
@@ -428,6 +438,28 @@ mod tests {
         first.cut.send_replace(false);
         sleep(Duration::from_mins(1)).await;
         assert!(!first.leads() && second.leads());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_whose_lease_others_write_to_all_the_time_leads_until_its_time_is_over() {
+        let server = ApiServer::default();
+        let mut leader = Replica::start(&server, "one");
+        leader.elected().await;
+        sleep(Duration::from_secs(30)).await;
+        let contend = |contended| server.with(|stored| stored.contended = contended);
+        contend(true);
+        for tenth in 0..350 {
+            // Its time isn't over yet.
+            if tenth == 50 {
+                contend(false);
+            }
+            sleep(Duration::from_millis(100)).await;
+            assert!(leader.leads(), "after {tenth} tenths of a second");
+        }
+
+        contend(true);
+        sleep(RENEWED_WITHIN).await;
+        assert!(!leader.leads());
     }
 
     #[tokio::test(start_paused = true)]

@@ -130,7 +130,9 @@ impl Sweep {
         let made = lease.creation_timestamp().map(|made| made.0);
         let reviewed = lease.annotations().get(REVIEWED);
         let reviewed = reviewed.map(|text| AtReview::read(text)).unwrap_or_default();
-        Ok((swept.or(made).unwrap_or_else(clock::now).as_second(), reviewed))
+        // A leader whose clock was ahead may have written what is still to come.
+        let swept = swept.or(made).unwrap_or(Timestamp::MAX).min(clock::now());
+        Ok((swept.as_second(), reviewed))
     }
 
     async fn write_down(&self, horizon: i64, reviewed: &AtReview) -> Result<(), kube::Error> {

@@ -140,15 +140,10 @@ async fn review(app: &App, endpoint: Endpoint, request: Request) -> Response<Bod
     let mut response = match accept(app, &head.headers, &mut body).await {
         Ok((_turn, body)) => match app.reviewer.review_request(endpoint, &head.headers, &body).await {
             Ok(answer) => json(answer),
-            Err(error) => reject(
-                app,
-                endpoint,
-                started,
-                Rejection {
-                    status: StatusCode::BAD_REQUEST,
-                    message: error.to_string(),
-                },
-            ),
+            Err(error) => {
+                let rejection = Rejection::invalid(StatusCode::BAD_REQUEST, error.to_string());
+                reject(app, endpoint, started, rejection)
+            }
         },
         Err(rejection) => {
             if !http1 {
@@ -175,13 +170,29 @@ fn json(body: Vec<u8>) -> Response<Body> {
 }
 
 struct Rejection {
+    ending: Ending,
     status: StatusCode,
     message: String,
 }
 
-fn reject(app: &App, endpoint: Endpoint, started: Instant, Rejection { status, message }: Rejection) -> Response<Body> {
+impl Rejection {
+    fn invalid(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            ending: Ending::invalid,
+            status,
+            message: message.into(),
+        }
+    }
+}
+
+fn reject(app: &App, endpoint: Endpoint, started: Instant, rejection: Rejection) -> Response<Body> {
+    let Rejection {
+        ending,
+        status,
+        message,
+    } = rejection;
     warn!(status = status.as_u16(), error = %message, "a request that can't be reviewed");
-    app.metrics.reviewed(endpoint, Ending::invalid, started.elapsed());
+    app.metrics.reviewed(endpoint, ending, started.elapsed());
     let mut response = Response::new(Body::from(message + "\n"));
     *response.status_mut() = status;
     response
@@ -199,17 +210,17 @@ async fn accept<'a>(
     headers: &HeaderMap,
     body: &mut Body,
 ) -> Result<(SemaphorePermit<'a>, Bytes), Rejection> {
-    let reject = |status, message| Err(Rejection { status, message });
+    let reject = |status, message: &str| Err(Rejection::invalid(status, message));
     if !is_json(headers) {
         return reject(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "the Content-Type is not application/json: send an AdmissionReview as JSON".into(),
+            "the Content-Type is not application/json: send an AdmissionReview as JSON",
         );
     }
     if !app.reviewer.configured() {
         return reject(
             StatusCode::SERVICE_UNAVAILABLE,
-            "the configuration is still being loaded: try again in a moment".into(),
+            "the configuration is still being loaded: try again in a moment",
         );
     }
     let too_large = || {
@@ -217,10 +228,7 @@ async fn accept<'a>(
             "the body is larger than {} bytes, the most that is reviewed: make the object smaller, or raise --max-body",
             app.max_body
         );
-        Rejection {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            message,
-        }
+        Rejection::invalid(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
     // Refused by its header alone where it has one, and otherwise as soon as the limit is passed.
     let announced = headers
@@ -233,9 +241,8 @@ async fn accept<'a>(
     let arrive = async {
         let (mut first, mut all) = (Bytes::new(), Vec::new());
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Rejection {
-                status: StatusCode::BAD_REQUEST,
-                message: format!("the body can't be read: {error}"),
+            let frame = frame.map_err(|error| {
+                Rejection::invalid(StatusCode::BAD_REQUEST, format!("the body can't be read: {error}"))
             })?;
             let Ok(data) = frame.into_data() else { continue };
             let length = first.len().max(all.len()) + data.len();
@@ -261,7 +268,7 @@ async fn accept<'a>(
     };
     match timeout(BODY, arrive).await {
         Ok(body) => Ok((turn, body?)),
-        Err(_) => reject(StatusCode::REQUEST_TIMEOUT, "the body didn't arrive within 10 s".into()),
+        Err(_) => reject(StatusCode::REQUEST_TIMEOUT, "the body didn't arrive within 10 s"),
     }
 }
 
@@ -269,6 +276,7 @@ async fn turn(app: &App, units: u32) -> Result<SemaphorePermit<'_>, Rejection> {
     match timeout(TURN, app.in_flight.acquire_many(units)).await {
         Ok(Ok(turn)) => Ok(turn),
         _ => Err(Rejection {
+            ending: Ending::shed,
             status: StatusCode::SERVICE_UNAVAILABLE,
             message: "too many reviews are being answered already: try again".into(),
         }),

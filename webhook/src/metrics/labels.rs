@@ -44,6 +44,10 @@ pub const LABELS: &[Label] = &[
             ("refused", "by a policy, or by what it asks for; or it was no object"),
             ("failed", "refused because something of Tidewaiter's own failed"),
             ("invalid", "not a review: an HTTP error"),
+            (
+                "shed",
+                "turned away with 503, since too many were being answered: it had no turn within a second",
+            ),
         ],
     },
     Label {

@@ -429,7 +429,8 @@ impl Mint {
                 StoreTrust::Bundle(pem) => Trust::Bundle(pem.clone()),
             };
             let key = AccessKey::new(issuer.id, issuer.secret);
-            Admin::new(issuer.endpoint.clone(), issuer.region, key, &trust)
+            let admin = Admin::new(issuer.endpoint.clone(), issuer.region, key, &trust)?;
+            Ok(admin.by_clock(clock::now))
         });
         admin.as_ref().map_err(Clone::clone)
     }

@@ -13,10 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use k8s_openapi::api::core::v1::Secret;
 use tidewaiter_core::policy_resource::{Module, OciModule, WasmPolicySpec};
 use tidewaiter_core::verification::Verification;
-use tidewaiter_registry::{Credentials, Digest, Error, Fetched, Origin, Registry, Trouble, Verifier, Wanted, nobody};
+use tidewaiter_registry::{Credentials, Error, Fetched, Origin, Registry, Trouble, Wanted, nobody};
 use tidewaiter_world::{ObjectRef, Objects, Supplied};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -94,7 +93,7 @@ impl Modules {
             if !matches!(policy.spec.module, Module::Oci(_) | Module::Https(_)) || !policy.spec.problems().is_empty() {
                 continue;
             }
-            match self.asked(&policy.spec, objects) {
+            match Self::asked(&policy.spec, objects) {
                 Ok(found) => drop(asked.insert(name, found)),
                 Err(reason) => drop(said.insert(name, reason)),
             }
@@ -152,41 +151,23 @@ impl Modules {
         }
     }
 
-    fn asked(&self, spec: &WasmPolicySpec, objects: &Objects) -> Result<Asked, String> {
-        let (verify, credentials) = match &spec.module {
-            Module::Oci(module) => (
-                spec.verify.clone().or_else(|| self.settings.verify.clone()),
-                credentials(module, objects)?,
-            ),
-            _ => (None, Credentials::default()),
+    fn asked(spec: &WasmPolicySpec, objects: &Objects) -> Result<Asked, String> {
+        let credentials = match &spec.module {
+            Module::Oci(module) => credentials(module, objects)?,
+            _ => Credentials::default(),
         };
         Ok(Asked {
             module: spec.module.clone(),
             digest: spec.digest.clone(),
-            verify,
+            verify: spec.verify.clone(),
             credentials,
         })
     }
 
     /// And what is on disk of it.
     fn begin(&self, name: &str, asked: &Asked) -> Result<(Entry, Option<Supplied>), Error> {
-        let verifier = asked
-            .verify
-            .as_ref()
-            .map(|verify| Verifier::new(verify, self.settings.root.clone()))
-            .transpose()?;
-        let origin = match &asked.module {
-            Module::Oci(module) => Origin::Oci(module.image.parse()?),
-            Module::Https(module) => Origin::Https(module.url.clone(), module.digest.parse()?),
-            Module::Builtin(_) | Module::File(_) | Module::ConfigMap(_) => {
-                return Err(Error::Reference("it doesn't come over the network".into()));
-            }
-        };
-        let wanted = Wanted {
-            origin,
-            pinned: asked.digest.as_deref().map(str::parse::<Digest>).transpose()?,
-            verifier,
-        };
+        let ways = &self.settings.ways;
+        let wanted = ways.wanted(&asked.module, asked.digest.as_deref(), asked.verify.as_ref())?;
         // What is on disk is there at once; whether it is still what there is shows when the registry answers.
         let on_disk = self.settings.fetcher.last_good(&wanted);
         let supplied = on_disk.as_ref().map(|fetched| Supplied {
@@ -198,7 +179,7 @@ impl Modules {
         let task = Task {
             policy: name.to_owned(),
             settings: Arc::clone(&self.settings),
-            registry: self.settings.registry.with(asked.credentials.clone()),
+            registry: ways.registry(asked.credentials.clone()),
             wanted,
             state: Arc::clone(&state),
             news: self.news.clone(),
@@ -273,7 +254,7 @@ impl Task {
             let fetched = self.settings.fetcher.fetch(&self.registry, &self.wanted, &nobody).await;
             let settled = matches!(&fetched, Ok(fetched) if fetched.trouble.is_none());
             self.tell(fetched);
-            let interval = self.settings.interval;
+            let interval = self.settings.ways.interval;
             if settled {
                 // What has a digest never changes: nobody needs to be asked again.
                 if self.is_exact() {
@@ -330,15 +311,10 @@ impl Task {
 fn credentials(module: &OciModule, objects: &Objects) -> Result<Credentials, String> {
     let mut found = Credentials::default();
     if let Some(name) = &module.pull_secret {
-        let secret = objects.pull_secret(name);
-        let secret = secret.map_err(|why| format!("pullSecret: {why}; create it, or correct the name"))?;
-        found = found.and(accounts(secret).map_err(|error| format!("pullSecret: Secret {name} {error}"))?);
+        found = found.and(accounts(name, objects).map_err(|reason| format!("pullSecret: {reason}"))?);
     }
     for name in &objects.pull_secrets {
-        match objects
-            .pull_secret(name)
-            .and_then(|secret| accounts(secret).map_err(|error| format!("Secret {name} {error}")))
-        {
+        match accounts(name, objects) {
             Ok(accounts) => found = found.and(accounts),
             Err(reason) => warn!("pullSecrets: {reason}; registries that need it will refuse"),
         }
@@ -346,16 +322,7 @@ fn credentials(module: &OciModule, objects: &Objects) -> Result<Credentials, Str
     Ok(found)
 }
 
-const DOCKER_CONFIG: &str = ".dockerconfigjson";
-
-fn accounts(secret: &Secret) -> Result<Credentials, String> {
-    let data = secret.data.as_ref().and_then(|data| data.get(DOCKER_CONFIG));
-    // In a folder people write `stringData`, which an API server turns into `data`.
-    let text = secret.string_data.as_ref().and_then(|data| data.get(DOCKER_CONFIG));
-    let content = data
-        .map(|data| data.0.as_slice())
-        .or_else(|| text.map(String::as_bytes));
-    let content =
-        content.ok_or_else(|| format!("has no `{DOCKER_CONFIG}`; make it by kubectl create secret docker-registry"))?;
-    Credentials::docker_config(content).map_err(|error| error.to_string())
+fn accounts(name: &str, objects: &Objects) -> Result<Credentials, String> {
+    let content = objects.docker_config(name)?;
+    Credentials::docker_config(content).map_err(|error| format!("Secret {name} {error}"))
 }

@@ -1,47 +1,20 @@
 //! What the admin says of all modules that come over the network, in one YAML file (`--modules`).
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
-use tidewaiter_core::duration;
-use tidewaiter_core::verification::Verification;
-use tidewaiter_registry::{Cache, Credentials, Fetcher, Host, Limits, Registry, TrustRoot, Verifier};
+use anyhow::{Context, Result};
+use tidewaiter_registry::{Cache, Fetcher, ModulesFile, Ways};
 
 /// A module on disk that nobody used for the longest time goes beyond this.
 const CACHE_MIB: u64 = 512;
-/// A tag is looked up so often.
-const INTERVAL: Duration = Duration::from_mins(5);
-/// Registries count how often they are asked.
-const SHORTEST: Duration = Duration::from_secs(1);
 
 /// How modules are fetched.
 #[derive(Clone)]
 pub struct ModuleSettings {
     /// Secrets of the own namespace that open registries for all policies.
     pub(super) pull_secrets: Vec<String>,
-    /// Who must have signed a module from a registry whose policy says nothing of it.
-    pub(super) verify: Option<Verification>,
-    pub(super) root: Option<Arc<TrustRoot>>,
-    pub(super) interval: Duration,
-    pub(super) registry: Registry,
+    pub(super) ways: Ways,
     pub(super) fetcher: Fetcher,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct File {
-    pull_secrets: Vec<String>,
-    hosts: Vec<Host>,
-    verify: Option<Verification>,
-    trust_root: Option<String>,
-    refresh_interval: Option<String>,
-    #[serde(rename = "maxModuleMiB")]
-    max_module_mib: Option<u64>,
-    #[serde(rename = "cacheMiB")]
-    cache_mib: Option<u64>,
 }
 
 impl ModuleSettings {
@@ -61,34 +34,12 @@ impl ModuleSettings {
     }
 
     fn parse(text: &str, cache_dir: Option<&Path>) -> Result<Self> {
-        let file: File = if text.trim().is_empty() {
-            File::default()
+        let file = if text.trim().is_empty() {
+            ModulesFile::default()
         } else {
             serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))?
         };
-        let interval = file.refresh_interval.as_deref().map(duration::parse).transpose();
-        let interval = interval
-            .map_err(|error| anyhow::anyhow!("refreshInterval: {error}"))?
-            .unwrap_or(INTERVAL);
-        ensure!(interval >= SHORTEST, "refreshInterval: must be 1s at least");
-        let mut limits = Limits::default();
-        if let Some(mib) = file.max_module_mib {
-            ensure!((1..=512).contains(&mib), "maxModuleMiB: {mib} is not between 1 and 512");
-            limits.component = mib << 20;
-        }
-        let root = file
-            .trust_root
-            .as_deref()
-            .map(TrustRoot::from_json)
-            .transpose()
-            .context("trustRoot")?;
-        let root = root.map(Arc::new);
-        if let Some(verify) = &file.verify {
-            let problems = verify.problems("verify");
-            ensure!(problems.is_empty(), "{}", problems.join("; "));
-            // Each of its keys is one, which is better said at the start than at the first policy.
-            Verifier::new(verify, root.clone())?;
-        }
+        let ways = Ways::new(&file)?;
         let cache = cache_dir.and_then(|dir| {
             let dir = dir.join("modules");
             Cache::open(&dir, file.cache_mib.unwrap_or(CACHE_MIB) << 20)
@@ -99,10 +50,7 @@ impl ModuleSettings {
         });
         Ok(Self {
             pull_secrets: file.pull_secrets,
-            verify: file.verify,
-            root,
-            interval,
-            registry: Registry::new(file.hosts, Credentials::default(), limits).context("hosts")?,
+            ways,
             fetcher: Fetcher::new(cache),
         })
     }
@@ -110,13 +58,15 @@ impl ModuleSettings {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn an_empty_file_is_all_defaults() {
         let settings = ModuleSettings::parse("", None).unwrap();
-        assert_eq!(settings.interval, Duration::from_mins(5));
-        assert!(settings.pull_secrets.is_empty() && settings.verify.is_none());
+        assert_eq!(settings.ways.interval, Duration::from_mins(5));
+        assert!(settings.pull_secrets.is_empty());
     }
 
     #[test]

@@ -40,7 +40,7 @@ Examples:
 )]
 pub(crate) struct DeployArguments {
     /// The model: models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/PATH, s3://…, gs://…, https://….blob.core.windows.net/…, a folder or a file
-    #[arg(value_name = "SOURCE", required_unless_present_any = ["graph", "image", "file"], conflicts_with = "graph")]
+    #[arg(value_name = "SOURCE", conflicts_with = "graph")]
     pub(super) source: Option<String>,
     /// What to call the service; by default after the source
     #[arg(long, value_name = "NAME")]

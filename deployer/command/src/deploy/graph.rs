@@ -53,15 +53,22 @@ pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Fai
 pub(super) async fn add_model(context: &Context, server: &str, ready: &mut Ready) -> Result<Ending, Failure> {
     let uri = ready.uri.clone().unwrap_or_default();
     let namespace = &context.namespace;
-    let found = context
-        .cluster
-        .get(&kinds::INFERENCE_SERVICE, Some(namespace), server)
-        .await?;
-    let Some(found) = found else {
-        return Err(Failure {
-            message: format!("there is no service {server} in namespace {namespace}"),
-            next: Some("name a multi-model server: an InferenceService whose predictor has no storageUri".to_owned()),
-        });
+    let live = if context.arguments.dry_run == Some(DryRun::Client) {
+        None
+    } else {
+        let found = context
+            .cluster
+            .get(&kinds::INFERENCE_SERVICE, Some(namespace), server)
+            .await?;
+        let Some(found) = found else {
+            return Err(Failure {
+                message: format!("there is no service {server} in namespace {namespace}"),
+                next: Some(
+                    "name a multi-model server: an InferenceService whose predictor has no storageUri".to_owned(),
+                ),
+            });
+        };
+        Some(serde_json::to_value(&found).unwrap_or_default())
     };
     let wishes = TrainedWishes {
         name: context.name.clone(),
@@ -69,8 +76,7 @@ pub(super) async fn add_model(context: &Context, server: &str, ready: &mut Ready
         framework: ready.model.framework,
         memory: context.wishes.memory.clone().unwrap_or_default(),
     };
-    let live = serde_json::to_value(&found).unwrap_or_default();
-    let object = trained_model(&wishes, &context.wishes, &uri, namespace, &live)?;
+    let object = trained_model(&wishes, &context.wishes, &uri, namespace, live.as_ref())?;
     submit(context, &kinds::TRAINED_MODEL, &object, Some(ready)).await
 }
 

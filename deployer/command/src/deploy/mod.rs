@@ -110,6 +110,9 @@ async fn context(arguments: DeployArguments) -> Result<Context, Failure> {
         context: settings.get(Key::KubernetesContext).map(str::to_owned),
     };
     let wishes = arguments.wishes().over(of_file(&arguments)?);
+    if wishes.source.is_none() && wishes.image.is_none() && wishes.graph.is_none() {
+        return Err(no_model());
+    }
     wishes.whole()?;
     let (cluster, absent) = connect(&access, arguments.dry_run).await?;
     let namespace = wishes
@@ -133,6 +136,17 @@ async fn context(arguments: DeployArguments) -> Result<Context, Failure> {
         name,
         namespace,
     })
+}
+
+fn no_model() -> Failure {
+    Failure {
+        message: "no model was named".to_owned(),
+        next: Some(
+            "name SOURCE, such as models:/NAME/VERSION or s3://BUCKET/PATH; an image that brings its model (--image); a graph of services (--graph); or a file that \
+             says one of them as `source`, `image` or `graph` (--file)"
+                .to_owned(),
+        ),
+    }
 }
 
 /// The cluster; for who only wants to see an object also none, and why.
@@ -269,6 +283,83 @@ mod tests {
         assert_eq!(over.name, "churn");
         let failure = with_file("source: runs:/4f0c/model", &[]).await.err().unwrap();
         assert!(failure.message.contains("no name"), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn who_names_no_model_is_told_every_way_to_name_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for failure in [
+            context(said(&folder.path().join("missing"), &["--name", "fraud"])).await,
+            with_file("minReplicas: 2", &[]).await,
+        ] {
+            let failure = failure.err().unwrap();
+            assert_eq!(failure.message, "no model was named");
+            let next = failure.next.unwrap();
+            for way in ["SOURCE", "--image", "--graph", "--file"] {
+                assert!(next.contains(way), "{next}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_quantity_that_is_none_is_refused_before_anything_is_looked_for() {
+        let refused = async |file: &str, words: &[&str]| {
+            let words = [&["s3://m/1"][..], words].concat();
+            let failure = with_file(file, &words).await.err().unwrap();
+            assert!(failure.next.unwrap().contains("500m or 2Gi"));
+            failure.message
+        };
+        assert_eq!(
+            refused("{}", &["--limit", "memory=abc"]).await,
+            "the limit `abc` of memory is no quantity"
+        );
+        assert_eq!(
+            refused("{}", &["--request", "cpu=1,5"]).await,
+            "the request `1,5` of cpu is no quantity"
+        );
+        assert_eq!(
+            refused("{}", &["--server", "many", "--memory", "1GB"]).await,
+            "the memory `1GB` that the model takes is no quantity"
+        );
+        let file = "{transformer: {image: a/b, resources: {limits: {memory: much}}}}";
+        assert_eq!(
+            refused(file, &[]).await,
+            "the transformer's limit `much` of memory is no quantity"
+        );
+        with_file("{}", &["s3://m/1", "--limit", "memory=2Gi", "--request", "cpu=500m"])
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_by_the_client_asks_no_server_and_no_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model.json");
+        fs::write(&model, r#"{"learner":{"x":1},"version":[3,0,2]}"#).unwrap();
+        let missing = folder.path().join("missing");
+        let dry = ["--dry-run", "client", "-n", "team-a", "--name", "fraud"];
+        let on_server = [
+            "s3://m/x",
+            "--framework",
+            "sklearn",
+            "--server",
+            "many",
+            "--memory",
+            "1Gi",
+        ];
+        let model = model.display().to_string();
+        // Nobody listens there.
+        let uploaded = [
+            model.as_str(),
+            "--artifact-store",
+            "s3://m/",
+            "--s3-endpoint",
+            "http://127.0.0.1:9",
+        ];
+        for words in [&on_server[..], &uploaded] {
+            let arguments = said(&missing, &[words, &dry].concat());
+            assert_eq!(Box::pin(deploy(arguments)).await.unwrap(), Ending::Nothing, "{words:?}");
+        }
     }
 
     #[tokio::test]

@@ -12,7 +12,8 @@ use tidewaiter_deployer::stage::{self, Options, Pending, Progress};
 use super::super::progress::Bar;
 use super::super::stores::{TrackingArguments, unchecked};
 use super::super::{Failure, folders};
-use super::{Context, note};
+use super::arguments::DryRun;
+use super::{Context, no_model, note};
 
 /// A model whose place is known.
 pub(super) struct Ready {
@@ -28,15 +29,8 @@ pub(super) struct Ready {
 /// Finds the model. Nothing is sent yet: what the cluster refuses needn't be in the store.
 pub(super) async fn find(context: &Context) -> Result<Ready, Failure> {
     let Some(text) = &context.wishes.source else {
-        let Some(image) = &context.wishes.image else {
-            return Err(Failure {
-                message: "no model was named, neither here nor in the file".to_owned(),
-                next: Some(
-                    "name one, such as models:/NAME/VERSION or s3://BUCKET/PATH, or `source` in the file".to_owned(),
-                ),
-            });
-        };
-        return Ok(unseen(Framework::Custom, None, image.clone()));
+        let image = context.wishes.image.clone().ok_or_else(no_model)?;
+        return Ok(unseen(Framework::Custom, None, image));
     };
     let source: Source = text.parse().map_err(source::Error::from)?;
     let access = context.arguments.store.access()?;
@@ -167,6 +161,7 @@ fn options(context: &Context, stores: tidewaiter_deployer::store::Access) -> Res
         proxied_root: uri(arguments.artifacts_destination.as_deref(), "artifacts' destination")?,
         stores,
         artifact_store: uri(store, "artifact store")?,
+        only_places: arguments.dry_run == Some(DryRun::Client),
         name: context.name.clone(),
         torch_serve: torch_serve(wishes),
         function: function(wishes)?,

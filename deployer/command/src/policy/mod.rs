@@ -1,10 +1,11 @@
 //! `tidewaiter policy`: what an author of policies needs, one file a subcommand or two that belong together.
 
 mod inspect;
+pub(super) mod modules;
 mod project;
 mod pull;
 mod push;
-pub(super) mod registry;
+mod registry;
 pub(super) mod run;
 mod sign;
 pub(super) mod source;

@@ -5,13 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use clap::Args;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidewaiter_core::policy_resource::Module;
-use tidewaiter_registry::{Credentials, Digest, Error, Host, Limits, Progress, Reference, Registry, nobody};
-use tidewaiter_world::{Objects, Supplied};
+use tidewaiter_registry::{Credentials, Error, Host, Limits, Progress, Reference, Registry};
 
 use super::super::Failure;
 
@@ -28,7 +25,11 @@ pub(crate) struct RegistryArguments {
 
 impl RegistryArguments {
     pub(super) fn ca(&self) -> Result<Option<String>, Failure> {
-        self.ca.as_deref().map(read).transpose()
+        let ca = self
+            .ca
+            .as_deref()
+            .map(|file| read(file, "--ca names a file with certificates in PEM form"));
+        ca.transpose()
     }
 
     /// With the account that `docker login` or `podman login` left for it.
@@ -48,7 +49,7 @@ impl RegistryArguments {
 }
 
 /// None for a registry that nobody logged in to: what is public needs no account.
-fn account(registry: &str) -> Result<Credentials, Failure> {
+pub(super) fn account(registry: &str) -> Result<Credentials, Failure> {
     // As `docker login` writes it.
     let server = match registry {
         "docker.io" => "https://index.docker.io/v1/",
@@ -100,11 +101,11 @@ impl From<Error> for Failure {
     }
 }
 
-/// A file's text.
-pub(super) fn read(file: &Path) -> Result<String, Failure> {
+/// A file's text; where it can't be read, `next` says what the argument names.
+pub(super) fn read(file: &Path, next: &str) -> Result<String, Failure> {
     fs::read_to_string(file).map_err(|error| Failure {
         message: format!("can't read {}: {error}", file.display()),
-        next: None,
+        next: Some(next.to_owned()),
     })
 }
 
@@ -122,40 +123,6 @@ pub(super) fn created() -> Result<String, Failure> {
         message: "SOURCE_DATE_EPOCH is no number of seconds since 1970".to_owned(),
         next: None,
     })
-}
-
-/// Puts the modules of policies in that come over the network, or why they can't be had. Whether they are signed as their objects want it is the server's to see.
-pub(crate) async fn supply(objects: &mut Objects) {
-    for policy in &objects.policies {
-        let component = match &policy.spec.module {
-            Module::Oci(module) => oci(&module.image).await,
-            Module::Https(module) => https(&module.url, &module.digest).await,
-            Module::Builtin(_) | Module::File(_) | Module::ConfigMap(_) => continue,
-        };
-        let supplied = Supplied {
-            component,
-            remark: None,
-        };
-        objects
-            .modules
-            .insert(policy.metadata.name.clone().unwrap_or_default(), supplied);
-    }
-}
-
-async fn oci(image: &str) -> Result<Bytes, String> {
-    let failed = |reason: String| format!("spec.module.oci: {reason}");
-    let reference: Reference = image.parse().map_err(|error: Error| failed(error.to_string()))?;
-    let registry = RegistryArguments::default().open(&reference);
-    let pulled = registry.map_err(|failure| failed(failure.message))?;
-    let pulled = pulled.pull(&reference, &nobody).await;
-    Ok(pulled.map_err(|error| failed(error.to_string()))?.component)
-}
-
-async fn https(url: &str, digest: &str) -> Result<Bytes, String> {
-    let failed = |error: Error| format!("spec.module.https: {error}");
-    let digest: Digest = digest.parse().map_err(failed)?;
-    let registry = Registry::new(Vec::new(), Credentials::default(), Limits::default()).map_err(failed)?;
-    registry.fetch(url, &digest, &nobody).await.map_err(failed)
 }
 
 /// Shows how far it is, on a terminal.

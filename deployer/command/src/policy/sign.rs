@@ -87,7 +87,11 @@ enum By {
 
 fn signing_key(file: &Path) -> Result<SigningKey, Failure> {
     let password = std::env::var("COSIGN_PASSWORD").ok();
-    SigningKey::from_pem(&read(file)?, password.as_deref()).map_err(|error| Failure {
+    let key = read(
+        file,
+        "--key names a private key's file, as `cosign generate-key-pair` or `openssl genpkey` makes one; without --key a token says who signs",
+    )?;
+    SigningKey::from_pem(&key, password.as_deref()).map_err(|error| Failure {
         message: format!("{}: {error}", file.display()),
         next: password
             .is_none()
@@ -97,7 +101,7 @@ fn signing_key(file: &Path) -> Result<SigningKey, Failure> {
 
 async fn identity(arguments: &SignArguments) -> Result<Identified, Failure> {
     let token = match (&arguments.identity_token, std::env::var("SIGSTORE_ID_TOKEN")) {
-        (Some(file), _) => Some(read(file)?),
+        (Some(file), _) => Some(read(file, "--identity-token names a file with a token (JWT)")?),
         (None, Ok(token)) => Some(token),
         (None, Err(_)) => Identified::ambient().await?,
     };
@@ -108,7 +112,25 @@ async fn identity(arguments: &SignArguments) -> Result<Identified, Failure> {
                 .to_owned(),
         ),
     })?;
-    let services = arguments.signing_config.as_deref().map(read).transpose()?;
+    let services = arguments.signing_config.as_deref();
+    let services = services.map(|file| read(file, "--signing-config names what `cosign signing-config create` wrote"));
+    let services = services.transpose()?;
     let ca = arguments.registry.ca()?;
     Ok(Identified::new(&token, services.as_deref(), ca.as_deref())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_not_there_is_told_with_what_makes_one() {
+        let failure = signing_key(Path::new("nokey")).err().unwrap();
+        assert!(failure.message.starts_with("can't read nokey"), "{failure}");
+        let next = failure.next.unwrap();
+        assert!(
+            next.contains("cosign generate-key-pair") && next.contains("without --key"),
+            "{next}"
+        );
+    }
 }

@@ -92,11 +92,9 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
             pinned(subject, &best, [reason, reason], verdict)
         }
         Fit::Fit | Fit::Unknown => with_protocol(subject, &selected, verdict),
-        Fit::FitWithRemark(remark) => with_protocol(subject, &selected, verdict).warn(format!(
-            "saved by {}, served by {}: {remark}",
-            saved(&facts),
-            current.version
-        )),
+        Fit::FitWithRemark(remark) => {
+            with_protocol(subject, &selected, verdict).warn(remarked(&facts, &current.version, remark))
+        }
         Fit::Misfit(why) | Fit::WrongAnswers(why) => {
             let best = may_pin
                 .then(|| choice::best(predictor, &facts, &selected, &candidates))
@@ -121,6 +119,15 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
             }
         }
     }
+}
+
+fn remarked(facts: &Facts, served: &str, remark: &str) -> String {
+    // Where the package is the same, the remark is about what is around it.
+    let under = match &facts.python {
+        Some(python) if served == facts.version.to_string() => format!(" under Python {python}"),
+        _ => String::new(),
+    };
+    format!("saved by {}{under}, served by {served}: {remark}", saved(facts))
 }
 
 /// Why it comes to what it comes to, for whoever asks: a line of the log, which `tidewaiter explain` shows.

@@ -641,7 +641,7 @@ fn numpy_python_and_skops_are_judged_too() {
     let verdict = review(&mlmodel(world(), cloud), &format("mlflow"));
     assert_eq!(
         verdict.warnings,
-        ["saved by scikit-learn 1.7.0, served by 1.7.0: cloudpickle wants the same Python"]
+        ["saved by scikit-learn 1.7.0 under Python 3.11.7, served by 1.7.0: cloudpickle wants the same Python"]
     );
     let skops = sklearn_model("1.7.0").replace("format: pickle", "format: skops");
     let verdict = review(&mlmodel(world(), skops), &format("mlflow"));

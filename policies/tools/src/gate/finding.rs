@@ -169,17 +169,25 @@ fn findings(manifest: &Manifest, told: &Told) -> Vec<Finding> {
             path: denial.path.clone(),
         });
     }
-    for failure in &told.failures {
+    // A failure is one finding: the refusal that it brings where it brings one, else this, in place of the lines that the user gets.
+    let denies = |policy: &str| told.denial.as_ref().is_some_and(|denial| denial.policy == policy);
+    for failure in told.failures.iter().filter(|failure| !denies(&failure.policy)) {
+        let without = if told.allowed {
+            "; the object would be admitted without it"
+        } else {
+            ""
+        };
         found.push(Finding {
             level: Level::Warning,
             policy: failure.policy.clone(),
             code: "policy-failed".to_owned(),
-            message: format!("the policy {} {}", failure.policy, failure.reason),
+            message: format!("the policy {} {}{without}", failure.policy, failure.reason),
             line: at(None),
             path: None,
         });
     }
-    for warning in &told.warnings {
+    let fails = |policy: &str| told.failures.iter().any(|failure| failure.policy == policy);
+    for warning in told.warnings.iter().filter(|warning| !fails(&warning.policy)) {
         found.push(Finding {
             level: Level::Warning,
             policy: warning.policy.clone(),

@@ -14,12 +14,16 @@ use tidewaiter_world::{
 
 const ARCHITECTURE: &str = "kubernetes.io/arch";
 const KSERVE: &str = "serving.kserve.io";
+/// What the chart has the server's `--modules` read: the ConfigMap in Tidewaiter's namespace, and its key.
+const MODULES: (&str, &str) = ("tidewaiter-modules", "modules.yaml");
 
 /// A cluster, as its user may see it.
 #[derive(Clone)]
 pub struct Live {
     client: Client,
     kserve_namespace: String,
+    own_namespace: Option<String>,
+    pull_secrets: Vec<String>,
 }
 
 /// Why a cluster doesn't say what it would say.
@@ -46,7 +50,33 @@ impl Live {
         Self {
             client,
             kserve_namespace: kserve_namespace.to_owned(),
+            own_namespace: None,
+            pull_secrets: Vec::new(),
         }
+    }
+
+    /// With the Secrets of Tidewaiter's namespace that policies name, and those that open registries for all of them.
+    #[must_use]
+    pub fn with_pull_secrets(mut self, own_namespace: &str, for_all: Vec<String>) -> Self {
+        self.own_namespace = Some(own_namespace.to_owned());
+        self.pull_secrets = for_all;
+        self
+    }
+
+    /// What the server in this namespace is told of modules that come over the network; none where no chart put it there.
+    ///
+    /// # Errors
+    /// Where the ConfigMap can't be read, in the API server's words.
+    pub async fn modules(&self, own_namespace: &str) -> Result<Option<String>, String> {
+        let (name, key) = MODULES;
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), own_namespace);
+        let map = api.get_opt(name).await.map_err(|error| said(&error))?;
+        Ok(map.and_then(|map| map.data?.remove(key)))
+    }
+
+    /// The name of the object that it is read from.
+    pub fn modules_map(own_namespace: &str) -> ObjectRef {
+        ObjectRef::namespaced("ConfigMap", own_namespace, MODULES.0)
     }
 
     /// The InferenceService by this name, or where there is none the `LLMInferenceService`, as it is in the cluster.
@@ -91,6 +121,8 @@ impl Live {
     pub(super) async fn gather(&self) -> Result<(Objects, Vec<Problem>), LiveError> {
         let mut objects = Objects {
             kserve_namespace: Some(self.kserve_namespace.clone()),
+            own_namespace: self.own_namespace.clone(),
+            pull_secrets: self.pull_secrets.clone(),
             ..Objects::default()
         };
         let mut problems = Vec::new();

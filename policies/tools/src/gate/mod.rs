@@ -78,6 +78,11 @@ impl Source {
         Ok(source)
     }
 
+    /// Has something told of the configuration beside what is wrong with its objects.
+    pub fn tell(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
     fn new(objects: Objects, problems: Vec<Problem>, reader: Option<Arc<dyn ClusterReader>>) -> Self {
         Self {
             objects,

@@ -143,6 +143,49 @@ async fn other_programs_get_what_could_not_be_reviewed() {
     assert!(junit.contains("tests=\"2\" failures=\"0\" errors=\"2\""), "{junit}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_fails_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("minio.yaml"), BACKEND).unwrap();
+    let manifests = Files::parsed("services.yaml", SERVICES).manifests;
+    let manifest = manifests.iter().find(|manifest| manifest.name() == "own").unwrap();
+    for (failure_policy, verdict, level, says) in [
+        (
+            "fail",
+            Verdict::Refused,
+            Level::Error,
+            "the policy own is not loaded; its failure policy is `fail`",
+        ),
+        (
+            "ignore",
+            Verdict::Admitted,
+            Level::Warning,
+            "the policy own is not loaded; the object would be admitted without it",
+        ),
+    ] {
+        let policy = format!(
+            "apiVersion: tidewaiter.dev/v1alpha1\nkind: WasmPolicy\nmetadata: {{name: own}}\n\
+             spec: {{module: {{file: none.wasm}}, failurePolicy: {failure_policy}}}\n"
+        );
+        std::fs::write(folder.path().join("policy.yaml"), policy).unwrap();
+        let judged = gate(folder.path())
+            .await
+            .review(&Ask::create(&manifest.object.value).unwrap())
+            .await;
+        let reviewed = Reviewed::new(manifest, "team-a", &judged);
+        let findings: Vec<_> = reviewed.findings.iter().filter(|one| one.policy == "own").collect();
+        let [finding] = findings[..] else {
+            panic!("{findings:?}")
+        };
+        assert_eq!(
+            (reviewed.verdict, finding.level, finding.code.as_str()),
+            (verdict, level, "policy-failed"),
+            "{finding:?}"
+        );
+        assert!(finding.message.starts_with(says), "{finding:?}");
+    }
+}
+
 /// A policy and a backend that can't be used, and a backend whose Secret is elsewhere.
 const SLIPS: &str = "\
 apiVersion: tidewaiter.dev/v1alpha1

@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
-use tidewaiter_e2e::install::{NAMESPACE, backend};
+use tidewaiter_e2e::install::{NAMESPACE, backend, look_for_models};
 use tidewaiter_e2e::load::{Load, Outcome, SOON, has_credentials, service};
 use tidewaiter_e2e::policy::{install_unruly, unruly_in};
+use tidewaiter_ground::models::Model;
 use tidewaiter_ground::slow::SlowWay;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, tls};
 
@@ -266,32 +267,88 @@ fn an_etcd_that_restarts_loses_no_service(world: &World) -> Result<()> {
     release.until_ready(REPLICAS).map(drop)
 }
 
-/// Nothing is known of these models, so each review asks the store.
 fn a_store_that_hangs_loses_no_service(world: &World) -> Result<()> {
     world.release()?;
-    let uri = "s3://mlflow/shared/hangs-{}";
-    let outcome = under_load(world, "MinIO hangs", uri, |load| {
-        world.cluster.while_store_hangs(|| load.go_on(10))
-    })?;
-    outcome.all_at_once().map(drop)
+    while_looked_for(world, "MinIO hangs", "mlflow", |go_on| {
+        world.cluster.while_store_hangs(go_on)
+    })
 }
 
 fn a_store_that_answers_late_loses_no_service(world: &World) -> Result<()> {
     world.release()?;
-    fs::create_dir_all(world.cluster.folder().join("minio/late"))?;
     let way = SlowWay::open(&format!("{HOST}:{LATE}"), &format!("{HOST}:{MINIO_PORT}"))?;
     let mut late = backend("minio-late", "late", &["s3://late/shared/"]);
     late["spec"]["s3"]["endpoint"] = json!(format!("http://{HOST}:{LATE}"));
     let late = Custom::apply(&world.cluster, &late)?;
     late.until("Accepted", "True")?;
-    let outcome = under_load(world, "MinIO answers after 5 s", "s3://late/shared/fraud-{}", |load| {
+    while_looked_for(world, "MinIO answers after 5 s", "late", |go_on| {
         way.delay(Duration::from_secs(5));
-        load.go_on(10)?;
+        let done = go_on();
         way.delay(Duration::ZERO);
-        Ok(())
-    });
-    outcome?.all_at_once().map(drop)
+        done
+    })
 }
 
 /// Where the late way to MinIO listens.
 const LATE: u16 = 9102;
+
+/// Services are created whose models `model-exists` looks for, each another one of this bucket, that no cache knows. `during` has the store not answer while it
+/// calls what it is given, which goes on with the load.
+fn while_looked_for(
+    world: &World,
+    fault: &str,
+    bucket: &str,
+    during: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
+) -> Result<()> {
+    let uri = numbered_models(world, bucket)?;
+    let namespace = Arc::new(world.cluster.namespace("looked-for")?);
+    let _looked_for = look_for_models(&namespace)?;
+    let api = world.cluster.api()?;
+    let would_create = |name: &str| api.would_create(namespace.name(), &service(name, &uri.replace("{}", name)));
+    let mut in_a_row = 0;
+    let minute = Duration::from_mins(1);
+    world.cluster.until("whichever replica is asked looks", minute, || {
+        let answer = would_create("missing")?;
+        let is_refused = answer.message().contains("and KServe would find no model");
+        in_a_row = if is_refused { in_a_row + 1 } else { 0 };
+        ensure!(is_refused, "{}{:?}", answer.message(), answer.warnings);
+        Ok((in_a_row == 5).then_some(()))
+    })?;
+    let load = Load::begin_in(Arc::clone(&namespace), &uri, EVERY, has_credentials)?;
+    let outcome = under(load, world, fault, |load| {
+        during(&|| {
+            load.go_on(10)?;
+            let answer = would_create("unseen")?;
+            let mut lines = answer.warnings.iter();
+            ensure!(
+                answer.admitted() && lines.any(|line| line.contains("predictor: model not looked for: ")),
+                "the store answered all the same: {}{:?}",
+                answer.message(),
+                answer.warnings
+            );
+            Ok(())
+        })
+    })?;
+    outcome.all_at_once()?;
+    ensure!(
+        outcome.slowest > Duration::from_secs(1),
+        "nobody waited for the store: {outcome:#?}"
+    );
+    Ok(())
+}
+
+/// More than a load asks for between two faults.
+const MODELS: usize = 100;
+
+/// Models in a bucket of MinIO, as far as anybody looks at them: `{}` in the URI is the number of each.
+fn numbered_models(world: &World, bucket: &str) -> Result<String> {
+    let (model, _) = world.model()?;
+    let folder = world.cluster.folder().join("numbered-models");
+    for number in 0..MODELS {
+        let one = folder.join(number.to_string());
+        fs::create_dir_all(&one)?;
+        fs::copy(model.folder.join("MLmodel"), one.join("MLmodel"))?;
+    }
+    let all = Model { folder, ..model }.put(world.cluster.cache(), bucket, "shared/numbered")?;
+    Ok(format!("{all}/{{}}"))
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use tidewaiter_e2e::chart::{RELEASE, Release};
 use tidewaiter_e2e::install::NAMESPACE;
 use tidewaiter_e2e::load::Load;
 
@@ -28,14 +29,28 @@ pub(crate) const TESTS: &[Test] = &[
 /// So many seconds put whatever goes by this clock far out.
 const WRONG: i64 = 2 * 60 * 60;
 
-/// Nobody is told that it is gone: the API server waits for it in vain until its readiness fails, and the other replica until the Lease runs out.
+/// So long nobody knows of a lost node, as it is before the control plane gives it up.
+const UNKNOWN: Duration = Duration::from_secs(25);
+
+/// Nobody is told that it is gone: its Pod still counts as ready, the API server waits for it in vain, and the other replica until the Lease runs out.
 fn a_leader_whose_node_is_lost_loses_no_service(world: &World) -> Result<()> {
     let release = world.release()?;
     let uri = world.model()?.1;
     let load = Load::begin(&world.cluster, "lost-node", &uri, EVERY)?;
-    under(load, world, "the leader's node is lost", |load| {
+    let outcome = under(load, world, "the leader's node is lost", |load| {
+        until_the_leader_is_asked(&release, load)?;
         let lost = release.leader()?;
-        world.cluster.cut_off(&lost)?;
+        let address = lost["status"]["podIP"].as_str().context("a Pod without an address")?;
+        world.cluster.while_kubelet_hangs(|| {
+            world.cluster.cut_off(&lost)?;
+            std::thread::sleep(UNKNOWN);
+            let ready = ready_addresses(&release)?;
+            ensure!(
+                ready.contains(&address.to_owned()),
+                "the lost Pod {address} is known to be lost, ready are {ready:?}"
+            );
+            Ok(())
+        })?;
         let minute = Duration::from_mins(1);
         world.cluster.until("another leads", minute, || {
             Ok((release.leader()?["metadata"]["name"] != lost["metadata"]["name"]).then_some(()))
@@ -46,8 +61,39 @@ fn a_leader_whose_node_is_lost_loses_no_service(world: &World) -> Result<()> {
         release.kubectl(&["delete", "pod", name, "--force", "--grace-period=0"])?;
         release.until_ready(REPLICAS)?;
         load.go_on(10)
-    })
-    .map(drop)
+    })?;
+    ensure!(outcome.slipped > 0, "the lost replica was not asked: {outcome:#?}");
+    Ok(())
+}
+
+/// The API server keeps its connection to one replica for as long as that answers. Has it be the leader: for a while there is no other.
+fn until_the_leader_is_asked(release: &Release, load: &Load) -> Result<()> {
+    let leader = release.leader()?;
+    let name = leader["metadata"]["name"].as_str().context("a Pod without a name")?;
+    // Of two Pods the one without goes.
+    release.kubectl(&["annotate", "pod", name, "controller.kubernetes.io/pod-deletion-cost=1"])?;
+    release.scale(1)?;
+    release.until_alone(1)?;
+    load.go_on(4)?;
+    release.scale(REPLICAS)?;
+    release.until_ready(REPLICAS)?;
+    let now = release.leader()?;
+    ensure!(now["metadata"]["name"] == name, "{} leads", now["metadata"]["name"]);
+    Ok(())
+}
+
+/// The Pods that the API server may ask.
+fn ready_addresses(release: &Release) -> Result<Vec<String>> {
+    let service = format!("kubernetes.io/service-name={RELEASE}");
+    let slices: Value =
+        serde_json::from_str(&release.kubectl(&["get", "endpointslices", "-l", &service, "-o", "json"])?)?;
+    let slices = slices["items"].as_array().into_iter().flatten();
+    let endpoints = slices.flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
+    let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] == true);
+    let addresses = ready.flat_map(|endpoint| endpoint["addresses"].as_array().into_iter().flatten());
+    Ok(addresses
+        .filter_map(|address| address.as_str().map(str::to_owned))
+        .collect())
 }
 
 fn a_leader_whose_clock_is_ahead_loses_no_service(world: &World) -> Result<()> {
@@ -75,8 +121,11 @@ fn led_by(world: &World, fault: &str, ahead: i64) -> Result<()> {
             "{} leads",
             leader["metadata"]["name"]
         );
+        // Dates of answers are in whole seconds.
+        let logs = release.logs()?;
+        let mut seconds = WRONG.abs() - 1..=WRONG.abs() + 1;
         ensure!(
-            release.logs()?.contains("this node's clock is 7200 s"),
+            seconds.any(|seconds| logs.contains(&format!("this node's clock is {seconds} s"))),
             "nobody is told that the clock is wrong"
         );
         load.go_on(5)?;

@@ -8,9 +8,9 @@ use tidewaiter_e2e::chart::Release;
 use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::{NAMESPACE, backend};
 use tidewaiter_e2e::load::{has_credentials, service};
-use tidewaiter_e2e::path;
+use tidewaiter_e2e::{manifests, path};
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
-use tidewaiter_ground::{Cluster, MINIO_USER, Namespace, Said, tls};
+use tidewaiter_ground::{Cluster, HOST, MINIO_PORT, MINIO_USER, Namespace, Said, statuses, tls};
 
 use crate::{Test, World};
 
@@ -35,6 +35,14 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "a_key_is_minted_with_the_charts_rights",
         a_key_is_minted_with_the_charts_rights,
+    ),
+    (
+        "what_is_wrong_with_a_store_is_told_where_its_admin_looks",
+        what_is_wrong_with_a_store_is_told_where_its_admin_looks,
+    ),
+    (
+        "a_namespaces_own_secret_opens_its_store_and_nothing_is_copied",
+        a_namespaces_own_secret_opens_its_store_and_nothing_is_copied,
     ),
 ];
 
@@ -188,6 +196,7 @@ fn until_known(world: &World, namespace: &Namespace, prefix: &str) -> Result<()>
 struct Keyed<'a> {
     release: &'a Release,
     custom: Custom<'a>,
+    object: Value,
     secret: String,
     /// The Secret that is delivered.
     copy: String,
@@ -205,6 +214,7 @@ impl<'a> Keyed<'a> {
         let keyed = Self {
             release,
             custom: Custom::apply(&world.cluster, &object)?,
+            object,
             secret,
             copy: format!("secret/tidewaiter-{name}"),
             model: service("fraud", &format!("{prefix}fraud")).to_string(),
@@ -349,4 +359,188 @@ fn a_key_is_minted_with_the_charts_rights(world: &World) -> Result<()> {
     );
     custom.until("Minting", "True").with_context(|| release.diagnosis())?;
     Ok(())
+}
+
+/// The conditions and events of a `StorageBackend`, and the warning to whoever deletes it.
+fn what_is_wrong_with_a_store_is_told_where_its_admin_looks(world: &World) -> Result<()> {
+    let release = world.release()?;
+    let users = [world.cluster.namespace("store-a")?, world.cluster.namespace("store-b")?];
+    let keyed = Keyed::apply(world, &release, &users[0])?;
+    let Keyed { custom, secret, .. } = &keyed;
+    let name = users[0].name();
+    custom.until("Reachable", "True")?;
+    custom.until("CredentialsValid", "True")?;
+
+    until_used_by(world, name, 0)?;
+    for namespace in &users {
+        namespace.apply(&idle(&format!("s3://{name}/fraud")))?;
+    }
+    until_used_by(world, name, users.len())?;
+
+    keyed.key("wrong")?;
+    let said = custom.until("CredentialsValid", "False")?;
+    let refused = format!("{HOST}:{MINIO_PORT} answers 403 SignatureDoesNotMatch: the secret key is wrong");
+    ensure!(said == refused, "{said}");
+    custom.until("Reachable", "True")?;
+    keyed.key(MINIO_USER)?;
+    custom.until("CredentialsValid", "True")?;
+
+    let mut elsewhere = keyed.object.clone();
+    elsewhere["spec"]["s3"]["endpoint"] = json!(format!("http://{HOST}:{NOBODY_LISTENS}"));
+    custom.change(&elsewhere)?;
+    let said = custom.until("Reachable", "False")?;
+    // Behind "not tried again yet", once it has failed often.
+    let silent = format!("{HOST}:{NOBODY_LISTENS} refuses connections");
+    ensure!(said.ends_with(&silent), "{said}");
+    custom.until("CredentialsValid", "Unknown")?;
+    custom.change(&keyed.object)?;
+    custom.until("Reachable", "True")?;
+    custom.until("CredentialsValid", "True")?;
+
+    release.kubectl(&["delete", "secret", secret])?;
+    let said = custom.until("Accepted", "False")?;
+    until_told(world, "default", name, ("Warning", &said))?;
+    keyed.key(MINIO_USER)?;
+    custom.until("Accepted", "True")?;
+    until_told(world, "default", name, ("Normal", &format!("no more: {said}")))?;
+
+    let lines = [
+        format!(
+            "tidewaiter: services in {}, {} have the credentials of {name}",
+            users[0].name(),
+            users[1].name()
+        ),
+        "tidewaiter: these credentials stay as they are, and are renewed no more".to_owned(),
+    ];
+    let what = format!("storagebackend/{name}");
+    let delete = |how: &str| world.cluster.try_kubectl(&["delete", &what, how], "");
+    let mut in_a_row = 0;
+    let minute = Duration::from_mins(1);
+    world
+        .cluster
+        .until("whoever deletes it is told who uses it", minute, || {
+            let said = delete("--dry-run=server")?;
+            let is_told = said.ok && said.warnings() == lines;
+            in_a_row = if is_told { in_a_row + 1 } else { 0 };
+            ensure!(is_told, "{}{}", said.stdout, said.stderr);
+            Ok((in_a_row == 5).then_some(()))
+        })?;
+    world.cluster.get("", &what)?;
+    let said = delete("--wait=true")?;
+    ensure!(said.ok && said.warnings() == lines, "{}{}", said.stdout, said.stderr);
+    for namespace in &users {
+        namespace.get(&keyed.copy)?;
+    }
+    Ok(())
+}
+
+/// A port of the ground's own address that no test and no server uses.
+const NOBODY_LISTENS: u16 = 9;
+
+/// A service none of whose Pods runs.
+fn idle(uri: &str) -> String {
+    let mut service = service("fraud", uri);
+    service["spec"]["predictor"]["nodeSelector"] = json!({"nowhere": "true"});
+    service.to_string()
+}
+
+/// Waits until a backend's status says that so many namespaces have its credentials.
+fn until_used_by(world: &World, backend: &str, namespaces: usize) -> Result<()> {
+    let what = format!("{namespaces} namespaces have the credentials of {backend}");
+    world.cluster.until(&what, Duration::from_mins(2), || {
+        let status = world.cluster.get("", &format!("storagebackend/{backend}"))?["status"].take();
+        ensure!(status["namespaces"] == namespaces, "status {status}");
+        Ok(Some(()))
+    })
+}
+
+/// Waits until an object has an event of this type with these words.
+fn until_told(world: &World, namespace: &str, name: &str, (kind, words): (&str, &str)) -> Result<()> {
+    let of_object = format!("involvedObject.name={name}");
+    let what = format!("{name} has the event {kind}: {words}");
+    world.cluster.until(&what, Duration::from_mins(1), || {
+        let events = [
+            "get",
+            "events",
+            "-n",
+            namespace,
+            "--field-selector",
+            &of_object,
+            "-o",
+            "json",
+        ];
+        let events: Value = serde_json::from_str(&world.cluster.kubectl(&events)?)?;
+        let mut found = events["items"].as_array().into_iter().flatten();
+        let is_told = found.any(|event| event["type"] == kind && event["message"] == words);
+        ensure!(is_told, "{}", events["items"]);
+        Ok(Some(()))
+    })
+}
+
+/// It has the keys of the store that a backend serves as well.
+fn a_namespaces_own_secret_opens_its_store_and_nothing_is_copied(world: &World) -> Result<()> {
+    let release = world.release()?;
+    let (_, uri) = world.model()?;
+    let (own, other) = (
+        world.cluster.namespace("own-secret")?,
+        world.cluster.namespace("without")?,
+    );
+    let (api, model) = (world.cluster.api()?, service("fraud", &uri));
+    own.apply(&manifests::keys(
+        &format!("{HOST}:{MINIO_PORT}"),
+        MINIO_USER,
+        MINIO_USER,
+    ))?;
+    own.kubectl(&["label", "secret", "minio", "tidewaiter.dev/storage="])?;
+    let lacks = "has the label tidewaiter.dev/storage and no annotation tidewaiter.dev/prefix that says what it opens, such as s3://bucket/path/";
+    until_told(world, own.name(), "minio", ("Warning", lacks))?;
+
+    own.kubectl(&[
+        "annotate",
+        "secret",
+        "minio",
+        "tidewaiter.dev/prefix=s3://mlflow/shared/",
+    ])?;
+    let mut in_a_row = 0;
+    let minute = Duration::from_mins(1);
+    world
+        .cluster
+        .until("every replica knows the namespace's Secret", minute, || {
+            let answer = api.would_create(own.name(), &model)?;
+            let mut lines = answer.warnings.iter();
+            let is_own = path::annotation(&answer.body, path::SECRET) == Some("minio")
+                && lines.any(|line| line.contains("the namespace's own Secret opens it"));
+            in_a_row = if is_own { in_a_row + 1 } else { 0 };
+            ensure!(is_own, "{}{:?}", answer.message(), answer.warnings);
+            Ok((in_a_row == 5).then_some(()))
+        })?;
+    own.apply(&model.to_string())?;
+    other.apply(&idle(&uri))?;
+    let named = |namespace: &Namespace, secret: &str| {
+        world.cluster.until("the service names its Secret", minute, || {
+            let service = namespace.get("isvc/fraud")?;
+            ensure!(
+                path::annotation(&service, path::SECRET) == Some(secret),
+                "metadata {}",
+                service["metadata"]
+            );
+            Ok(Some(()))
+        })
+    };
+    named(&own, "minio")?;
+    named(&other, "tidewaiter-minio")?;
+    world
+        .cluster
+        .until("the model is downloaded", Duration::from_mins(5), || {
+            let pods = own.pods("fraud")?;
+            let mut containers = pods.iter().flat_map(statuses);
+            let is_there = containers.any(|container| {
+                container["name"] == "storage-initializer" && container["state"]["terminated"]["exitCode"] == 0
+            });
+            Ok(is_there.then_some(()))
+        })
+        .with_context(|| format!("{}\n{}", own.diagnosis("fraud"), release.diagnosis()))?;
+    let secrets = own.kubectl(&["get", "secrets", "-o", "name"])?;
+    ensure!(secrets.trim() == "secret/minio", "there are {secrets}");
+    other.get("secret/tidewaiter-minio").map(drop)
 }

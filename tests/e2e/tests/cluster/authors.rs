@@ -94,9 +94,9 @@ fn an_authors_policy_goes_from_nothing_to_a_refusal_by_kubectl(world: &World) ->
     let _shop = Shop::open(world, "authors", ADDRESS, false)?;
     let folder = author::authored()?;
     for language in Language::ALL {
-        if author::component(&folder, language).is_none() {
+        let Some(component) = author::component(&folder, language) else {
             continue;
-        }
+        };
         let namespace = world.namespace(&format!("authored-{language}"))?;
         // Its model is nowhere, and that is not the point.
         make_up_models(&namespace)?;
@@ -106,9 +106,34 @@ fn an_authors_policy_goes_from_nothing_to_a_refusal_by_kubectl(world: &World) ->
         let admitted = namespace.try_apply(&["--server-side"], &service(Some("fraud")).to_string())?;
         ensure!(admitted.ok, "{language}: {admitted:?}");
         reviewed(world, &namespace).with_context(|| language.to_string())?;
+        run_on_it(world, &component, &namespace).with_context(|| language.to_string())?;
         let policy = format!("wasmpolicy/{NAME}-{}", namespace.name());
         world.cluster.kubectl(&["delete", &policy])?;
     }
+    Ok(())
+}
+
+/// `policy run` takes the service from the cluster.
+fn run_on_it(world: &World, component: &Path, namespace: &Namespace) -> Result<()> {
+    let (component, live) = (component.display().to_string(), format!("{}/fraud", namespace.name()));
+    let run = [
+        "policy",
+        "run",
+        &component,
+        "--object",
+        &live,
+        "--time-ms",
+        "2000",
+        "-o",
+        "json",
+    ];
+    let said = tidewaiter(world.cluster.kubeconfig(), &run)?.ended(0)?;
+    let ran: Value = serde_json::from_str(&said.stdout)?;
+    let outcome = &ran["outcome"];
+    ensure!(
+        outcome["allowed"] == true && outcome["object"]["metadata"]["labels"]["team"] == "fraud",
+        "{said:#?}"
+    );
     Ok(())
 }
 

@@ -52,6 +52,21 @@ pub(crate) const TESTS: &[Test] = &[
         false,
         deploy_makes_secrets_and_graphs,
     ),
+    (
+        "deploy_has_every_wish_checked_and_stores_nothing",
+        false,
+        deploy_has_every_wish_checked_and_stores_nothing,
+    ),
+    (
+        "deploy_adds_a_model_to_a_multi_model_server",
+        false,
+        deploy_adds_a_model_to_a_multi_model_server,
+    ),
+    (
+        "deploy_names_each_right_that_its_secret_takes_and_leaves_nothing",
+        false,
+        deploy_names_each_right_that_its_secret_takes_and_leaves_nothing,
+    ),
 ];
 
 /// What every model here does with.
@@ -399,4 +414,246 @@ fn deploy_makes_secrets_and_graphs(world: &World) -> Result<()> {
     ensure!(steps[1]["data"] == "$response", "{steps}");
     run(&team, None, &graph)?.ended(0)?;
     Ok(())
+}
+
+/// What would be stored of a deploy with these wishes, by the API server's word.
+fn checked(team: &Namespace, more: &[&str]) -> Result<Said> {
+    let words = ["deploy", "s3://mlflow/shared/x", "--name", "fraud"];
+    let dry = ["--framework", "sklearn", "--dry-run=server", "-o", "json"];
+    run(team, None, &[&words[..], &dry, more].concat())
+}
+
+fn has(said: Said, values: &Value) -> Result<()> {
+    let said = said.ended(0)?;
+    tells(
+        &said,
+        &["fraud would be submitted: the API server and its webhooks agree"],
+    )?;
+    let made: Value = serde_json::from_str(&said.stdout).with_context(|| format!("no JSON: {said:#?}"))?;
+    for (path, value) in values.as_object().into_iter().flatten() {
+        ensure!(made.pointer(path) == Some(value), "{path} isn't {value}: {made}");
+    }
+    Ok(())
+}
+
+fn deploy_has_every_wish_checked_and_stores_nothing(world: &World) -> Result<()> {
+    let team = world.namespace_without("deploy-wishes")?;
+    let standard = [
+        "--min-replicas=2",
+        "--max-replicas=5",
+        "--scale-target=60",
+        "--scale-metric=cpu",
+        "--request=cpu=500m",
+        "--request=memory=1Gi",
+        "--limit=memory=2Gi",
+        "--gpus=1",
+        "--request-timeout=30",
+        "--env=LEVEL=debug",
+        "--arg=--workers=2",
+        "--node-selector=disk=ssd",
+        "--label=team=risk",
+        "--annotation=house/owner=ann",
+        "--transformer=house/transformer:1",
+        "--explainer=house/explainer:1",
+        "--service-account=models",
+    ];
+    has(
+        checked(&team, &standard)?,
+        &json!({
+            "/spec/predictor/model/storageUri": "s3://mlflow/shared/x",
+            "/spec/predictor/minReplicas": 2,
+            "/spec/predictor/maxReplicas": 5,
+            "/spec/predictor/scaleTarget": 60,
+            "/spec/predictor/scaleMetric": "cpu",
+            "/spec/predictor/model/resources/requests/cpu": "500m",
+            "/spec/predictor/model/resources/requests/memory": "1Gi",
+            "/spec/predictor/model/resources/limits/memory": "2Gi",
+            "/spec/predictor/model/resources/requests/nvidia.com~1gpu": "1",
+            "/spec/predictor/model/resources/limits/nvidia.com~1gpu": "1",
+            "/spec/predictor/timeout": 30,
+            "/spec/predictor/model/env": [{"name": "LEVEL", "value": "debug"}],
+            "/spec/predictor/model/args": ["--workers=2"],
+            "/spec/predictor/nodeSelector": {"disk": "ssd"},
+            "/spec/predictor/serviceAccountName": "models",
+            "/metadata/labels/team": "risk",
+            "/metadata/annotations/house~1owner": "ann",
+            "/metadata/annotations/serving.kserve.io~1autoscalerClass": "hpa",
+            "/metadata/annotations/serving.kserve.io~1deploymentMode": "Standard",
+            "/spec/transformer/containers/0/image": "house/transformer:1",
+            "/spec/explainer/containers/0/image": "house/explainer:1",
+        }),
+    )?;
+    let knative = [
+        "--deployment-mode=Knative",
+        "--scale-to-zero",
+        "--max-replicas=3",
+        "--scale-target=10",
+        "--scale-metric=concurrency",
+        "--canary-percent=10",
+        "--protocol=grpc",
+        "--secret=store",
+    ];
+    has(
+        checked(&team, &knative)?,
+        &json!({
+            "/spec/predictor/minReplicas": 0,
+            "/spec/predictor/maxReplicas": 3,
+            "/spec/predictor/scaleTarget": 10,
+            "/spec/predictor/scaleMetric": "concurrency",
+            "/spec/predictor/canaryTrafficPercent": 10,
+            "/spec/predictor/model/protocolVersion": "v2",
+            "/spec/predictor/model/ports/0/name": "h2c",
+            "/metadata/annotations/serving.kserve.io~1deploymentMode": "Knative",
+            "/metadata/annotations/serving.kserve.io~1storageSecretName": "store",
+        }),
+    )?;
+    // What KServe's own webhook refuses is told in its words.
+    let keda = [
+        "--annotation=serving.kserve.io/autoscalerClass=keda",
+        "--scale-metric=cpu",
+    ];
+    let refused = checked(&team, &keda)?.ended(2)?;
+    tells(&refused, &["ScaleMetric is not supported for KEDA"])?;
+    let there = team.kubectl(&["get", "secrets,isvc", "-o", "name"])?;
+    ensure!(there.is_empty(), "a dry run left {there}");
+    Ok(())
+}
+
+/// The server itself doesn't run, so that KServe's manager hands it no model: what counts is what the webhook says of it, and whose the manager takes it for.
+fn deploy_adds_a_model_to_a_multi_model_server(world: &World) -> Result<()> {
+    let team = world.namespace_without("deploy-many")?;
+    let format = json!({"name": "sklearn", "version": "1"});
+    let container = json!({"name": "kserve-container", "image": "house/server-of-many:1"});
+    let service = |name: &str, model: Value| {
+        json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
+            "metadata": {"name": name, "annotations": {"serving.kserve.io/stop": "true"}},
+            "spec": {"predictor": {"model": model}}})
+    };
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "serving.kserve.io/v1alpha1",
+            "kind": "ServingRuntime",
+            "metadata": {"name": "of-many"},
+            "spec": {"multiModel": true, "protocolVersions": ["v1"], "supportedModelFormats": [format], "containers": [container]},
+        },
+        service("many", json!({"modelFormat": {"name": "sklearn"}, "runtime": "of-many"})),
+        service("one", json!({"modelFormat": {"name": "sklearn"}, "storageUri": "s3://mlflow/shared/one"})),
+    ]});
+    team.apply(&objects.to_string())?;
+    let uri = "s3://mlflow/shared/churn";
+    let add = |server: &str, memory: &str| {
+        let words = ["deploy", uri, "--name", "churn", "--framework", "sklearn"];
+        let server = ["--server", server, "--memory", memory, "--no-wait"];
+        run(&team, None, &[&words[..], &server[..]].concat())
+    };
+    let missing = add("nobody", "256Mi")?.ended(2)?;
+    tells(
+        &missing,
+        &[&format!("there is no service nobody in namespace {}", team.name())],
+    )?;
+    let single = add("one", "256Mi")?.ended(2)?;
+    tells(&single, &["one has a model of its own", "--server"])?;
+
+    let said = add("many", "256Mi")?.ended(0)?;
+    tells(
+        &said,
+        &[&format!("TrainedModel churn submitted in namespace {}", team.name())],
+    )?;
+    let made = team.get("trainedmodel/churn")?["spec"].clone();
+    let model = json!({"storageUri": uri, "framework": "sklearn", "memory": "256Mi"});
+    ensure!(made == json!({"inferenceService": "many", "model": model}), "{made}");
+    world.cluster.until(
+        "KServe takes the model for its server's",
+        Duration::from_mins(1),
+        || {
+            let taken = team.get("trainedmodel/churn")?["metadata"]["finalizers"].clone();
+            Ok((taken == json!(["trainedmodel.finalizer"])).then_some(()))
+        },
+    )?;
+    let again = add("many", "256Mi")?.ended(0)?;
+    tells(&again, &["churn is deployed already, and the same"])?;
+    // KServe's webhook for these.
+    let larger = add("many", "512Mi")?.ended(2)?;
+    tells(&larger, &["memory field is immutable"])?;
+    // While its server is there: without it KServe's manager never lets go of the model, nor the namespace of itself.
+    team.kubectl(&["delete", "trainedmodel/churn", "--wait=false"])
+        .map(drop)
+}
+
+/// A resource, and what may be done with it.
+type Right<'a> = (&'a str, &'a [&'a str]);
+
+/// Who may deploy, and not yet make Secrets, asks for one right after the other.
+fn deploy_names_each_right_that_its_secret_takes_and_leaves_nothing(world: &World) -> Result<()> {
+    let (_, uri) = model(world)?;
+    let team = world.namespace_without("deploy-rights")?;
+    let name = team.name();
+    let account = "serviceaccounts";
+    let may = |rights: &[(&str, &[&str])]| {
+        let mut rules = vec![
+            json!({"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices"],
+            "verbs": ["get", "list", "watch", "create", "patch"]}),
+        ];
+        rules.extend(
+            rights
+                .iter()
+                .map(|(resource, verbs)| json!({"apiGroups": [""], "resources": [resource], "verbs": verbs})),
+        );
+        let group = "rbac.authorization.k8s.io";
+        let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "scientist"}},
+            {"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "deploys"}, "rules": rules},
+            {
+                "apiVersion": format!("{group}/v1"),
+                "kind": "RoleBinding",
+                "metadata": {"name": "deploys"},
+                "roleRef": {"apiGroup": group, "kind": "Role", "name": "deploys"},
+                "subjects": [{"kind": "ServiceAccount", "namespace": name, "name": "scientist"}],
+            },
+        ]});
+        team.apply(&objects.to_string()).map(drop)
+    };
+    may(&[])?;
+    let kubeconfig = team.cluster().kubeconfig_of(name, "scientist")?;
+    let kubeconfig = kubeconfig.display().to_string();
+    let who = ["--kubeconfig", kubeconfig.as_str(), "--no-wait"];
+    let steps: [(&[Right<'_>], &str, &str); 4] = [
+        (&[], "get", "secrets"),
+        (&[("secrets", &["get"]), (account, &["get"])], "patch", "secrets"),
+        (
+            &[("secrets", &["get", "patch"]), (account, &["get", "patch"])],
+            "create",
+            "secrets",
+        ),
+        // Both are asked for before either is made.
+        (
+            &[("secrets", &["get", "patch", "create"]), (account, &["get", "patch"])],
+            "create",
+            account,
+        ),
+    ];
+    for (rights, verb, resource) in steps {
+        may(rights)?;
+        let next = format!("ask for a role with the verb {verb} on {resource} in namespace {name}");
+        // The API server learns of a role a moment later.
+        world
+            .cluster
+            .until(&format!("it says: {next}"), Duration::from_mins(1), || {
+                let said = deploy(&team, Some(MINIO_USER), &uri, &who)?.ended(2)?;
+                Ok(said.stderr.contains(&next).then_some(()))
+            })?;
+        let left = ["secret/fraud-store", "serviceaccount/fraud-store", "isvc/fraud"];
+        let left = [&["get", "--ignore-not-found", "-o", "name"][..], &left].concat();
+        let left = team.kubectl(&left)?;
+        ensure!(left.is_empty(), "a refused deploy left {left}");
+    }
+    let whole: &[&str] = &["get", "patch", "create"];
+    may(&[("secrets", whole), (account, whole)])?;
+    world
+        .cluster
+        .until("who may make both deploys", Duration::from_mins(1), || {
+            let said = deploy(&team, Some(MINIO_USER), &uri, &who)?;
+            Ok((said.code == Some(0)).then_some(()))
+        })?;
+    team.get("isvc/fraud").map(drop)
 }

@@ -1,5 +1,6 @@
 //! Policies that go wrong: each is its own failure, and the server answers others.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -41,6 +42,21 @@ pub(crate) const TESTS: &[Test] = &[
         a_wrong_fill_fails_alone_and_others_are_answered,
     ),
     (
+        "a_recursion_without_an_end_fails_alone_and_others_are_answered",
+        false,
+        a_recursion_without_an_end_fails_alone_and_others_are_answered,
+    ),
+    (
+        "calls_to_a_silent_store_fail_alone_and_others_are_answered",
+        false,
+        calls_to_a_silent_store_fail_alone_and_others_are_answered,
+    ),
+    (
+        "huge_settings_fail_alone_and_others_are_answered",
+        false,
+        huge_settings_fail_alone_and_others_are_answered,
+    ),
+    (
         "what_can_not_be_a_policy_is_said_in_its_status",
         false,
         what_can_not_be_a_policy_is_said_in_its_status,
@@ -60,29 +76,60 @@ pub(crate) const TESTS: &[Test] = &[
 /// How much longer others may wait beside a policy that goes wrong than beside the same one that behaves, with as many services arriving. Two cores
 /// carry the whole cluster, and a loop has one of them as long as it may.
 const SLOWER: u32 = 4;
+/// What is said of a policy that doesn't end.
+const TIME: &str = "ran for more than 100 ms";
 
 fn an_endless_loop_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
-    fails_alone(world, &json!("loop"), "ran for more than 100 ms")
+    fails_alone(world, "loop", &json!("loop"), &[TIME])
 }
 
 fn a_trap_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
-    fails_alone(world, &json!("trap"), "trapped")
+    fails_alone(world, "trap", &json!("trap"), &["trapped"])
 }
 
 fn a_memory_bomb_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
-    fails_alone(world, &json!("hoard"), "memory")
+    fails_alone(world, "memory bomb", &json!("hoard"), &["memory"])
 }
 
 /// 100 MB don't fit into the memory that a policy may have.
 fn an_endless_answer_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
-    fails_alone(world, &json!("flood"), "memory")
+    fails_alone(world, "flood", &json!("flood"), &["memory"])
 }
 
 fn a_wrong_fill_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
-    fails_alone(world, &json!("rename"), "/metadata/name")
+    fails_alone(world, "wrong fill", &json!("rename"), &["/metadata/name"])
 }
 
-/// An import that is not granted, and a module that is no component.
+fn a_recursion_without_an_end_fails_alone_and_others_are_answered(world: &World) -> Result<()> {
+    // Which end it comes to first is the compiler's affair: that of its own stack, below which there is no memory, or the host's.
+    let says = ["nested too deep", "out of bounds memory access"];
+    fails_alone(world, "recursion", &json!("recurse"), &says)
+}
+
+/// The store takes connections and says nothing. After a few calls it is left alone, and then the policy is a loop like any other.
+fn calls_to_a_silent_store_fail_alone_and_others_are_answered(world: &World) -> Result<()> {
+    world.tidewaiter()?;
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut store = backend("silent", "silent", &["s3://silent/"]);
+    store["spec"]["s3"]["endpoint"] = json!(format!("http://{}", silent.local_addr()?));
+    let store = Custom::apply(&world.cluster, &store)?;
+    store.until("Accepted", "True")?;
+    let over = "the review's time was over before it answered";
+    fails_alone(
+        world,
+        "call to a silent store",
+        &json!({"stall": "s3://silent/model"}),
+        &[over, TIME],
+    )
+}
+
+/// A little less than settings may have, and no label has as much.
+fn huge_settings_fail_alone_and_others_are_answered(world: &World) -> Result<()> {
+    let does = json!({"label": "x".repeat(250 << 10)});
+    fails_alone(world, "label of 250 KiB", &does, &["a label's value has at most 63"])
+}
+
+/// An import that is not granted, a module that is no component, a component that calls itself what nothing may be called, and more settings than there may be.
 fn what_can_not_be_a_policy_is_said_in_its_status(world: &World) -> Result<()> {
     world.policy()?;
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
@@ -92,10 +139,15 @@ fn what_can_not_be_a_policy_is_said_in_its_status(world: &World) -> Result<()> {
     ungranted["spec"]["capabilities"] = json!([]);
     let mut garbage = unruly_in(name, name, &json!("nothing"), "fail");
     garbage["spec"]["module"]["configMap"]["key"] = json!("garbage.wasm");
+    let mut liar = unruly_in(name, name, &json!("nothing"), "fail");
+    liar["spec"]["module"]["configMap"]["key"] = json!("liar.wasm");
+    let boundless = unruly_in(name, name, &json!({"deny": "x".repeat(300 << 10)}), "fail");
     let custom = Custom::apply(&world.cluster, &unasked(&ungranted))?;
     for (bad, says) in [
         (&ungranted, &["tidewaiter:policy/cluster", "add `", "`cluster`"][..]),
         (&garbage, &["component"]),
+        (&liar, &["its name is `UN RUL`", "no DNS label"]),
+        (&boundless, &["bytes, and may have 262144"]),
     ] {
         custom.change(&unasked(bad))?;
         let said = custom.until("Loaded", "False")?;
@@ -198,7 +250,8 @@ fn a_policy_gets_no_credentials_past_the_grants(world: &World) -> Result<()> {
     owners.get(&secret).map(drop)
 }
 
-fn fails_alone(world: &World, does: &Value, says: &str) -> Result<()> {
+/// A policy that does this fails for one of these reasons, in its own namespace.
+fn fails_alone(world: &World, what: &str, does: &Value, says: &[&str]) -> Result<()> {
     world.policy()?;
     let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let (theirs, others) = (world.namespace("hostile")?, world.namespace("others")?);
@@ -245,7 +298,7 @@ fn fails_alone(world: &World, does: &Value, says: &str) -> Result<()> {
             break;
         }
         slow.push(format!(
-            "{beside_bad:?} beside a {does}, {beside_good:?} beside a policy that behaves"
+            "{beside_bad:?} beside a {what}, {beside_good:?} beside a policy that behaves"
         ));
         custom.change(&unruly_in(theirs.name(), &name, does, "ignore"))?;
         custom.until("Loaded", "True")?;
@@ -261,13 +314,13 @@ fn fails_alone(world: &World, does: &Value, says: &str) -> Result<()> {
     until(world, "its failure counts", || {
         let answer = api.would_create(theirs.name(), &service)?;
         ensure!(!answer.admitted(), "admitted");
-        for part in [name.as_str(), says] {
-            ensure!(
-                answer.message().contains(part),
-                "the refusal doesn't name {part}: {}",
-                answer.message()
-            );
-        }
+        let message = answer.message();
+        ensure!(
+            message.contains(&name) && says.iter().any(|reason| message.contains(reason)),
+            "the refusal doesn't name {name} and one of {says:?}: {message}"
+        );
+        // Whatever a policy says, it is read by people.
+        ensure!(message.len() < 4096, "the refusal has {} bytes", message.len());
         Ok(())
     })?;
     really_refused(&theirs, &uri)?;

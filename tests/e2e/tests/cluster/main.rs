@@ -138,6 +138,7 @@ const LONG: [&str; 20] = [
     "a_deploy_that_is_refused_has_uploaded_nothing",
     "pipeline_a_tracking_server_with_users_lets_in_whom_it_knows",
     "pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names",
+    "pipeline_artifacts_behind_the_tracking_server_are_copied_or_used_where_they_lie",
     "failing_a_download_out_of_memory_is_told_with_who_limits_it",
     "failing_code_that_stayed_in_a_script_is_named",
     "failing_before_a_node_has_the_pod_is_told",
@@ -150,7 +151,6 @@ const LONG: [&str; 20] = [
     "served_one_column_of_mlflow",
     "served_a_function",
     "served_a_transformer_before_its_predictor",
-    "served_a_graph_of_two_steps",
 ];
 
 fn tests_with(kserve: Kserve) -> Vec<Test> {

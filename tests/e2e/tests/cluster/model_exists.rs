@@ -34,6 +34,11 @@ pub(crate) const TESTS: &[Test] = &[
         a_prefix_that_the_store_forbids_ends_the_initializer_without_tidewaiter_and_is_told_of_with_it,
     ),
     (
+        "slips_end_the_initializer_without_tidewaiter_and_are_refused_with_it",
+        true,
+        slips_end_the_initializer_without_tidewaiter_and_are_refused_with_it,
+    ),
+    (
         "a_uri_with_a_slip_is_refused_with_what_was_meant",
         false,
         a_uri_with_a_slip_is_refused_with_what_was_meant,
@@ -67,9 +72,13 @@ fn initializer_says(world: &World, namespace: &Namespace, words: &str) -> Result
             let pods = namespace.pods("fraud")?;
             let pod = pods.first().context("no Pod")?;
             let logs = world.cluster.logs(pod, "storage-initializer")?.concat();
+            let gave_up = [
+                "Storage initialization failed: ",
+                "Unexpected error during storage initialization: ",
+            ];
             match logs
                 .lines()
-                .find(|line| line.contains("Storage initialization failed: "))
+                .find(|line| gave_up.iter().any(|words| line.contains(words)))
             {
                 Some(line) => Ok(Some(line.to_owned())),
                 None => bail!("{logs}"),
@@ -171,6 +180,48 @@ fn reads_only(bucket: &str, prefix: &str) -> Result<AccessKey> {
     };
     Runtime::new()?.block_on(admin.add(&account))?;
     Ok(key)
+}
+
+/// A bucket that isn't there, a name of MLflow's in place of a URI, and a slash too many, which MinIO refuses where S3 finds nothing.
+fn slips_end_the_initializer_without_tidewaiter_and_are_refused_with_it(world: &World) -> Result<()> {
+    let (_, right) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let doubled = right.replace("/shared/", "/shared//");
+    let endpoint = format!("{HOST}:{MINIO_PORT}");
+    let applied = [
+        ("unmade", "s3://unmade/fraud", "S3 resource 'unmade' not found"),
+        (
+            "tracked",
+            "models:/fraud/3",
+            "Cannot recognize storage type for models:/fraud/3",
+        ),
+        ("doubled", doubled.as_str(), "S3 error [XMinioInvalidObjectName]"),
+    ]
+    .map(|(name, uri, words)| -> Result<_> {
+        let without = world.namespace_without(&format!("{name}-without"))?;
+        without.apply(&manifests::by_hand("fraud", uri, &endpoint, MINIO_USER))?;
+        Ok((without, words))
+    });
+    for applied in applied {
+        let (without, words) = applied?;
+        initializer_says(world, &without, words)?;
+    }
+
+    let with = world.namespace("slipped")?;
+    let unmade = Custom::apply(&world.cluster, &backend("unmade", "unmade", &["s3://unmade/"]))?;
+    unmade.until("Accepted", "True")?;
+    refused(
+        &with,
+        "mlflow",
+        "s3://unmade/fraud",
+        &["StorageBackend unmade has no bucket s3://unmade"],
+    )?;
+    refused(
+        &with,
+        "mlflow",
+        "models:/fraud/3",
+        &["an MLflow server", "write the URI of its artifacts"],
+    )?;
+    refused(&with, "mlflow", &doubled, &["two slashes", &format!("Write {right}")])
 }
 
 fn a_uri_with_a_slip_is_refused_with_what_was_meant(world: &World) -> Result<()> {

@@ -20,6 +20,11 @@ pub(crate) const TESTS: &[Test] = &[
         a_namespace_that_kserve_passes_over_is_told_of,
     ),
     (
+        "a_namespace_that_an_admins_own_selector_leaves_out_is_told_of",
+        true,
+        a_namespace_that_an_admins_own_selector_leaves_out_is_told_of,
+    ),
+    (
         "a_quota_that_stops_a_service_is_told_of",
         false,
         a_quota_that_stops_a_service_is_told_of,
@@ -30,6 +35,11 @@ pub(crate) const TESTS: &[Test] = &[
         pod_security_that_stops_a_service_is_told_of_and_met,
     ),
 ];
+
+/// KServe's webhook that brings models into Pods, and where it is configured.
+const POD_MUTATOR: &str = "inferenceservice.kserve-webhook-server.pod-mutator";
+const WEBHOOKS: &str = "inferenceservice.serving.kserve.io";
+const CONFIGURATION: &str = "mutatingwebhookconfiguration";
 
 /// A namespace with these labels, as if Tidewaiter weren't installed.
 fn without(world: &World, name: &str, labels: &Value) -> Result<Namespace> {
@@ -99,6 +109,101 @@ fn a_namespace_that_kserve_passes_over_is_told_of(world: &World) -> Result<()> {
         "the namespace has the label control-plane=kserve",
     ];
     refused(&ours, &manifest, &says)
+}
+
+/// The label that an admin's own selector leaves out. No other test's namespace has it.
+const LEFT_OUT: &str = "tidewaiter-e2e/left-out";
+
+/// An admin's addition to the selector of KServe's webhook for Pods. Taken out when dropped.
+struct Selector<'a>(&'a World);
+
+impl<'a> Selector<'a> {
+    fn add(world: &'a World) -> Result<Self> {
+        let requirement = json!({"key": LEFT_OUT, "operator": "DoesNotExist"});
+        let (webhook, _) = Self::found(world)?;
+        let place = format!("{webhook}/namespaceSelector/matchExpressions/-");
+        Self::patch(world, &json!([{"op": "add", "path": place, "value": requirement}]))?;
+        Ok(Self(world))
+    }
+
+    /// The paths of KServe's webhook for Pods, and of the addition in it.
+    fn found(world: &World) -> Result<(String, Option<String>)> {
+        let configuration = world.cluster.get("", &format!("{CONFIGURATION}/{WEBHOOKS}"))?;
+        let mut webhooks = configuration["webhooks"].as_array().into_iter().flatten();
+        let at = webhooks
+            .position(|webhook| webhook["name"] == POD_MUTATOR)
+            .context("KServe's webhook for Pods is gone")?;
+        let requirements = &configuration["webhooks"][at]["namespaceSelector"]["matchExpressions"];
+        let mut requirements = requirements.as_array().into_iter().flatten();
+        let added = requirements
+            .position(|requirement| requirement["key"] == LEFT_OUT)
+            .map(|added| format!("/webhooks/{at}/namespaceSelector/matchExpressions/{added}"));
+        Ok((format!("/webhooks/{at}"), added))
+    }
+
+    fn patch(world: &World, patch: &Value) -> Result<()> {
+        let patch = patch.to_string();
+        world
+            .cluster
+            .kubectl(&["patch", CONFIGURATION, WEBHOOKS, "--type=json", "-p", &patch])
+            .map(drop)
+    }
+}
+
+impl Drop for Selector<'_> {
+    fn drop(&mut self) {
+        if let Ok((_, Some(added))) = Self::found(self.0) {
+            // Whoever changed it meanwhile keeps what they wrote.
+            let key = json!({"op": "test", "path": format!("{added}/key"), "value": LEFT_OUT});
+            let _ = Self::patch(self.0, &json!([key, {"op": "remove", "path": added}]));
+        }
+    }
+}
+
+fn a_namespace_that_an_admins_own_selector_leaves_out_is_told_of(world: &World) -> Result<()> {
+    let (_, uri) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
+    let manifest = manifests::bare("iris", "sklearn", &uri);
+    let labels = json!({LEFT_OUT: "yes"});
+    let theirs = without(world, "left-out", &labels)?;
+    let ours = with(world, "left-out-told", &labels)?;
+    let told = || {
+        let said = ours.try_apply(&["--server-side", "--dry-run=server"], &manifest)?;
+        anyhow::Ok(said.stderr.contains(LEFT_OUT))
+    };
+    ensure!(!told()?, "the label is told of before it means anything");
+
+    let selector = Selector::add(world)?;
+    theirs.apply(&manifest)?;
+    world
+        .cluster
+        .until("a Pod without a model is made", Duration::from_mins(2), || {
+            let pods = theirs.pods("iris")?;
+            let pod = pods.first().context("no Pod yet")?;
+            if pod["spec"]["initContainers"].is_null() {
+                return Ok(Some(()));
+            }
+            // Made before the API server knew.
+            theirs.kubectl(&["delete", "pods", "--all", "--wait=false"])?;
+            anyhow::bail!("KServe brings the model: {}", pod["spec"])
+        })?;
+
+    world
+        .cluster
+        .until("Tidewaiter knows the selector", Duration::from_mins(1), || {
+            Ok(told()?.then_some(()))
+        })?;
+    let says = [
+        "no Pod of the predictor in namespace",
+        "inferenceservice.kserve-webhook-server.pod-mutator, in MutatingWebhookConfiguration inferenceservice.serving.kserve.io",
+        "the namespace has the label tidewaiter-e2e/left-out=yes",
+    ];
+    refused(&ours, &manifest, &says)?;
+    drop(selector);
+    world
+        .cluster
+        .until("Tidewaiter knows that it is gone", Duration::from_mins(1), || {
+            Ok((!told()?).then_some(()))
+        })
 }
 
 fn a_quota_that_stops_a_service_is_told_of(world: &World) -> Result<()> {

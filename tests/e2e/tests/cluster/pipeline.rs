@@ -5,10 +5,11 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::server::command_binary;
-use tidewaiter_ground::mlflow::{Fraud, Mlflow};
+use tidewaiter_ground::mlflow::{Fraud, Logged, Mlflow, PROXIED_TO};
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
 use crate::command::{Said, tidewaiter};
+use crate::deploy::{SMALL, tells};
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -26,6 +27,11 @@ pub(crate) const TESTS: &[Test] = &[
         "pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names",
         true,
         pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names,
+    ),
+    (
+        "pipeline_artifacts_behind_the_tracking_server_are_copied_or_used_where_they_lie",
+        true,
+        pipeline_artifacts_behind_the_tracking_server_are_copied_or_used_where_they_lie,
     ),
 ];
 
@@ -210,29 +216,114 @@ fn pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names(world: &World) -> R
         let place = format!("/models/{}/artifacts", logged.model);
         let lies = report["storageUri"].as_str().unwrap_or_default();
         ensure!(lies.ends_with(&place) && report["from"] == *source, "{report}");
-        let rows = json!(logged.rows).to_string();
+        answers_as_logged(&team, name, &logged)?;
+    }
+    Ok(())
+}
+
+/// MLflow as it comes keeps artifacts behind itself, where KServe can't read them: they are fetched from it and uploaded, or read where the admin says that they lie.
+fn pipeline_artifacts_behind_the_tracking_server_are_copied_or_used_where_they_lie(world: &World) -> Result<()> {
+    world.model("fraud", tidewaiter_ground::models::SavedWith::Mlserver1_7_1, "mlflow")?;
+    let mlflow = Mlflow::start_proxied(&world.cluster)?;
+    let logged = mlflow.three()?;
+    let team = world.namespace("pipeline-proxied")?;
+    let server = mlflow.uri();
+    let registered = "models:/three/1";
+    let deploy = |key: Option<&str>, source: &str, name: &str, more: &[&str]| {
         let words = [
-            "predict",
+            "deploy",
+            source,
+            "--name",
             name,
             "-o",
             "json",
-            "--via",
-            "port-forward",
-            "--data",
-            &rows,
-            "-n",
+            "--tracking-server",
+            &server,
         ];
-        let words = [&words[..], &[team.name()]].concat();
-        let said = tidewaiter(world.cluster.kubeconfig(), &words)?.ended(0)?;
-        let answer: Value = serde_json::from_str(&said.stdout).with_context(|| format!("{said:?}"))?;
-        let data = answer["outputs"][0]["data"].as_array().into_iter().flatten();
-        let data: Vec<f64> = data.filter_map(Value::as_f64).collect();
-        ensure!(
-            data == logged.answers,
-            "{name}: {answer}, and in Python {:?}",
-            logged.answers
-        );
+        crate::deploy::run(&team, key, &[&words[..], &SMALL, more].concat())
+    };
+    let lies = |said: &Said| {
+        let report: Value = serde_json::from_str(&said.stdout).with_context(|| format!("no JSON: {said:?}"))?;
+        Ok::<_, anyhow::Error>(report["storageUri"].as_str().unwrap_or_default().to_owned())
+    };
+
+    // Who has neither is told why, and what to name.
+    let nowhere = deploy(Some(MINIO_USER), registered, "copied", &[])?.ended(2)?;
+    tells(
+        &nowhere,
+        &[
+            "models:/three/1 has to be uploaded (the tracking server hands it out by its proxy, which KServe can't read), and no artifact store was named",
+            "--artifact-store",
+        ],
+    )?;
+
+    let to_a_store = ["--artifact-store", "s3://mlflow/shared/copied/"];
+    let submits = [&to_a_store[..], &["--no-wait"]].concat();
+    let copied = deploy(Some(MINIO_USER), registered, "copied", &submits)?.ended(0)?;
+    let place = lies(&copied)?;
+    ensure!(place.starts_with("s3://mlflow/shared/copied/copied/"), "{copied:?}");
+    // The server holds no other place of it than this.
+    let mut proxied = copied.stderr.split_whitespace();
+    let proxied = proxied.rfind(|word| word.starts_with("mlflow-artifacts:/"));
+    let proxied = proxied.with_context(|| format!("the way to the model names no artifacts: {copied:?}"))?;
+    let path = proxied.trim_start_matches("mlflow-artifacts:");
+    ensure!(
+        path.ends_with(&format!("/models/{}/artifacts", logged.model)),
+        "{proxied}"
+    );
+
+    // Who says where they lie needs no key of the store, and nothing is copied.
+    let destination = ["--artifacts-destination", PROXIED_TO];
+    let stays = [&destination[..], &["--no-wait"]].concat();
+    let used = deploy(None, registered, "used", &stays)?.ended(0)?;
+    ensure!(lies(&used)? == format!("{PROXIED_TO}{path}"), "{used:?}");
+
+    // By each of its names the same files are fetched: from the run, the logged model, and the proxy itself.
+    let of_run = format!("runs:/{}/model", logged.run);
+    let of_model = format!("models:/{}", logged.model);
+    for source in [proxied, &of_run, &of_model] {
+        let again = deploy(Some(MINIO_USER), source, "copied", &submits)?.ended(0)?;
+        tells(&again, &["deployed already, and the same"])?;
+        ensure!(lies(&again)? == place, "{again:?}");
+        let again = deploy(Some(MINIO_USER), source, "used", &stays)?.ended(0)?;
+        tells(&again, &["deployed already, and the same"])?;
     }
+    deploy(Some(MINIO_USER), registered, "copied", &to_a_store)?
+        .ended(0)
+        .with_context(|| team.diagnosis("copied"))?;
+    deploy(None, registered, "used", &destination)?
+        .ended(0)
+        .with_context(|| team.diagnosis("used"))?;
+    for name in ["copied", "used"] {
+        answers_as_logged(&team, name, &logged)?;
+    }
+    Ok(())
+}
+
+/// A service answers what the model did in Python.
+fn answers_as_logged(namespace: &Namespace, name: &str, logged: &Logged) -> Result<()> {
+    let rows = json!(logged.rows).to_string();
+    let words = [
+        "predict",
+        name,
+        "-o",
+        "json",
+        "--via",
+        "port-forward",
+        "--data",
+        &rows,
+        "-n",
+    ];
+    let words = [&words[..], &[namespace.name()]].concat();
+    let said = tidewaiter(namespace.cluster().kubeconfig(), &words)?.ended(0)?;
+    let answer: Value = serde_json::from_str(&said.stdout).with_context(|| format!("{said:?}"))?;
+    let data = answer["outputs"][0]["data"].as_array().into_iter().flatten();
+    let data: Vec<f64> = data.filter_map(Value::as_f64).collect();
+    ensure!(
+        data == logged.answers,
+        "{name}: {answer}, and in Python {:?}",
+        logged.answers
+    );
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
-use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, Said, post};
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, Said, condition, post};
 
 use crate::serving::answers;
 use crate::{Test, World};
@@ -26,6 +26,11 @@ pub(crate) const TESTS: &[Test] = &[
         "a_port_at_which_nobody_answers_is_refused",
         false,
         a_port_at_which_nobody_answers_is_refused,
+    ),
+    (
+        "a_port_without_a_listener_is_led_to_nobody_without_tidewaiter_and_is_refused_with_it",
+        true,
+        a_port_without_a_listener_is_led_to_nobody_without_tidewaiter_and_is_refused_with_it,
     ),
     (
         "rest_and_grpc_beside_each_other_answer",
@@ -134,6 +139,54 @@ fn a_port_at_which_nobody_answers_is_refused(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// KServe asks at the port that is named whether the server is ready, and nobody says so, while it answers at its own.
+fn a_port_without_a_listener_is_led_to_nobody_without_tidewaiter_and_is_refused_with_it(world: &World) -> Result<()> {
+    world.cluster.serve_services()?;
+    let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let ports = json!([{"containerPort": 8081, "name": "http"}]);
+    let object = service(&uri, &json!({"protocolVersion": "v2", "ports": ports}));
+    let without = world.namespace_without("unheard-without")?;
+    let endpoint = format!("{HOST}:{MINIO_PORT}");
+    without.apply(&manifests::with_keys(&object, &endpoint, MINIO_USER, MINIO_USER))?;
+    let answers_at = |address: &str| post(&format!("http://{address}/v2/models/fraud/infer"), &model.request);
+    let answered = world
+        .cluster
+        .until("the server answers at its own port", Duration::from_mins(5), || {
+            let pods = without.pods("fraud")?;
+            let pod = pods.first().context("no Pod yet")?;
+            let address = pod["status"]["podIP"].as_str().context("the Pod has no address yet")?;
+            answers_at(&format!("{address}:8080")).map(Some)
+        });
+    answered.with_context(|| without.diagnosis("fraud"))?;
+    world.cluster.until(
+        "nobody answers at the one that is named",
+        Duration::from_mins(2),
+        || {
+            let unhealthy = ["get", "events", "--field-selector", "reason=Unhealthy", "-o", "json"];
+            let events = without.kubectl(&unhealthy)?;
+            ensure!(events.contains(":8081: connect: connection refused"), "{events}");
+            Ok(Some(()))
+        },
+    )?;
+    let status = without.get("isvc/fraud")?;
+    ensure!(condition(&status, "Ready") != Some("True"), "{}", status["status"]);
+    let answer = answers_at(&address(&without)?);
+    ensure!(answer.is_err(), "the Service answers: {answer:?}");
+
+    let with = world.namespace("unheard")?;
+    let says = "nothing listens on port 8081: the server has 8080 for REST and 9000 for gRPC. Write 8080";
+    refused(&with, &object, &[says])
+}
+
+/// Where callers go: the address of KServe's Service, which leads to one port of the Pod.
+fn address(namespace: &Namespace) -> Result<String> {
+    let address = namespace.get("service/fraud-predictor")?["spec"]["clusterIP"].clone();
+    address
+        .as_str()
+        .map(|address| format!("{address}:80"))
+        .context("the Service has no address")
+}
+
 fn rest_and_grpc_beside_each_other_answer(world: &World) -> Result<()> {
     let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("both-ports")?;
@@ -143,18 +196,10 @@ fn rest_and_grpc_beside_each_other_answer(world: &World) -> Result<()> {
     model.check(&namespace.infer_grpc("fraud", &model.request)?)
 }
 
-/// Where callers go: the address of KServe's Service, which leads to one port of the Pod.
 fn grpc_without_a_port_is_led_to_rest_without_tidewaiter_and_answers_with_it(world: &World) -> Result<()> {
     world.cluster.serve_services()?;
     let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let object = service(&uri, &json!({"protocolVersion": "grpc-v2"}));
-    let address = |namespace: &Namespace| {
-        let address = namespace.get("service/fraud-predictor")?["spec"]["clusterIP"].clone();
-        address
-            .as_str()
-            .map(|address| format!("{address}:80"))
-            .context("the Service has no address")
-    };
 
     let without = world.namespace_without("grpc-without")?;
     speaks_grpc(world, &without)?;

@@ -40,6 +40,11 @@ pub(crate) const TESTS: &[Test] = &[
         false,
         using_canaries_as_kserve_has_them,
     ),
+    (
+        "using_revisions_as_knative_has_them",
+        false,
+        using_revisions_as_knative_has_them,
+    ),
     ("using_stop_as_kserve_has_it", false, using_stop_as_kserve_has_it),
 ];
 
@@ -88,12 +93,13 @@ fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result
     namespace.ready("fraud")?;
     let request = model.request.to_string();
     let instances = model.instances().to_string();
-    // Its own request, another protocol's, the model's folder, and by both ways of the second protocol.
+    // Its own request, another protocol's, the model's folder, that folder's own example, and by both ways of the second protocol.
     let folder = model.folder.display().to_string();
-    let inputs: [Vec<&str>; 3] = [
+    let inputs: [Vec<&str>; 4] = [
         vec!["--data", request.as_str()],
         vec!["--data", instances.as_str()],
         vec![folder.as_str()],
+        vec!["--example", "--from", folder.as_str()],
     ];
     for protocol in ["v2", "grpc"] {
         for input in &inputs {
@@ -103,6 +109,8 @@ fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result
                 .with_context(|| format!("{protocol} {input:?}"))?;
         }
     }
+    let own = run(&namespace, &["predict", "fraud", "--example", "--from", &folder])?.ended(0)?;
+    ensure!(own.stderr.contains("the model's own input example"), "{own:?}");
     // A made-up question is one that the model takes, and shown without being sent.
     predicted(&namespace, &["--example"])?;
     let shown = document(&run(&namespace, &["predict", "fraud", "--example", "--dry-run"])?.ended(0)?)?;
@@ -370,6 +378,101 @@ fn using_canaries_as_kserve_has_them(world: &World) -> Result<()> {
     let none = run(&namespace, &["promote", "fraud"])?.ended(2)?;
     ensure!(none.stderr.contains("has no canary"), "{none:?}");
     Ok(())
+}
+
+/// Knative isn't here: KServe's manager says of the service that it is in Knative mode, refuses the mode, and touches nothing else of it. The test writes what Knative
+/// would, the revisions into the status; what KServe would make of the share is `canaryTrafficPercent` (`ksvc_reconciler.go`).
+fn using_revisions_as_knative_has_them(world: &World) -> Result<()> {
+    let namespace = world.namespace_without("use-revisions")?;
+    let deploy = |uri: &str, more: &[&str]| {
+        let words = ["deploy", uri, "--name", "fraud", "--framework", "sklearn", "--no-wait"];
+        crate::deploy::run(&namespace, None, &[&words[..], more].concat())?.ended(0)
+    };
+    deploy("s3://mlflow/one", &["--deployment-mode", "Knative"])?;
+    world
+        .cluster
+        .until("KServe has seen the service", Duration::from_mins(1), || {
+            let service = namespace.get("isvc/fraud")?;
+            Ok((service["status"]["deploymentMode"] == "Knative").then_some(()))
+        })?;
+    let revision = |number: u8| format!("fraud-predictor-0000{number}");
+    // As Knative has it: the one that takes the requests, and the newest.
+    let revisions = |rolled_out: u8, newest: u8, percent: u8| {
+        let mut traffic = vec![json!({"revisionName": revision(newest), "percent": percent, "latestRevision": true})];
+        if rolled_out != newest {
+            traffic
+                .push(json!({"revisionName": revision(rolled_out), "percent": 100 - percent, "latestRevision": false}));
+        }
+        let predictor = json!({
+            "latestRolledoutRevision": revision(rolled_out), "latestReadyRevision": revision(newest),
+            "latestCreatedRevision": revision(newest), "traffic": traffic,
+        });
+        let patch = json!({"status": {"components": {"predictor": predictor}}}).to_string();
+        let words = [
+            "patch",
+            "isvc/fraud",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
+        namespace.kubectl(&words).map(drop)
+    };
+    // What the newest revision is made of, and its share of the requests.
+    let is = |uri: &str, share: Value| {
+        let predictor = namespace.get("isvc/fraud")?["spec"]["predictor"].clone();
+        ensure!(
+            predictor["model"]["storageUri"] == uri && predictor["canaryTrafficPercent"] == share,
+            "not {uri} with {share}: {predictor}"
+        );
+        Ok(())
+    };
+
+    revisions(1, 1, 100)?;
+    let alone = run(&namespace, &["split", "fraud", "20"])?.ended(2)?;
+    ensure!(
+        alone.stderr.contains("it has only ever had one revision") && alone.stderr.contains("--canary-percent"),
+        "{alone:?}"
+    );
+    let led = run(&namespace, &["promote", "fraud"])?.ended(0)?;
+    ensure!(led.stderr.contains("Nothing to do."), "{led:?}");
+
+    deploy("s3://mlflow/two", &["--canary-percent", "10"])?;
+    is("s3://mlflow/two", json!(10))?;
+    revisions(1, 2, 10)?;
+    let own = ["split", "fraud", "20", "--storage-uri", "s3://mlflow/three"];
+    let own = run(&namespace, &own)?.ended(2)?;
+    ensure!(own.stderr.contains("the canary is the newest revision"), "{own:?}");
+    run(&namespace, &["split", "fraud", "25"])?.ended(0)?;
+    is("s3://mlflow/two", json!(25))?;
+    revisions(1, 2, 25)?;
+    let status = document(&run(&namespace, &["status", "fraud", "-o", "json"])?.ended(1)?)?;
+    ensure!(
+        status["mode"] == "Knative"
+            && status["canaries"][0]["name"] == revision(2)
+            && status["canaries"][0]["percent"] == 25
+            && status["canaries"][1]["percent"] == 75,
+        "{status}"
+    );
+    let again = run(&namespace, &["split", "fraud", "25"])?.ended(0)?;
+    ensure!(again.stderr.contains("Nothing to do."), "{again:?}");
+
+    let back = run(&namespace, &["rollback", "fraud"])?.ended(0)?;
+    ensure!(back.stderr.contains("the newest revision stays"), "{back:?}");
+    is("s3://mlflow/two", json!(0))?;
+    revisions(1, 2, 0)?;
+    // Whoever deploys now would wait for requests that don't come.
+    let third = deploy("s3://mlflow/three", &[])?;
+    ensure!(
+        third.stderr.contains("Knative leads 0 % of the requests") && third.stderr.contains("tidewaiter promote fraud"),
+        "{third:?}"
+    );
+    is("s3://mlflow/three", json!(0))?;
+    revisions(1, 3, 0)?;
+
+    run(&namespace, &["promote", "fraud"])?.ended(0)?;
+    is("s3://mlflow/three", Value::Null)?;
+    revisions(3, 3, 100)
 }
 
 fn using_stop_as_kserve_has_it(world: &World) -> Result<()> {
