@@ -256,6 +256,14 @@ impl StorageUri {
             .filter(|revision| !revision.is_empty())
     }
 
+    /// The URI to write for all of an Azure container, or share, where the slash behind its name is missing: KServe splits the path there, and ends without it
+    /// (`_parse_azure_uri` in `python/storage/kserve_storage/kserve_storage.py` of KServe 0.20).
+    pub fn with_slash_behind_container(&self) -> Option<String> {
+        let azure = self.azure()?;
+        let has_slash = self.key_as_written().contains('/');
+        (!has_slash).then(|| format!("https://{}/{}/", self.authority(), azure.container))
+    }
+
     /// Account, container and path, where this is a URI of Azure's blob or file storage.
     pub fn azure(&self) -> Option<AzureUri<'_>> {
         if self.scheme != Scheme::Https {

@@ -123,8 +123,8 @@ fn inference_service(spec: &Value) -> Result<(), String> {
 
 fn component(component: &Value) -> Result<(), String> {
     read::<PodSpec>(component)?;
-    let extension: fields::Component = read(component)?;
-    of_pods(extension.labels, extension.annotations)?;
+    read::<fields::Component>(component)?;
+    of_pods(component)?;
     if let Some(worker) = component.get("workerSpec") {
         read::<PodSpec>(worker)?;
         read::<fields::Worker>(worker)?;
@@ -141,8 +141,8 @@ fn component(component: &Value) -> Result<(), String> {
 fn llm_inference_service(spec: &Value) -> Result<(), String> {
     read::<fields::Llm>(spec)?;
     for workload in [Some(spec), spec.get("prefill")].into_iter().flatten() {
-        let workload: fields::Workload = read(workload)?;
-        of_pods(workload.labels, workload.annotations)?;
+        read::<fields::Workload>(workload)?;
+        of_pods(workload)?;
     }
     Ok(())
 }
@@ -151,10 +151,9 @@ fn read<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
     T::deserialize(value).map_err(|error| lines::line(&error.to_string()))
 }
 
-type Texts = Option<BTreeMap<String, String>>;
-
-/// KServe puts them into the template of the Pods, where the API server judges them as it does an object's own.
-fn of_pods(labels: Texts, annotations: Texts) -> Result<(), String> {
+/// In the template of the Pods the API server judges labels and annotations as it does an object's own.
+fn of_pods(component: &Value) -> Result<(), String> {
+    let fields::OfPods { labels, annotations } = read(component)?;
     for (key, value) in labels.iter().flatten() {
         metadata::label(key, value)?;
     }

@@ -26,13 +26,11 @@ pub(crate) fn loadable(uri: &str) -> Result<(), WishError> {
             ),
         ));
     }
-    if let Some(azure) = uri.azure()
-        && !uri.key_as_written().contains('/')
-    {
-        let container = format!("https://{}/{}", uri.authority(), azure.container);
+    if let Some(with_slash) = uri.with_slash_behind_container() {
+        let container = with_slash.trim_end_matches('/');
         return Err(WishError::contradiction(
             format!("KServe can't load {container}, since no slash stands behind the container's name"),
-            format!("write {container}/ for all that is in it, or name a folder"),
+            format!("write {with_slash} for all that is in it, or name a folder"),
         ));
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tidewaiter_e2e::policy::unruly;
+use tidewaiter_e2e::policy::{liar, unruly};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -87,7 +87,7 @@ pub(crate) async fn measure() -> Result<Hostile> {
         );
     }
     // Calls itself what nothing may be called.
-    fs::write(fixture.config().join("liar.wasm"), renamed(&component)?)?;
+    fs::write(fixture.config().join("liar.wasm"), liar(&component)?)?;
     let sent = Arc::new(AtomicUsize::new(0));
     for turn in 0..ROUNDS {
         hostile.quiet.push(round(&target, &fixture.review, LASTING).await?);
@@ -130,23 +130,6 @@ fn policy(name: &str, file: &str, settings: &Value) -> Value {
 
 fn write(fixture: &Fixture, name: &str, object: &Value) -> Result<()> {
     fs::write(fixture.config().join(format!("{name}.yaml")), object.to_string()).context("cannot write a policy")
-}
-
-/// The component with another name in its description.
-fn renamed(component: &[u8]) -> Result<Vec<u8>> {
-    let (is, lie) = (b"unruly", b"UN RUL");
-    let mut renamed = component.to_vec();
-    let places: Vec<usize> = component
-        .windows(is.len())
-        .enumerate()
-        .filter(|(_, bytes)| bytes == is)
-        .map(|(at, _)| at)
-        .collect();
-    ensure!(!places.is_empty(), "the component doesn't say its name");
-    for at in places {
-        renamed[at..at + is.len()].copy_from_slice(lie);
-    }
-    Ok(renamed)
 }
 
 /// Sends reviews for hostile policies, one after the other, until it is aborted.

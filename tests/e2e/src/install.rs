@@ -231,6 +231,17 @@ pub fn extend_catalogue(cluster: &Cluster, name: &str, repositories: &serde_json
     Ok(())
 }
 
+/// A runtime of the namespace's own, as KServe's for MLServer is but for a change. It has the name of KServe's: to that one alone KServe says the model's name,
+/// folder and class.
+pub fn own_mlserver(namespace: &Namespace, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
+    let known = ["get", "clusterservingruntime/kserve-mlserver", "-o", "json"];
+    let mut runtime: serde_json::Value = serde_json::from_str(&namespace.cluster().kubectl(&known)?)?;
+    runtime["kind"] = json!("ServingRuntime");
+    runtime["metadata"] = json!({"name": "kserve-mlserver"});
+    change(&mut runtime["spec"]);
+    namespace.apply(&runtime.to_string()).map(drop)
+}
+
 /// A backend for a bucket of the ground's MinIO, of which every namespace may use these prefixes.
 pub fn backend(name: &str, bucket: &str, granted: &[&str]) -> serde_json::Value {
     json!({

@@ -54,7 +54,7 @@ pub fn build(packages: &[&str]) -> Result<PathBuf> {
 }
 
 /// The component, with what can't be a name for its own in its description.
-fn liar(component: &[u8]) -> Result<Vec<u8>> {
+pub fn liar(component: &[u8]) -> Result<Vec<u8>> {
     let (name, lie) = (b"unruly", b"UN RUL");
     let mut lying = component.to_vec();
     let places: Vec<usize> = component

@@ -15,12 +15,17 @@ pub(super) struct Canary {
     traffic_percent: Option<i32>,
 }
 
+/// What KServe puts into the template of the Pods.
+#[derive(Deserialize)]
+pub(super) struct OfPods {
+    pub(super) labels: Option<BTreeMap<String, String>>,
+    pub(super) annotations: Option<BTreeMap<String, String>>,
+}
+
 /// `ComponentExtensionSpec`, and what predictors, transformers and explainers have beside it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Component {
-    pub(super) labels: Option<BTreeMap<String, String>>,
-    pub(super) annotations: Option<BTreeMap<String, String>>,
     name: Option<String>,
     min_replicas: Option<i32>,
     max_replicas: Option<i32>,
@@ -112,8 +117,6 @@ struct LlmModel {
 /// `WorkloadSpec`
 #[derive(Deserialize)]
 pub(super) struct Workload {
-    pub(super) labels: Option<BTreeMap<String, String>>,
-    pub(super) annotations: Option<BTreeMap<String, String>>,
     replicas: Option<i32>,
     template: Option<PodSpec>,
     worker: Option<PodSpec>,

@@ -127,7 +127,7 @@ fn find(service: &Service<'_>, component: &Component<'_>, uri: &str) -> Option<F
     let name = component.name();
     let parsed = StorageUri::parse(uri);
     // Wrong by itself, whoever serves it.
-    if let Some(with_slash) = parsed.as_ref().ok().and_then(place::with_slash_behind_container) {
+    if let Some(with_slash) = parsed.as_ref().ok().and_then(StorageUri::with_slash_behind_container) {
         return Some(Finding::no_slash(&name, &with_slash));
     }
     let served = match storage::resolve(uri) {

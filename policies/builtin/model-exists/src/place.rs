@@ -19,13 +19,6 @@ pub(crate) enum Kind {
     Web,
 }
 
-/// The URI to write for all of an Azure container, or share, where the slash behind its name is missing: KServe splits the path there, and ends without it.
-pub(crate) fn with_slash_behind_container(uri: &StorageUri) -> Option<String> {
-    let azure = uri.azure()?;
-    let has_slash = uri.key_as_written().contains('/');
-    (!has_slash).then(|| format!("https://{}/{}/", uri.authority(), azure.container))
-}
-
 /// A place that can be looked at.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {

@@ -50,6 +50,18 @@ fn other_machine() -> (&'static str, u16) {
     }
 }
 
+/// A file that begins as ELF says (`man 5 elf`), little-endian and of 64 bits: a program for 2, a library for 3.
+pub(crate) fn elf_of_the_other_machine(kind: u16) -> Vec<u8> {
+    let (_, machine) = other_machine();
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    file.extend(kind.to_le_bytes());
+    file.extend(machine.to_le_bytes());
+    file.extend(1_u32.to_le_bytes());
+    file.resize(4096, 0);
+    file
+}
+
 /// One of these tests at a time: what the nodes are counts for all namespaces.
 fn alone() -> MutexGuard<'static, ()> {
     static MACHINES: Mutex<()> = Mutex::new(());
@@ -156,13 +168,8 @@ fn an_image_for_another_machine_is_refused(world: &World) -> Result<()> {
 
 fn a_library_for_another_machine_is_told_of(world: &World) -> Result<()> {
     let _alone = alone();
-    let (other, machine) = other_machine();
-    let mut library = b"\x7fELF\x02\x01\x01".to_vec();
-    library.resize(16, 0);
-    library.extend(3_u16.to_le_bytes());
-    library.extend(machine.to_le_bytes());
-    library.extend(1_u32.to_le_bytes());
-    library.resize(4096, 0);
+    let (other, _) = other_machine();
+    let library = elf_of_the_other_machine(3);
     let mut model = Model::make(world.cluster.cache(), "plain_sklearn", Sklearnserver0_20)?;
     let folder = world.cluster.folder().join("native-model");
     fs::create_dir_all(folder.join("code"))?;

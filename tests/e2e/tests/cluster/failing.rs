@@ -15,6 +15,7 @@ use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
 use tidewaiter_ground::{HOST, MINIO_USER, Namespace, host, python};
 
+use crate::architecture::elf_of_the_other_machine;
 use crate::command::Said;
 use crate::deploy::{SMALL, run, tells};
 use crate::{Test, World};
@@ -273,8 +274,8 @@ fn failing_code_that_stayed_in_a_script_is_named(world: &World) -> Result<()> {
 fn failing_a_program_of_another_machine_is_told_with_its_node(world: &World) -> Result<()> {
     let image = "registry.example/serves-elsewhere:1";
     let program = world.cluster.folder().join("serves-elsewhere");
-    let machine: u16 = if cfg!(target_arch = "x86_64") { 183 } else { 62 };
-    fs::write(&program, of_machine(machine))?;
+    // A program, of which the kernel reads no more before it says no.
+    fs::write(&program, elf_of_the_other_machine(2))?;
     host::run(Command::new("chmod").arg("755").arg(&program))?;
     world.cluster.load_program(image, &program, None)?;
     let team = world.namespace_without("fail-machine")?;
@@ -288,17 +289,6 @@ fn failing_a_program_of_another_machine_is_told_with_its_node(world: &World) -> 
             "exec format error",
         ],
     )
-}
-
-/// As much of a program as the kernel reads before it says no: ELF's header (`man 5 elf`), little-endian and of 64 bits.
-fn of_machine(machine: u16) -> Vec<u8> {
-    let mut program = b"\x7fELF\x02\x01\x01".to_vec();
-    program.resize(16, 0);
-    program.extend(2_u16.to_le_bytes());
-    program.extend(machine.to_le_bytes());
-    program.extend(1_u32.to_le_bytes());
-    program.resize(4096, 0);
-    program
 }
 
 fn failing_at_the_store_is_told_apart(world: &World) -> Result<()> {

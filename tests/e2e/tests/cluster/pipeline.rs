@@ -302,58 +302,32 @@ fn pipeline_artifacts_behind_the_tracking_server_are_copied_or_used_where_they_l
 
 /// A service answers what the model did in Python.
 fn answers_as_logged(namespace: &Namespace, name: &str, logged: &Logged) -> Result<()> {
-    let rows = json!(logged.rows).to_string();
-    let words = [
-        "predict",
-        name,
-        "-o",
-        "json",
-        "--via",
-        "port-forward",
-        "--data",
-        &rows,
-        "-n",
-    ];
-    let words = [&words[..], &[namespace.name()]].concat();
+    predicts(namespace, name, &[], &logged.rows, &logged.answers)
+}
+
+/// The command is told these answers of the server's.
+fn predicts(namespace: &Namespace, name: &str, how: &[&str], rows: &[Vec<f64>], answers: &[f64]) -> Result<()> {
+    let rows = json!(rows).to_string();
+    let words = ["predict", name, "-o", "json", "--via", "port-forward", "--data", &rows];
+    let words = [&words[..], how, &["-n", namespace.name()]].concat();
     let said = tidewaiter(namespace.cluster().kubeconfig(), &words)?.ended(0)?;
     let answer: Value = serde_json::from_str(&said.stdout).with_context(|| format!("{said:?}"))?;
     let data = answer["outputs"][0]["data"].as_array().into_iter().flatten();
     let data: Vec<f64> = data.filter_map(Value::as_f64).collect();
-    ensure!(
-        data == logged.answers,
-        "{name}: {answer}, and in Python {:?}",
-        logged.answers
-    );
+    ensure!(data == answers, "{name} {how:?}: {answer}, and in Python {answers:?}");
     Ok(())
 }
 
 /// By the command's own two ways, and by grpcurl.
 fn answers(namespace: &Namespace, fraud: &Fraud) -> Result<()> {
-    let rows = json!(fraud.rows).to_string();
     for protocol in ["v2", "grpc"] {
-        let words = [
-            "predict",
+        predicts(
+            namespace,
             "fraud",
-            "-o",
-            "json",
-            "--via",
-            "port-forward",
-            "--protocol",
-            protocol,
-            "--data",
-            &rows,
-            "-n",
-        ];
-        let words = [&words[..], &[namespace.name()]].concat();
-        let said = tidewaiter(namespace.cluster().kubeconfig(), &words)?.ended(0)?;
-        let answer: Value = serde_json::from_str(&said.stdout).with_context(|| format!("{said:?}"))?;
-        let data = answer["outputs"][0]["data"].as_array().into_iter().flatten();
-        let data: Vec<f64> = data.filter_map(Value::as_f64).collect();
-        ensure!(
-            data == fraud.answers,
-            "{protocol}: {answer}, and in Python {:?}",
-            fraud.answers
-        );
+            &["--protocol", protocol],
+            &fraud.rows,
+            &fraud.answers,
+        )?;
     }
     let flat: Vec<f64> = fraud.rows.iter().flatten().copied().collect();
     let request = json!({"inputs": [{

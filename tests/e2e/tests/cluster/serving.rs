@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-use tidewaiter_e2e::install::NAMESPACE;
+use serde_json::json;
+use tidewaiter_e2e::install::{extend_catalogue, own_mlserver};
 use tidewaiter_e2e::{Server, manifests, path};
 use tidewaiter_ground::Namespace;
 use tidewaiter_ground::images::XGBOOST_3_2;
@@ -202,8 +202,7 @@ fn a_model_that_would_answer_wrongly_is_refused(world: &World) -> Result<()> {
 }
 
 /// The refusal's own advice: a runtime with a newer XGBoost, and what its image holds in the catalogue. The runtime is this namespace's alone, so for all
-/// others the refusal stands. It has the name of KServe's own: only to one of that name does KServe
-/// say the model's name, folder and class.
+/// others the refusal stands.
 fn an_image_that_the_admin_mapped_answers_rightly(world: &World) -> Result<()> {
     let (model, uri) = world.model("prices", Xgboost3_2, "mlflow")?;
     let manifest = manifests::bare("prices", "mlflow", &uri);
@@ -215,32 +214,15 @@ fn an_image_that_the_admin_mapped_answers_rightly(world: &World) -> Result<()> {
         refused.stderr
     );
 
-    let known = world
-        .cluster
-        .kubectl(&["get", "clusterservingruntime/kserve-mlserver", "-o", "json"])?;
-    let mut runtime: Value = serde_json::from_str(&known)?;
-    runtime["kind"] = json!("ServingRuntime");
-    runtime["metadata"] = json!({"name": "kserve-mlserver"});
-    runtime["spec"]["containers"][0]["image"] = json!(format!("{XGBOOST_3_2}:2026-1"));
-    namespace.apply(&runtime.to_string())?;
-    let catalogue = json!({
-        "schema": 1,
-        "repositories": [{
-            "name": XGBOOST_3_2,
-            "source": "tests/ground/src/images.rs",
-            "releases": [{"tags": ["2026-1"], "python": "3.11", "packages": {"xgboost": "3.2.0", "mlflow": "2.22.1"}}],
-        }],
-    });
-    let map = json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"namespace": NAMESPACE, "name": "house-images", "labels": {"tidewaiter.dev/catalogue": "extend"}},
-        "data": {"catalogue.yaml": catalogue.to_string()},
-    });
-    let said = world
-        .cluster
-        .try_kubectl(&["apply", "--server-side", "-f", "-"], &map.to_string())?;
-    ensure!(said.ok, "{}", said.stderr);
+    own_mlserver(&namespace, |spec| {
+        spec["containers"][0]["image"] = json!(format!("{XGBOOST_3_2}:2026-1"));
+    })?;
+    let repositories = json!([{
+        "name": XGBOOST_3_2,
+        "source": "tests/ground/src/images.rs",
+        "releases": [{"tags": ["2026-1"], "python": "3.11", "packages": {"xgboost": "3.2.0", "mlflow": "2.22.1"}}],
+    }]);
+    extend_catalogue(&world.cluster, "house-images", &repositories)?;
 
     world
         .cluster

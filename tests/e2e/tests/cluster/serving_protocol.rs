@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::install::own_mlserver;
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, Said, condition, post};
@@ -202,7 +203,7 @@ fn grpc_without_a_port_is_led_to_rest_without_tidewaiter_and_answers_with_it(wor
     let object = service(&uri, &json!({"protocolVersion": "grpc-v2"}));
 
     let without = world.namespace_without("grpc-without")?;
-    speaks_grpc(world, &without)?;
+    speaks_grpc(&without)?;
     let endpoint = format!("{HOST}:{MINIO_PORT}");
     without.apply(&manifests::with_keys(&object, &endpoint, MINIO_USER, MINIO_USER))?;
     without.ready("fraud")?;
@@ -216,7 +217,7 @@ fn grpc_without_a_port_is_led_to_rest_without_tidewaiter_and_answers_with_it(wor
     ensure!(answer.is_err(), "gRPC is answered without a port: {answer:?}");
 
     let with = world.namespace("grpc")?;
-    speaks_grpc(world, &with)?;
+    speaks_grpc(&with)?;
     let filled = |said: &Said| {
         let mut lines = said.warnings().into_iter();
         lines.any(|line| {
@@ -245,15 +246,7 @@ fn grpc_without_a_port_is_led_to_rest_without_tidewaiter_and_answers_with_it(wor
     model.check(&answer)
 }
 
-/// A runtime of the namespace's own that says of MLServer what KServe's leaves out. It has the name of KServe's: to that one alone KServe says the model's
-/// name, folder and class.
-fn speaks_grpc(world: &World, namespace: &Namespace) -> Result<()> {
-    let known = world
-        .cluster
-        .kubectl(&["get", "clusterservingruntime/kserve-mlserver", "-o", "json"])?;
-    let mut runtime: Value = serde_json::from_str(&known)?;
-    runtime["kind"] = json!("ServingRuntime");
-    runtime["metadata"] = json!({"name": "kserve-mlserver"});
-    runtime["spec"]["protocolVersions"] = json!(["v2", "grpc-v2"]);
-    namespace.apply(&runtime.to_string()).map(drop)
+/// A runtime of the namespace's own that says of MLServer what KServe's leaves out.
+fn speaks_grpc(namespace: &Namespace) -> Result<()> {
+    own_mlserver(namespace, |spec| spec["protocolVersions"] = json!(["v2", "grpc-v2"]))
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
-use tidewaiter_e2e::install::extend_catalogue;
+use serde_json::json;
+use tidewaiter_e2e::install::{extend_catalogue, own_mlserver};
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Xgboost3_2};
@@ -127,17 +127,9 @@ fn a_package_that_the_image_lacks_ends_the_server_without_tidewaiter_and_is_told
     model.check(&answered.with_context(|| with.diagnosis("packed"))?)
 }
 
-/// The namespace's own runtime, whose image is named by its digest. It has the name of KServe's: to that one alone KServe says the model's name, folder and
-/// class.
-fn runs(world: &World, namespace: &Namespace, image: &str) -> Result<()> {
-    let known = world
-        .cluster
-        .kubectl(&["get", "clusterservingruntime/kserve-mlserver", "-o", "json"])?;
-    let mut runtime: Value = serde_json::from_str(&known)?;
-    runtime["kind"] = json!("ServingRuntime");
-    runtime["metadata"] = json!({"name": "kserve-mlserver"});
-    runtime["spec"]["containers"][0]["image"] = json!(image);
-    namespace.apply(&runtime.to_string()).map(drop)
+/// The namespace's own runtime, whose image is named by its digest.
+fn runs(namespace: &Namespace, image: &str) -> Result<()> {
+    own_mlserver(namespace, |spec| spec["containers"][0]["image"] = json!(image))
 }
 
 fn an_image_by_digest_answers_wrongly_without_tidewaiter_and_is_refused_with_it(world: &World) -> Result<()> {
@@ -146,7 +138,7 @@ fn an_image_by_digest_answers_wrongly_without_tidewaiter_and_is_refused_with_it(
         .cluster
         .name_by_digest("docker.io/seldonio/mlserver:1.7.1", BY_DIGEST)?;
     let without = world.namespace_without("digest-without")?;
-    runs(world, &without, &image)?;
+    runs(&without, &image)?;
     let endpoint = format!("{HOST}:{MINIO_PORT}");
     without.apply(&manifests::by_hand("prices", &uri, &endpoint, MINIO_USER))?;
     without.ready("prices")?;
@@ -161,7 +153,7 @@ fn an_image_by_digest_answers_wrongly_without_tidewaiter_and_is_refused_with_it(
 
     // Of a digest nobody knows what is in it, until the admin says which release it is.
     let with = world.namespace("digest")?;
-    runs(world, &with, &image)?;
+    runs(&with, &image)?;
     let manifest = manifests::bare("prices", "mlflow", &uri);
     let unknown = format!("saved by xgboost 3.2.0; the catalogue does not know the image {BY_DIGEST} by digest");
     let dry = ["--server-side", "--dry-run=server"];
