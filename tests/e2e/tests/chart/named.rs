@@ -109,7 +109,8 @@ fn what_was_edited_by_hand_is_put_right_and_what_nobody_uses_is_collected(world:
         r#"{"secrets":null}"#,
     ];
     for (what, edit) in objects.iter().zip(edits) {
-        let before = contents(what)?;
+        let there = || Ok(contents(what).ok());
+        let before = world.cluster.until("it is delivered", Duration::from_mins(1), there)?;
         namespace.kubectl(&["patch", what, "--type=merge", "-p", edit])?;
         world.cluster.until("it is put right", Duration::from_mins(1), || {
             let now = contents(what)?;
@@ -147,7 +148,12 @@ fn the_audit_reports_what_would_be_refused_today_and_takes_it_back(world: &World
     let backend = Custom::apply(&world.cluster, &granted(&[namespace.name()]))?;
     backend.until("Accepted", "True")?;
     namespace.apply(&service("fraud", "s3://audited/fraud").to_string())?;
-    let before = namespace.get("isvc/fraud")?;
+    let filled = || {
+        let service = namespace.get("isvc/fraud")?;
+        Ok(has_credentials(&service).then_some(service))
+    };
+    let minute = Duration::from_mins(1);
+    let before = world.cluster.until("the service has its credentials", minute, filled)?;
     backend.change(&granted(&["nobody"]))?;
     backend.until("Accepted", "True")?;
     let report = || namespace.get("policyreport/tidewaiter");

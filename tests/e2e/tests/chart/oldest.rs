@@ -70,10 +70,9 @@ fn what_was_written_before_the_definitions_upgrade_is_named_and_harms_nobody_els
     let others = namespace.apply(&service("others", "s3://mlflow/shared/fraud").to_string());
     others.context("a service of another backend")?;
     for name in ["extra", "others"] {
-        ensure!(
-            has_credentials(&namespace.get(&format!("isvc/{name}"))?),
-            "{name} has no credentials"
-        );
+        let what = format!("{name} has its credentials");
+        let filled = || Ok(has_credentials(&namespace.get(&format!("isvc/{name}"))?).then_some(()));
+        world.cluster.until(&what, Duration::from_mins(1), filled)?;
     }
     let told = namespace.try_apply(
         &["--server-side"],
