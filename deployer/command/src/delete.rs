@@ -186,6 +186,7 @@ mod tests {
     fn a_right_that_is_missing_leaves_everything_as_it_is_and_is_named() {
         let error = Error::Forbidden {
             attempt: Attempt::list(&kinds::LOCAL_MODEL_CACHE, None),
+            missing: Vec::new(),
         };
         let told = unseen(&error);
         assert_eq!(

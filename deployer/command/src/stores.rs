@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -73,6 +73,7 @@ impl StoreArguments {
         let endpoint = endpoint
             .or_else(|| first(&ENDPOINTS))
             .or_else(|| aws.get("endpoint_url"));
+        let google_key = flags.get("google_application_credentials").cloned();
         Ok(Access {
             s3: S3 {
                 endpoint: endpoint.map(without_user).transpose()?,
@@ -86,10 +87,8 @@ impl StoreArguments {
             },
             gcs: Gcs {
                 endpoint: None,
-                credentials: match flags.get("google_application_credentials") {
-                    Some(key) => Some(key.clone()),
-                    None => gcs_credentials()?,
-                },
+                file: if google_key.is_none() { gcs_file()? } else { None },
+                credentials: google_key,
                 anonymous: self.anonymous,
             },
             azure: Azure {
@@ -115,7 +114,7 @@ impl StoreArguments {
     pub(super) fn opens(&self, uri: &StorageUri, access: &Access) -> Result<bool, Failure> {
         Ok(match uri.scheme() {
             Scheme::S3 => access.s3.identity != S3Identity::Machine,
-            Scheme::Gs => access.gcs.anonymous || access.gcs.credentials.is_some(),
+            Scheme::Gs => access.gcs.anonymous || access.gcs.credentials.is_some() || access.gcs.file.is_some(),
             _ if uri.azure().is_some() => access.azure.identity != AzureIdentity::Machine,
             _ => !self.keys_for(uri.as_str())?.is_empty(),
         })
@@ -236,15 +235,14 @@ impl TrackingArguments {
     }
 }
 
-fn gcs_credentials() -> Result<Option<SecretValue>, Failure> {
+/// Where Google's own tools look for a key.
+fn gcs_file() -> Result<Option<PathBuf>, Failure> {
     if let Some(file) = variable("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from) {
-        let key = fs::read(&file).map_err(|error| unreadable(&file, &error))?;
-        return Ok(Some(SecretValue::from(key.as_slice())));
+        File::open(&file).map_err(|error| unreadable(&file, &error))?;
+        return Ok(Some(file));
     }
     let file = home(".config/gcloud/application_default_credentials.json");
-    Ok(file
-        .and_then(|file| fs::read(file).ok())
-        .map(|key| SecretValue::from(key.as_slice())))
+    Ok(file.filter(|file| File::open(file).is_ok()))
 }
 
 fn azure_identity(keys: &Keys) -> AzureIdentity {

@@ -91,6 +91,8 @@ pub enum Error {
     Forbidden {
         /// What was asked.
         attempt: Attempt,
+        /// All that is missing for what it was asked for, as far as that is known: kinds and verbs.
+        missing: Vec<(&'static Kind, &'static str)>,
     },
     /// The API server doesn't know the kind.
     #[error("this cluster doesn't know the kind {}", kind.kind)]
@@ -141,6 +143,7 @@ impl Error {
                 let verb = if lacks_create { "create" } else { attempt.verb };
                 Self::Forbidden {
                     attempt: Attempt { verb, ..attempt },
+                    missing: Vec::new(),
                 }
             }
             // For a kind that it doesn't know the API server has a page, not an object that is missing.
@@ -169,13 +172,15 @@ impl Error {
             Self::Unauthorized { .. } => {
                 "log in again, or choose another user of the kubeconfig with --context".to_owned()
             }
-            Self::Forbidden { attempt } => {
-                let resource = attempt.kind.in_roles();
+            Self::Forbidden { attempt, missing } => {
+                let own = (attempt.kind, attempt.verb);
+                let known = missing.contains(&own);
+                let rights: Vec<_> = missing.iter().copied().chain((!known).then_some(own)).collect();
                 let place = match &attempt.namespace {
                     Some(namespace) => format!("in namespace {namespace}"),
                     None => "in the whole cluster (by a ClusterRole)".to_owned(),
                 };
-                format!("ask for a role with the verb {} on {resource} {place}", attempt.verb)
+                format!("ask for a role with {} {place}", listed(&rights))
             }
             Self::UnknownKind { kind } => kind.install.to_owned(),
             Self::NotFound { attempt, .. } => match &attempt.namespace {
@@ -186,6 +191,21 @@ impl Error {
             Self::Refused { .. } => "do what the message says, and run the command again".to_owned(),
         }
     }
+}
+
+/// `the verb get on pods, and the verbs get and create on secrets`
+fn listed(rights: &[(&'static Kind, &'static str)]) -> String {
+    let of_kind = rights.chunk_by(|(one, _), (next, _)| one == next).map(|rights| {
+        let resource = rights[0].0.in_roles();
+        let verbs: Vec<&str> = rights.iter().map(|(_, verb)| *verb).collect();
+        match verbs.split_last() {
+            Some((last, first)) if !first.is_empty() => {
+                format!("the verbs {} and {last} on {resource}", first.join(", "))
+            }
+            _ => format!("the verb {} on {resource}", verbs.join(", ")),
+        }
+    });
+    of_kind.collect::<Vec<_>>().join(", and ")
 }
 
 /// The cause that says something: those around it say "client error (Connect)".
@@ -233,6 +253,32 @@ mod tests {
             ),
             "not allowed to patch inferenceservices.serving.kserve.io fraud in namespace team-a; ask for a role with the verb patch on \
              inferenceservices.serving.kserve.io in namespace team-a"
+        );
+    }
+
+    #[test]
+    fn all_that_is_missing_is_asked_for_at_once() {
+        let next = |missing: &[(&'static Kind, &'static str)]| {
+            let error = Error::Forbidden {
+                attempt: Attempt::get(&kinds::SECRET, Some("team-a"), "fraud-store"),
+                missing: missing.to_vec(),
+            };
+            error.next()
+        };
+        let (secret, account) = (&kinds::SECRET, &kinds::SERVICE_ACCOUNT);
+        assert_eq!(
+            next(&[
+                (secret, "get"),
+                (secret, "patch"),
+                (secret, "create"),
+                (account, "create")
+            ]),
+            "ask for a role with the verbs get, patch and create on secrets, and the verb create on serviceaccounts in namespace team-a"
+        );
+        // What was refused is missing, whatever the API server says when it is asked.
+        assert_eq!(
+            next(&[(account, "get"), (account, "patch")]),
+            "ask for a role with the verbs get and patch on serviceaccounts, and the verb get on secrets in namespace team-a"
         );
     }
 

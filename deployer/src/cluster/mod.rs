@@ -4,6 +4,7 @@ mod error;
 pub mod kinds;
 mod objects;
 mod patch;
+mod rights;
 mod schema;
 
 use std::path::PathBuf;

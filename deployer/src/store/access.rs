@@ -1,5 +1,6 @@
 //! How each kind of store is opened.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tidewaiter_core::credentials::SecretValue;
@@ -17,7 +18,7 @@ pub struct Access {
     pub ca_bundle: Option<Vec<u8>>,
     /// Whether any certificate is taken.
     pub insecure: bool,
-    /// How long a store may take to answer, and ten times as long where it is sent a file; a minute by default.
+    /// How long a store may take to answer, a minute by default; where it is sent a file, ten times as long since something of it moved.
     pub timeout: Option<Duration>,
 }
 
@@ -58,8 +59,10 @@ pub enum S3Identity {
 pub struct Gcs {
     /// In place of Google's.
     pub endpoint: Option<String>,
-    /// The JSON key of a service account, or the file that `gcloud auth application-default login` wrote; the machine's own account by default.
+    /// The JSON key of a service account.
     pub credentials: Option<SecretValue>,
+    /// In its place a file with such a key, or the one that `gcloud auth application-default login` wrote; the machine's own account by default.
+    pub file: Option<PathBuf>,
     /// Whether requests carry no credentials.
     pub anonymous: bool,
 }

@@ -22,26 +22,62 @@ impl Doing {
         }
     }
 
-    /// What S3 calls the right to it.
-    fn right(self) -> &'static str {
-        match self {
-            Self::List => "s3:ListBucket",
-            Self::Read => "s3:GetObject",
-            Self::Write => "s3:PutObject",
+    /// What a store calls the right to it.
+    fn right(self, uri: &str) -> &'static str {
+        match (Cloud::of(uri), self) {
+            (Cloud::Amazon, Self::List) => "in S3's words s3:ListBucket",
+            (Cloud::Amazon, Self::Read) => "in S3's words s3:GetObject",
+            (Cloud::Amazon, Self::Write) => "in S3's words s3:PutObject",
+            (Cloud::Google, Self::List) => "in Google's words storage.objects.list",
+            (Cloud::Google, Self::Read) => "in Google's words storage.objects.get",
+            (Cloud::Google, Self::Write) => "in Google's words storage.objects.create",
+            (Cloud::Azure, Self::List | Self::Read) => "in Azure's words the role Storage Blob Data Reader",
+            (Cloud::Azure, Self::Write) => "in Azure's words the role Storage Blob Data Contributor",
         }
     }
 }
+
+/// Whose words a store speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cloud {
+    Amazon,
+    Google,
+    Azure,
+}
+
+impl Cloud {
+    fn of(uri: &str) -> Self {
+        match uri.split("://").next() {
+            Some("gs") => Self::Google,
+            Some("https") => Self::Azure,
+            _ => Self::Amazon,
+        }
+    }
+
+    /// What objects lie in.
+    fn bucket(self) -> &'static str {
+        match self {
+            Self::Amazon | Self::Google => "bucket",
+            Self::Azure => "container",
+        }
+    }
+}
+
+/// What Google's service for tokens says to what `gcloud` kept of a log-in that is over.
+const LOGGED_OUT: &str = "invalid_grant";
 
 /// Why a store didn't do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// There is no such bucket.
-    #[error("{host} has no bucket `{bucket}`")]
+    #[error("{host} has no {} `{bucket}`", Cloud::of(uri).bucket())]
     NoBucket {
         /// The store.
         host: String,
         /// The bucket, or Azure's container.
         bucket: String,
+        /// What was asked for there.
+        uri: String,
     },
     /// The store doesn't know the key, or its secret is another one.
     #[error("{host} doesn't accept these credentials ({code})")]
@@ -56,6 +92,8 @@ pub enum Error {
     NoKey {
         /// The store.
         host: String,
+        /// What was asked for there.
+        uri: String,
     },
     /// The key may not do this.
     #[error("not allowed to {} {uri}", doing.word())]
@@ -64,6 +102,8 @@ pub enum Error {
         doing: Doing,
         /// Of what.
         uri: String,
+        /// The bucket.
+        bucket: String,
     },
     /// There is no such object.
     #[error("there is nothing at {uri}")]
@@ -72,10 +112,12 @@ pub enum Error {
         uri: String,
     },
     /// The store, or the bucket's quota, is full.
-    #[error("can't write {uri}: the store is full ({code})")]
+    #[error("can't write {uri}: {} is full ({code})", if code.contains("Quota") { format!("the quota of the bucket `{bucket}`") } else { "the store".to_owned() })]
     Full {
         /// Where.
         uri: String,
+        /// The bucket.
+        bucket: String,
         /// The store's word for it.
         code: String,
     },
@@ -129,19 +171,31 @@ impl Error {
     /// What to do about it.
     pub fn next(&self) -> String {
         match self {
-            Self::NoBucket { bucket, .. } => {
-                format!("make the bucket `{bucket}`, or name one that is there; is it the right endpoint?")
+            Self::NoBucket { bucket, uri, .. } => format!(
+                "make the {} `{bucket}`, or name one that is there; is it the right endpoint?",
+                Cloud::of(uri).bucket()
+            ),
+            Self::WrongKey { code, .. } if code == LOGGED_OUT => {
+                "log in again: `gcloud auth application-default login`".to_owned()
             }
             Self::WrongKey { .. } => {
                 "look at the key and its secret, and whether they are for this endpoint".to_owned()
             }
-            Self::NoKey { .. } => {
-                "give a key (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws)".to_owned()
+            Self::NoKey { uri, .. } => {
+                let how = match Cloud::of(uri) {
+                    Cloud::Amazon => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws",
+                    Cloud::Google => "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
+                    Cloud::Azure => {
+                        "AZURE_STORAGE_ACCESS_KEY, or AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
+                    }
+                };
+                format!("give a key: {how}")
             }
-            Self::Denied { doing, .. } => format!(
-                "ask for the right to {} there (in S3's words {}), or take another key",
+            Self::Denied { doing, uri, bucket } => format!(
+                "ask for the right to {} there, in the {} `{bucket}` ({}), or take another key",
                 doing.word(),
-                doing.right()
+                Cloud::of(uri).bucket(),
+                doing.right(uri)
             ),
             Self::NotFound { .. } => "look whether the path is right; paths are case-sensitive".to_owned(),
             Self::Full { .. } => "make room there, ask for a larger quota, or take another store".to_owned(),
@@ -184,8 +238,9 @@ pub(super) fn of(error: &object_store::Error, about: About<'_>) -> Error {
     } = about;
     let (host, bucket) = (host.to_owned(), bucket.to_owned());
     match code.as_str() {
-        "NoSuchUpload" | "InvalidPart" | "InvalidPartOrder" => return Error::Forgotten { uri },
-        "NoSuchBucket" | "ContainerNotFound" => return Error::NoBucket { host, bucket },
+        // Azure forgets blocks that nobody made a blob of within a week, or when somebody writes the blob meanwhile.
+        "NoSuchUpload" | "InvalidPart" | "InvalidPartOrder" | "InvalidBlockList" => return Error::Forgotten { uri },
+        "NoSuchBucket" | "ContainerNotFound" => return Error::NoBucket { host, bucket, uri },
         "InvalidAccessKeyId"
         | "SignatureDoesNotMatch"
         | "InvalidToken"
@@ -193,7 +248,7 @@ pub(super) fn of(error: &object_store::Error, about: About<'_>) -> Error {
         | "AuthenticationFailed"
         | "TokenRefreshRequired" => return Error::WrongKey { host, code },
         "AccessDenied" | "AuthorizationFailure" | "AuthorizationPermissionMismatch" => {
-            return Error::Denied { doing, uri };
+            return Error::Denied { doing, uri, bucket };
         }
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
             return Error::Region { bucket };
@@ -201,6 +256,7 @@ pub(super) fn of(error: &object_store::Error, about: About<'_>) -> Error {
         code if code.contains("QuotaExceeded") || code.contains("StorageFull") || code == "InsufficientCapacity" => {
             return Error::Full {
                 uri,
+                bucket,
                 code: code.to_owned(),
             };
         }
@@ -209,8 +265,12 @@ pub(super) fn of(error: &object_store::Error, about: About<'_>) -> Error {
     if text.contains("incorrectly configured region") {
         return Error::Region { bucket };
     }
+    if text.contains(&format!("\"{LOGGED_OUT}\"")) {
+        let code = LOGGED_OUT.to_owned();
+        return Error::WrongKey { host, code };
+    }
     if text.contains("169.254.169.254") || text.contains("metadata.google.internal") {
-        return Error::NoKey { host };
+        return Error::NoKey { host, uri };
     }
     match (error, status) {
         (object_store::Error::NotFound { .. }, _) => Error::NotFound { uri },
@@ -218,9 +278,10 @@ pub(super) fn of(error: &object_store::Error, about: About<'_>) -> Error {
             host,
             code: if code.is_empty() { "401".to_owned() } else { code },
         },
-        (object_store::Error::PermissionDenied { .. }, _) | (_, Some(403)) => Error::Denied { doing, uri },
+        (object_store::Error::PermissionDenied { .. }, _) | (_, Some(403)) => Error::Denied { doing, uri, bucket },
         (_, Some(507)) => Error::Full {
             uri,
+            bucket,
             code: "507".to_owned(),
         },
         (_, Some(status)) => {
@@ -300,9 +361,27 @@ mod tests {
         };
         assert!(status("404", "NoSuchBucket").starts_with("minio:9000 has no bucket `models`; make the bucket"));
         assert!(status("403", "SignatureDoesNotMatch").starts_with("minio:9000 doesn't accept these credentials"));
-        assert!(status("403", "AccessDenied").starts_with("not allowed to write s3://models/a; ask for the right"));
+        assert!(status("403", "AccessDenied").starts_with(
+            "not allowed to write s3://models/a; ask for the right to write there, in the bucket `models` (in S3's words s3:PutObject)"
+        ));
+        let denied = |uri: &str| {
+            Error::Denied {
+                doing: Doing::Write,
+                uri: uri.into(),
+                bucket: "models".into(),
+            }
+            .next()
+        };
+        assert!(denied("gs://models/a").contains("in the bucket `models` (in Google's words storage.objects.create)"));
+        assert!(
+            denied("https://ml.blob.core.windows.net/models/a")
+                .contains("in the container `models` (in Azure's words the role Storage Blob Data Contributor)")
+        );
         assert!(status("507", "XMinioStorageFull").starts_with("can't write s3://models/a: the store is full"));
-        assert!(status("400", "XMinioAdminBucketQuotaExceeded").contains("is full"));
+        assert!(
+            status("400", "XMinioAdminBucketQuotaExceeded")
+                .starts_with("can't write s3://models/a: the quota of the bucket `models` is full")
+        );
         assert!(status("400", "InvalidPart").starts_with("the store forgot parts of s3://models/a that it had"));
         assert!(status("500", "InternalError").starts_with("can't write s3://models/a: minio:9000 answered 500 Int"));
     }

@@ -2,38 +2,45 @@
 
 mod access;
 mod error;
+mod line;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryStreamExt as _};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, Certificate, ClientOptions, GetOptions, GetRange, MultipartId, ObjectStore, ObjectStoreExt as _,
-    PutPayload, RetryConfig,
+    RetryConfig, StaticCredentialProvider,
 };
 use tidewaiter_core::credentials::SecretValue;
 use tidewaiter_core::uri::{Scheme, StorageUri};
+use tokio::time::Instant;
 
 pub use access::{Access, Azure, AzureIdentity, Gcs, S3, S3Identity};
 pub use error::{Doing, Error};
 
 use error::About;
+use line::{Line, Traffic, pieces};
 
 /// How long a connection may take, and then an answer.
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_mins(1);
-/// How many times as long it may take to answer what carries a file, since it answers when all of that has come: an upload has 64 MiB on their way at once
-/// (`upload/plan.rs`), which a line of 1 Mbit/s carries in ten minutes.
+/// For how many times as long nothing may move of what carries files: what the network took last is on its way in buffers, and a store may have to write down all of it
+/// before it answers.
 const PATIENCE: u32 = 10;
 /// A store that is busy, or a line that breaks, is tried again this often and no longer than this.
 const RETRIES: usize = 5;
 const RETRY: Duration = Duration::from_mins(1);
+/// What carries a file is tried again so often where the line broke on the way, as long as it was whole within [`RETRY`]; and so long after.
+const RESUMES: usize = 10;
+const RESUME: Duration = Duration::from_secs(1);
 
 trait Store: ObjectStore + MultipartStore {}
 impl<T: ObjectStore + MultipartStore> Store for T {}
@@ -42,8 +49,9 @@ impl<T: ObjectStore + MultipartStore> Store for T {}
 #[derive(Clone)]
 pub struct Bucket {
     store: Arc<dyn Store>,
-    /// The same, with patience for what carries a file.
+    /// The same for what carries files, by a [`Line`].
     sends: Arc<dyn Store>,
+    traffic: Traffic,
     host: String,
     name: String,
     /// What stands before a key in a URI: `s3://bucket/`.
@@ -67,16 +75,17 @@ impl Bucket {
     /// # Errors
     /// [`Error::Elsewhere`] for what is no bucket's, [`Error::Unusable`] for settings that make no client.
     pub fn open(uri: &StorageUri, access: &Access) -> Result<(Self, String), Error> {
-        let (bucket, key) = Self::of(uri, access)?;
-        let patient = Access {
-            timeout: Some(access.timeout.unwrap_or(ANSWER) * PATIENCE),
-            ..access.clone()
+        let (bucket, key) = Self::of(uri, access, None)?;
+        let line = Line {
+            client: sender(access, &bucket.host)?,
+            traffic: bucket.traffic.clone(),
+            silence: access.timeout.unwrap_or(ANSWER) * PATIENCE,
         };
-        let sends = Self::of(uri, &patient)?.0.store;
+        let sends = Self::of(uri, access, Some(line))?.0.store;
         Ok((Self { sends, ..bucket }, key))
     }
 
-    fn of(uri: &StorageUri, access: &Access) -> Result<(Self, String), Error> {
+    fn of(uri: &StorageUri, access: &Access, line: Option<Line>) -> Result<(Self, String), Error> {
         // Programs that are built together share the features of rustls, and then it asks for the process's provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (store, host, name, root, key): (Arc<dyn Store>, _, _, _, _) = match (uri.scheme(), uri.azure()) {
@@ -84,19 +93,19 @@ impl Bucket {
                 let name = uri.authority().to_owned();
                 let host = access.s3.host();
                 let root = format!("s3://{name}/");
-                (s3(access, &name, &host)?, host, name, root, uri.key())
+                (s3(access, &name, &host, line)?, host, name, root, uri.key())
             }
             (Scheme::Gs, _) => {
                 let name = uri.authority().to_owned();
                 let host = access.gcs.endpoint.as_deref().map(access::host);
                 let host = host.unwrap_or_else(|| "storage.googleapis.com".to_owned());
                 let root = format!("gs://{name}/");
-                (gcs(access, &name, &host)?, host, name, root, uri.key())
+                (gcs(access, &name, &host, line)?, host, name, root, uri.key())
             }
             (_, Some(place)) => {
                 let host = access.azure.endpoint.as_deref().map(access::host);
                 let host = host.unwrap_or_else(|| uri.authority().to_owned());
-                let store = azure(access, place.account, place.container, &host)?;
+                let store = azure(access, place.account, place.container, &host, line)?;
                 let root = format!("https://{}/{}/", uri.authority(), place.container);
                 (store, host, place.container.to_owned(), root, place.path)
             }
@@ -109,6 +118,7 @@ impl Bucket {
         let bucket = Self {
             sends: Arc::clone(&store),
             store,
+            traffic: Traffic::new(),
             host,
             name,
             root,
@@ -123,6 +133,7 @@ impl Bucket {
         Self {
             sends: Arc::<object_store::memory::InMemory>::clone(&store),
             store,
+            traffic: Traffic::new(),
             host: "memory".to_owned(),
             name: "models".to_owned(),
             root: "s3://models/".to_owned(),
@@ -189,9 +200,8 @@ impl Bucket {
     /// Whatever the store says no with.
     pub async fn write(&self, key: &str, content: Bytes) -> Result<Option<String>, Error> {
         let path = self.path(key, Doing::Write)?;
-        let written = self.sends.put(&path, PutPayload::from_bytes(content)).await;
-        let written = written.map_err(|error| self.error(Doing::Write, key, &error))?;
-        Ok(written.e_tag)
+        let written = self.sent(key, || self.sends.put(&path, pieces(&content)).boxed());
+        Ok(written.await?.e_tag)
     }
 
     /// Deletes an object. One that isn't there is no error.
@@ -218,12 +228,32 @@ impl Bucket {
     /// Writes a part, counted from 0, and says the store's mark for it.
     pub(crate) async fn part(&self, key: &str, id: &MultipartId, part: usize, content: Bytes) -> Result<String, Error> {
         let path = self.path(key, Doing::Write)?;
-        let written = self
-            .sends
-            .put_part(&path, id, part, PutPayload::from_bytes(content))
-            .await;
-        let written = written.map_err(|error| self.error(Doing::Write, key, &error))?;
-        Ok(written.content_id)
+        let written = self.sent(key, || self.sends.put_part(&path, id, part, pieces(&content)).boxed());
+        Ok(written.await?.content_id)
+    }
+
+    /// Sends what carries a file, and again where the line broke after so long that the client has given up: signed anew, as no signature lasts so long.
+    async fn sent<'a, T>(
+        &self,
+        key: &str,
+        send: impl Fn() -> BoxFuture<'a, object_store::Result<T>>,
+    ) -> Result<T, Error> {
+        let mut broken = 0;
+        loop {
+            let began = Instant::now();
+            let answer = send().await.map_err(|error| self.error(Doing::Write, key, &error));
+            let was_whole = began.max(self.traffic.moved()).elapsed() < RETRY;
+            if !matches!(answer, Err(Error::Unreachable { .. })) || broken == RESUMES || !was_whole {
+                return answer;
+            }
+            broken += 1;
+            tokio::time::sleep(RESUME).await;
+        }
+    }
+
+    /// Bytes of files that the network took, and the store hasn't answered yet.
+    pub(crate) fn on_the_way(&self) -> u64 {
+        self.traffic.on_the_way()
     }
 
     /// Makes an object of its parts.
@@ -277,7 +307,7 @@ fn object(meta: object_store::ObjectMeta) -> Object {
     }
 }
 
-fn s3(access: &Access, bucket: &str, host: &str) -> Result<Arc<dyn Store>, Error> {
+fn s3(access: &Access, bucket: &str, host: &str, line: Option<Line>) -> Result<Arc<dyn Store>, Error> {
     let s3 = &access.s3;
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
@@ -301,10 +331,13 @@ fn s3(access: &Access, bucket: &str, host: &str) -> Result<Arc<dyn Store>, Error
             }
         }
     };
+    if let Some(line) = line {
+        builder = builder.with_http_connector(line);
+    }
     Ok(Arc::new(builder.build().map_err(|_| unusable(host))?))
 }
 
-fn gcs(access: &Access, bucket: &str, host: &str) -> Result<Arc<dyn Store>, Error> {
+fn gcs(access: &Access, bucket: &str, host: &str, line: Option<Line>) -> Result<Arc<dyn Store>, Error> {
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(bucket)
         .with_client_options(client(access, host)?)
@@ -313,14 +346,43 @@ fn gcs(access: &Access, bucket: &str, host: &str) -> Result<Arc<dyn Store>, Erro
         builder = builder.with_base_url(endpoint.trim_end_matches('/'));
     }
     if access.gcs.anonymous {
-        builder = builder.with_skip_signature(true);
+        // With none at all it would look for what gcloud keeps at home, and fail where that is of a kind that it doesn't know.
+        let nobody = StaticCredentialProvider::new(GcpCredential { bearer: String::new() });
+        builder = builder.with_credentials(Arc::new(nobody)).with_skip_signature(true);
     } else if let Some(credentials) = &access.gcs.credentials {
         builder = builder.with_service_account_key(text(credentials, host)?);
+    } else if let Some(file) = &access.gcs.file {
+        check_kind(file, host)?;
+        builder = builder.with_application_credentials(file.to_string_lossy());
+    }
+    if let Some(line) = line {
+        builder = builder.with_http_connector(line);
     }
     Ok(Arc::new(builder.build().map_err(|_| unusable(host))?))
 }
 
-fn azure(access: &Access, account: &str, container: &str, host: &str) -> Result<Arc<dyn Store>, Error> {
+/// Refuses the kinds of Google's keys that the client doesn't know, by their own name: it stands in the file, and is no secret.
+fn check_kind(file: &std::path::Path, host: &str) -> Result<(), Error> {
+    let key = std::fs::read(file).ok();
+    let key: Option<serde_json::Value> = key.and_then(|key| serde_json::from_slice(&key).ok());
+    match key.as_ref().and_then(|key| key.get("type")?.as_str()) {
+        None | Some("service_account" | "authorized_user") => Ok(()),
+        Some(kind) => Err(Error::Unusable {
+            host: host.to_owned(),
+            reason: format!(
+                "a Google key of the kind `{kind}` can't be used here, only a service account's or what `gcloud auth application-default login` writes"
+            ),
+        }),
+    }
+}
+
+fn azure(
+    access: &Access,
+    account: &str,
+    container: &str,
+    host: &str,
+    line: Option<Line>,
+) -> Result<Arc<dyn Store>, Error> {
     let mut builder = MicrosoftAzureBuilder::new()
         .with_account(account)
         .with_container_name(container)
@@ -337,6 +399,9 @@ fn azure(access: &Access, account: &str, container: &str, host: &str) -> Result<
             builder.with_client_secret_authorization(id, text(secret, host)?, tenant)
         }
     };
+    if let Some(line) = line {
+        builder = builder.with_http_connector(line);
+    }
     Ok(Arc::new(builder.build().map_err(|_| unusable(host))?))
 }
 
@@ -372,15 +437,35 @@ fn client(access: &Access, host: &str) -> Result<ClientOptions, Error> {
         .with_read_timeout(access.timeout.unwrap_or(ANSWER))
         .with_allow_invalid_certificates(access.insecure);
     if let Some(bundle) = &access.ca_bundle {
-        let certificates = Certificate::from_pem_bundle(bundle).map_err(|_| Error::Unusable {
-            host: host.to_owned(),
-            reason: "the CA bundle holds no certificate in PEM form".to_owned(),
-        })?;
+        let certificates = Certificate::from_pem_bundle(bundle).map_err(|_| no_certificate(host))?;
         for certificate in certificates {
             options = options.with_root_certificate(certificate);
         }
     }
     Ok(options)
+}
+
+/// The same for a [`Line`], which has limits of its own.
+fn sender(access: &Access, host: &str) -> Result<reqwest::Client, Error> {
+    let mut client = reqwest::Client::builder()
+        .user_agent(concat!("tidewaiter/", env!("CARGO_PKG_VERSION")))
+        .http1_only()
+        .connect_timeout(CONNECT)
+        .tls_danger_accept_invalid_certs(access.insecure);
+    if let Some(bundle) = &access.ca_bundle {
+        let certificates = reqwest::Certificate::from_pem_bundle(bundle).map_err(|_| no_certificate(host))?;
+        for certificate in certificates {
+            client = client.add_root_certificate(certificate);
+        }
+    }
+    client.build().map_err(|_| unusable(host))
+}
+
+fn no_certificate(host: &str) -> Error {
+    Error::Unusable {
+        host: host.to_owned(),
+        reason: "the CA bundle holds no certificate in PEM form".to_owned(),
+    }
 }
 
 fn retry() -> RetryConfig {

@@ -88,8 +88,14 @@ pub async fn propose(
     before: Option<&DynamicObject>,
     force: bool,
 ) -> Result<Proposal, SubmitError> {
-    let sent = send(cluster, kind, object, None, true, force).await;
-    let applied = sent.map_err(|error| told(cluster, kind, object, &error))?;
+    let applied = match send(cluster, kind, object, None, true, force).await {
+        Ok(applied) => applied,
+        Err(error) => {
+            return Err(told(cluster, kind, object, &error)
+                .with_all_missing(cluster, &[kind])
+                .await);
+        }
+    };
     let is_same = before.is_some_and(|before| is_same(before, &applied.object));
     let restarts = before.is_none_or(|before| restarts(before, &applied.object));
     Ok(Proposal {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::cluster::{Attempt, Error, kinds};
+use crate::cluster::{Attempt, Cluster, Error, Kind, kinds};
 use crate::service::WishError;
 
 use super::store::StoreError;
@@ -76,6 +76,14 @@ pub enum SubmitError {
 }
 
 impl SubmitError {
+    /// The same; where a right is missing, with all that are missing to store objects of these kinds.
+    pub(super) async fn with_all_missing(self, cluster: &Cluster, kinds: &[&'static Kind]) -> Self {
+        match self {
+            Self::Cluster(error) => Self::Cluster(cluster.with_all_missing(error, kinds).await),
+            error => error,
+        }
+    }
+
     /// What to do about it.
     pub fn next(&self) -> String {
         match self {
@@ -135,7 +143,7 @@ pub(super) fn conflicts(error: &kube::Error) -> Option<Vec<Conflict>> {
     (!found.is_empty()).then_some(found)
 }
 
-pub(super) fn failed(cluster: &crate::cluster::Cluster, attempt: Attempt, error: &kube::Error) -> SubmitError {
+pub(super) fn failed(cluster: &Cluster, attempt: Attempt, error: &kube::Error) -> SubmitError {
     match conflicts(error) {
         Some(conflicts) => SubmitError::Conflict {
             name: attempt.name.clone().unwrap_or_default(),

@@ -110,11 +110,17 @@ pub async fn would_deliver(
     cluster: &Cluster,
     delivery: &Delivery<'_>,
 ) -> Result<[Option<DynamicObject>; 2], SubmitError> {
-    let there = mine(cluster, delivery).await?;
-    for ((kind, object), there) in OBJECTS.into_iter().zip(&delivery.objects()?).zip(&there) {
-        propose(cluster, kind, object, there.as_ref(), false).await?;
+    let asked = async {
+        let there = mine(cluster, delivery).await?;
+        for ((kind, object), there) in OBJECTS.into_iter().zip(&delivery.objects()?).zip(&there) {
+            propose(cluster, kind, object, there.as_ref(), false).await?;
+        }
+        Ok(there)
+    };
+    match asked.await {
+        Ok(there) => Ok(there),
+        Err(error) => Err(SubmitError::with_all_missing(error, cluster, &OBJECTS).await),
     }
-    Ok(there)
 }
 
 /// Stores both over what was seen of them. Who deploys the same service at once may bring other keys.
@@ -192,7 +198,13 @@ mod tests {
                     let status = json!({"kind": "Status", "code": code, "reason": reason, "message": message, "details": {"name": "fraud-store"}});
                     (code, status)
                 };
-                let (code, answer) = if head.method == "GET" {
+                let (code, answer) = if kind == "v1" {
+                    let mut review: Value = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+                    let asked = &review["spec"]["resourceAttributes"];
+                    let allowed = asked["resource"] != refused || asked["verb"] == "get";
+                    review["status"] = json!({"allowed": allowed});
+                    (201, review)
+                } else if head.method == "GET" {
                     no(404, "NotFound", "not found")
                 } else if kind == refused {
                     no(403, "Forbidden", "User \"eve\" cannot patch it")
@@ -246,7 +258,7 @@ mod tests {
             assert_eq!(
                 format!("{dry}; {}", dry.next()),
                 format!(
-                    "not allowed to patch {refused} fraud-store in namespace team-a; ask for a role with the verb patch on {refused} in namespace team-a"
+                    "not allowed to patch {refused} fraud-store in namespace team-a; ask for a role with the verbs patch and create on {refused} in namespace team-a"
                 )
             );
             let asked = asked.lock().unwrap();

@@ -57,7 +57,10 @@ pub async fn look(cluster: &Cluster, namespace: &str, name: &str, kserve: &str) 
         cluster.list(&kinds::CLUSTER_SERVING_RUNTIME, None),
         cluster.get(&kinds::CONFIG_MAP, Some(kserve), CONFIG_MAP),
     );
-    let service = service?;
+    let service = match service {
+        Ok(service) => service,
+        Err(error) => return Err(cluster.with_all_missing(error, &[&kinds::INFERENCE_SERVICE]).await),
+    };
     let mut remarks = Vec::new();
     let mut known = Vec::new();
     let mut complete = true;

@@ -194,7 +194,11 @@ async fn in_bucket(
 
     // The listing first: a store that says no to a HEAD has no body to say why in.
     let there = bucket.list(&folder).await?;
-    let is_whole = bucket.head(&manifest).await?.is_some();
+    // Where nothing is, S3 says no to who may list by prefixes alone.
+    let is_whole = match bucket.head(&manifest).await {
+        Err(store::Error::Denied { .. }) => false,
+        found => found?.is_some(),
+    };
     let (missing, reused) = compare(&known, &there, &folder, bucket, is_whole).await?;
     Ok(Pending {
         bucket: bucket.clone(),
@@ -250,10 +254,8 @@ impl Pending {
         }
         let (bucket, folder) = (&self.bucket, &self.folder);
         let journal = Journal::open(self.journal.as_deref(), &bucket.uri(folder));
-        let mut done = self.reused;
         send::all(bucket, folder, &self.manifest, &self.missing, journal, &mut |bytes| {
-            done += bytes;
-            progress(Progress::Uploading(done.min(total), total));
+            progress(Progress::Uploading((self.reused + bytes).min(total), total));
         })
         .await?;
         if let Some(changed) = self.known.iter().find(|known| !known.is_same()) {

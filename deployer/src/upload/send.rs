@@ -1,9 +1,10 @@
 //! The requests of an upload: so many at once, and so many bytes of files in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
@@ -24,13 +25,19 @@ struct Shared {
     /// Requests that may still be begun.
     requests: Arc<Semaphore>,
     sent: mpsc::UnboundedSender<u64>,
-    /// Keys that this upload wrote.
-    written: Mutex<Vec<String>>,
+    /// Keys that this upload writes, from before the store is asked to: what is given up on the way may be written all the same.
+    written: Mutex<BTreeSet<String>>,
     /// Objects that are begun and not made of their parts yet, by key: the store's names for the uploads.
     begun: Mutex<BTreeMap<String, String>>,
 }
 
-/// Sends these files. The first refusal ends it; what the store has by then stays, for the next try.
+/// How often it is told how far it is: on a slow line a request takes minutes.
+const BEAT: Duration = Duration::from_millis(200);
+
+/// How long after it was given up a store may be busy with a request that it had all of.
+const SETTLES: Duration = Duration::from_secs(1);
+
+/// Sends these files, and tells how many bytes are sent. The first refusal ends it; what the store has by then stays, for the next try.
 pub(super) async fn all(
     bucket: &Bucket,
     folder: &str,
@@ -60,8 +67,12 @@ pub(super) async fn all(
         let written = std::mem::take(&mut *locked(&shared.written));
         // Who sent the same at once and was done first has a manifest over these files, and services from them.
         let is_free = matches!(shared.bucket.head(manifest).await, Ok(None));
-        for key in written.into_iter().filter(|_| is_free) {
-            let _ = shared.bucket.delete(&key).await;
+        for wait in [Duration::ZERO, SETTLES] {
+            tokio::time::sleep(wait).await;
+            let there = shared.bucket.list(&shared.folder).await.unwrap_or_default();
+            for object in there.iter().filter(|object| is_free && written.contains(&object.key)) {
+                let _ = shared.bucket.delete(&object.key).await;
+            }
         }
         shared.journal.done();
     }
@@ -80,6 +91,8 @@ async fn run(
     let mut waiting: Vec<&Known> = files.iter().collect();
     waiting.sort_by_key(|known| known.bytes);
     let mut running = JoinSet::new();
+    let mut beat = tokio::time::interval(BEAT);
+    let (mut whole, mut most) = (0, 0);
     while !(waiting.is_empty() && running.is_empty()) {
         while running.len() < plan::AT_ONCE * 2
             && let Some(known) = waiting.pop()
@@ -89,7 +102,18 @@ async fn run(
         }
         let ended = tokio::select! {
             Some(bytes) = news.recv() => {
-                told(bytes);
+                whole += bytes;
+                // A request that broke off begins again: that is no way back.
+                most = whole.max(most);
+                told(most);
+                continue;
+            }
+            _ = beat.tick() => {
+                let now = whole + shared.bucket.on_the_way();
+                if now > most {
+                    most = now;
+                    told(most);
+                }
                 continue;
             }
             Some(ended) = running.join_next() => ended,
@@ -102,7 +126,8 @@ async fn run(
         }
     }
     while let Ok(bytes) = news.try_recv() {
-        told(bytes);
+        whole += bytes;
+        told(whole.max(most));
     }
     Ok(())
 }
@@ -115,8 +140,8 @@ async fn one(shared: Arc<Shared>, known: Known) -> Result<(), Error> {
     let key = format!("{}/{}", shared.folder, known.item.path);
     let Some(size) = plan::part_size(known.bytes) else {
         let (content, _permits) = shared.read(&known, 0, known.bytes).await?;
+        shared.writes(&key);
         shared.bucket.write(&key, content).await?;
-        shared.wrote(key);
         let _ = shared.sent.send(known.bytes);
         return Ok(());
     };
@@ -173,9 +198,9 @@ async fn parts(
     while let Some(part) = running.join_next().await {
         ended(&mut marks, part)?;
     }
+    shared.writes(key);
     shared.bucket.complete(key, &id, marks.into_values().collect()).await?;
     locked(&shared.begun).remove(key);
-    shared.wrote(key.to_owned());
     Ok(())
 }
 
@@ -187,8 +212,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 type Permits = (tokio::sync::OwnedSemaphorePermit, tokio::sync::OwnedSemaphorePermit);
 
 impl Shared {
-    fn wrote(&self, key: String) {
-        locked(&self.written).push(key);
+    fn writes(&self, key: &str) {
+        locked(&self.written).insert(key.to_owned());
     }
 
     /// A part of a file, once there is room for it.

@@ -301,7 +301,9 @@ async fn a_bucket_that_may_only_be_read_is_told_by_the_right_that_is_missing() {
         "{told}"
     );
     assert!(
-        told.contains("/model.onnx; ask for the right to write there (in S3's words s3:PutObject)"),
+        told.contains(
+            "/model.onnx; ask for the right to write there, in the bucket `models` (in S3's words s3:PutObject)"
+        ),
         "{told}"
     );
     let left = fs::read_dir(ground.journal.path()).unwrap().next();
@@ -325,7 +327,7 @@ async fn a_full_bucket_is_told_and_nothing_is_noted_of_what_it_has_not() {
     assert!(
         told.starts_with("can't write s3://models/deployed/fraud/")
             && told.ends_with(
-                "/model.onnx: the store is full (XMinioAdminBucketQuotaExceeded); make room there, ask for a larger quota, or take another store"
+                "/model.onnx: the quota of the bucket `models` is full (XMinioAdminBucketQuotaExceeded); make room there, ask for a larger quota, or take another store"
             ),
         "{told}"
     );
@@ -349,4 +351,76 @@ async fn a_file_may_take_longer_on_its_way_than_an_answer() {
         bucket.part(&key, &id, 0, Bytes::from_static(b"1")).await.unwrap(),
         "\"a\""
     );
+}
+
+/// An S3 store behind a slow line, which takes a file's bytes a few at a time and is cut once on the way: how it is opened.
+async fn slow() -> Access {
+    const CUT: usize = 8 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut is_cut = false;
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let (mut request, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
+            let whole = loop {
+                match socket.read(&mut chunk).await {
+                    Ok(read) if read > 0 => request.extend_from_slice(&chunk[..read]),
+                    _ => break false,
+                }
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                let head = request
+                    .windows(4)
+                    .position(|end| end == b"\r\n\r\n")
+                    .map_or(0, |at| at + 4);
+                let text = String::from_utf8_lossy(&request[..head]).to_lowercase();
+                let length = text
+                    .split("content-length: ")
+                    .nth(1)
+                    .and_then(|rest| rest.split("\r\n").next());
+                let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or_default();
+                if !is_cut && request.len() > CUT {
+                    is_cut = true;
+                    break false;
+                }
+                if head > 0 && request.len() >= head + length {
+                    break true;
+                }
+            };
+            if whole {
+                let _ = socket
+                    .write_all(b"HTTP/1.1 200 OK\r\netag: \"a\"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                    .await;
+            }
+        }
+    });
+    Access {
+        s3: store::S3 {
+            endpoint: Some(endpoint),
+            identity: store::S3Identity::Anonymous,
+            ..store::S3::default()
+        },
+        timeout: Some(Duration::from_millis(200)),
+        ..Access::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_takes_as_long_as_its_line_does_and_is_told_of_on_the_way() {
+    let (bucket, key) = Bucket::open(&"s3://models/fraud".parse().unwrap(), &slow().await).unwrap();
+    let began = std::time::Instant::now();
+    let sending = bucket.clone();
+    let mut written = tokio::spawn(async move { sending.write(&key, vec![7; 48 << 20].into()).await });
+    let mut seen = std::collections::BTreeSet::new();
+    let written = loop {
+        tokio::select! {
+            written = &mut written => break written.unwrap(),
+            () = tokio::time::sleep(Duration::from_millis(20)) => seen.insert(bucket.on_the_way()),
+        };
+    };
+    assert_eq!(written.unwrap().as_deref(), Some("\"a\""));
+    // Longer than nothing may move.
+    assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(seen.len() > 20, "{seen:?}");
+    assert!(seen.last() <= Some(&(48 << 20)), "{seen:?}");
+    assert_eq!(bucket.on_the_way(), 0);
 }

@@ -12,47 +12,19 @@ use tidewaiter_ground::host;
 use tidewaiter_tools::Language;
 
 use crate::server::command_binary;
+use crate::transcript::{Step, blocks, section, steps};
 
 /// The variable with the folder of the projects, inside the ground, where nothing can be built.
 pub const AUTHORED: &str = "TIDEWAITER_AUTHORED";
 /// The name of each policy.
 pub const NAME: &str = "house-rules";
 
-/// A command of the README's section for authors, and what it prints there.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// Its words.
-    pub command: Vec<String>,
-    /// What stands under it; `…` is anything.
-    pub prints: String,
-}
-
-impl Step {
-    /// Whether what it said is what the README says.
-    ///
-    /// # Errors
-    /// With both, where it isn't.
-    pub fn holds(&self, said: &str) -> Result<()> {
-        let mut rest = said;
-        for part in self.prints.split('…').map(str::trim) {
-            let at = rest.find(part).with_context(|| {
-                format!(
-                    "{}: the README has `{part}`, and it said:\n{said}",
-                    self.command.join(" ")
-                )
-            })?;
-            rest = &rest[at + part.len()..];
-        }
-        Ok(())
-    }
-
-    /// Whether it is one that needs a cluster or a registry.
-    pub fn needs_cluster(&self) -> bool {
-        !matches!(
-            &self.command.iter().map(String::as_str).collect::<Vec<_>>()[..],
-            ["tidewaiter", "policy", "new" | "build" | "test", ..]
-        )
-    }
+/// Whether a step is one that needs a cluster or a registry.
+pub fn needs_cluster(step: &Step) -> bool {
+    !matches!(
+        &step.words()[..],
+        ["tidewaiter", "policy", "new" | "build" | "test", ..]
+    )
 }
 
 /// What the README tells authors to do: files to write, each with its name in the first line, and commands.
@@ -72,24 +44,10 @@ pub struct Guide {
 /// Where it isn't there as it was.
 pub fn guide() -> Result<Guide> {
     let readme = include_str!("../../../README.md");
-    let section = readme
-        .split("\n## ")
-        .find(|section| section.starts_with("Write your own policy\n"));
     let mut guide = Guide::default();
-    // Every second part is a block.
-    let blocks = section.context("the README has no section for authors")?.split("```");
-    for block in blocks.skip(1).step_by(2) {
-        let (kind, text) = block.split_once('\n').context("a block without an end")?;
+    for (kind, text) in blocks(section(readme, "Write your own policy")?)? {
         match kind {
-            "console" => {
-                for command in text.split("$ ").skip(1) {
-                    let (command, prints) = command.split_once('\n').context("a command without an end")?;
-                    guide.steps.push(Step {
-                        command: command.split_whitespace().map(str::to_owned).collect(),
-                        prints: prints.trim().to_owned(),
-                    });
-                }
-            }
+            "console" => guide.steps.extend(steps(text)),
             "yaml" => {
                 let (name, _) = text.split_once('\n').context("a file without an end")?;
                 let name = name.strip_prefix("# ").context("a file without a name")?;
@@ -130,8 +88,8 @@ pub fn authored() -> Result<PathBuf> {
         let (new, rest): (Vec<&Step>, Vec<&Step>) = guide
             .steps
             .iter()
-            .filter(|step| !step.needs_cluster())
-            .partition(|step| step.command.iter().any(|word| word == "new"));
+            .filter(|step| !needs_cluster(step))
+            .partition(|step| step.words().contains(&"new"));
         for step in new {
             taken(&folder, &desk, language, step)?;
         }
@@ -155,9 +113,8 @@ pub fn authored() -> Result<PathBuf> {
         }
         // npm and pip take a minute of the network's: what the same project was built to here, by the same commands, stands. It is tested each time: of what
         // decides that, the project is a small part.
-        let (builds, tests): (Vec<&Step>, Vec<&Step>) = rest
-            .into_iter()
-            .partition(|step| step.command.iter().any(|word| word == "build"));
+        let (builds, tests): (Vec<&Step>, Vec<&Step>) =
+            rest.into_iter().partition(|step| step.words().contains(&"build"));
         let mut key = key(language)?.with(format!("{builds:?}"));
         for file in files(&project)? {
             let place = file.strip_prefix(&project)?.display().to_string();
@@ -187,7 +144,7 @@ pub fn authored() -> Result<PathBuf> {
 
 /// Takes a step of the README's in another language.
 fn taken(folder: &Path, desk: &Path, language: Language, step: &Step) -> Result<()> {
-    let words = step.command.iter().skip(1).map(|word| match &**word {
+    let words = step.words().into_iter().skip(1).map(|word| match word {
         "rust" => language.as_str(),
         word => word,
     });

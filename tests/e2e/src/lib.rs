@@ -13,6 +13,7 @@ pub mod registry;
 pub mod rights;
 pub mod runner;
 pub mod server;
+pub mod transcript;
 pub mod volume;
 
 pub use install::install;

@@ -21,6 +21,8 @@ pub const MINIO_PORT: u16 = 9100;
 pub const MINIO_USER: &str = "minioadmin";
 /// The API server's address, on the run's own loopback. The port is that of the Service `kubernetes`: see [`network`].
 pub(crate) const API_SERVER: &str = "https://127.0.0.1:443";
+/// The port in it, on every address.
+pub(crate) const API_SERVER_PORT: u16 = 443;
 /// The address of the Service `kubernetes`, the first of its range: where Pods find the API server.
 pub(crate) const IN_CLUSTER: &str = "10.0.0.1";
 /// The administrator's token.

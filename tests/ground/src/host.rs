@@ -1,5 +1,6 @@
 //! What the machine itself must have: tools, Debian packages, rights.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,6 +17,9 @@ const NODE_PACKAGES: [(&str, &str); 6] = [
     ("debootstrap", "/usr/sbin/debootstrap"),
     ("iproute2", "/bin/ip"),
 ];
+
+/// The same for what sets up the packet filter.
+const FILTER_PACKAGES: [(&str, &str); 2] = [("iptables", "/usr/sbin/iptables"), ("ipset", "/usr/sbin/ipset")];
 
 /// Whether this process may make a node (root with the right to mount).
 pub fn is_root() -> bool {
@@ -43,24 +47,34 @@ pub fn require(node: bool) -> Result<()> {
         if find("python3.11").is_none() {
             missing.push("Python 3.11, as `python3.11` on PATH".to_owned());
         }
-        let packages: Vec<&str> = NODE_PACKAGES
-            .iter()
-            .filter(|(_, file)| !Path::new(file).exists())
-            .map(|(package, _)| *package)
-            .collect();
-        if !packages.is_empty() && (!is_root() || find("apt-get").is_none() || install(&packages).is_err()) {
-            missing.push(format!(
-                "Debian's packages {0} (apt-get install {0})",
-                packages.join(" ")
-            ));
-        }
+        missing.extend(lacking(&NODE_PACKAGES));
     }
+    complete(&missing)
+}
+
+/// Makes sure of Debian's packages for the packet filter, as [`require`] does of a node's.
+///
+/// # Errors
+/// One message that says how to get them.
+pub fn require_packet_filter() -> Result<()> {
+    complete(lacking(&FILTER_PACKAGES).as_slice())
+}
+
+fn complete(missing: &[String]) -> Result<()> {
     ensure!(
         missing.is_empty(),
         "the test ground needs, and this machine lacks: {}",
         missing.join("; ")
     );
     Ok(())
+}
+
+/// Of these packages those that are missing and can't be installed, and how to get them.
+fn lacking(packages: &[(&str, &str)]) -> Option<String> {
+    let missing = packages.iter().filter(|(_, file)| !Path::new(file).exists());
+    let missing: Vec<&str> = missing.map(|&(package, _)| package).collect();
+    let are_there = missing.is_empty() || (is_root() && find("apt-get").is_some() && install(&missing).is_ok());
+    (!are_there).then(|| format!("Debian's packages {0} (apt-get install {0})", missing.join(" ")))
 }
 
 fn install(packages: &[&str]) -> Result<()> {
@@ -95,6 +109,16 @@ pub fn find(command: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(command))
         .find(|file| file.is_file())
+}
+
+/// `PATH` with these folders before it, and behind it those of an administrator's tools, which not every user's has.
+pub fn path(before: &[&Path]) -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let before = before.iter().map(|folder| folder.to_path_buf());
+    let all = before
+        .chain(std::env::split_paths(&path))
+        .chain(["/usr/sbin".into(), "/sbin".into()]);
+    std::env::join_paths(all).context("PATH")
 }
 
 /// A folder of this name where cargo, as it was called, puts what it builds of this workspace.

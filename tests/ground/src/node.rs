@@ -53,12 +53,7 @@ pub(crate) fn start(
     fs::write(&kubelet_config, kubelet(folder, state).to_string())?;
 
     let containerd = Module::Containerd.build(cache)?;
-    let path = std::env::join_paths(
-        [containerd.clone()]
-            .into_iter()
-            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()))
-            .chain(["/usr/sbin".into(), "/sbin".into()]),
-    )?;
+    let path = host::path(&[&containerd])?;
     processes.start(
         "containerd",
         Command::new(containerd.join("containerd"))

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::control_plane::IN_CLUSTER;
+use crate::control_plane::{API_SERVER_PORT, IN_CLUSTER};
 use crate::{Api, Cluster, host, slow};
 
 /// Where Pods look for names; the kubelet is told so.
@@ -100,12 +100,12 @@ fn read(services: &Value, slices: &Value) -> (HashMap<String, Vec<Ipv4Addr>>, Ve
             continue;
         };
         names.insert(key, vec![address]);
-        // The API server's own Service: it listens there itself.
-        if address.to_string() == IN_CLUSTER {
-            continue;
-        }
         for port in service["spec"]["ports"].as_array().into_iter().flatten() {
             let Some(number) = number(&port["port"]) else { continue };
+            // The API server listens there itself, whatever the address.
+            if number == API_SERVER_PORT {
+                continue;
+            }
             let mut backends = Vec::new();
             for slice in &own {
                 let behind = slice["ports"].as_array().into_iter().flatten();

@@ -57,6 +57,8 @@ pub enum Module {
     Minio,
     /// Its client.
     Mc,
+    /// Google Cloud Storage, as far as its makers rebuilt it.
+    FakeGcs,
     /// KServe's manager.
     Kserve(Kserve),
     /// What KServe's manager runs for an `InferenceGraph`.
@@ -69,6 +71,10 @@ pub enum Module {
     Prometheus,
     /// cert-manager's controller, and its cainjector.
     CertManager,
+    /// The definitions of other projects' kinds. Nothing is built from it.
+    Definitions,
+    /// What puts network policies in force.
+    KubeRouter,
     /// The registry.
     Distribution,
     /// What signs what is in registries.
@@ -88,6 +94,7 @@ impl Module {
             Self::Containerd => "containerd",
             Self::Minio => "minio",
             Self::Mc => "mc",
+            Self::FakeGcs => "fake-gcs-server",
             Self::Kserve(Kserve::V0_20) => "kserve-v0.20.0",
             Self::Kserve(Kserve::V0_15) => "kserve-v0.15.2",
             Self::KserveRouter => "kserve-router",
@@ -95,6 +102,8 @@ impl Module {
             Self::Helm => "helm",
             Self::Prometheus => "prometheus",
             Self::CertManager => "cert-manager",
+            Self::Definitions => "definitions",
+            Self::KubeRouter => "kube-router",
             Self::Distribution => "distribution",
             Self::Cosign => "cosign",
             Self::Sigstore => "sigstore",
@@ -124,6 +133,7 @@ impl Module {
             ],
             Self::Minio => &[("minio", "github.com/minio/minio")],
             Self::Mc => &[("mc", "github.com/minio/mc")],
+            Self::FakeGcs => &[("fake-gcs-server", "github.com/fsouza/fake-gcs-server")],
             Self::Kserve(_) => &[("kserve-manager", "github.com/kserve/kserve/cmd/manager")],
             Self::KserveRouter => &[("router", "github.com/kserve/kserve/cmd/router")],
             Self::Grpcurl => &[("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl")],
@@ -139,6 +149,11 @@ impl Module {
                     "github.com/cert-manager/cert-manager/cmd/cainjector",
                 ),
             ],
+            Self::Definitions => &[],
+            Self::KubeRouter => &[(
+                "kube-router",
+                "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
+            )],
             Self::Distribution => &[("registry", "github.com/distribution/distribution/v3/cmd/registry")],
             Self::Cosign => &[("cosign", "github.com/sigstore/cosign/v3/cmd/cosign")],
             Self::Sigstore => &[
@@ -280,12 +295,15 @@ mod tests {
             Module::Etcd,
             Module::Minio,
             Module::Mc,
+            Module::FakeGcs,
             Module::Containerd,
             Module::KserveRouter,
             Module::Grpcurl,
             Module::Helm,
             Module::Prometheus,
             Module::CertManager,
+            Module::Definitions,
+            Module::KubeRouter,
             Module::Distribution,
             Module::Cosign,
             Module::Sigstore,

@@ -8,10 +8,10 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfig};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfig, StaticCredentialProvider};
 use tidewaiter_engine::world::{Listing, ObjectInfo};
 use url::Url;
 
@@ -326,7 +326,12 @@ fn store(connection: &Connection, place: &Place, connector: Connector) -> Result
         (Connection::Gcs { endpoint, identity, .. }, Place::Bucket { bucket, .. }) => {
             let builder = match identity {
                 Identity::Ambient => GoogleCloudStorageBuilder::from_env(),
-                Identity::Anonymous => GoogleCloudStorageBuilder::new().with_skip_signature(true),
+                // With none at all it would look for what gcloud keeps at home, and fail where that is of a kind that it doesn't know.
+                Identity::Anonymous => GoogleCloudStorageBuilder::new()
+                    .with_credentials(Arc::new(StaticCredentialProvider::new(GcpCredential {
+                        bearer: String::new(),
+                    })))
+                    .with_skip_signature(true),
                 Identity::Keys(key) => GoogleCloudStorageBuilder::new().with_service_account_key(key),
             };
             let mut builder = builder

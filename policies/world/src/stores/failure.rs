@@ -87,6 +87,8 @@ impl Refused {
                 Failure::Forbidden(format!("{answer}: the store doesn't know the access key"))
             }
             (_, "SignatureDoesNotMatch") => Failure::Forbidden(format!("{answer}: the secret key is wrong")),
+            // Azure's word for a signature that no key of the account makes.
+            (_, "AuthenticationFailed") => Failure::Forbidden(format!("{answer}: the credentials are wrong")),
             (_, "RequestTimeTooSkewed") => Failure::Forbidden(format!("{answer}: its clock and this server's differ")),
             (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
                 Failure::Forbidden(format!("{answer}: the token is no longer good"))

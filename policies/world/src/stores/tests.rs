@@ -653,7 +653,7 @@ async fn azure_is_read_with_an_account_key() {
     assert!(
         stranger
             .to_string()
-            .ends_with("answers 403 AuthenticationFailed: the credentials may not read this"),
+            .ends_with("answers 403 AuthenticationFailed: the credentials are wrong"),
         "{stranger}"
     );
 }

@@ -5,12 +5,14 @@
 //!
 //! Only root can run Pods here, so without root they are left out, and counted as ignored. As in the other program, `TIDEWAITER_GROUND=NAME` uses a
 //! cluster that is up; tests that stop its servers need one of their own. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release of KServe alone.
-//! `TIDEWAITER_CHART=all` runs the tests with the oldest KServe, lost nodes, cert-manager and named namespaces as well, which the gate has no time for.
+//! `TIDEWAITER_CHART=all` runs the tests with the oldest KServe, lost nodes, cert-manager, network policies in force and named namespaces as well, which
+//! the gate has no time for.
 
 mod certificates;
 mod faults;
 mod life;
 mod named;
+mod network;
 mod nodes;
 mod oldest;
 mod shared;
@@ -52,6 +54,8 @@ enum Shape {
     Defaults,
     /// Certificates are cert-manager's.
     CertManager,
+    /// The network policy lets out only what it has to, and in only who may scrape.
+    Closed,
     /// Credentials go to the namespaces of [`TEAMS`] alone. All that takes days is done within a minute or two.
     Named,
 }
@@ -137,6 +141,7 @@ impl World {
         Ok(match shape {
             Shape::Defaults => json!({}),
             Shape::CertManager => json!({"certificates": {"mode": "certManager"}}),
+            Shape::Closed => network::values(),
             Shape::Named => json!({
                 "deliveryNamespaces": self.named()?,
                 "certificates": {"selfManaged": {"lifetime": "30s", "authorityLifetime": "60s"}},
@@ -237,6 +242,7 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             in_turn(faults::TESTS),
             in_turn(nodes::TESTS),
             in_turn(certificates::TESTS),
+            in_turn(network::TESTS),
             side_by_side(named::TESTS),
             in_turn(life::RIGHTS),
             in_turn(life::LAST),
@@ -272,12 +278,13 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
         Module::Helm.build(&cache)?;
         if everything() {
             Cluster::prepare_cert_manager(&cache)?;
+            Cluster::prepare_network_policies(&cache)?;
         }
         Ok(vec![(policy::UNRULY, policy::unruly()?.into_os_string())])
     };
     if !everything() {
         eprintln!(
-            "left out, unless TIDEWAITER_CHART=all: the oldest KServe, lost nodes, cert-manager, named namespaces, each right"
+            "left out, unless TIDEWAITER_CHART=all: the oldest KServe, lost nodes, cert-manager, network policies in force, named namespaces, each right"
         );
     }
     let mut code = ExitCode::SUCCESS;

@@ -3,6 +3,7 @@
 
 mod alerts;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -18,7 +19,7 @@ use tidewaiter_e2e::server::{COMMAND, certificate, command_binary, webhook_binar
 use tidewaiter_e2e::{in_the_ground, manifests};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::tools::{Kserve, Module};
-use tidewaiter_ground::{Cluster, Options, Said};
+use tidewaiter_ground::{Cluster, Options, Project, Said};
 
 /// Tells the process inside where Helm is.
 const HELM: &str = "TIDEWAITER_HELM";
@@ -34,6 +35,10 @@ const TESTS: &[Test] = &[
     (
         "the_api_server_takes_every_documented_value",
         the_api_server_takes_every_documented_value,
+    ),
+    (
+        "a_field_that_its_project_does_not_have_is_refused",
+        a_field_that_its_project_does_not_have_is_refused,
     ),
     (
         "the_server_reads_the_modules_that_the_chart_renders",
@@ -114,6 +119,26 @@ impl World {
         Ok(said)
     }
 
+    /// The API server, which has to refuse an object for its field `misspelt`.
+    fn unknown_field(&self, object: &Value) -> Result<()> {
+        let strictly = [
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            "-",
+        ];
+        let said = self.cluster.try_kubectl(&strictly, &object.to_string())?;
+        ensure!(!said.ok, "{} passed with a misspelt field", object["kind"]);
+        ensure!(
+            said.stderr.contains(".misspelt: field not declared in schema"),
+            "{}",
+            said.stderr
+        );
+        Ok(())
+    }
+
     /// An empty cluster, but for KServe and our namespace, which keeps Pods to the strictest Pod Security level.
     fn clean(&self) -> Result<()> {
         for release in ["tidewaiter", "tidewaiter-crds"] {
@@ -147,38 +172,10 @@ impl World {
         Ok(())
     }
 
-    /// Has kinds served that other projects define, with no schema.
+    /// Has other projects' kinds served, which some values have the chart make objects of.
     fn foreign_kinds(&self) -> Result<()> {
-        let of = |kind: &str, plural: &str, group: &str| {
-            json!({
-                "apiVersion": "apiextensions.k8s.io/v1",
-                "kind": "CustomResourceDefinition",
-                "metadata": {"name": format!("{plural}.{group}")},
-                "spec": {
-                    "group": group,
-                    "scope": "Namespaced",
-                    "names": {"kind": kind, "plural": plural},
-                    "versions": [{
-                        "name": "v1", "served": true, "storage": true,
-                        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-                    }],
-                },
-            })
-        };
-        let kinds = json!({"apiVersion": "v1", "kind": "List", "items": [
-            of("Issuer", "issuers", "cert-manager.io"),
-            of("Certificate", "certificates", "cert-manager.io"),
-            of("ServiceMonitor", "servicemonitors", "monitoring.coreos.com"),
-            of("PrometheusRule", "prometheusrules", "monitoring.coreos.com"),
-        ]});
-        self.apply(&kinds.to_string(), &[])?;
-        self.cluster
-            .until("other projects' kinds are served", Duration::from_secs(30), || {
-                for kind in ["issuers", "certificates", "servicemonitors", "prometheusrules"] {
-                    self.cluster.kubectl(&["get", kind, "--all-namespaces"])?;
-                }
-                Ok(Some(()))
-            })
+        self.cluster.define(Project::CertManager)?;
+        self.cluster.define(Project::PrometheusOperator)
     }
 }
 
@@ -384,6 +381,40 @@ fn the_api_server_takes_every_documented_value(world: &World) -> Result<()> {
         let wanted = usize::from(name == "placement-values.yaml");
         ensure!(said.warnings().len() == wanted, "{name}: {}", said.stderr);
     }
+    Ok(())
+}
+
+/// Kinds of other projects that the chart makes objects of, each with one of the deepest places in which it has fields.
+const FOREIGN: [(&str, &str); 4] = [
+    ("Certificate", "/spec/issuerRef"),
+    ("Issuer", "/spec"),
+    ("PrometheusRule", "/spec/groups/0/rules/0"),
+    ("ServiceMonitor", "/spec/endpoints/0"),
+];
+
+/// Else it would mean nothing that the API server takes the others.
+fn a_field_that_its_project_does_not_have_is_refused(world: &World) -> Result<()> {
+    world.install(&[])?;
+    world.foreign_kinds()?;
+    let mut tried = BTreeSet::new();
+    for values in ["monitoring-values.yaml", "cert-manager-values.yaml"] {
+        let file = format!("tidewaiter/ci/{values}");
+        let chart = ["template", "tidewaiter", "tidewaiter", "--namespace", NAMESPACE];
+        let rendered = world.helm(&[&chart[..], &["--values", &file]].concat())?;
+        for object in rendered.split("\n---\n") {
+            let mut object: Value = serde_saphyr::from_str(object).with_context(|| object.to_owned())?;
+            let Some((kind, place)) = FOREIGN.into_iter().find(|&(kind, _)| object["kind"] == kind) else {
+                continue;
+            };
+            let place = object
+                .pointer_mut(place)
+                .with_context(|| format!("{kind} has no {place}"))?;
+            place["misspelt"] = json!("");
+            world.unknown_field(&object)?;
+            tried.insert(kind);
+        }
+    }
+    ensure!(tried.len() == FOREIGN.len(), "the chart makes only {tried:?}");
     Ok(())
 }
 
@@ -598,20 +629,23 @@ fn policy_reports_are_defined_unless_someone_did(world: &World) -> Result<()> {
             "resources": [{"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "namespace": "default", "name": "a", "uid": "b"}],
         }],
     });
-    world
-        .cluster
-        .until("PolicyReport is served", Duration::from_secs(30), || {
-            let strictly = ["--dry-run=server", "--validate=strict"];
-            world.apply(&report.to_string(), &strictly).map(Some)
-        })?;
+    let mut misspelt = report.clone();
+    misspelt["results"][0]["misspelt"] = json!("");
+    let is_strict = || {
+        world
+            .cluster
+            .until("PolicyReport is served", Duration::from_secs(30), || {
+                let strictly = ["--dry-run=server", "--validate=strict"];
+                world.apply(&report.to_string(), &strictly).map(Some)
+            })?;
+        world.unknown_field(&misspelt)
+    };
+    is_strict()?;
     world.helm(&with_reports("upgrade"))?;
-    // As if Kyverno had brought it.
-    world.cluster.kubectl(&[
-        "annotate",
-        "--overwrite",
-        "crd/policyreports.wgpolicyk8s.io",
-        "meta.helm.sh/release-name=kyverno",
-    ])?;
+
+    world.cluster.kubectl(&["delete", "crd/policyreports.wgpolicyk8s.io"])?;
+    world.cluster.define(Project::Kyverno)?;
+    is_strict()?;
     world.refused(&with_reports("upgrade"), &["from someone else"])
 }
 
@@ -769,6 +803,7 @@ fn main() -> ExitCode {
         options,
         || {
             let cache = Cache::open()?;
+            Cluster::prepare_definitions(&[Project::CertManager, Project::PrometheusOperator, Project::Kyverno])?;
             Ok(vec![
                 (HELM, Module::Helm.build(&cache)?.join("helm").into()),
                 (COMMAND, command_binary()?.into()),

@@ -5,9 +5,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tidewaiter_e2e::author::{self, NAME, Step};
+use tidewaiter_e2e::author::{self, NAME};
 use tidewaiter_e2e::install::make_up_models;
 use tidewaiter_e2e::server::command_binary;
+use tidewaiter_e2e::transcript::Step;
 use tidewaiter_ground::Namespace;
 use tidewaiter_tools::Language;
 
@@ -56,8 +57,8 @@ fn enforced(world: &World, desk: &Path, namespace: &Namespace) -> Result<()> {
         }
         std::fs::write(desk.join(file), object.to_string())?;
     }
-    for step in guide.steps.iter().filter(|step| step.needs_cluster()) {
-        let words: Vec<String> = step.command.iter().map(|word| ours(word)).collect();
+    for step in guide.steps.iter().filter(|step| author::needs_cluster(step)) {
+        let words: Vec<String> = step.words().into_iter().map(ours).collect();
         let (program, arguments) = words.split_first().context("a step without a command")?;
         let mut command = match &**program {
             "kubectl" => {
@@ -81,8 +82,8 @@ fn enforced(world: &World, desk: &Path, namespace: &Namespace) -> Result<()> {
         let fails = step.prints.starts_with("Error");
         ensure!(output.status.success() != fails, "{}: {said}", words.join(" "));
         let step = Step {
+            command: words.join(" "),
             prints: ours(&step.prints),
-            ..step.clone()
         };
         step.holds(&said)?;
     }

@@ -62,11 +62,6 @@ pub(crate) const TESTS: &[Test] = &[
         false,
         deploy_adds_a_model_to_a_multi_model_server,
     ),
-    (
-        "deploy_names_each_right_that_its_secret_takes_and_leaves_nothing",
-        false,
-        deploy_names_each_right_that_its_secret_takes_and_leaves_nothing,
-    ),
 ];
 
 /// What every model here does with.
@@ -103,12 +98,12 @@ pub(crate) fn run(namespace: &Namespace, key: Option<&str>, arguments: &[&str]) 
     })
 }
 
-fn deploy(namespace: &Namespace, key: Option<&str>, uri: &str, more: &[&str]) -> Result<Said> {
+pub(crate) fn deploy(namespace: &Namespace, key: Option<&str>, uri: &str, more: &[&str]) -> Result<Said> {
     let arguments = [&["deploy", uri, "--name", "fraud"][..], &SMALL, more].concat();
     run(namespace, key, &arguments)
 }
 
-fn model(world: &World) -> Result<(Model, String)> {
+pub(crate) fn model(world: &World) -> Result<(Model, String)> {
     world.model("fraud", Mlserver1_7_1, "mlflow")
 }
 
@@ -578,82 +573,4 @@ fn deploy_adds_a_model_to_a_multi_model_server(world: &World) -> Result<()> {
     // While its server is there: without it KServe's manager never lets go of the model, nor the namespace of itself.
     team.kubectl(&["delete", "trainedmodel/churn", "--wait=false"])
         .map(drop)
-}
-
-/// A resource, and what may be done with it.
-type Right<'a> = (&'a str, &'a [&'a str]);
-
-/// Who may deploy, and not yet make Secrets, asks for one right after the other.
-fn deploy_names_each_right_that_its_secret_takes_and_leaves_nothing(world: &World) -> Result<()> {
-    let (_, uri) = model(world)?;
-    let team = world.namespace_without("deploy-rights")?;
-    let name = team.name();
-    let account = "serviceaccounts";
-    let may = |rights: &[(&str, &[&str])]| {
-        let mut rules = vec![
-            json!({"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices"],
-            "verbs": ["get", "list", "watch", "create", "patch"]}),
-        ];
-        rules.extend(
-            rights
-                .iter()
-                .map(|(resource, verbs)| json!({"apiGroups": [""], "resources": [resource], "verbs": verbs})),
-        );
-        let group = "rbac.authorization.k8s.io";
-        let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "scientist"}},
-            {"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "deploys"}, "rules": rules},
-            {
-                "apiVersion": format!("{group}/v1"),
-                "kind": "RoleBinding",
-                "metadata": {"name": "deploys"},
-                "roleRef": {"apiGroup": group, "kind": "Role", "name": "deploys"},
-                "subjects": [{"kind": "ServiceAccount", "namespace": name, "name": "scientist"}],
-            },
-        ]});
-        team.apply(&objects.to_string()).map(drop)
-    };
-    may(&[])?;
-    let kubeconfig = team.cluster().kubeconfig_of(name, "scientist")?;
-    let kubeconfig = kubeconfig.display().to_string();
-    let who = ["--kubeconfig", kubeconfig.as_str(), "--no-wait"];
-    let steps: [(&[Right<'_>], &str, &str); 4] = [
-        (&[], "get", "secrets"),
-        (&[("secrets", &["get"]), (account, &["get"])], "patch", "secrets"),
-        (
-            &[("secrets", &["get", "patch"]), (account, &["get", "patch"])],
-            "create",
-            "secrets",
-        ),
-        // Both are asked for before either is made.
-        (
-            &[("secrets", &["get", "patch", "create"]), (account, &["get", "patch"])],
-            "create",
-            account,
-        ),
-    ];
-    for (rights, verb, resource) in steps {
-        may(rights)?;
-        let next = format!("ask for a role with the verb {verb} on {resource} in namespace {name}");
-        // The API server learns of a role a moment later.
-        world
-            .cluster
-            .until(&format!("it says: {next}"), Duration::from_mins(1), || {
-                let said = deploy(&team, Some(MINIO_USER), &uri, &who)?.ended(2)?;
-                Ok(said.stderr.contains(&next).then_some(()))
-            })?;
-        let left = ["secret/fraud-store", "serviceaccount/fraud-store", "isvc/fraud"];
-        let left = [&["get", "--ignore-not-found", "-o", "name"][..], &left].concat();
-        let left = team.kubectl(&left)?;
-        ensure!(left.is_empty(), "a refused deploy left {left}");
-    }
-    let whole: &[&str] = &["get", "patch", "create"];
-    may(&[("secrets", whole), (account, whole)])?;
-    world
-        .cluster
-        .until("who may make both deploys", Duration::from_mins(1), || {
-            let said = deploy(&team, Some(MINIO_USER), &uri, &who)?;
-            Ok((said.code == Some(0)).then_some(()))
-        })?;
-    team.get("isvc/fraud").map(drop)
 }

@@ -15,6 +15,7 @@ mod distribution;
 mod elsewhere;
 mod failing;
 mod ground;
+mod guide;
 mod hammer;
 mod hostile;
 mod ingress;
@@ -25,6 +26,7 @@ mod namespace_guard;
 mod pipeline;
 mod reload;
 mod resources;
+mod rights;
 mod runtimes;
 mod served;
 mod serving;
@@ -179,6 +181,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         serving_versions::TESTS,
         signed::TESTS,
         resources::TESTS,
+        rights::TESTS,
         runtimes::TESTS,
         together::TESTS,
         using::TESTS,

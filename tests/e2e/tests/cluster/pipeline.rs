@@ -10,13 +10,13 @@ use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
 use crate::command::{Said, tidewaiter};
 use crate::deploy::{SMALL, tells};
-use crate::{Test, World};
+use crate::{Test, World, guide};
 
 pub(crate) const TESTS: &[Test] = &[
     (
-        "pipeline_the_champion_answers_as_in_python",
+        "pipeline_by_the_guide_the_champion_answers_as_in_python",
         true,
-        pipeline_the_champion_answers_as_in_python,
+        pipeline_by_the_guide_the_champion_answers_as_in_python,
     ),
     (
         "pipeline_a_tracking_server_with_users_lets_in_whom_it_knows",
@@ -44,7 +44,7 @@ fn run(namespace: &Namespace, mlflow: &Mlflow<'_>, words: &[&str]) -> Result<Sai
     tidewaiter(namespace.cluster().kubeconfig(), &[words, &place[..]].concat())
 }
 
-fn pipeline_the_champion_answers_as_in_python(world: &World) -> Result<()> {
+fn pipeline_by_the_guide_the_champion_answers_as_in_python(world: &World) -> Result<()> {
     // The store's bucket is there once anything lies in it.
     world.model("fraud", tidewaiter_ground::models::SavedWith::Mlserver1_7_1, "mlflow")?;
     let mlflow = Mlflow::start(&world.cluster)?;
@@ -52,7 +52,7 @@ fn pipeline_the_champion_answers_as_in_python(world: &World) -> Result<()> {
 
     // Where Tidewaiter is, the user has no key at all.
     let team = world.namespace("pipeline")?;
-    run(&team, &mlflow, &["deploy", CHAMPION, "--protocol", "both"])?.ended(0)?;
+    guide::walked(&team, &mlflow)?;
     answers(&team, &fraud)?;
     // By all its names it is the same model.
     let of_run = format!("runs:/{}/model", fraud.run);
@@ -64,14 +64,7 @@ fn pipeline_the_champion_answers_as_in_python(world: &World) -> Result<()> {
 
     // Where it isn't, the same command brings the Secret and the ServiceAccount of the guide.
     let alone = world.namespace_without("pipeline-alone")?;
-    let endpoint = format!("http://{HOST}:{MINIO_PORT}");
-    let keys = [
-        &format!("--s3-endpoint={endpoint}")[..],
-        &format!("--aws-access-key-id={MINIO_USER}"),
-        &format!("--aws-secret-access-key={MINIO_USER}"),
-    ];
-    let deploy = [&["deploy", CHAMPION, "--protocol", "both"][..], &keys].concat();
-    run(&alone, &mlflow, &deploy)?.ended(0)?;
+    guide::walked_with_keys(&alone, &mlflow)?;
     answers(&alone, &fraud)?;
 
     // What MLServer's image lacks is told before anything is served.

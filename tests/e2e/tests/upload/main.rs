@@ -1,11 +1,15 @@
-//! Uploads by the real command to the real MinIO: killed at random moments, and with a store that says no. It runs on the loopback: no cluster, no root.
+//! Uploads by the real command to the real MinIO: killed at random moments, by a slow line, and with a store that says no. It runs on the loopback: no cluster, and
+//! no root but for a small disk and a slow line.
+
+mod line;
+mod refusals;
 
 use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -45,17 +49,32 @@ type Test = (&'static str, fn(&World) -> Result<()>);
 const TESTS: &[Test] = &[
     ("a_killed_upload_is_completed_and_never_half_there", killed),
     ("what_a_killed_upload_sent_is_not_sent_again", resumed),
-    ("a_store_that_says_no_is_one_sentence", refused),
-    ("a_store_that_is_full_keeps_nothing_of_it", full),
+    ("a_store_that_says_no_is_one_sentence", refusals::refused),
+    ("a_store_that_is_full_keeps_nothing_of_it", refusals::full),
+    (
+        "a_bucket_that_may_only_be_read_is_told_with_the_right_that_is_missing",
+        refusals::read_only,
+    ),
+    (
+        "a_bucket_whose_quota_is_full_keeps_nothing_of_it_and_takes_it_later",
+        refusals::quota,
+    ),
+    ("a_slow_line_is_waited_for_and_a_cut_one_taken_up_again", line::slow),
+    ("a_line_that_stays_cut_is_told_and_goes_on_where_it_was", line::cut),
     ("an_archive_is_what_torchserves_own_tool_makes", archived),
     ("a_saved_model_is_what_tensorflow_opens", saved_model),
 ];
 
-/// What the gate has no time for, as TensorFlow is a gigabyte: `cargo xtask test --all` runs it.
-const LONG: &str = "a_saved_model_is_what_tensorflow_opens";
+/// What the gate has no time for, as TensorFlow is a gigabyte and a line is given a minute: `cargo xtask test --all` runs it.
+const LONG: [&str; 2] = [
+    "a_saved_model_is_what_tensorflow_opens",
+    "a_line_that_stays_cut_is_told_and_goes_on_where_it_was",
+];
 
 fn tests() -> impl Iterator<Item = &'static Test> {
-    TESTS.iter().filter(|(name, _)| runner::everything() || *name != LONG)
+    TESTS
+        .iter()
+        .filter(|(name, _)| runner::everything() || !LONG.contains(name))
 }
 
 struct World {
@@ -68,8 +87,11 @@ struct World {
 
 impl World {
     fn start() -> Result<Self> {
-        let program = Module::Minio.build(&Cache::open()?)?.join("minio");
-        let folder = tempfile::tempdir()?;
+        Self::on(tempfile::tempdir()?)
+    }
+
+    /// With what lies in this folder.
+    fn on(folder: TempDir) -> Result<Self> {
         let processes = Processes::new(folder.path())?;
         let data = folder.path().join("data");
         // A folder in its data folder is a bucket.
@@ -77,7 +99,7 @@ impl World {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         processes.start(
             "minio",
-            Command::new(program)
+            Command::new(minio()?)
                 .env("MINIO_ROOT_USER", ROOT)
                 .env("MINIO_ROOT_PASSWORD", ROOT)
                 .env("MINIO_BROWSER", "off")
@@ -110,6 +132,11 @@ impl World {
 
     /// The command, without a terminal and with a home of its own.
     fn command(&self, model: &Path, name: &str) -> Result<Command> {
+        self.command_to(BUCKET, model, name)
+    }
+
+    /// The same with another bucket.
+    fn command_to(&self, bucket: &str, model: &Path, name: &str) -> Result<Command> {
         let mut command = Command::new(command_binary()?);
         command
             .env_clear()
@@ -121,7 +148,7 @@ impl World {
             .arg(model)
             .args([
                 "--to",
-                &format!("s3://{BUCKET}/deployed/"),
+                &format!("s3://{bucket}/deployed/"),
                 "--name",
                 name,
                 "-o",
@@ -213,6 +240,11 @@ impl World {
             .block_on(async { self.store.get(&key).await?.bytes().await });
         Ok(read?.to_vec())
     }
+}
+
+/// MinIO's server.
+fn minio() -> Result<PathBuf> {
+    Ok(Module::Minio.build(&Cache::open()?)?.join("minio"))
 }
 
 impl Drop for World {
@@ -307,101 +339,6 @@ fn resumed(world: &World) -> Result<()> {
     let third = world.upload(files.path(), "resumed")?;
     ensure!(third["sent"] == 0, "the same content was sent again: {third}");
     Ok(())
-}
-
-fn refused(world: &World) -> Result<()> {
-    let mut random = Random::new();
-    let files = model(&mut random)?;
-    let said = |change: &dyn Fn(&mut Command)| -> Result<String> {
-        let mut command = world.command(files.path(), "refused")?;
-        change(&mut command);
-        let Output { status, stderr, .. } = command.stderr(Stdio::piped()).output()?;
-        ensure!(status.code() == Some(2), "it ended with {status}");
-        Ok(String::from_utf8_lossy(&stderr).into_owned())
-    };
-    let expect = |said: String, wanted: &str| -> Result<()> {
-        ensure!(said.contains(wanted), "{said}");
-        ensure!(said.contains("hint: "), "nothing says what to do: {said}");
-        ensure!(!said.contains("wrong-secret"), "a key is shown: {said}");
-        Ok(())
-    };
-    expect(
-        said(&|command| {
-            command.env("AWS_SECRET_ACCESS_KEY", "wrong-secret");
-        })?,
-        "doesn't accept these credentials (SignatureDoesNotMatch)",
-    )?;
-    expect(
-        said(&|command| {
-            command.env("AWS_ACCESS_KEY_ID", "nobody");
-        })?,
-        "doesn't accept these credentials (InvalidAccessKeyId)",
-    )?;
-    expect(
-        said(&|command| {
-            command.args(["--s3-endpoint", "http://127.0.0.1:1"]);
-        })?,
-        "no answer from 127.0.0.1:1",
-    )?;
-    ensure!(world.keys("deployed/refused")?.is_empty(), "something was left behind");
-    Ok(())
-}
-
-/// A store on a small disk: half of the model fits. What was sent of it is of no use, and nobody would find parts of an object.
-fn full(world: &World) -> Result<()> {
-    if !host::is_root() {
-        eprintln!("left out: only root can make a small disk");
-        return Ok(());
-    }
-    let folder = tempfile::tempdir()?;
-    let (data, pid) = (folder.path().join("data"), folder.path().join("pid"));
-    fs::create_dir(&data)?;
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    // In a namespace of its own the disk goes with the server.
-    let script = r#"mount -t tmpfs -o size=120m tmpfs "$1" && mkdir "$1/$2" && echo $$ >"$3" && exec "$4" server "$1" --address "$5" --quiet"#;
-    let minio = Module::Minio.build(&Cache::open()?)?.join("minio");
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "sh", "-c", script, "sh"])
-        .arg(&data)
-        .arg(BUCKET)
-        .arg(&pid)
-        .arg(&minio)
-        .arg(address.to_string());
-    let name = "minio-on-a-small-disk";
-    world.processes.start(name, &mut command)?;
-    let endpoint = format!("http://{address}");
-    let mut random = Random::new();
-    let files = tempfile::tempdir()?;
-    fs::write(files.path().join("small.bin"), random.fill(100_000))?;
-    let upload = || -> Result<Output> {
-        let mut command = world.command(files.path(), "full")?;
-        command.args(["--s3-endpoint", &endpoint]).env("HOME", folder.path());
-        Ok(command.stdout(Stdio::piped()).stderr(Stdio::piped()).output()?)
-    };
-    world.processes.wait("a MinIO on a small disk", STARTS, || {
-        upload().is_ok_and(|done| done.status.success())
-    })?;
-    fs::write(files.path().join("weights.bin"), random.fill(150 << 20))?;
-    let refused = upload()?;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(
-        refused.status.code() == Some(2) && said.contains("the store is full"),
-        "{said}"
-    );
-    let pid = fs::read_to_string(&pid)?;
-    let disk = Path::new("/proc")
-        .join(pid.trim())
-        .join("root")
-        .join(data.strip_prefix("/")?);
-    let left = files_below(&disk.join(".minio.sys/multipart"))?;
-    ensure!(left.is_empty(), "parts are left: {left:?}");
-    // Only the model that was whole before is there.
-    let models = fs::read_dir(disk.join(BUCKET).join("deployed/full"))?.count();
-    ensure!(models == 2, "{models} folders in place of one model and the manifests");
-    let journals = files_below(&folder.path().join(".cache/tidewaiter/uploads"))?;
-    ensure!(journals.is_empty(), "it would go on with what isn't there");
-    world.processes.stop(name)
 }
 
 fn archived(world: &World) -> Result<()> {
