@@ -66,12 +66,13 @@ pub(super) async fn all(
         }
         let written = std::mem::take(&mut *locked(&shared.written));
         // Who sent the same at once and was done first has a manifest over these files, and services from them.
-        let is_free = matches!(shared.bucket.head(manifest).await, Ok(None));
-        for wait in [Duration::ZERO, SETTLES] {
-            tokio::time::sleep(wait).await;
-            let there = shared.bucket.list(&shared.folder).await.unwrap_or_default();
-            for object in there.iter().filter(|object| is_free && written.contains(&object.key)) {
-                let _ = shared.bucket.delete(&object.key).await;
+        if let Ok(None) = shared.bucket.head(manifest).await {
+            for wait in [Duration::ZERO, SETTLES] {
+                tokio::time::sleep(wait).await;
+                let there = shared.bucket.list(&shared.folder).await.unwrap_or_default();
+                for object in there.iter().filter(|object| written.contains(&object.key)) {
+                    let _ = shared.bucket.delete(&object.key).await;
+                }
             }
         }
         shared.journal.done();

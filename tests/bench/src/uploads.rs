@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::processes::Processes;
-use tidewaiter_ground::python;
 use tidewaiter_ground::tools::Module;
+use tidewaiter_ground::{minio, python};
 
 const MIB: usize = 1 << 20;
 const KEY: &str = "minioadmin";
@@ -73,23 +73,17 @@ pub(crate) struct Ground {
 impl Ground {
     pub(crate) fn start(command: PathBuf) -> Result<Self> {
         let cache = Cache::open()?;
-        let minio = Module::Minio.build(&cache)?.join("minio");
+        let program = Module::Minio.build(&cache)?.join("minio");
         let mc = Module::Mc.build(&cache)?.join("mc");
         let aws = python::site(&cache, "awscli-1.46.3")?;
         let folder = tempfile::tempdir()?;
         let processes = Processes::new(folder.path())?;
         let data = folder.path().join("data");
-        // A folder in its data folder is a bucket.
         fs::create_dir_all(data.join(BUCKET))?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         processes.start(
             "minio",
-            Command::new(minio)
-                .env("MINIO_ROOT_USER", KEY)
-                .env("MINIO_ROOT_PASSWORD", KEY)
-                .arg("server")
-                .arg(&data)
-                .args(["--address", &address.to_string(), "--quiet"]),
+            minio::server(&mut Command::new(program), KEY, &data, &address.to_string()),
         )?;
         processes.wait("a MinIO that listens", STARTS, || {
             std::net::TcpStream::connect(address).is_ok()

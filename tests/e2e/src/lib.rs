@@ -3,6 +3,7 @@
 pub mod author;
 pub mod chart;
 pub mod custom;
+mod files;
 pub mod install;
 pub mod load;
 pub mod manifests;
@@ -16,6 +17,7 @@ pub mod server;
 pub mod transcript;
 pub mod volume;
 
+pub use files::files_below;
 pub use install::install;
 pub use reenter::{KSERVE, in_the_ground};
 pub use server::Server;

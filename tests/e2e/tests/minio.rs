@@ -18,6 +18,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::json;
 use tempfile::TempDir;
 use tidewaiter_ground::cache::Cache;
+use tidewaiter_ground::minio;
 use tidewaiter_ground::processes::Processes;
 use tidewaiter_ground::tls::Authority;
 use tidewaiter_ground::tools::Module;
@@ -96,7 +97,6 @@ impl Minio {
         let folder = tempfile::tempdir()?;
         let processes = Processes::new(folder.path())?;
         let data = folder.path().join("data");
-        // A folder in its data folder is a bucket.
         fs::create_dir_all(data.join(BUCKET))?;
         fs::create_dir_all(data.join("other"))?;
         let certificates = folder.path().join("certificates");
@@ -109,15 +109,9 @@ impl Minio {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         processes.start(
             "minio",
-            Command::new(program)
-                .env("MINIO_ROOT_USER", ROOT)
-                .env("MINIO_ROOT_PASSWORD", ROOT)
-                .env("MINIO_BROWSER", "off")
-                .arg("server")
-                .arg(&data)
+            minio::server(&mut Command::new(program), ROOT, &data, &address.to_string())
                 .arg("--certs-dir")
-                .arg(&certificates)
-                .args(["--address", &address.to_string(), "--quiet"]),
+                .arg(&certificates),
         )?;
         let scheme = if authority.is_some() { "https" } else { "http" };
         Ok(Self {

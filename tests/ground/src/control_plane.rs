@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::cache::Cache;
 use crate::processes::Processes;
 use crate::tools::Module;
-use crate::{host, tls};
+use crate::{host, minio, tls};
 
 /// Where Pods and the host's own processes meet: the bridge's address.
 pub const HOST: &str = "10.88.0.1";
@@ -237,19 +237,13 @@ pub(crate) fn kubeconfig_text(folder: &Path, token: &str) -> Result<String> {
 /// Buckets that are there from the start: MLflow's, and two whose credentials the tests deliver in other ways.
 const BUCKETS: [&str; 3] = ["mlflow", "accounts", "keys"];
 
-/// Starts MinIO. A folder in its data folder is a bucket.
+/// Starts MinIO.
 pub(crate) fn minio(cache: &Cache, folder: &Path, processes: &Processes) -> Result<()> {
     let data = folder.join("minio");
     for bucket in BUCKETS {
         fs::create_dir_all(data.join(bucket))?;
     }
-    processes.start(
-        "minio",
-        Command::new(Module::Minio.build(cache)?.join("minio"))
-            .env("MINIO_ROOT_USER", MINIO_USER)
-            .env("MINIO_ROOT_PASSWORD", MINIO_USER)
-            .arg("server")
-            .arg(&data)
-            .args(["--address", &format!(":{MINIO_PORT}"), "--quiet"]),
-    )
+    let mut program = Command::new(Module::Minio.build(cache)?.join("minio"));
+    let server = minio::server(&mut program, MINIO_USER, &data, &format!(":{MINIO_PORT}"));
+    processes.start("minio", server)
 }

@@ -17,6 +17,7 @@ mod helm;
 pub mod host;
 pub mod images;
 mod kserve;
+pub mod minio;
 pub mod mlflow;
 pub mod models;
 mod namespace;

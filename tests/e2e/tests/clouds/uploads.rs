@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tidewaiter_e2e::files_below;
 use tidewaiter_ground::tls::base64;
 use tidewaiter_store::FRAUD;
 
@@ -402,17 +403,4 @@ fn write(world: &World, name: &str, content: &Value) -> Result<PathBuf> {
     let file = world.home().join(name);
     fs::write(&file, content.to_string())?;
     Ok(file)
-}
-
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry?.path();
-        if path.is_dir() {
-            files.extend(files_below(&path)?);
-        } else {
-            files.push(path);
-        }
-    }
-    Ok(files)
 }

@@ -22,7 +22,7 @@ use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::processes::Processes;
 use tidewaiter_ground::tls::{Authority, base64};
 use tidewaiter_ground::tools::Module;
-use tidewaiter_ground::{host, npm, python, sandbox};
+use tidewaiter_ground::{host, minio, npm, python, sandbox};
 use tokio::runtime::Runtime;
 
 use crate::tokens::{ACCOUNT, Tokens};
@@ -163,7 +163,6 @@ impl World {
 
     fn start_minio(&self) -> Result<()> {
         let data = self.minio_data();
-        // A folder in its data folder is a bucket.
         fs::create_dir_all(data.join(BUCKET))?;
         fs::create_dir_all(data.join(CLOSED))?;
         let certificates = self.folder.join("minio-certificates");
@@ -171,17 +170,12 @@ impl World {
         for file in ["public.crt", "private.key"] {
             fs::copy(self.folder.join(file), certificates.join(file))?;
         }
+        let program = Module::Minio.build(&self.cache)?.join("minio");
         self.processes.start(
             "minio",
-            Command::new(Module::Minio.build(&self.cache)?.join("minio"))
-                .env("MINIO_ROOT_USER", MINIO_KEY)
-                .env("MINIO_ROOT_PASSWORD", MINIO_KEY)
-                .env("MINIO_BROWSER", "off")
-                .arg("server")
-                .arg(data)
+            minio::server(&mut Command::new(program), MINIO_KEY, &data, &format!("{MINIO_AT}:443"))
                 .arg("--certs-dir")
-                .arg(certificates)
-                .args(["--address", &format!("{MINIO_AT}:443"), "--quiet"]),
+                .arg(certificates),
         )?;
         let policy = json!({"Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Principal": "*", "Action": ["s3:*"],

@@ -77,14 +77,8 @@ impl<'a> Store<'a> {
 
     fn start(&self) -> Result<()> {
         let mut server = self.inside(minio()?);
-        server
-            .env("MINIO_ROOT_USER", ROOT)
-            .env("MINIO_ROOT_PASSWORD", ROOT)
-            .env("MINIO_BROWSER", "off")
-            .arg("server")
-            .arg(self.data())
-            .args(["--address", ADDRESS, "--quiet"]);
-        self.processes.start("minio", &mut server)
+        let server = minio::server(&mut server, ROOT, &self.data(), ADDRESS);
+        self.processes.start("minio", server)
     }
 
     fn wait(&self) -> Result<()> {

@@ -31,7 +31,7 @@ use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::processes::Processes;
 use tidewaiter_ground::tools::Module;
-use tidewaiter_ground::{host, python};
+use tidewaiter_ground::{host, minio, python};
 use tokio::runtime::Runtime;
 
 const ROOT: &str = "minioadmin";
@@ -95,18 +95,11 @@ impl World {
     fn on(folder: TempDir) -> Result<Self> {
         let processes = Processes::new(folder.path())?;
         let data = folder.path().join("data");
-        // A folder in its data folder is a bucket.
         fs::create_dir_all(data.join(BUCKET))?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         processes.start(
             "minio",
-            Command::new(minio()?)
-                .env("MINIO_ROOT_USER", ROOT)
-                .env("MINIO_ROOT_PASSWORD", ROOT)
-                .env("MINIO_BROWSER", "off")
-                .arg("server")
-                .arg(&data)
-                .args(["--address", &address.to_string(), "--quiet"]),
+            minio::server(&mut Command::new(minio()?), ROOT, &data, &address.to_string()),
         )?;
         // Tests that are built together share the features of rustls.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -392,19 +385,6 @@ fn saved_model(world: &World) -> Result<()> {
         fs::write(file, world.read(&key)?)?;
     }
     tensorflow("open", &deployed)
-}
-
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry?.path();
-        if path.is_dir() {
-            files.extend(files_below(&path)?);
-        } else {
-            files.push(path);
-        }
-    }
-    Ok(files)
 }
 
 fn main() -> ExitCode {

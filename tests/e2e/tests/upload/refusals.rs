@@ -10,12 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+use tidewaiter_e2e::files_below;
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::host;
 use tidewaiter_ground::tools::Module;
 use tidewaiter_minio::{AccessKey, Admin, Grant, NewAccount, Policy, Trust};
 
-use crate::{BUCKET, ROOT, Random, STARTS, World, files_below, minio, model};
+use crate::{BUCKET, ROOT, Random, STARTS, World, minio, model};
 
 pub(crate) fn refused(world: &World) -> Result<()> {
     let mut random = Random::new();
