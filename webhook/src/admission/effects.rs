@@ -72,7 +72,7 @@ pub(super) async fn carry_out(
                 );
                 if undelivered.follow {
                     outcome.warnings.push(super::cut(format!(
-                        "tidewaiter: the API server was slow: the credentials of {backend} come in a moment, Pods wait for them"
+                        "tidewaiter: the API server can't take the credentials of {backend} now: they come in a moment, Pods wait for them"
                     )));
                     continue;
                 }

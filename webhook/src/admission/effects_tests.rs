@@ -246,7 +246,7 @@ async fn an_api_server_that_is_silent_refuses_no_service_whose_credentials_the_l
         match done {
             Ok(()) => {
                 assert!(passes, "whether it may be used is asked in a review alone");
-                insta::assert_snapshot!(outcome.warnings.join("\n"), @"tidewaiter: the API server was slow: the credentials of minio come in a moment, Pods wait for them");
+                insta::assert_snapshot!(outcome.warnings.join("\n"), @"tidewaiter: the API server can't take the credentials of minio now: they come in a moment, Pods wait for them");
                 assert_eq!(outcome.effects.len(), 1);
             }
             Err(failure) => {

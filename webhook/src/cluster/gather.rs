@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Secret};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
+use kube::core::Status;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, Resource as _, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -15,12 +16,13 @@ use serde_json::Value;
 use tidewaiter_core::backend::OWN_STORAGE_LABEL;
 use tidewaiter_core::backends::UnusableBackend;
 use tidewaiter_world::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, ObjectRef, Objects, Problem};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Place;
 use super::named::Named;
 use super::reader;
-use super::watched::{Changes, Watched, follow, follow_in, slim};
+use super::watched::{Changes, REFUSED, Watched, follow, follow_in, slim};
 use crate::namespaces::cluster::InCluster;
 
 /// Reads by name at once.
@@ -50,13 +52,29 @@ pub(super) struct Sources {
     read: Mutex<Read>,
 }
 
-/// Objects by namespace and name.
-type ByName<K> = BTreeMap<(String, String), K>;
+/// A namespace and a name.
+type Name = (String, String);
 
 #[derive(Default)]
 struct Read {
-    secrets: ByName<Secret>,
-    config_maps: ByName<ConfigMap>,
+    secrets: Last<Secret>,
+    config_maps: Last<ConfigMap>,
+}
+
+/// What a look at the objects of a kind gave.
+struct Last<K> {
+    found: BTreeMap<Name, K>,
+    /// Those that the API server refuses to show, and since when.
+    refused: BTreeMap<Name, Instant>,
+}
+
+impl<K> Default for Last<K> {
+    fn default() -> Self {
+        Self {
+            found: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        }
+    }
 }
 
 /// One look at the cluster.
@@ -302,63 +320,60 @@ fn typed<K: DeserializeOwned>(
 }
 
 /// One by one by name, so that nothing that isn't ours is listed or watched. What isn't there is left out: the configuration says who misses it. An object that
-/// the API server fails to answer for is as it was the `last` time, so that it holds up none of the others; that it is worth another look is told beside.
+/// the API server fails to answer for, or refuses since a moment, is as it was the `last` time, so that it holds up none of the others; that it is worth
+/// another look is told beside.
 async fn read<K>(
     client: &Client,
-    names: impl Iterator<Item = &(String, String)>,
+    names: impl Iterator<Item = &Name>,
     withheld: &mut BTreeMap<ObjectRef, String>,
-    last: &mut ByName<K>,
+    last: &mut Last<K>,
 ) -> Result<(Vec<K>, bool), kube::Error>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
     let reads: Vec<_> = names
         .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
-        .map(|(namespace, name)| {
-            let api: Api<K> = Api::namespaced(client.clone(), namespace);
-            let name = name.clone();
-            let object = ObjectRef::namespaced(&K::kind(&()), namespace, &name);
+        .map(|name| {
+            let api: Api<K> = Api::namespaced(client.clone(), &name.0);
             async move {
-                let read = match api.get_opt(&name).await {
-                    // The role doesn't cover it, or there can be none of that name: for us it isn't there.
-                    Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
-                        tracing::warn!("{}", status.message);
-                        return Ok(Err(Unread {
-                            object,
-                            reason: status.message.clone(),
-                            again: false,
-                        }));
-                    }
-                    Err(kube::Error::Api(status)) if status.code == 429 || status.code >= 500 => {
-                        tracing::warn!("can't read {object} now: {}; trying again", status.message);
-                        return Ok(Err(Unread {
-                            object,
-                            reason: status.message.clone(),
-                            again: true,
-                        }));
-                    }
+                match api.get_opt(&name.1).await {
+                    Err(kube::Error::Api(status)) => match status.code {
+                        // The role doesn't cover it, or there can be none of that name: for us it isn't there.
+                        400 | 403 | 422 | 429 | 500.. => Ok(Err((name.clone(), *status))),
+                        _ => Err(kube::Error::Api(status)),
+                    },
                     Err(kube::Error::BuildRequest(error)) => {
-                        tracing::warn!(name, %error, "no name of an object");
-                        Ok(None)
+                        tracing::warn!(name = name.1, %error, "no name of an object");
+                        Ok(Ok(None))
                     }
-                    read => read,
-                };
-                read.map(Ok)
+                    read => read.map(Ok),
+                }
             }
         })
         .collect();
-    let read: Vec<Result<Option<K>, Unread>> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
+    let read: Vec<Result<Option<K>, (Name, Status)>> =
+        futures::stream::iter(reads).buffered(READS).try_collect().await?;
     let before = std::mem::take(last);
     let (mut found, mut look_again) = (Vec::new(), false);
     for read in read {
         match read {
             Ok(object) => found.extend(object),
-            Err(Unread { object, reason, again }) => {
+            Err((name, status)) => {
+                let again = match status.code {
+                    403 => {
+                        let since = before.refused.get(&name).copied().unwrap_or_else(Instant::now);
+                        last.refused.insert(name.clone(), since);
+                        since.elapsed() < REFUSED
+                    }
+                    code => code == 429 || code >= 500,
+                };
+                let object = ObjectRef::namespaced(&K::kind(&()), &name.0, &name.1);
+                let next = if again { "; trying again" } else { "" };
+                tracing::warn!("can't read {object} now: {}{next}", status.message);
                 look_again |= again;
-                let name = (object.namespace.clone().unwrap_or_default(), object.name.clone());
-                match before.get(&name).filter(|_| again) {
+                match before.found.get(&name).filter(|_| again) {
                     Some(object) => found.push(object.clone()),
-                    None => drop(withheld.insert(object, reason)),
+                    None => drop(withheld.insert(object, status.message)),
                 }
             }
         }
@@ -369,16 +384,8 @@ where
             object.clone(),
         )
     };
-    *last = found.iter().map(by_name).collect();
+    last.found = found.iter().map(by_name).collect();
     Ok((found, look_again))
-}
-
-/// An object that can't be read.
-struct Unread {
-    object: ObjectRef,
-    reason: String,
-    /// Whether it may be in a moment.
-    again: bool,
 }
 
 /// Changes with anything that a configuration is made from; not with status and resource versions.

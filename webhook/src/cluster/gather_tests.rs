@@ -68,6 +68,10 @@ async fn a_name_that_can_not_be_is_one_that_is_not_there() {
                 500,
                 json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 500, "message": "etcd is away"}),
             ),
+            "withdrawn" => (
+                403,
+                json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 403, "message": "is forbidden"}),
+            ),
             _ => (
                 400,
                 json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 400, "message": "no such name"}),
@@ -92,7 +96,7 @@ async fn a_name_that_can_not_be_is_one_that_is_not_there() {
         ("minio", "UPPER"),
         ("minio", "root"),
     ]);
-    let (mut withheld, mut last) = (BTreeMap::new(), BTreeMap::new());
+    let (mut withheld, mut last) = (BTreeMap::new(), Last::default());
     let (found, again) = read::<Secret>(&client, odd.iter(), &mut withheld, &mut last)
         .await
         .expect("the rest is read");
@@ -110,12 +114,32 @@ async fn a_name_that_can_not_be_is_one_that_is_not_there() {
     assert_eq!(withheld.remove(&broken).as_deref(), Some("etcd is away"));
     let mut before = found[0].clone();
     before.metadata.name = Some("broken".into());
-    last.insert(both[0].clone(), before);
+    last.found.insert(both[0].clone(), before);
     let (found, again) = read::<Secret>(&client, both.iter(), &mut withheld, &mut last)
         .await
         .expect("the rest is read");
-    assert_eq!((found.len(), again, last.len()), (2, true, 2));
+    assert_eq!((found.len(), again, last.found.len()), (2, true, 2));
     assert!(!withheld.contains_key(&broken));
+    // A right that is gone for a moment is one that the API server hasn't read yet; one that stays away is taken.
+    let one = names(&[("minio", "withdrawn")]);
+    let mut before = found[0].clone();
+    before.metadata.name = Some("withdrawn".into());
+    last.found.insert(one[0].clone(), before);
+    let withdrawn = ObjectRef::namespaced("Secret", "minio", "withdrawn");
+    tokio::time::pause();
+    for (pause, kept) in [
+        (Duration::ZERO, true),
+        (REFUSED / 2, true),
+        (REFUSED, false),
+        (REFUSED, false),
+    ] {
+        tokio::time::advance(pause).await;
+        let (found, again) = read::<Secret>(&client, one.iter(), &mut withheld, &mut last)
+            .await
+            .expect("the rest is read");
+        assert_eq!((found.len(), again), (usize::from(kept), kept));
+        assert_eq!(withheld.contains_key(&withdrawn), !kept);
+    }
 }
 
 #[tokio::test]

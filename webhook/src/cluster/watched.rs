@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{FutureExt as _, Stream, StreamExt, TryStreamExt};
@@ -16,7 +16,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -24,6 +24,9 @@ use tracing::{info, warn};
 const FIRST_PAUSE: Duration = Duration::from_millis(800);
 /// but no longer than this.
 const LAST_PAUSE: Duration = Duration::from_secs(30);
+
+/// An API server that has just begun refuses what anybody asks until it has read its roles: only one that refuses for so long means it.
+pub(crate) const REFUSED: Duration = Duration::from_mins(1);
 
 /// Of a namespace that was named, and can't be looked into.
 const NAMED: Duration = Duration::from_secs(10);
@@ -51,6 +54,8 @@ where
     namespace: Option<String>,
     store: Store<K>,
     live: Arc<AtomicBool>,
+    /// When it was live for the last time, of one that is no more.
+    lost: Arc<Mutex<Option<Instant>>>,
     /// The cluster doesn't have the kind.
     absent: Arc<AtomicBool>,
     settle: watch::Sender<bool>,
@@ -79,6 +84,7 @@ where
             namespace: self.namespace.clone(),
             store: self.store.clone(),
             live: Arc::clone(&self.live),
+            lost: Arc::clone(&self.lost),
             absent: Arc::clone(&self.absent),
             settle: self.settle.clone(),
         }
@@ -107,7 +113,11 @@ where
         let mut writer = Writer::<K>::new(dyntype.clone());
         let part = Part::new(writer.as_reader());
         let Part {
-            live, absent, settle, ..
+            live,
+            lost,
+            absent,
+            settle,
+            ..
         } = part.clone();
         let watched = Self {
             parts: vec![part],
@@ -149,7 +159,9 @@ where
                 let ended = AssertUnwindSafe(watching).catch_unwind().await;
                 let ended =
                     ended.unwrap_or_else(|_| Some(("the watch panicked, a defect of Tidewaiter's".into(), false)));
-                live.store(false, Ordering::Release);
+                if live.swap(false, Ordering::AcqRel) {
+                    *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                }
                 let Some((message, missing)) = ended else {
                     return;
                 };
@@ -199,6 +211,15 @@ where
         })
     }
 
+    /// Whether what is in a namespace was looked at until a moment ago, and can't be now: as from an API server that begins again.
+    pub(crate) fn broke_off(&self, namespace: &str) -> bool {
+        let looks = |part: &&Part<K>| part.namespace.as_deref().is_none_or(|own| own == namespace);
+        self.parts.iter().find(looks).is_some_and(|part| {
+            let lost = *part.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            !part.live.load(Ordering::Acquire) && lost.is_some_and(|lost| lost.elapsed() < REFUSED)
+        })
+    }
+
     /// Whether the objects are those that the API server has now, as far as a watch can tell.
     pub(crate) fn live(&self) -> bool {
         self.parts.iter().all(|part| part.live.load(Ordering::Acquire))
@@ -228,6 +249,7 @@ where
             namespace: None,
             store,
             live: Arc::default(),
+            lost: Arc::default(),
             absent: Arc::default(),
             settle: watch::Sender::new(false),
         }

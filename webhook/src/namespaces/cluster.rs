@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -281,7 +282,7 @@ impl InCluster {
                     name,
                 });
             }
-            Ok(Err(kube::Error::Api(status))) => {
+            Ok(Err(kube::Error::Api(status))) if is_meant(&status, watched.broke_off(&namespace)) => {
                 return Err(ProvideError::Refused {
                     kind: K::KIND,
                     namespace,
@@ -290,8 +291,9 @@ impl InCluster {
                     there,
                 });
             }
+            Ok(Err(kube::Error::Api(status))) => status.message,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "in time".to_owned(),
+            Err(_) => LATE.to_owned(),
         };
         Err(ProvideError::Unreachable {
             kind: K::KIND,
@@ -300,6 +302,18 @@ impl InCluster {
             message: error,
             there,
         })
+    }
+}
+
+pub(super) const LATE: &str = "the API server didn't answer in time";
+
+/// Whether a refusal is the API server's answer to this write: not that it has too much to do or something behind it is away, nor, where our watch `broke_off`,
+/// that it has just begun and not read its roles yet.
+pub(super) fn is_meant(status: &Status, broke_off: bool) -> bool {
+    match status.code {
+        403 => !broke_off,
+        429 | 500.. => false,
+        _ => true,
     }
 }
 

@@ -329,6 +329,48 @@ async fn a_refusal_is_told_in_the_api_servers_words() {
     assert!(error.there());
 }
 
+/// What passes is no verdict: too much to do, etcd away, roles that aren't read yet.
+#[tokio::test]
+async fn a_refusal_that_passes_is_none() {
+    let server = ApiServer::default();
+    let refused = async |code: u16, namespaces: &InCluster| {
+        server.refuse(code, "no");
+        let error = namespaces
+            .provide("team-a", &wanted("s3cr3t"), soon())
+            .await
+            .unwrap_err();
+        match error {
+            ProvideError::Refused { .. } => true,
+            ProvideError::Unreachable { .. } => false,
+            other => panic!("{other}"),
+        }
+    };
+    let mut namespaces = namespaces(&server, Vec::new()).await;
+    for (code, meant) in [(403, true), (422, true), (429, false), (500, false), (503, false)] {
+        assert_eq!(refused(code, &namespaces).await, meant, "{code}");
+    }
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let shown = [Event::Init, Event::InitDone].map(Ok);
+    let broken = futures::stream::once(async {
+        let _ = ended.await;
+        Err(watcher::Error::NoResourceVersion)
+    });
+    let mut watches = vec![futures::stream::iter(shown).chain(broken).boxed()];
+    let watch = move || watches.pop().unwrap_or_else(|| futures::stream::pending().boxed());
+    namespaces.secrets = Watched::follow(watch, (), "test", Changes::default(), CancellationToken::new());
+    namespaces.secrets.settled().await;
+    assert!(refused(403, &namespaces).await);
+    end.send(()).unwrap();
+    while namespaces.secrets.live() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!refused(403, &namespaces).await);
+    assert!(refused(422, &namespaces).await);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_mins(1)).await;
+    assert!(!namespaces.secrets.broke_off("team-a"));
+}
+
 #[tokio::test]
 async fn a_conflict_is_looked_at_again_and_then_given_up() {
     let server = ApiServer::default();

@@ -13,7 +13,7 @@ use tidewaiter_world::Labels;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::cluster::{InCluster, change, creates, marked_as, ours, writes};
+use super::cluster::{InCluster, LATE, change, creates, is_meant, marked_as, ours, writes};
 use super::{Minting, ProvideError, Provided, within};
 use crate::cluster::clock;
 use crate::minting::{Known, Mint, Minted, OVERLAP, Place, Record, Unmintable, Untold};
@@ -116,13 +116,15 @@ impl InCluster {
                 message: error.to_string(),
                 there,
             },
-            Stop::Api(kube::Error::Api(status)) => ProvideError::Refused {
-                kind: "Secret",
-                namespace,
-                name,
-                message: status.message.clone(),
-                there,
-            },
+            Stop::Api(kube::Error::Api(status)) if is_meant(&status, self.secrets.broke_off(&namespace)) => {
+                ProvideError::Refused {
+                    kind: "Secret",
+                    namespace,
+                    name,
+                    message: status.message.clone(),
+                    there,
+                }
+            }
             Stop::Api(error) => ProvideError::Unreachable {
                 kind: "Secret",
                 namespace,
@@ -134,7 +136,7 @@ impl InCluster {
                 kind: "Secret",
                 namespace,
                 name,
-                message: "in time".to_owned(),
+                message: LATE.to_owned(),
                 there,
             },
         })

@@ -195,9 +195,9 @@ pub enum ProvideError {
         /// Those that it has rights in.
         only: String,
     },
-    /// The API server didn't answer.
+    /// The API server didn't answer, or can't answer now: too much to do, its store away, just begun.
     #[error(
-        "can't write {kind} {namespace}/{name}, which holds the model store's credentials, since the API server doesn't answer ({message}): try again"
+        "can't write {kind} {namespace}/{name}, which holds the model store's credentials, now ({message}): try again"
     )]
     Unreachable {
         /// Secret, ConfigMap or ServiceAccount.
