@@ -38,6 +38,10 @@ pub(crate) const TESTS: &[Test] = &[
         an_api_server_that_restarts_loses_no_service,
     ),
     (
+        "an_api_server_that_has_not_read_its_roles_loses_no_service",
+        an_api_server_that_has_not_read_its_roles_loses_no_service,
+    ),
+    (
         "an_etcd_that_restarts_loses_no_service",
         an_etcd_that_restarts_loses_no_service,
     ),
@@ -233,22 +237,49 @@ fn rotated_credentials_reach_every_namespace_and_lose_no_service(world: &World) 
 
 /// The watches have to begin anew, and who may use this backend depends on labels that they show.
 fn an_api_server_that_restarts_loses_no_service(world: &World) -> Result<()> {
+    let away = |load: &Load| {
+        world.cluster.without_api_server(|| {
+            std::thread::sleep(Duration::from_secs(5));
+            Ok(())
+        })?;
+        load.go_on(10)
+    };
+    without_api_server(world, "the API server is away for 5 s", away)
+}
+
+/// Before an API server has read its roles, it refuses whatever it is asked by anybody but its admins. How long that takes is chance, so here it has none.
+fn an_api_server_that_has_not_read_its_roles_loses_no_service(world: &World) -> Result<()> {
+    let ours = ["-A", "-l", "app.kubernetes.io/name=tidewaiter", "-o", "json"];
+    let bindings = [&["get", "clusterrolebindings,rolebindings"], &ours[..]].concat();
+    let mut bindings: Value = serde_json::from_str(&world.cluster.kubectl(&bindings)?)?;
+    for binding in bindings["items"].as_array_mut().into_iter().flatten() {
+        binding["metadata"]["resourceVersion"].take();
+    }
+    let bindings = bindings.to_string();
+    let away = |load: &Load| {
+        let withdrawn = world.cluster.try_kubectl(&["delete", "-f", "-"], &bindings)?;
+        ensure!(withdrawn.ok, "{}", withdrawn.stderr);
+        let done = world
+            .cluster
+            .without_api_server(|| Ok(()))
+            .and_then(|()| load.go_on(40));
+        let restored = world.cluster.try_kubectl(&["create", "-f", "-"], &bindings)?;
+        ensure!(restored.ok, "{}", restored.stderr);
+        done.and_then(|()| load.go_on(10))
+    };
+    without_api_server(world, "the API server restarts, and has no roles for a while", away)
+}
+
+/// `away` has the API server restart, under a load that uses a backend whose Secret is read by name, and whose grant asks for a namespace's labels.
+fn without_api_server(world: &World, fault: &str, away: impl FnOnce(&Load) -> Result<()>) -> Result<()> {
     let release = world.release()?;
     let mut labelled = backend("minio-labelled", "labelled", &["s3://labelled/"]);
     let any_name = json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "Exists"}]});
     labelled["spec"]["grants"][0]["namespaceSelector"] = any_name;
     let labelled = Custom::apply(&world.cluster, &labelled)?;
     labelled.until("Accepted", "True")?;
-    let uri = "s3://labelled/fraud";
-    let outcome = under_load(world, "the API server is away for 5 s", uri, |load| {
-        // Before an API server has read its roles, it refuses whatever it is asked.
-        locked(&world.rights).excuse(&world.cluster, || {
-            world.cluster.without_api_server(|| {
-                std::thread::sleep(Duration::from_secs(5));
-                Ok(())
-            })?;
-            load.go_on(10)
-        })
+    let outcome = under_load(world, fault, "s3://labelled/fraud", |load| {
+        locked(&world.rights).excuse(&world.cluster, || away(load))
     })?;
     ensure!(outcome.unanswered > 0, "the API server was never away: {outcome:#?}");
     release.until_ready(REPLICAS).map(drop)
