@@ -249,6 +249,7 @@ fn an_api_server_that_restarts_loses_no_service(world: &World) -> Result<()> {
 
 /// Before an API server has read its roles, it refuses whatever it is asked by anybody but its admins. How long that takes is chance, so here it has none.
 fn an_api_server_that_has_not_read_its_roles_loses_no_service(world: &World) -> Result<()> {
+    world.release()?;
     let ours = ["-A", "-l", "app.kubernetes.io/name=tidewaiter", "-o", "json"];
     let bindings = [&["get", "clusterrolebindings,rolebindings"], &ours[..]].concat();
     let mut bindings: Value = serde_json::from_str(&world.cluster.kubectl(&bindings)?)?;
