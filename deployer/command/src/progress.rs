@@ -33,12 +33,13 @@ impl Bar {
         *last = step;
         match &self.line {
             Some(line) => {
+                line.set_length(total);
+                line.set_position(done);
+                // After the place: each of these may be drawn, and the end of one step is no place in the next.
                 if is_new {
                     line.reset_eta();
                     line.set_message(step);
                 }
-                line.set_length(total);
-                line.set_position(done);
             }
             None if is_new && done < total && matches!(step, "fetching" | "uploading") => {
                 eprintln!("{step} {} bytes", total - done);

@@ -8,6 +8,7 @@
 //! The folder's name is its content's digest, so what an interrupted upload left behind is a part of the same model or nothing. The manifest lies beside the folder
 //! and not in it: KServe's servers would take it for a model, and its initializer loads whatever begins with the URI's text.
 
+mod buffers;
 mod digest;
 mod error;
 mod journal;

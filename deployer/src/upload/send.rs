@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::buffers::Buffers;
 use super::digest::Known;
 use super::journal::Journal;
 use super::{Content, Error, plan, unreadable};
@@ -22,6 +23,7 @@ struct Shared {
     journal: Journal,
     /// Kilobytes that may still be read into memory.
     memory: Arc<Semaphore>,
+    buffers: Buffers,
     /// Requests that may still be begun.
     requests: Arc<Semaphore>,
     sent: mpsc::UnboundedSender<u64>,
@@ -52,6 +54,7 @@ pub(super) async fn all(
         folder: folder.to_owned(),
         journal,
         memory: Arc::new(Semaphore::new(kilobytes(plan::IN_MEMORY) as usize)),
+        buffers: Buffers::default(),
         requests: Arc::new(Semaphore::new(plan::AT_ONCE)),
         sent,
         written: Mutex::default(),
@@ -233,15 +236,20 @@ impl Shared {
                 bytes.slice(start..end)
             }
             Content::File(file) => {
+                // What parts leave behind is too large for the others.
+                let is_part = plan::part_size(known.bytes).is_some();
+                let buffers = if is_part {
+                    self.buffers.clone()
+                } else {
+                    Buffers::default()
+                };
                 let file = file.clone();
                 let read = tokio::task::spawn_blocking(move || -> io::Result<Bytes> {
                     let mut opened = File::open(file)?;
                     if offset > 0 {
                         opened.seek(SeekFrom::Start(offset))?;
                     }
-                    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-                    opened.take(length).read_to_end(&mut bytes)?;
-                    Ok(bytes.into())
+                    buffers.read(opened, length)
                 });
                 let read = read
                     .await

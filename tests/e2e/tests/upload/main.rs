@@ -66,8 +66,7 @@ const TESTS: &[Test] = &[
 ];
 
 /// What the gate has no time for, as TensorFlow is a gigabyte and a line is given a minute: `cargo xtask test --all` runs it.
-const LONG: [&str; 3] = [
-    "a_slow_line_is_waited_for_and_a_cut_one_taken_up_again",
+const LONG: [&str; 2] = [
     "a_saved_model_is_what_tensorflow_opens",
     "a_line_that_stays_cut_is_told_and_goes_on_where_it_was",
 ];
