@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::Project;
 
-use crate::{NAMESPACE, World, namespace};
+use crate::{NAMESPACE, World};
 
 pub(crate) fn policy_reports_are_defined_unless_someone_did(world: &World) -> Result<()> {
     world.install(&[])?;
