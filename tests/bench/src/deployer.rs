@@ -128,7 +128,8 @@ fn deploy(namespace: &Namespace, model: &Path, wanted: &str) -> Result<Duration>
         .args(["--name", "fraud", "--artifact-store", "s3://mlflow/bench/"])
         .args(["--no-wait", "-n", namespace.name()])
         .env_clear()
-        .env("HOME", "/nonexistent")
+        // A folder that goes with the cluster: an upload leaves a journal there.
+        .env("HOME", namespace.cluster().folder())
         .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"))
         .env("AWS_ACCESS_KEY_ID", MINIO_USER)
         .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)

@@ -81,7 +81,7 @@ pub(crate) fn run(namespace: &Namespace, key: Option<&str>, arguments: &[&str]) 
         .args(arguments)
         .args(["-n", namespace.name()])
         .env("KUBECONFIG", namespace.cluster().kubeconfig())
-        .env("TIDEWAITER_PROFILES", "/nonexistent")
+        .env("TIDEWAITER_PROFILES", "/nonexistent/profiles")
         .stdin(Stdio::null());
     if let Some(key) = key {
         command

@@ -107,7 +107,7 @@ fn pipeline_a_tracking_server_with_users_lets_in_whom_it_knows(world: &World) ->
                 "--tracking-server",
                 &mlflow.uri(),
             ])
-            .env("TIDEWAITER_PROFILES", "/nonexistent")
+            .env("TIDEWAITER_PROFILES", "/nonexistent/profiles")
             .env("AWS_ACCESS_KEY_ID", MINIO_USER)
             .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)
             .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"));
@@ -167,7 +167,7 @@ fn pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names(world: &World) -> R
             .args(["-n", team.name()])
             .args(more)
             .env("KUBECONFIG", world.cluster.kubeconfig())
-            .env("TIDEWAITER_PROFILES", "/nonexistent");
+            .env("TIDEWAITER_PROFILES", "/nonexistent/profiles");
         if let Some(token) = token {
             command.env("MLFLOW_TRACKING_TOKEN", token);
         }

@@ -55,7 +55,7 @@ fn run(namespace: &Namespace, words: &[&str]) -> Result<Said> {
         .args(words)
         .args(["-n", namespace.name()])
         .env("KUBECONFIG", namespace.cluster().kubeconfig())
-        .env("TIDEWAITER_PROFILES", "/nonexistent")
+        .env("TIDEWAITER_PROFILES", "/nonexistent/profiles")
         .env("TIDEWAITER_ARTIFACT_STORE", "s3://mlflow/shared/served/")
         .env("AWS_ACCESS_KEY_ID", MINIO_USER)
         .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)

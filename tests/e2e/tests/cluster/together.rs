@@ -72,7 +72,7 @@ impl Running {
             .args(arguments)
             .args(["-n", namespace.name()])
             .env("KUBECONFIG", namespace.cluster().kubeconfig())
-            .env("TIDEWAITER_PROFILES", "/nonexistent")
+            .env("TIDEWAITER_PROFILES", "/nonexistent/profiles")
             .env("HOME", home.path())
             .env("XDG_CACHE_HOME", home.path().join("cache"))
             .envs(environment.iter().copied())
