@@ -15,7 +15,8 @@ const OPENING: u64 = 60;
 pub fn diagnose(state: &State) -> Option<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     found.extend(of_service(state));
-    for pod in state.newest_pods() {
+    let from_now = |pod: &&Value| !state.before.contains(text(&pod["metadata"]["name"]));
+    for pod in state.newest_pods().into_iter().filter(from_now) {
         found.extend(unscheduled(state, pod));
         found.extend(containers::of_pod(state, pod));
         found.extend(elsewhere(state, pod));

@@ -1,6 +1,6 @@
 //! What is known of a service at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -26,6 +26,8 @@ pub struct State {
     pub quiet: u64,
     /// Since when it is waited for: what failed before may have been mended by then.
     pub since: Option<jiff::Timestamp>,
+    /// Names of Pods that were there when a change of the service was sent, as long as others may still come in their place: what they say is no word on the change.
+    pub before: BTreeSet<String>,
 }
 
 /// A label, an annotation, a field: text or nothing.

@@ -1,6 +1,8 @@
 //! What a real cluster said, and what is made of it. Each fixture was written by KServe 0.20 on Kubernetes 1.36, with KServe's storage initializer and the servers' own
 //! images, for a service that was made to fail in this one way.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::*;
@@ -20,6 +22,7 @@ fn case(objects: &str, log: Option<(&str, &str)>) -> State {
         is_control_plane: false,
         quiet: 0,
         since: None,
+        before: BTreeSet::new(),
     }
 }
 
@@ -567,6 +570,16 @@ fn a_service_on_its_way_has_nothing_wrong() {
     let mut changed = ready;
     changed.service["metadata"]["generation"] = Value::from(9);
     assert_ne!(stage(&changed), Stage::Ready);
+}
+
+/// Between a change and the Pod that it makes, only the Pod of before is there, and what it failed of may just have been mended.
+#[test]
+fn what_a_pod_of_before_failed_of_is_no_word_on_the_change() {
+    let mut state = case(fixture!("wrong-key.json"), None);
+    assert!(diagnose(&state).is_some());
+    let name = state.pods[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    state.before.insert(name);
+    assert_eq!(diagnose(&state), None);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::Value;
 
 use super::asking::{Asking, Said, remark};
-use super::cause::{at_last, diagnose};
+use super::cause::{PATIENCE, at_last, diagnose};
 use super::outcome::{Options, Outcome, Progress};
 use super::remarks::remarks;
 use super::rollout::{Rollout, rollout};
@@ -135,6 +135,9 @@ struct Waiting<'a> {
     state: State,
     pods: BTreeMap<String, Value>,
     moved: Instant,
+    began: Instant,
+    /// The Pods were listed once.
+    listed: bool,
     since: jiff::Timestamp,
     /// Of which run of a container the log is here, and up to where.
     read: BTreeMap<(String, String), Read>,
@@ -168,6 +171,8 @@ impl<'a> Waiting<'a> {
             },
             pods: BTreeMap::new(),
             moved: Instant::now(),
+            began: Instant::now(),
+            listed: false,
             since,
             read: BTreeMap::new(),
             blind: BTreeSet::new(),
@@ -243,12 +248,19 @@ impl<'a> Waiting<'a> {
                 {
                     self.moved = Instant::now();
                 }
+                let is_change = self.state.service["metadata"]["generation"].as_i64() > Some(1);
+                if !self.listed && is_change && self.options.sent.is_some() {
+                    self.state.before.insert(name.clone());
+                }
                 self.pods.insert(name, pod);
             }
             Change::Pod(name, None) => {
                 self.pods.remove(&name);
             }
-            Change::Pods(listed) => self.pods.retain(|name, _| listed.contains(name)),
+            Change::Pods(listed) => {
+                self.listed = true;
+                self.pods.retain(|name, _| listed.contains(name));
+            }
             Change::Event(event) if self.is_ours(&event) => {
                 self.state
                     .events
@@ -290,6 +302,9 @@ impl<'a> Waiting<'a> {
 
     fn state(&mut self) -> &State {
         self.state.quiet = self.moved.elapsed().as_secs();
+        if self.began.elapsed().as_secs() > PATIENCE {
+            self.state.before.clear();
+        }
         &self.state
     }
 

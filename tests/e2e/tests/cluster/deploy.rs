@@ -13,6 +13,7 @@ use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
 use crate::command::{Said, tidewaiter};
 use crate::failing::failed;
+use crate::using;
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -141,11 +142,8 @@ fn deploy_brings_credentials_and_again_does_nothing(world: &World) -> Result<()>
             "{field}: {client} and {before}"
         );
     }
-    let history: Value = serde_json::from_str(
-        before["metadata"]["annotations"]["tidewaiter.dev/history"]
-            .as_str()
-            .context("no history")?,
-    )?;
+    let history = using::run(&team, &["history", "fraud", "-o", "json"])?.ended(0)?;
+    let history = using::document(&history)?;
     ensure!(
         history[0]["storageUri"] == json!(uri) && history[0]["by"].is_string(),
         "{history}"

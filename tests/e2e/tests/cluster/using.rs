@@ -1,5 +1,6 @@
 //! The command `tidewaiter` on services that are deployed, whoever deployed them: have them answer, look at them, change them.
 
+use std::fs;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -93,9 +94,14 @@ fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result
     namespace.ready("fraud")?;
     let request = model.request.to_string();
     let instances = model.instances().to_string();
-    // Its own request, another protocol's, the model's folder, that folder's own example, and by both ways of the second protocol.
+    let here = tempfile::tempdir()?;
+    let table = here.path().join("rows.csv");
+    fs::write(&table, csv(&model.instances()["instances"])?)?;
+    let table = table.display().to_string();
+    // Its own request, another protocol's, a table, the model's folder, that folder's own example, and by both ways of the second protocol.
     let folder = model.folder.display().to_string();
-    let inputs: [Vec<&str>; 4] = [
+    let inputs: [Vec<&str>; 5] = [
+        vec![table.as_str()],
         vec!["--data", request.as_str()],
         vec!["--data", instances.as_str()],
         vec![folder.as_str()],
@@ -149,6 +155,18 @@ fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result
         "{outside:?}"
     );
     Ok(())
+}
+
+/// Rows of numbers, as a spreadsheet writes them.
+fn csv(rows: &Value) -> Result<String> {
+    let rows = rows.as_array().context("no rows")?;
+    let lines = rows.iter().map(|row| {
+        let cells = row.as_array().into_iter().flatten().map(Value::to_string);
+        cells.collect::<Vec<_>>().join(",")
+    });
+    let columns = (0..rows.first().and_then(Value::as_array).map_or(0, Vec::len)).map(|column| format!("c{column}"));
+    let header = columns.collect::<Vec<_>>().join(",");
+    Ok(std::iter::once(header).chain(lines).collect::<Vec<_>>().join("\n"))
 }
 
 fn using_status_and_logs_of_what_runs_and_of_what_fails(world: &World) -> Result<()> {
