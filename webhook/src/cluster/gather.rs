@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use super::Place;
 use super::named::Named;
 use super::reader;
-use super::watched::{Changes, REFUSED, Watched, follow, follow_in, slim};
+use super::refusal::{LASTING, is_meant};
+use super::watched::{Changes, Watched, follow, follow_in, slim};
 use crate::namespaces::cluster::InCluster;
 
 /// Reads by name at once.
@@ -359,14 +360,11 @@ where
         match read {
             Ok(object) => found.extend(object),
             Err((name, status)) => {
-                let again = match status.code {
-                    403 => {
-                        let since = before.refused.get(&name).copied().unwrap_or_else(Instant::now);
-                        last.refused.insert(name.clone(), since);
-                        since.elapsed() < REFUSED
-                    }
-                    code => code == 429 || code >= 500,
-                };
+                let since = before.refused.get(&name).copied().unwrap_or_else(Instant::now);
+                if status.code == 403 {
+                    last.refused.insert(name.clone(), since);
+                }
+                let again = !is_meant(&status, since.elapsed() < LASTING);
                 let object = ObjectRef::namespaced(&K::kind(&()), &name.0, &name.1);
                 let next = if again { "; trying again" } else { "" };
                 tracing::warn!("can't read {object} now: {}{next}", status.message);

@@ -129,9 +129,9 @@ async fn a_name_that_can_not_be_is_one_that_is_not_there() {
     tokio::time::pause();
     for (pause, kept) in [
         (Duration::ZERO, true),
-        (REFUSED / 2, true),
-        (REFUSED, false),
-        (REFUSED, false),
+        (LASTING / 2, true),
+        (LASTING, false),
+        (LASTING, false),
     ] {
         tokio::time::advance(pause).await;
         let (found, again) = read::<Secret>(&client, one.iter(), &mut withheld, &mut last)

@@ -9,6 +9,7 @@ pub(crate) mod events;
 mod gather;
 mod named;
 pub mod reader;
+pub(crate) mod refusal;
 mod status;
 pub mod watched;
 

@@ -20,13 +20,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::refusal::LASTING;
+
 /// A watch that failed is begun again after this time, and each time that it fails again after twice as long,
 const FIRST_PAUSE: Duration = Duration::from_millis(800);
 /// but no longer than this.
 const LAST_PAUSE: Duration = Duration::from_secs(30);
-
-/// An API server that has just begun refuses what anybody asks until it has read its roles: only one that refuses for so long means it.
-pub(crate) const REFUSED: Duration = Duration::from_mins(1);
 
 /// Of a namespace that was named, and can't be looked into.
 const NAMED: Duration = Duration::from_secs(10);
@@ -193,7 +192,7 @@ where
     /// One object by name, if the watch is live: none where it may have missed a change, or doesn't look.
     pub fn current(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let mut parts = self.parts.iter();
-        let part = parts.find(|part| part.namespace.as_deref().is_none_or(|own| own == namespace))?;
+        let part = parts.find(|part| part.looks_into(namespace))?;
         part.current(&ObjectRef::new_with(name, self.dyntype.clone()).within(namespace))
     }
 
@@ -206,17 +205,15 @@ where
     /// Whether what is in a namespace is looked at, and as the API server has it now.
     pub(crate) fn shows(&self, namespace: &str) -> bool {
         let mut parts = self.parts.iter();
-        parts.any(|part| {
-            part.namespace.as_deref().is_none_or(|own| own == namespace) && part.live.load(Ordering::Acquire)
-        })
+        parts.any(|part| part.looks_into(namespace) && part.live.load(Ordering::Acquire))
     }
 
     /// Whether what is in a namespace was looked at until a moment ago, and can't be now: as from an API server that begins again.
     pub(crate) fn broke_off(&self, namespace: &str) -> bool {
-        let looks = |part: &&Part<K>| part.namespace.as_deref().is_none_or(|own| own == namespace);
-        self.parts.iter().find(looks).is_some_and(|part| {
+        let mut parts = self.parts.iter();
+        parts.find(|part| part.looks_into(namespace)).is_some_and(|part| {
             let lost = *part.lost.lock().unwrap_or_else(PoisonError::into_inner);
-            !part.live.load(Ordering::Acquire) && lost.is_some_and(|lost| lost.elapsed() < REFUSED)
+            !part.live.load(Ordering::Acquire) && lost.is_some_and(|lost| lost.elapsed() < LASTING)
         })
     }
 
@@ -253,6 +250,10 @@ where
             absent: Arc::default(),
             settle: watch::Sender::new(false),
         }
+    }
+
+    fn looks_into(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|own| own == namespace)
     }
 
     /// Counts as known after this time, whatever is known by then.

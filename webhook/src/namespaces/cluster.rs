@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::core::Status;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -25,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::minted::Wish;
 use super::{Minting, Namespaces, ProvideError, Provided, Subject, UNUSED_SINCE, Wanted, account, config_map, within};
+use crate::cluster::refusal::is_meant;
 use crate::cluster::watched::{Changes, Watched, follow_in};
 use crate::minting::{self, Mint};
 
@@ -268,7 +268,7 @@ impl InCluster {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         let mut there = known.is_some();
-        let error = match timeout_at(
+        let said = match timeout_at(
             until,
             write(&api, &name, known.as_deref(), wanted, as_wanted, &mut there),
         )
@@ -282,38 +282,43 @@ impl InCluster {
                     name,
                 });
             }
-            Ok(Err(kube::Error::Api(status))) if is_meant(&status, watched.broke_off(&namespace)) => {
-                return Err(ProvideError::Refused {
-                    kind: K::KIND,
-                    namespace,
-                    name,
-                    message: status.message.clone(),
-                    there,
-                });
-            }
-            Ok(Err(kube::Error::Api(status))) => status.message,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => LATE.to_owned(),
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
         };
-        Err(ProvideError::Unreachable {
-            kind: K::KIND,
-            namespace,
-            name,
-            message: error,
-            there,
-        })
+        let may_have_begun = watched.broke_off(&namespace);
+        Err(unwritten(K::KIND, namespace, name, said, may_have_begun, there))
     }
 }
 
-pub(super) const LATE: &str = "the API server didn't answer in time";
-
-/// Whether a refusal is the API server's answer to this write: not that it has too much to do or something behind it is away, nor, where our watch `broke_off`,
-/// that it has just begun and not read its roles yet.
-pub(super) fn is_meant(status: &Status, broke_off: bool) -> bool {
-    match status.code {
-        403 => !broke_off,
-        429 | 500.. => false,
-        _ => true,
+/// Why an object isn't written, by what the API server `said`; none where it said nothing in time.
+pub(super) fn unwritten(
+    kind: &'static str,
+    namespace: String,
+    name: String,
+    said: Option<kube::Error>,
+    may_have_begun: bool,
+    there: bool,
+) -> ProvideError {
+    let message = match said {
+        Some(kube::Error::Api(status)) if is_meant(&status, may_have_begun) => {
+            return ProvideError::Refused {
+                kind,
+                namespace,
+                name,
+                message: status.message,
+                there,
+            };
+        }
+        Some(kube::Error::Api(status)) => status.message,
+        Some(error) => error.to_string(),
+        None => "the API server didn't answer in time".to_owned(),
+    };
+    ProvideError::Unreachable {
+        kind,
+        namespace,
+        name,
+        message,
+        there,
     }
 }
 

@@ -13,7 +13,7 @@ use tidewaiter_world::Labels;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::cluster::{InCluster, LATE, change, creates, is_meant, marked_as, ours, writes};
+use super::cluster::{InCluster, change, creates, marked_as, ours, unwritten, writes};
 use super::{Minting, ProvideError, Provided, within};
 use crate::cluster::clock;
 use crate::minting::{Known, Mint, Minted, OVERLAP, Place, Record, Unmintable, Untold};
@@ -104,7 +104,10 @@ impl InCluster {
             Err(stop) => stop,
         };
         let namespace = wish.namespace.to_owned();
+        let may_have_begun = self.secrets.broke_off(&namespace);
         Err(match stop {
+            Stop::Api(error) => unwritten("Secret", namespace, name, Some(error), may_have_begun, there),
+            Stop::Late => unwritten("Secret", namespace, name, None, may_have_begun, there),
             Stop::Foreign => ProvideError::Foreign {
                 kind: "Secret",
                 namespace,
@@ -114,29 +117,6 @@ impl InCluster {
                 backend: wish.mint.backend().to_owned(),
                 namespace,
                 message: error.to_string(),
-                there,
-            },
-            Stop::Api(kube::Error::Api(status)) if is_meant(&status, self.secrets.broke_off(&namespace)) => {
-                ProvideError::Refused {
-                    kind: "Secret",
-                    namespace,
-                    name,
-                    message: status.message.clone(),
-                    there,
-                }
-            }
-            Stop::Api(error) => ProvideError::Unreachable {
-                kind: "Secret",
-                namespace,
-                name,
-                message: error.to_string(),
-                there,
-            },
-            Stop::Late => ProvideError::Unreachable {
-                kind: "Secret",
-                namespace,
-                name,
-                message: LATE.to_owned(),
                 there,
             },
         })
