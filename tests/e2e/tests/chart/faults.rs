@@ -280,6 +280,7 @@ fn without_api_server(world: &World, fault: &str, away: impl FnOnce(&Load) -> Re
     let labelled = Custom::apply(&world.cluster, &labelled)?;
     labelled.until("Accepted", "True")?;
     let outcome = under_load(world, fault, "s3://labelled/fraud", |load| {
+        // Until it has read its roles, nothing that it refuses is a right that is missing.
         locked(&world.rights).excuse(&world.cluster, || away(load))
     })?;
     ensure!(outcome.unanswered > 0, "the API server was never away: {outcome:#?}");

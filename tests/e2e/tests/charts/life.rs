@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::Project;
 
-use crate::{NAMESPACE, World};
+use crate::{INSTALL, INSTALL_CRDS, NAMESPACE, World};
 
 pub(crate) fn policy_reports_are_defined_unless_someone_did(world: &World) -> Result<()> {
     world.install(&[])?;
@@ -15,14 +15,7 @@ pub(crate) fn policy_reports_are_defined_unless_someone_did(world: &World) -> Re
         let chart = [verb, "tidewaiter-crds", "tidewaiter-crds", "--namespace", NAMESPACE];
         [&chart[..], &["--set", "policyReports.enabled=true"]].concat()
     };
-    let audited = [
-        "install",
-        "tidewaiter",
-        "tidewaiter",
-        "--namespace",
-        NAMESPACE,
-        "--dry-run=server",
-    ];
+    let audited = [&INSTALL[..], &["--dry-run=server"]].concat();
     let notes = world.helm(&audited)?;
     ensure!(notes.contains("The audit has nowhere to write"), "{notes}");
     world.helm(&with_reports("upgrade"))?;
@@ -188,12 +181,5 @@ pub(crate) fn an_uninstall_leaves_what_users_need(world: &World) -> Result<()> {
         ensure!(!left.contains("tidewaiter"), "left behind: {left}");
     }
     // And back again, over what stayed.
-    let install = [
-        "install",
-        "tidewaiter-crds",
-        "tidewaiter-crds",
-        "--namespace",
-        NAMESPACE,
-    ];
-    world.helm(&install).map(drop)
+    world.helm(&INSTALL_CRDS).map(drop)
 }

@@ -22,6 +22,15 @@ use tidewaiter_ground::{Cluster, Options, Project, Said};
 /// Tells the process inside where Helm is.
 const HELM: &str = "TIDEWAITER_HELM";
 const NAMESPACE: &str = "tidewaiter-system";
+/// Helm's words for the release, and for that of its definitions.
+const INSTALL: [&str; 5] = ["install", "tidewaiter", "tidewaiter", "--namespace", NAMESPACE];
+const INSTALL_CRDS: [&str; 5] = [
+    "install",
+    "tidewaiter-crds",
+    "tidewaiter-crds",
+    "--namespace",
+    NAMESPACE,
+];
 const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts");
 
 type Test = (&'static str, fn(&World) -> Result<()>);
@@ -156,16 +165,9 @@ impl World {
     /// A cluster with the definitions, and with Tidewaiter if there are arguments for it.
     fn install(&self, arguments: &[&str]) -> Result<()> {
         self.clean()?;
-        self.helm(&[
-            "install",
-            "tidewaiter-crds",
-            "tidewaiter-crds",
-            "--namespace",
-            NAMESPACE,
-        ])?;
+        self.helm(&INSTALL_CRDS)?;
         if !arguments.is_empty() {
-            let install = ["install", "tidewaiter", "tidewaiter", "--namespace", NAMESPACE];
-            self.helm(&[&install, arguments].concat())?;
+            self.helm(&[&INSTALL, arguments].concat())?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::{CHARTS, NAMESPACE, World, namespace};
+use crate::{CHARTS, INSTALL, NAMESPACE, World, namespace};
 
 /// The files with values that the chart's README points to, the defaults among them.
 fn documented() -> Result<Vec<PathBuf>> {
@@ -100,17 +100,7 @@ pub(crate) fn a_wrong_value_is_named(world: &World) -> Result<()> {
 
 pub(crate) fn what_is_missing_is_said_first(world: &World) -> Result<()> {
     world.clean()?;
-    let install = |more: &[&'static str]| {
-        let install = [
-            "install",
-            "tidewaiter",
-            "tidewaiter",
-            "--namespace",
-            NAMESPACE,
-            "--dry-run=server",
-        ];
-        [&install, more].concat()
-    };
+    let install = |more: &[&'static str]| [&INSTALL, &["--dry-run=server"][..], more].concat();
     world.refused(
         &install(&[]),
         &["CustomResourceDefinitions are missing", "helm install tidewaiter-crds"],

@@ -39,6 +39,9 @@ pub(crate) const TESTS: &[Test] = &[
 const SECRET: &str = "serving.kserve.io/storageSecretName";
 const RECORD: &str = "tidewaiter.dev/filled";
 
+/// For `TIDEWAITER_PROFILES`, where whoever runs the tests may have profiles of their own.
+pub(crate) const NO_PROFILES: &str = "/nonexistent/profiles";
+
 /// What the command wrote, and how it ended.
 #[derive(Debug)]
 pub(crate) struct Said {

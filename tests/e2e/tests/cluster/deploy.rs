@@ -11,7 +11,7 @@ use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
-use crate::command::{Said, tidewaiter};
+use crate::command::{NO_PROFILES, Said, tidewaiter};
 use crate::failing::failed;
 use crate::using;
 use crate::{Test, World};
@@ -82,7 +82,7 @@ pub(crate) fn run(namespace: &Namespace, key: Option<&str>, arguments: &[&str]) 
         .args(arguments)
         .args(["-n", namespace.name()])
         .env("KUBECONFIG", namespace.cluster().kubeconfig())
-        .env("TIDEWAITER_PROFILES", "/nonexistent/profiles")
+        .env("TIDEWAITER_PROFILES", NO_PROFILES)
         .stdin(Stdio::null());
     if let Some(key) = key {
         command

@@ -8,7 +8,7 @@ use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::mlflow::{Fraud, Logged, Mlflow, PROXIED_TO};
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
-use crate::command::{Said, tidewaiter};
+use crate::command::{NO_PROFILES, Said, tidewaiter};
 use crate::deploy::{SMALL, tells};
 use crate::{Test, World, guide};
 
@@ -107,7 +107,7 @@ fn pipeline_a_tracking_server_with_users_lets_in_whom_it_knows(world: &World) ->
                 "--tracking-server",
                 &mlflow.uri(),
             ])
-            .env("TIDEWAITER_PROFILES", "/nonexistent/profiles")
+            .env("TIDEWAITER_PROFILES", NO_PROFILES)
             .env("AWS_ACCESS_KEY_ID", MINIO_USER)
             .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)
             .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"));
@@ -167,7 +167,7 @@ fn pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names(world: &World) -> R
             .args(["-n", team.name()])
             .args(more)
             .env("KUBECONFIG", world.cluster.kubeconfig())
-            .env("TIDEWAITER_PROFILES", "/nonexistent/profiles");
+            .env("TIDEWAITER_PROFILES", NO_PROFILES);
         if let Some(token) = token {
             command.env("MLFLOW_TRACKING_TOKEN", token);
         }

@@ -13,7 +13,7 @@ use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, post};
 
-use crate::command::Said;
+use crate::command::{NO_PROFILES, Said};
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -55,7 +55,7 @@ fn run(namespace: &Namespace, words: &[&str]) -> Result<Said> {
         .args(words)
         .args(["-n", namespace.name()])
         .env("KUBECONFIG", namespace.cluster().kubeconfig())
-        .env("TIDEWAITER_PROFILES", "/nonexistent/profiles")
+        .env("TIDEWAITER_PROFILES", NO_PROFILES)
         .env("TIDEWAITER_ARTIFACT_STORE", "s3://mlflow/shared/served/")
         .env("AWS_ACCESS_KEY_ID", MINIO_USER)
         .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)

@@ -14,7 +14,7 @@ use tidewaiter_ground::models::SavedWith::{Mlserver1_5_0, Mlserver1_7_1};
 use tidewaiter_ground::slow::SlowWay;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
-use crate::command::Said;
+use crate::command::{NO_PROFILES, Said};
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -72,7 +72,7 @@ impl Running {
             .args(arguments)
             .args(["-n", namespace.name()])
             .env("KUBECONFIG", namespace.cluster().kubeconfig())
-            .env("TIDEWAITER_PROFILES", "/nonexistent/profiles")
+            .env("TIDEWAITER_PROFILES", NO_PROFILES)
             .env("HOME", home.path())
             .env("XDG_CACHE_HOME", home.path().join("cache"))
             .envs(environment.iter().copied())

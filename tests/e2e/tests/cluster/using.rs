@@ -93,11 +93,11 @@ fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result
     let (other, plain, _) = deployed(world, "use-v1", "plain_sklearn", Sklearnserver0_20)?;
     namespace.ready("fraud")?;
     let request = model.request.to_string();
-    let instances = model.instances().to_string();
+    let instances = model.instances();
     let here = tempfile::tempdir()?;
     let table = here.path().join("rows.csv");
-    fs::write(&table, csv(&model.instances()["instances"])?)?;
-    let table = table.display().to_string();
+    fs::write(&table, csv(&instances["instances"])?)?;
+    let (table, instances) = (table.display().to_string(), instances.to_string());
     // Its own request, another protocol's, a table, the model's folder, that folder's own example, and by both ways of the second protocol.
     let folder = model.folder.display().to_string();
     let inputs: [Vec<&str>; 5] = [
