@@ -65,6 +65,8 @@ impl Cloud {
 
 /// What Google's service for tokens says to what `gcloud` kept of a log-in that is over.
 const LOGGED_OUT: &str = "invalid_grant";
+/// How the codes of Microsoft's begin (Entra; `AADSTS7000215` is a wrong secret).
+const ENTRA: &str = "AADSTS";
 
 /// Why a store didn't do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -178,6 +180,9 @@ impl Error {
             Self::WrongKey { code, .. } if code == LOGGED_OUT => {
                 "log in again: `gcloud auth application-default login`".to_owned()
             }
+            Self::WrongKey { code, .. } if code.starts_with(ENTRA) => {
+                "look at AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET: has the application's secret expired?".to_owned()
+            }
             Self::WrongKey { .. } => {
                 "look at the key and its secret, and whether they are for this endpoint".to_owned()
             }
@@ -267,6 +272,10 @@ pub(super) fn of(error: &object_store::Error, about: About<'_>) -> Error {
     }
     if text.contains(&format!("\"{LOGGED_OUT}\"")) {
         let code = LOGGED_OUT.to_owned();
+        return Error::WrongKey { host, code };
+    }
+    if let Some(at) = text.find(ENTRA) {
+        let code = text[at..].chars().take_while(char::is_ascii_alphanumeric).collect();
         return Error::WrongKey { host, code };
     }
     if text.contains("169.254.169.254") || text.contains("metadata.google.internal") {

@@ -12,6 +12,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use object_store::{ClientOptions, PutPayload};
+use reqwest::header::CONTENT_LENGTH;
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
@@ -98,12 +99,17 @@ impl HttpService for Line {
             bytes: AtomicU64::new(0),
         });
         let sent = Arc::clone(&share);
+        let length = body.content_length();
         let body = body.map_frame(move |frame| {
             sent.takes(frame.data_ref().map_or(0, Bytes::len) as u64);
             frame
         });
         let mut request = reqwest::Request::new(head.method, url);
         *request.headers_mut() = head.headers;
+        // A body that is counted no longer says how long it is, and not every server takes one in chunks: a token service takes it for empty.
+        if length > 0 {
+            request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
         *request.body_mut() = Some(reqwest::Body::wrap(body));
         let answered = self.unless_silent(async {
             let answer = self.client.execute(request).await?;

@@ -13,12 +13,16 @@ use tidewaiter_ground::tls::{base64, from_base64};
 use tidewaiter_ground::{host, python};
 use tidewaiter_store::FRAUD;
 
+use crate::microsoft::{CLIENT, SECRET, TENANT};
 use crate::tokens::ACCOUNT;
 use crate::world::{Cloud, World};
 
-/// The data of the Secret that is made of one key.
-fn secret(key: &str, value: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
-    let keys = BTreeMap::from([(key.to_owned(), SecretValue::from(value))]);
+/// The data of the Secret that is made of these keys.
+fn secret(keys: &[(&str, &[u8])]) -> Result<BTreeMap<String, Vec<u8>>> {
+    let keys = keys
+        .iter()
+        .map(|&(key, value)| (key.to_owned(), SecretValue::from(value)));
+    let keys = keys.collect();
     let config = KserveConfig::default();
     let store = Store::of(keys, &StoreSettings::default(), &config)?.context("a key makes a store")?;
     let [secret, _] = secret_objects(&store, "fraud", "team-a", &config)?;
@@ -73,7 +77,7 @@ fn put(world: &World, cloud: Cloud) -> Result<String> {
 /// The Secret is a volume, and a variable names the file in it.
 pub(crate) fn from_google(world: &World) -> Result<()> {
     let uri = put(world, Cloud::Google)?;
-    let data = secret("google_application_credentials", &fs::read(world.google_key_file())?)?;
+    let data = secret(&[("google_application_credentials", &fs::read(world.google_key_file())?)])?;
     let folder = tempfile::tempdir()?;
     let name = KserveConfig::default().gcs_credentials_file;
     let key = folder.path().join(&name);
@@ -100,7 +104,7 @@ pub(crate) fn from_google(world: &World) -> Result<()> {
 /// The Secret's keys are variables.
 pub(crate) fn from_azure(world: &World) -> Result<()> {
     let uri = put(world, Cloud::Azure)?;
-    let data = secret("azure_storage_access_key", world.azure_key.as_bytes())?;
+    let data = secret(&[("azure_storage_access_key", world.azure_key.as_bytes())])?;
     let folder = tempfile::tempdir()?;
     let mut command = initializer(world)?;
     for (name, value) in &data {
@@ -115,5 +119,29 @@ pub(crate) fn from_azure(world: &World) -> Result<()> {
     let refused = download(command.env("AZURE_STORAGE_ACCESS_KEY", wrong), &uri, empty.path());
     let refused = format!("{:#}", refused.err().context("any key opens it")?);
     ensure!(refused.contains("Azure authentication failed"), "{refused}");
+    Ok(())
+}
+
+/// The same, in the names that ZenML has for a service principal.
+pub(crate) fn from_azure_as_a_service_principal(world: &World) -> Result<()> {
+    let uri = put(world, Cloud::Azure)?;
+    let data = secret(&[
+        ("azure_tenant_id", TENANT.as_bytes()),
+        ("azure_client_id", CLIENT.as_bytes()),
+        ("azure_client_secret", SECRET.as_bytes()),
+    ])?;
+    let folder = tempfile::tempdir()?;
+    let mut command = initializer(world)?;
+    for (name, value) in &data {
+        command.env(name, String::from_utf8(value.clone())?);
+    }
+    world.tokens.given();
+    download(&mut command, &uri, folder.path())?;
+    is_there(folder.path())?;
+    let given = world.tokens.given();
+    ensure!(
+        given.iter().any(|whom| whom == CLIENT),
+        "tokens were given to {given:?}"
+    );
     Ok(())
 }

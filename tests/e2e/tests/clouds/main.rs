@@ -8,6 +8,7 @@
 //! ```
 
 mod initializer;
+mod microsoft;
 mod reviews;
 mod tokens;
 mod uploads;
@@ -54,12 +55,20 @@ const TESTS: &[Test] = &[
     ("google_saying_no_is_one_sentence", uploads::refused_by_google),
     ("what_gcloud_wrote_opens_googles_store", uploads::by_gcloud),
     (
+        "a_service_principal_opens_azures_store_and_a_wrong_secret_does_not",
+        uploads::by_a_service_principal,
+    ),
+    (
         "policies_look_into_googles_store_with_the_backends_key",
         reviews::of_google,
     ),
     (
         "policies_look_into_azures_store_with_the_backends_key",
         reviews::of_azure,
+    ),
+    (
+        "policies_look_into_azures_store_as_a_service_principal",
+        reviews::of_azure_as_a_service_principal,
     ),
     ("a_store_that_refuses_the_backends_key_is_a_warning", reviews::forbidden),
     (
@@ -69,6 +78,10 @@ const TESTS: &[Test] = &[
     (
         "kserves_initializer_downloads_from_azure_with_the_secret_that_the_command_makes",
         initializer::from_azure,
+    ),
+    (
+        "kserves_initializer_downloads_from_azure_as_a_service_principal",
+        initializer::from_azure_as_a_service_principal,
     ),
 ];
 

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tidewaiter_ground::tls::base64;
 use tidewaiter_store::FRAUD;
 
+use crate::microsoft::{CLIENT, SECRET, TENANT};
 use crate::world::{BUCKET, CLOSED, Cloud, World};
 
 /// A backend as an admin writes it.
@@ -24,6 +25,11 @@ fn backend(kind: &str, serves: &str, credentials: &Value) -> Value {
 
 /// The same, opened by a Secret with this key.
 fn with_key(kind: &str, serves: &str, key: &str, value: &str) -> Vec<Value> {
+    with_keys(kind, serves, &json!({key: value}))
+}
+
+/// The same with several.
+fn with_keys(kind: &str, serves: &str, keys: &Value) -> Vec<Value> {
     vec![
         backend(
             kind,
@@ -34,7 +40,7 @@ fn with_key(kind: &str, serves: &str, key: &str, value: &str) -> Vec<Value> {
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": kind, "namespace": "tidewaiter-system"},
-            "stringData": {key: value},
+            "stringData": keys,
         }),
     ]
 }
@@ -125,6 +131,23 @@ pub(crate) fn of_azure(world: &World) -> Result<()> {
     let serves = Cloud::Azure.uri("");
     let objects = with_key("azure", &serves, "AZURE_STORAGE_ACCESS_KEY", &world.azure_key);
     looked_into(world, Cloud::Azure, &objects)
+}
+
+pub(crate) fn of_azure_as_a_service_principal(world: &World) -> Result<()> {
+    let keys = json!({"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": SECRET});
+    world.tokens.given();
+    looked_into(world, Cloud::Azure, &with_keys("azure", &Cloud::Azure.uri(""), &keys))?;
+    ensure!(world.tokens.given().iter().any(|whom| whom == CLIENT), "by no token");
+    let keys = json!({"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": "of-a-stranger"});
+    let configuration = configuration(&with_keys("azure", &Cloud::Azure.uri(""), &keys))?;
+    let uri = Cloud::Azure.uri("reviewed/fraud");
+    let (code, told) = explained(world, Cloud::Azure, configuration.path(), &uri)?;
+    let warnings = of(&told, "model-exists")?["warnings"].to_string();
+    ensure!(
+        code == 0 && warnings.contains("login.microsoftonline.com answers 401"),
+        "{warnings}"
+    );
+    Ok(())
 }
 
 pub(crate) fn forbidden(world: &World) -> Result<()> {

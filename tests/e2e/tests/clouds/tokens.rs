@@ -1,4 +1,5 @@
-//! Who gives out Google's tokens, played: nothing that runs elsewhere does. It looks at who asks, not at signatures; the rebuilt store takes any token.
+//! Who gives out Google's and Microsoft's tokens, played: nothing that runs elsewhere does. It looks at who asks, not at signatures; the rebuilt stores don't
+//! either.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -8,10 +9,12 @@ use anyhow::{Context as _, Result};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidewaiter_ground::tls::{Pair, from_base64};
 
-/// Whom it knows: a service account, and a person by what `gcloud` keeps of them.
+use crate::microsoft;
+
+/// Whom Google knows: a service account, and a person by what `gcloud` keeps of them.
 pub(crate) const ACCOUNT: &str = "models@ml.iam.gserviceaccount.com";
 pub(crate) const REFRESH_TOKEN: &str = "of-a-person";
 
@@ -52,32 +55,42 @@ impl Tokens {
     fn answer(&self, client: TcpStream, config: &Arc<ServerConfig>) -> Result<()> {
         let connection = ServerConnection::new(Arc::clone(config))?;
         let mut stream = BufReader::new(StreamOwned::new(connection, client));
-        let mut length = 0;
+        let (mut length, mut is_microsofts) = (0, false);
+        let mut asked = String::new();
+        stream.read_line(&mut asked)?;
         loop {
             let mut line = String::new();
             stream.read_line(&mut line)?;
             if line.trim().is_empty() {
                 break;
             }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            let line = line.to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse()?;
             }
+            is_microsofts |= line
+                .strip_prefix("host:")
+                .is_some_and(|host| host.trim() == microsoft::HOST);
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body)?;
-        let whom = whom(&String::from_utf8_lossy(&body));
-        let (status, answer) = if whom.is_some() {
-            (
-                "200 OK",
-                r#"{"access_token":"given","expires_in":3600,"token_type":"Bearer"}"#,
-            )
+        let body = String::from_utf8_lossy(&body);
+        let known = if is_microsofts {
+            let path = asked.split(' ').nth(1).unwrap_or_default();
+            microsoft::answer(path, |name| field(&body, name).map(str::to_owned))
         } else {
-            (
-                "400 Bad Request",
-                r#"{"error":"invalid_grant","error_description":"Bad Request"}"#,
-            )
+            let given = json!({"access_token": "given", "expires_in": 3600, "token_type": "Bearer"});
+            whom(&body).map(|whom| (given, Some(whom)))
         };
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).extend(whom);
+        let (status, answer) = if let Some((answer, whom)) = known {
+            self.given.lock().unwrap_or_else(PoisonError::into_inner).extend(whom);
+            ("200 OK", answer.to_string())
+        } else if is_microsofts {
+            ("401 Unauthorized", microsoft::refusal().to_string())
+        } else {
+            let refusal = json!({"error": "invalid_grant", "error_description": "Bad Request"});
+            ("400 Bad Request", refusal.to_string())
+        };
         let client = stream.get_mut();
         write!(
             client,
@@ -89,17 +102,17 @@ impl Tokens {
     }
 }
 
+fn field<'a>(form: &'a str, wanted: &str) -> Option<&'a str> {
+    let mut fields = form.split('&').filter_map(|field| field.split_once('='));
+    fields.find_map(|(name, value)| (name == wanted).then_some(value))
+}
+
 /// Who asks, by a form of OAuth 2.0: a service account with what it signed, or a person's tool.
 fn whom(form: &str) -> Option<String> {
-    let field = |wanted: &str| {
-        form.split('&')
-            .filter_map(|field| field.split_once('='))
-            .find_map(|(name, value)| (name == wanted).then_some(value))
-    };
-    if let Some(token) = field("refresh_token") {
+    if let Some(token) = field(form, "refresh_token") {
         return (token == REFRESH_TOKEN).then(|| token.to_owned());
     }
-    let mut claims = field("assertion")?
+    let mut claims = field(form, "assertion")?
         .split('.')
         .nth(1)?
         .replace('-', "+")

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use tidewaiter_e2e::files_below;
 use tidewaiter_ground::tls::base64;
 use tidewaiter_store::FRAUD;
 
+use crate::microsoft::{CLIENT, SECRET, TENANT};
 use crate::tokens::REFRESH_TOKEN;
 use crate::world::{BUCKET, CLOSED, Cloud, World, random};
 
@@ -252,6 +253,41 @@ fn said(command: &mut Command) -> Result<String> {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.code() == Some(2), "{}: {said}", output.status);
     Ok(said)
+}
+
+/// In the environment as Azure's own tools have it.
+pub(crate) fn by_a_service_principal(world: &World) -> Result<()> {
+    let model = fraud()?;
+    let as_principal = |secret: &str, name: &str| {
+        let mut command = world.uploading(Cloud::Azure, model.path(), name);
+        command
+            .env_remove("AZURE_STORAGE_ACCESS_KEY")
+            .env("AZURE_TENANT_ID", TENANT)
+            .env("AZURE_CLIENT_ID", CLIENT)
+            .env("AZURE_CLIENT_SECRET", secret);
+        command
+    };
+    world.tokens.given();
+    let Output { status, stdout, stderr } = as_principal(SECRET, "principal").output()?;
+    ensure!(status.success(), "{status}: {}", String::from_utf8_lossy(&stderr));
+    ensure!(world.tokens.given().iter().any(|whom| whom == CLIENT), "by no token");
+    check(
+        world,
+        Cloud::Azure,
+        model.path(),
+        "principal",
+        &serde_json::from_slice(&stdout)?,
+    )?;
+    expect(
+        &said(&mut as_principal("hidden", "stranger"))?,
+        &[
+            "ml.blob.core.windows.net doesn't accept these credentials (AADSTS7000215)",
+            "hint: look at AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET",
+        ],
+    )?;
+    let there = world.keys(Cloud::Azure, "deployed/stranger")?;
+    ensure!(there.is_empty(), "a stranger left {there:?}");
+    Ok(())
 }
 
 fn expect(said: &str, wanted: &[&str]) -> Result<()> {

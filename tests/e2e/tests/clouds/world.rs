@@ -25,6 +25,7 @@ use tidewaiter_ground::tools::Module;
 use tidewaiter_ground::{host, minio, npm, python, sandbox};
 use tokio::runtime::Runtime;
 
+use crate::microsoft;
 use crate::tokens::{ACCOUNT, Tokens};
 
 /// A bucket, and Azure's container.
@@ -36,8 +37,8 @@ const AZURE_ACCOUNT: &str = "ml";
 
 const GOOGLE: &str = "storage.googleapis.com";
 const AZURE: &str = "ml.blob.core.windows.net";
-/// The one token service for what `gcloud` keeps, the other for keys of service accounts.
-const TOKENS: [&str; 2] = ["accounts.google.com", "oauth2.googleapis.com"];
+/// The one token service for what `gcloud` keeps, the other for keys of service accounts; and Microsoft's.
+const TOKENS: [&str; 3] = ["accounts.google.com", "oauth2.googleapis.com", microsoft::HOST];
 
 const FAKE_GCS_AT: &str = "127.0.0.1";
 const AZURITE_AT: &str = "127.0.0.2";
@@ -82,7 +83,7 @@ pub(crate) fn prepare(cache: &Cache) -> Result<()> {
 
 /// Everything that runs, until the namespaces end.
 pub(crate) struct World {
-    /// To whom Google's tokens were given.
+    /// To whom tokens were given.
     pub(crate) tokens: Tokens,
     /// Azure's key.
     pub(crate) azure_key: String,
@@ -102,14 +103,14 @@ impl World {
         host::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
         let processes = Processes::new(&folder)?;
         let authority = Authority::new("clouds")?;
-        let pair = authority.issue(&[GOOGLE, AZURE, TOKENS[0], TOKENS[1], MINIO_AT])?;
+        let pair = authority.issue(&[GOOGLE, AZURE, TOKENS[0], TOKENS[1], TOKENS[2], MINIO_AT])?;
         fs::create_dir_all(folder.join("home"))?;
         fs::write(folder.join("ca.pem"), authority.certificate())?;
         fs::write(folder.join("public.crt"), &pair.certificate)?;
         fs::write(folder.join("private.key"), &pair.key)?;
         let hosts = |google: &str| {
-            let [one, other] = TOKENS;
-            format!("127.0.0.1 localhost\n{google} {GOOGLE}\n{AZURITE_AT} {AZURE}\n{TOKENS_AT} {one} {other}\n")
+            let tokens = TOKENS.join(" ");
+            format!("127.0.0.1 localhost\n{google} {GOOGLE}\n{AZURITE_AT} {AZURE}\n{TOKENS_AT} {tokens}\n")
         };
         fs::write(folder.join("hosts"), hosts(FAKE_GCS_AT))?;
         fs::write(folder.join("hosts-with-minio"), hosts(MINIO_AT))?;
@@ -208,6 +209,7 @@ impl World {
                 .args(["--blobHost", AZURITE_AT, "--blobPort", "443", "--disableTelemetry"])
                 // It is older than the interface that KServe's initializer speaks.
                 .arg("--skipApiVersionCheck")
+                .args(["--oauth", "basic"])
                 .arg("--location")
                 .arg(self.folder.join("azurite"))
                 .arg("--cert")
