@@ -326,7 +326,7 @@ fn no_example(protocol: Protocol, beside: Option<&Beside>) -> Failure {
 fn bytes(file: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(file).map_err(|error| Failure {
         message: format!("can't read {}: {error}", file.display()),
-        next: None,
+        next: Some("name a file with JSON or CSV, a model's folder, or - for standard input".to_owned()),
     })
 }
 

@@ -65,8 +65,8 @@ pub(super) async fn run(arguments: UploadArguments) -> Result<Ending, Failure> {
     let root = match (arguments.to, settings.get(Key::ArtifactStore)) {
         (Some(root), _) => root,
         (None, Some(root)) => root.parse().map_err(|error: tidewaiter_core::uri::UriError| Failure {
-            message: error.to_string(),
-            next: None,
+            message: format!("the artifact store {root:?} is none: {error}"),
+            next: Some("write it as s3://models/deployed/; `tidewaiter profile show` says where it is set".to_owned()),
         })?,
         (None, None) => {
             return Err(Failure {
