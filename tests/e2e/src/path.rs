@@ -38,8 +38,15 @@ pub fn a_bare_manifest_answers(cluster: &Cluster, kind: &str, with: SavedWith, b
     Ok(namespace)
 }
 
-/// The service names our Secret, and the Secret is there with keys that open the store.
+/// The service names our Secret, and the Secret is there with keys that open the store: at once, or by the sweep, where the API server gave up waiting.
 pub fn has_credentials(namespace: &Namespace, service: &str) -> Result<()> {
+    let what = format!("{service} has its credentials");
+    namespace.cluster().until(&what, Duration::from_mins(1), || {
+        names_its_secret(namespace, service).map(Some)
+    })
+}
+
+fn names_its_secret(namespace: &Namespace, service: &str) -> Result<()> {
     let object = namespace.get(&format!("isvc/{service}"))?;
     ensure!(
         annotation(&object, SECRET) == Some("tidewaiter-minio"),

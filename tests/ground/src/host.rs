@@ -21,6 +21,9 @@ const NODE_PACKAGES: [(&str, &str); 6] = [
 /// The same for what sets up the packet filter.
 const FILTER_PACKAGES: [(&str, &str); 2] = [("iptables", "/usr/sbin/iptables"), ("ipset", "/usr/sbin/ipset")];
 
+/// The same for what stands for an ingress.
+const PROXY_PACKAGES: [(&str, &str); 1] = [("haproxy", "/usr/sbin/haproxy")];
+
 /// Whether this process may make a node (root with the right to mount).
 pub fn is_root() -> bool {
     // A user namespace gives root's number without its rights over the machine.
@@ -58,6 +61,14 @@ pub fn require(node: bool) -> Result<()> {
 /// One message that says how to get them.
 pub fn require_packet_filter() -> Result<()> {
     complete(lacking(&FILTER_PACKAGES).as_slice())
+}
+
+/// Makes sure of `HAProxy`, as [`require`] does of a node's packages.
+///
+/// # Errors
+/// One message that says how to get it.
+pub fn require_proxy() -> Result<()> {
+    complete(lacking(&PROXY_PACKAGES).as_slice())
 }
 
 fn complete(missing: &[String]) -> Result<()> {

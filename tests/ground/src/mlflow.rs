@@ -185,6 +185,11 @@ impl<'a> Mlflow<'a> {
         crate::namespace::post_as(&format!("{}/api/{route}", self.uri()), body, ADMIN)
     }
 
+    /// Spoils its database: from now on it knows nothing and can learn nothing.
+    pub fn spoil(&self) -> Result<()> {
+        fs::write(self.folder.join("mlflow.db"), "This was a database.").context("MLflow's database")
+    }
+
     /// Where it answers.
     pub fn uri(&self) -> String {
         format!("http://{HOST}:{}", self.which.port)

@@ -141,19 +141,26 @@ impl Namespace {
 
     /// The same at another address than the Pod's own: `infer_grpc_at("10.0.3.7:80", "fraud", …)`.
     pub fn infer_grpc_at(&self, address: &str, service: &str, request: &Value) -> Result<Vec<f64>> {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deployer/proto/inference.proto");
+        self.ask_grpc(&own, address, service, request)
+    }
+
+    /// The same by another definition of the protocol than ours.
+    pub fn infer_grpc_by(&self, definition: &Path, service: &str, request: &Value) -> Result<Vec<f64>> {
+        let address = format!("{}:9000", self.address(service)?);
+        self.ask_grpc(definition, &address, service, request)
+    }
+
+    fn ask_grpc(&self, definition: &Path, address: &str, service: &str, request: &Value) -> Result<Vec<f64>> {
         let grpcurl = Module::Grpcurl.build(self.cluster.cache())?.join("grpcurl");
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deployer/proto");
+        let folder = definition.parent().context("a definition without a folder")?;
+        let file = definition.file_name().context("a definition without a name")?;
         let answer = host::output(
             Command::new(grpcurl)
-                .args([
-                    "-plaintext",
-                    "-max-time",
-                    "20",
-                    "-proto",
-                    "inference.proto",
-                    "-import-path",
-                ])
-                .arg(&folder)
+                .args(["-plaintext", "-max-time", "20", "-proto"])
+                .arg(file)
+                .arg("-import-path")
+                .arg(folder)
                 .args(["-d", &grpc_request(service, request)?.to_string()])
                 .arg(address)
                 .arg("inference.GRPCInferenceService/ModelInfer"),

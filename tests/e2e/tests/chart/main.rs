@@ -15,6 +15,7 @@ mod named;
 mod network;
 mod nodes;
 mod oldest;
+mod path;
 mod shared;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ use tidewaiter_e2e::install::NAMESPACE;
 use tidewaiter_e2e::load::{has_credentials, service};
 use tidewaiter_e2e::rights::Rights;
 use tidewaiter_e2e::runner::{asked_for, everything, selected};
-use tidewaiter_e2e::{in_the_ground, manifests, path, policy};
+use tidewaiter_e2e::{in_the_ground, manifests, policy};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::{Kserve, Module};
@@ -199,7 +200,7 @@ impl World {
 
     /// A model that all namespaces may use.
     fn model(&self) -> Result<(Model, String)> {
-        path::model(&self.cluster, "fraud", SavedWith::Mlserver1_7_1, "mlflow")
+        tidewaiter_e2e::path::model(&self.cluster, "fraud", SavedWith::Mlserver1_7_1, "mlflow")
     }
 }
 
@@ -231,12 +232,14 @@ fn groups(kserve: Kserve) -> Vec<Group> {
     let in_turn = |tests| Group { tests, at_once: 1 };
     match (kserve, everything()) {
         (Kserve::V0_20, false) => vec![
+            side_by_side(path::TESTS),
             side_by_side(shared::TESTS),
             in_turn(life::TESTS),
             in_turn(faults::TESTS),
             in_turn(life::LAST),
         ],
         (Kserve::V0_20, true) => vec![
+            side_by_side(path::TESTS),
             side_by_side(shared::TESTS),
             in_turn(life::TESTS),
             in_turn(faults::TESTS),
@@ -247,8 +250,8 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             in_turn(life::RIGHTS),
             in_turn(life::LAST),
         ],
-        (Kserve::V0_15, false) => Vec::new(),
-        (Kserve::V0_15, true) => vec![side_by_side(shared::OF_KSERVE), in_turn(oldest::TESTS)],
+        (Kserve::V0_15, false) => vec![side_by_side(path::TESTS)],
+        (Kserve::V0_15, true) => vec![side_by_side(path::TESTS), in_turn(oldest::TESTS)],
     }
 }
 

@@ -9,17 +9,12 @@ use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::{NAMESPACE, backend};
 use tidewaiter_e2e::load::{has_credentials, service};
 use tidewaiter_e2e::{manifests, path};
-use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
-use tidewaiter_ground::{Cluster, HOST, MINIO_PORT, MINIO_USER, Namespace, Said, statuses, tls};
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, Said, statuses, tls};
 
 use crate::{Test, World};
 
-/// With the newest KServe.
+/// What is the same with every KServe.
 pub(crate) const TESTS: &[Test] = &[
-    SERVICE_ACCOUNT,
-    STORAGE_KEY,
-    AGAIN,
-    REFUSES,
     (
         "whoever_may_not_use_a_backend_is_told_whom_to_ask",
         whoever_may_not_use_a_backend_is_told_whom_to_ask,
@@ -45,65 +40,6 @@ pub(crate) const TESTS: &[Test] = &[
         a_namespaces_own_secret_opens_its_store_and_nothing_is_copied,
     ),
 ];
-
-/// With every KServe: the way from a manifest to an answer, and what of it depends on KServe.
-pub(crate) const OF_KSERVE: &[Test] = &[
-    ("a_bare_manifest_answers", |world| answers(world, "mlflow")),
-    SERVICE_ACCOUNT,
-    STORAGE_KEY,
-    AGAIN,
-    REFUSES,
-    ("fills_a_bare_manifest_and_says_so", |world| {
-        path::fills_a_bare_manifest_and_says_so(installed(world)?)
-    }),
-    ("fills_a_custom_container", |world| {
-        path::fills_a_custom_container(installed(world)?)
-    }),
-    (
-        "fills_old_shapes_before_and_after_kserve",
-        fills_old_shapes_before_and_after_kserve,
-    ),
-];
-
-const SERVICE_ACCOUNT: Test = ("service_account_delivery_answers", |world| answers(world, "accounts"));
-const STORAGE_KEY: Test = ("storage_key_delivery_answers", |world| answers(world, "keys"));
-const AGAIN: Test = ("applying_the_bare_manifest_again_changes_nothing", |world| {
-    path::applying_the_bare_manifest_again_changes_nothing(installed(world)?)
-});
-const REFUSES: Test = ("refuses_a_prefix_that_is_not_granted", |world| {
-    path::refuses_a_prefix_that_is_not_granted(installed(world)?)
-});
-
-fn installed(world: &World) -> Result<&Cluster> {
-    world.release().map(|_| &world.cluster)
-}
-
-fn answers(world: &World, bucket: &str) -> Result<()> {
-    let release = world.release()?;
-    let answers = path::a_bare_manifest_answers(&world.cluster, "fraud", Mlserver1_7_1, bucket);
-    answers.map(drop).with_context(|| release.diagnosis())
-}
-
-/// The chart's configuration comes after KServe's. A copy of it, for one namespace, comes before.
-fn fills_old_shapes_before_and_after_kserve(world: &World) -> Result<()> {
-    let release = world.release()?;
-    let before = world.cluster.namespace("old-before")?;
-    let installed = world.cluster.get("", "mutatingwebhookconfiguration/tidewaiter.dev")?;
-    let mut webhooks = installed["webhooks"].clone();
-    for webhook in webhooks.as_array_mut().into_iter().flatten() {
-        webhook["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": before.name()}});
-    }
-    let copy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": "a-tidewaiter.dev"},
-        "webhooks": webhooks,
-    });
-    release.apply(&copy.to_string())?;
-    let alike = path::fills_old_shapes_alike(&world.cluster, &before, &world.cluster.namespace("old-after")?);
-    release.kubectl(&["delete", "mutatingwebhookconfiguration", "a-tidewaiter.dev"])?;
-    alike
-}
 
 /// Users are impersonated, as a cluster's own sign-in would name them.
 fn whoever_may_not_use_a_backend_is_told_whom_to_ask(world: &World) -> Result<()> {

@@ -430,7 +430,7 @@ fn has(said: Said, values: &Value) -> Result<()> {
 }
 
 fn deploy_has_every_wish_checked_and_stores_nothing(world: &World) -> Result<()> {
-    let team = world.namespace_without("deploy-wishes")?;
+    let team = world.team("deploy-wishes")?;
     let standard = [
         "--min-replicas=2",
         "--max-replicas=5",

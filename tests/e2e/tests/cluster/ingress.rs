@@ -1,5 +1,5 @@
 //! The ways in, as `url` and `predict` find them by themselves in a real API server. The test is the controllers: it writes the addresses into the status
-//! of what they would look after, and leads connections to the model's Pod.
+//! of what they would look after, and has proxies where they say that they are.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
-use tidewaiter_ground::slow::SlowWay;
 use tidewaiter_ground::{Namespace, condition};
 
+use crate::proxy::{NO_ROUTE, Proxy};
 use crate::using::{WAYS, deployed, document, numbers, run};
 use crate::{Test, World};
 
@@ -27,6 +27,8 @@ const ISTIO: &str = "127.0.7.3";
 const KOURIER: &str = "127.0.7.4";
 /// The Gateway's listener.
 const LISTENER: u16 = 8081;
+/// A load balancer that has a name and no address, as a cloud's may.
+const NAMED: &str = "localhost";
 /// The node, by the address that it says.
 const NODE: &str = "10.0.0.1";
 
@@ -79,15 +81,35 @@ fn status(world: &World, namespace: &str, what: &str, status: &Value) -> Result<
         .map(drop)
 }
 
-/// By the way that is told, the model answers as itself.
-fn answers(namespace: &Namespace, name: &str, model: &Model, way: &str, more: &[&str]) -> Result<()> {
-    let data = model.request.to_string();
-    let words = [
-        "predict", name, "--model", "fraud", "-o", "json", "--via", "ingress", "--data", &data,
-    ];
-    let said = run(namespace, &[&words[..], more].concat())?.ended(0)?;
-    ensure!(said.stderr.contains(way), "not by {way}: {said:?}");
-    model.check(&numbers(&document(&said)?["outputs"][0]["data"]))
+/// By the way that is told, the model answers as itself, by these protocols.
+fn answers(
+    namespace: &Namespace,
+    name: &str,
+    model: &Model,
+    way: &str,
+    protocols: &[&str],
+    more: &[&str],
+) -> Result<()> {
+    for protocol in protocols {
+        let data = model.request.to_string();
+        let protocol = ["--protocol", protocol];
+        let words = ["predict", name, "--model", "fraud", "-o", "json", "--data", &data];
+        let said = run(namespace, &[&words[..], &protocol, more].concat())?.ended(0)?;
+        ensure!(said.stderr.contains(way), "not by {way}: {said:?}");
+        model.check(&numbers(&document(&said)?["outputs"][0]["data"]))?;
+    }
+    Ok(())
+}
+
+/// By the ingress alone.
+const FOUND: [&str; 2] = ["--via", "ingress"];
+const REST: [&str; 1] = ["v2"];
+const BOTH: [&str; 2] = ["v2", "grpc"];
+
+/// As KServe and Knative name the services of these tests.
+fn host(team: &Namespace, name: &str) -> String {
+    let dash = if name == "fraud" { '-' } else { '.' };
+    format!("{name}{dash}{}.example.com", team.name())
 }
 
 fn url(namespace: &Namespace, name: &str, more: &[&str]) -> Result<(String, String)> {
@@ -106,7 +128,7 @@ fn using_every_ingress_leads_to_the_model(world: &World) -> Result<()> {
     let pod = pod
         .and_then(|pod| pod["status"]["podIP"].as_str())
         .context("no Pod is ready")?;
-    let lead = |from: &str| SlowWay::open(from, &format!("{pod}:8080"));
+    let lead = |from: &str, name: &str| Proxy::open(from, &host(&team, name), pod);
 
     an_ingress(world, &team, &model, &lead)?;
     a_gateway(world, &team, &model, &lead)?;
@@ -114,18 +136,29 @@ fn using_every_ingress_leads_to_the_model(world: &World) -> Result<()> {
 }
 
 /// KServe made the Ingress itself.
-fn an_ingress(world: &World, team: &Namespace, model: &Model, lead: &impl Fn(&str) -> Result<SlowWay>) -> Result<()> {
-    let _way = lead(&format!("{INGRESS}:80"))?;
+fn an_ingress(
+    world: &World,
+    team: &Namespace,
+    model: &Model,
+    lead: &impl Fn(&str, &str) -> Result<Proxy>,
+) -> Result<()> {
+    let _way = lead(&format!("{INGRESS}:80"), "fraud")?;
     let balancer = json!({"loadBalancer": {"ingress": [{"ip": INGRESS}]}});
     status(world, team.name(), "ingress/fraud", &balancer)?;
-    let host = format!("fraud-{}.example.com", team.name());
+    let host = host(team, "fraud");
     ensure!(
         url(team, "fraud", &[])? == (format!("http://{INGRESS}/"), host.clone()),
         "{:?}",
         url(team, "fraud", &[])
     );
     let way = format!("by Ingress {}/fraud, host {host}", team.name());
-    answers(team, "fraud", model, &way, &[])?;
+    answers(team, "fraud", model, &way, &REST, &FOUND)?;
+    // Whoever knows the address says it, and the host is still the service's own, unless that is said too.
+    let base = ["--base-url", &format!("http://{INGRESS}")];
+    answers(team, "fraud", model, "by the base URL", &BOTH, &base)?;
+    let stranger = ["--data", "[[1, 2, 3, 4]]", "--host", "stranger.example.com"];
+    let lost = run(team, &[&["predict", "fraud"][..], &base, &stranger].concat())?.ended(2)?;
+    ensure!(lost.stderr.contains(NO_ROUTE), "{lost:?}");
     // KServe leads an Ingress to REST alone.
     let grpc = run(team, &["url", "fraud", "--via", "ingress", "--protocol", "grpc"])?.ended(2)?;
     ensure!(grpc.stderr.contains("REST alone"), "{grpc:?}");
@@ -133,8 +166,13 @@ fn an_ingress(world: &World, team: &Namespace, model: &Model, lead: &impl Fn(&st
 }
 
 /// Where KServe's configuration names a Gateway: here one of the team's own, which no manager reads.
-fn a_gateway(world: &World, team: &Namespace, model: &Model, lead: &impl Fn(&str) -> Result<SlowWay>) -> Result<()> {
-    let _way = lead(&format!("{GATEWAY}:{LISTENER}"))?;
+fn a_gateway(
+    world: &World,
+    team: &Namespace,
+    model: &Model,
+    lead: &impl Fn(&str, &str) -> Result<Proxy>,
+) -> Result<()> {
+    let _way = lead(&format!("{GATEWAY}:{LISTENER}"), "fraud")?;
     apply(world, &gateway_definition())?;
     let definition = "crd/gateways.gateway.networking.k8s.io";
     world
@@ -169,13 +207,11 @@ fn a_gateway(world: &World, team: &Namespace, model: &Model, lead: &impl Fn(&str
     status(world, team.name(), "gateway/gate", &addresses)?;
     let (found, _) = url(team, "fraud", &there)?;
     ensure!(found == format!("http://{GATEWAY}:{LISTENER}/"), "{found}");
-    answers(
-        team,
-        "fraud",
-        model,
-        &format!("by Gateway {}/gate", team.name()),
-        &there,
-    )
+    let (way, found) = (
+        format!("by Gateway {}/gate", team.name()),
+        [&FOUND[..], &there].concat(),
+    );
+    answers(team, "fraud", model, &way, &BOTH, &found)
 }
 
 /// A service in Knative mode, as KServe and Knative would have it ready: KServe's manager here refuses the mode, and leaves the status to whoever writes it.
@@ -184,13 +220,13 @@ fn knatives_gateways(
     team: &Namespace,
     model: &Model,
     uri: &str,
-    lead: &impl Fn(&str) -> Result<SlowWay>,
+    lead: &impl Fn(&str, &str) -> Result<Proxy>,
 ) -> Result<()> {
     let service = json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
         "metadata": {"name": "serverless", "annotations": {"serving.kserve.io/deploymentMode": "Knative"}},
         "spec": {"predictor": {"model": {"modelFormat": {"name": "mlflow"}, "protocolVersion": "v2", "storageUri": uri}}}});
     team.apply(&service.to_string())?;
-    let host = format!("serverless.{}.example.com", team.name());
+    let host = host(team, "serverless");
     let ready = json!({"deploymentMode": "Knative", "url": format!("http://{host}")});
     status(world, team.name(), "isvc/serverless", &ready)?;
     let port = json!({"name": "http2", "port": 80, "targetPort": 8080});
@@ -202,7 +238,7 @@ fn knatives_gateways(
         ]})
     };
 
-    let _kourier = lead(&format!("{KOURIER}:80"))?;
+    let _kourier = lead(&format!("{KOURIER}:80"), "serverless")?;
     apply(world, &gateway("kourier-system", "kourier", "LoadBalancer"))?;
     let balancer = |ip: &str| json!({"loadBalancer": {"ingress": [{"ip": ip}]}});
     status(world, "kourier-system", "service/kourier", &balancer(KOURIER))?;
@@ -216,20 +252,41 @@ fn knatives_gateways(
         "serverless",
         model,
         "by Kourier kourier-system/kourier (load balancer)",
-        &[],
+        &BOTH,
+        &FOUND,
     )?;
+    let _named = lead(&format!("{NAMED}:80"), "serverless")?;
+    let named = json!({"loadBalancer": {"ingress": [{"hostname": NAMED}]}});
+    status(world, "kourier-system", "service/kourier", &named)?;
+    let (found, _) = url(team, "serverless", &[])?;
+    ensure!(found == format!("http://{NAMED}/"), "{found}");
+    answers(team, "serverless", model, "by Kourier", &BOTH, &FOUND)?;
 
     // Istio's is asked first; without a load balancer it is reached by a port of a node.
     let istio = "istio-ingressgateway";
     apply(world, &gateway("istio-system", istio, "NodePort"))?;
     let made = world.cluster.get("istio-system", &format!("service/{istio}"))?;
     let node_port = made["spec"]["ports"][0]["nodePort"].as_u64().context("no node port")?;
-    let _node = lead(&format!("{NODE}:{node_port}"))?;
-    answers(team, "serverless", model, "istio-ingressgateway (node port)", &[])?;
-    let _istio = lead(&format!("{ISTIO}:80"))?;
+    let _node = lead(&format!("{NODE}:{node_port}"), "serverless")?;
+    answers(
+        team,
+        "serverless",
+        model,
+        "istio-ingressgateway (node port)",
+        &BOTH,
+        &FOUND,
+    )?;
+    let _istio = lead(&format!("{ISTIO}:80"), "serverless")?;
     apply(world, &gateway("istio-system", istio, "LoadBalancer"))?;
     status(world, "istio-system", &format!("service/{istio}"), &balancer(ISTIO))?;
-    answers(team, "serverless", model, "istio-ingressgateway (load balancer)", &[])?;
+    answers(
+        team,
+        "serverless",
+        model,
+        "istio-ingressgateway (load balancer)",
+        &BOTH,
+        &FOUND,
+    )?;
     for (namespace, name) in [("istio-system", istio), ("kourier-system", "kourier")] {
         // At once, and not when its namespace is gone: other tests go by what there is.
         world.cluster.kubectl(&["delete", "service", name, "-n", namespace])?;

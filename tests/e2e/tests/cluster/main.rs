@@ -1,12 +1,13 @@
 //! Tidewaiter on a real cluster. All tests share one, and each has a namespace of its own.
 //!
-//! `cargo test -p tidewaiter-e2e` brings a cluster up and takes it down, with the newest KServe. The oldest that is supported has its turn among the tests of
-//! the chart; without root, where those are left out, here. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release alone. With
+//! `cargo test -p tidewaiter-e2e` brings a cluster up and takes it down, first with the newest KServe, then with the oldest that
+//! is supported. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release alone. With
 //! `TIDEWAITER_GROUND=NAME` the tests use the cluster that `tidewaiter-ground up --name NAME` brought up. Without root there is no node: tests that
 //! need Pods are left out, and counted as ignored.
 
 mod admission;
 mod architecture;
+mod at_hand;
 mod authors;
 mod command;
 mod denied;
@@ -24,10 +25,12 @@ mod minted;
 mod model_exists;
 mod namespace_guard;
 mod pipeline;
+mod proxy;
 mod reload;
 mod resources;
 mod rights;
 mod runtimes;
+mod selected;
 mod served;
 mod serving;
 mod serving_protocol;
@@ -36,6 +39,8 @@ mod signed;
 mod together;
 mod using;
 
+use std::ffi::OsString;
+use std::ops::Deref;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -47,16 +52,42 @@ use tidewaiter_e2e::{Server, author, in_the_ground, install, path, policy, regis
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::{Kserve, Module};
-use tidewaiter_ground::{Cluster, Namespace, Options, host, python};
+use tidewaiter_ground::{Cluster, Namespace, Options, host};
 
 /// What a test works with.
 struct World {
+    shared: Arc<Shared>,
+    /// Whether the deployer's namespaces are those that Tidewaiter reviews.
+    reviewed: bool,
+}
+
+/// What all tests have together.
+struct Shared {
     cluster: Cluster,
     tidewaiter: OnceLock<Result<Server, String>>,
     policy: OnceLock<Result<(), String>>,
 }
 
+impl Deref for World {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
 impl World {
+    /// A fresh namespace for the deployer, which has to come to the same end with Tidewaiter and without.
+    fn team(&self, name: &str) -> Result<Namespace> {
+        if self.reviewed {
+            self.namespace(&format!("{name}-reviewed"))
+        } else {
+            self.namespace_without(name)
+        }
+    }
+}
+
+impl Shared {
     /// A fresh namespace that Tidewaiter reviews.
     fn namespace(&self, name: &str) -> Result<Namespace> {
         self.tidewaiter()?;
@@ -94,17 +125,6 @@ impl World {
             .map_err(|error| anyhow::anyhow!("the test policy can't be installed: {error}"))
     }
 
-    /// Sends a service by KServe's Python SDK: shape, verb, namespace, name, URI.
-    fn submit(&self, arguments: [&str; 5]) -> Result<()> {
-        let site = python::site(self.cluster.cache(), "kserve-sdk-0.20.0")?;
-        host::run(
-            python::command(&[&site])?
-                .env("KUBECONFIG", self.cluster.kubeconfig())
-                .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/sdk/submit.py"))
-                .args(arguments),
-        )
-    }
-
     /// A model that all namespaces may use, in the bucket of this name.
     fn model(&self, kind: &str, with: SavedWith, bucket: &str) -> Result<(Model, String)> {
         path::model(&self.cluster, kind, with, bucket)
@@ -119,44 +139,9 @@ impl World {
 /// A test's name, whether it needs Pods, and the test.
 type Test = (&'static str, bool, fn(&World) -> Result<()>);
 
-/// What runs with the oldest release too, where there is no node.
-const OLDEST: [&str; 8] = [
-    "a_bare_manifest_finds_no_runtime_without_tidewaiter",
-    "fills_a_bare_manifest_and_says_so",
-    "fills_old_shapes_before_and_after_kserve",
-    "fills_a_custom_container",
-    "delivers_by_service_account_and_by_storage_key",
-    "a_bare_manifest_answers",
-    "using_canaries_as_kserve_has_them",
-    "using_stop_as_kserve_has_it",
-];
-
-/// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 20] = [
-    "deploys_at_once_lose_none_without_a_word",
-    "a_deploy_that_waits_is_told_of_a_later_one",
-    "a_deploy_interrupted_while_it_waits_leaves_a_whole_service",
-    "a_deploy_interrupted_while_it_uploads_leaves_nothing",
-    "a_deploy_that_is_refused_has_uploaded_nothing",
-    "pipeline_a_tracking_server_with_users_lets_in_whom_it_knows",
-    "pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names",
-    "pipeline_artifacts_behind_the_tracking_server_are_copied_or_used_where_they_lie",
-    "failing_a_download_out_of_memory_is_told_with_who_limits_it",
-    "failing_code_that_stayed_in_a_script_is_named",
-    "failing_before_a_node_has_the_pod_is_told",
-    "using_status_and_logs_of_what_runs_and_of_what_fails",
-    "using_stop_start_scale_and_delete",
-    "using_a_canary_answers_and_is_promoted",
-    "using_every_ingress_leads_to_the_model",
-    "served_a_folder_of_sklearn",
-    "served_a_file_of_xgboost",
-    "served_one_column_of_mlflow",
-    "served_a_function",
-    "served_a_transformer_before_its_predictor",
-];
-
-fn tests_with(kserve: Kserve) -> Vec<Test> {
-    let mut tests: Vec<Test> = [
+/// All there are.
+fn tests() -> Vec<Test> {
+    [
         ground::TESTS,
         admission::TESTS,
         authors::TESTS,
@@ -166,6 +151,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         ingress::TESTS,
         kinds::TESTS,
         architecture::TESTS,
+        at_hand::TESTS,
         elsewhere::TESTS,
         namespace_guard::TESTS,
         minted::TESTS,
@@ -186,14 +172,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         together::TESTS,
         using::TESTS,
     ]
-    .concat();
-    if kserve != Kserve::V0_20 {
-        tests.retain(|(name, ..)| OLDEST.contains(name));
-    }
-    if !runner::everything() {
-        tests.retain(|(name, ..)| !LONG.contains(name));
-    }
-    tests
+    .concat()
 }
 
 /// Tests that run at once, on two cores: most of them wait for a Pod most of the time.
@@ -215,7 +194,6 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     let node = host::is_root();
     let releases = match runner::asked_for()? {
         Some(kserve) => vec![kserve],
-        None if node => vec![Kserve::V0_20],
         None => Kserve::ALL.to_vec(),
     };
     if arguments.list {
@@ -223,49 +201,15 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     }
     let mut code = ExitCode::SUCCESS;
     for kserve in releases {
-        if !tests_with(kserve)
+        if !selected::with(kserve)
             .iter()
-            .any(|(name, ..)| runner::selected(arguments, name))
+            .any(|run| runner::selected(arguments, &run.name))
         {
             continue;
         }
         let done = in_the_ground(
             Options { node, kserve },
-            || {
-                let mut variables = vec![
-                    (policy::UNRULY, policy::unruly()?.into_os_string()),
-                    (server::COMMAND, server::command_binary()?.into_os_string()),
-                    (
-                        served::ROUTER,
-                        Module::KserveRouter.build(&Cache::open()?)?.join("router").into(),
-                    ),
-                    (
-                        registry::PROGRAM,
-                        Module::Distribution
-                            .build(&Cache::open()?)?
-                            .join("registry")
-                            .into_os_string(),
-                    ),
-                ];
-                if authors::TESTS
-                    .iter()
-                    .any(|(name, ..)| runner::selected(arguments, name))
-                {
-                    variables.push((author::AUTHORED, author::authored()?.into_os_string()));
-                }
-                if signed::TESTS.iter().any(|(name, ..)| runner::selected(arguments, name)) {
-                    let cache = Cache::open()?;
-                    variables.push((signed::SIGSTORE, Module::Sigstore.build(&cache)?.into()));
-                    variables.push((signed::COSIGN, Module::Cosign.build(&cache)?.join("cosign").into()));
-                }
-                if elsewhere::TESTS
-                    .iter()
-                    .any(|(name, ..)| runner::selected(arguments, name))
-                {
-                    variables.push((elsewhere::BUILT, policy::build(&elsewhere::PACKAGES)?.into_os_string()));
-                }
-                Ok(variables)
-            },
+            || outside(arguments, kserve),
             |cluster| Ok(run(arguments, cluster)),
         )?;
         if done != ExitCode::SUCCESS {
@@ -275,39 +219,75 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     Ok(code)
 }
 
+/// What the tests need that can't be had inside of the ground, where there is no network: the variables that name it.
+fn outside(arguments: &Arguments, kserve: Kserve) -> Result<Vec<(&'static str, OsString)>> {
+    let cache = Cache::open()?;
+    let runs = selected::with(kserve);
+    let needed = |tests: &[Test]| {
+        let names = |run: &selected::Run| tests.iter().any(|(name, ..)| run.name.starts_with(name));
+        let mut runs = runs.iter().filter(|run| runner::selected(arguments, &run.name));
+        runs.any(names)
+    };
+    if needed(ingress::TESTS) {
+        host::require_proxy()?;
+    }
+    let router = Module::KserveRouter.build(&cache)?.join("router");
+    let registry = Module::Distribution.build(&cache)?.join("registry");
+    let mut variables = vec![
+        (policy::UNRULY, policy::unruly()?.into_os_string()),
+        (server::COMMAND, server::command_binary()?.into_os_string()),
+        (served::ROUTER, router.into()),
+        (registry::PROGRAM, registry.into()),
+    ];
+    if needed(pipeline::TESTS) {
+        let sources = Module::Kserve(Kserve::V0_20).unpacked("github.com/kserve/kserve")?;
+        let definition = sources.join("docs/predict-api/v2/grpc_predict_v2.proto");
+        variables.push((pipeline::PROTOCOL, definition.into()));
+    }
+    if needed(authors::TESTS) {
+        variables.push((author::AUTHORED, author::authored()?.into()));
+    }
+    if needed(signed::TESTS) {
+        variables.push((signed::SIGSTORE, Module::Sigstore.build(&cache)?.into()));
+        variables.push((signed::COSIGN, Module::Cosign.build(&cache)?.join("cosign").into()));
+    }
+    if needed(elsewhere::TESTS) {
+        variables.push((elsewhere::BUILT, policy::build(&elsewhere::PACKAGES)?.into()));
+    }
+    Ok(variables)
+}
+
 fn run(arguments: &Arguments, cluster: Cluster) -> ExitCode {
-    let world = Arc::new(World {
+    let world = Arc::new(Shared {
         cluster,
         tidewaiter: OnceLock::new(),
         policy: OnceLock::new(),
     });
     let Options { node, kserve } = world.cluster.options();
-    let tests = tests_with(kserve);
     if !node {
-        let left_out: Vec<_> = tests
-            .iter()
-            .filter(|(_, needs_node, _)| *needs_node)
-            .map(|(name, ..)| *name)
-            .collect();
+        let runs = selected::with(kserve);
+        let left_out = runs.iter().filter(|run| run.needs_node).map(|run| run.name.as_str());
+        let left_out: Vec<_> = left_out.collect();
         eprintln!("left out, because only root can run Pods here: {}", left_out.join(", "));
     }
     eprintln!("KServe {}:", kserve.version());
     libtest_mimic::run(arguments, trials(kserve, node, Some(&world))).exit_code()
 }
 
-fn trials(kserve: Kserve, node: bool, world: Option<&Arc<World>>) -> Vec<Trial> {
-    tests_with(kserve)
-        .into_iter()
-        .map(|(name, needs_node, test)| {
-            let world = world.cloned();
-            let run = move || {
-                let world = world.context("tests run inside the ground alone")?;
-                test(&world)
-            };
-            Trial::test(name, move || {
-                run().map_err(|error: anyhow::Error| format!("{error:#}").into())
+fn trials(kserve: Kserve, node: bool, world: Option<&Arc<Shared>>) -> Vec<Trial> {
+    let trial = |run: selected::Run| {
+        let shared = world.cloned();
+        let test = move || {
+            let shared = shared.context("tests run inside the ground alone")?;
+            (run.test)(&World {
+                shared,
+                reviewed: run.reviewed,
             })
-            .with_ignored_flag(needs_node && !node)
+        };
+        Trial::test(run.name, move || {
+            test().map_err(|error: anyhow::Error| format!("{error:#}").into())
         })
-        .collect()
+        .with_ignored_flag(run.needs_node && !node)
+    };
+    selected::with(kserve).into_iter().map(trial).collect()
 }

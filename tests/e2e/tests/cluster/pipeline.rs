@@ -1,5 +1,6 @@
 //! From a search for the best model to its answers, as the first guide tells it: Ray Tune, MLflow and MinIO, then one command.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -35,6 +36,8 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
+/// The protocol's definition as KServe has it.
+pub(crate) const PROTOCOL: &str = "TIDEWAITER_PROTOCOL";
 const CHAMPION: &str = "models:/fraud@champion";
 
 /// The command in a namespace, with MLflow's address.
@@ -75,7 +78,31 @@ fn pipeline_by_the_guide_the_champion_answers_as_in_python(world: &World) -> Res
         "it was submitted"
     );
 
+    // It is asked by its own example, found where it was deployed from.
+    for from in [&[][..], &["--from", CHAMPION]] {
+        let words = [
+            &["predict", "fraud", "-o", "json", "--via", "port-forward", "--example"],
+            from,
+        ]
+        .concat();
+        let said = run(&team, &mlflow, &words)?.ended(0)?;
+        tells(&said, &["the model's own input example"])?;
+        let answer: Value = serde_json::from_str(&said.stdout)?;
+        let data = answer["outputs"][0]["data"].as_array().map_or(0, Vec::len);
+        ensure!(data == fraud.rows.len(), "{from:?}: {answer}");
+    }
+
     // What isn't there is told with what is.
+    for (source, parts) in [
+        ("models:/nobody/1", ["nobody", "(404)", "hint"]),
+        ("models:/fraud/17", ["fraud", "17", "hint"]),
+        (
+            "runs:/0123456789abcdef0123456789abcdef/model",
+            ["0123456789abcdef", "(404)", "hint"],
+        ),
+    ] {
+        tells(&run(&team, &mlflow, &["deploy", source])?.ended(2)?, &parts)?;
+    }
     let nobody = run(&team, &mlflow, &["deploy", "models:/fraud@runner-up"])?.ended(2)?;
     ensure!(
         nobody.stderr.contains("runner-up") && nobody.stderr.contains("champion"),
@@ -141,7 +168,10 @@ fn pipeline_a_tracking_server_with_users_lets_in_whom_it_knows(world: &World) ->
     mlflow.post("2.0/mlflow/registered-models/permissions/create", &right)?;
     let told: Value = serde_json::from_str(&inspect(Some(ann))?.ended(0)?.stdout)?;
     ensure!(told["uri"] == uri && told["framework"] == "mlflow", "{told}");
-    Ok(())
+
+    mlflow.spoil()?;
+    let broken = inspect(Some(ann))?.ended(2)?;
+    tells(&broken, &["(500)", &mlflow.uri(), "hint"])
 }
 
 /// MLflow 3 keeps a model by itself, and not below its run; here behind a proxy that asks for a token.
@@ -326,7 +356,8 @@ fn answers(namespace: &Namespace, fraud: &Fraud) -> Result<()> {
     let request = json!({"inputs": [{
         "name": "input-0", "datatype": "FP64", "shape": [fraud.rows.len(), 4], "data": flat,
     }]});
-    let by_grpcurl = namespace.infer_grpc("fraud", &request)?;
+    let definition = std::env::var_os(PROTOCOL).with_context(|| format!("{PROTOCOL} is not set"))?;
+    let by_grpcurl = namespace.infer_grpc_by(Path::new(&definition), "fraud", &request)?;
     ensure!(by_grpcurl == fraud.answers, "grpcurl: {by_grpcurl:?}");
     Ok(())
 }

@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
         true,
         served_a_transformer_before_its_predictor,
     ),
+    ("served_by_an_image_of_ones_own", true, served_by_an_image_of_ones_own),
     ("served_a_graph_of_two_steps", true, served_a_graph_of_two_steps),
     (
         "served_no_more_its_model_leaves_the_store_and_others_stay",
@@ -100,14 +101,14 @@ fn model(world: &World, kind: &str) -> Result<Model> {
 
 fn served_a_folder_of_sklearn(world: &World) -> Result<()> {
     let model = model(world, "plain_sklearn")?;
-    let team = world.namespace_without("served-sklearn")?;
+    let team = world.team("served-sklearn")?;
     deploy(&team, &model.folder, "fraud", &[])?;
     model.check(&predicted(&team, "fraud", &model.instances())?)
 }
 
 fn served_a_file_of_xgboost(world: &World) -> Result<()> {
     let model = model(world, "plain_xgboost")?;
-    let team = world.namespace_without("served-xgboost")?;
+    let team = world.team("served-xgboost")?;
     deploy(&team, &model.folder.join("model.json"), "prices", &[])?;
     model.check(&predicted(&team, "prices", &model.instances())?)
 }
@@ -115,7 +116,7 @@ fn served_a_file_of_xgboost(world: &World) -> Result<()> {
 /// A table of one column looks as a tensor does; MLflow refuses a tensor there.
 fn served_one_column_of_mlflow(world: &World) -> Result<()> {
     let model = model(world, "one_column")?;
-    let team = world.namespace_without("served-column")?;
+    let team = world.team("served-column")?;
     deploy(&team, &model.folder, "ages", &["--protocol", "both"])?;
     for data in [
         json!([[1.0], [2.0], [3.0]]),
@@ -131,13 +132,19 @@ fn served_a_function(world: &World) -> Result<()> {
     let model = model(world, "plain_sklearn")?;
     let folder = tempfile::tempdir()?;
     fs::copy(model.folder.join("model.joblib"), folder.path().join("model.joblib"))?;
-    let functions =
-        "def answer(model, data):\n    return model.predict(data)\n\n\ndef tenfold(answer):\n    return answer * 10\n";
+    let functions = "def half(data):\n    return data / 2\n\n\ndef answer(model, data):\n    return model.predict(data)\n\n\ndef tenfold(answer):\n    return answer * 10\n";
     fs::write(folder.path().join("house.py"), functions)?;
     let team = world.namespace("served-function")?;
-    let functions = ["--predict", "house.answer", "--post", "house.tenfold"];
+    let functions = [
+        "--pre",
+        "house.half",
+        "--predict",
+        "house.answer",
+        "--post",
+        "house.tenfold",
+    ];
     deploy(&team, folder.path(), "fraud", &functions)?;
-    let answers = predicted(&team, "fraud", &model.instances())?;
+    let answers = predicted(&team, "fraud", &times(&model, 2.0))?;
     let tenth: Vec<f64> = answers.iter().map(|answer| answer / 10.0).collect();
     model.check(&tenth)?;
     has_credentials(&team, "fraud")?;
@@ -149,7 +156,7 @@ fn served_a_function(world: &World) -> Result<()> {
 fn served_a_transformer_before_its_predictor(world: &World) -> Result<()> {
     world.cluster.serve_services()?;
     let (model, _) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
-    let team = world.namespace_without("served-transformer")?;
+    let team = world.team("served-transformer")?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("tidewaiter.yaml");
     // KServe's own server image has its SDK, which is all that a transformer needs.
@@ -161,18 +168,38 @@ fn served_a_transformer_before_its_predictor(world: &World) -> Result<()> {
     let file = file.display().to_string();
     deploy(&team, &model.folder, "fraud", &["--file", &file])?;
     // The half of each value is asked for, which the transformer doubles.
-    let halves: Vec<Vec<f64>> = rows(&model)
-        .into_iter()
-        .map(|row| row.into_iter().map(|value| value / 2.0).collect())
-        .collect();
-    model.check(&predicted(&team, "fraud", &json!(halves))?)
+    model.check(&predicted(&team, "fraud", &times(&model, 0.5))?)
 }
 
-fn rows(model: &Model) -> Vec<Vec<f64>> {
+/// Each value of the model's question, so many times as large.
+fn times(model: &Model, factor: f64) -> Value {
     let instances = model.instances();
     let rows = instances["instances"].as_array().into_iter().flatten();
-    rows.map(|row| row.as_array().into_iter().flatten().filter_map(Value::as_f64).collect())
-        .collect()
+    let row = |row: &Value| {
+        let values = row.as_array().into_iter().flatten().filter_map(Value::as_f64);
+        values.map(|value| value * factor).collect::<Vec<_>>()
+    };
+    json!(rows.map(row).collect::<Vec<_>>())
+}
+
+/// KServe's server of scikit-learn, as if it were the team's own. It isn't waited for longer than was said, and goes on to start all the same.
+fn served_by_an_image_of_ones_own(world: &World) -> Result<()> {
+    let (model, uri) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
+    let team = world.team("served-image")?;
+    let image = ["--image", "docker.io/kserve/sklearnserver:v0.20.0"];
+    let arguments = [
+        "--arg=--model_name=fraud",
+        "--arg=--model_dir=/mnt/models",
+        "--arg=--http_port=8080",
+    ];
+    let words = [&["deploy", &uri, "--name", "fraud"][..], &image, &arguments, &SMALL].concat();
+    let early = run(&team, &[&words[..], &["--timeout", "1s"]].concat())?.ended(1)?;
+    ensure!(
+        early.stderr.contains("not ready after 1 s") && early.stderr.contains("--timeout"),
+        "{early:?}"
+    );
+    run(&team, &words)?.ended(0).with_context(|| team.diagnosis("fraud"))?;
+    model.check(&predicted(&team, "fraud", &model.instances())?)
 }
 
 fn served_a_graph_of_two_steps(world: &World) -> Result<()> {
@@ -180,7 +207,7 @@ fn served_a_graph_of_two_steps(world: &World) -> Result<()> {
     let router = std::env::var_os(ROUTER).with_context(|| format!("{ROUTER} is not set"))?;
     world.cluster.load_program(ROUTER_IMAGE, Path::new(&router), None)?;
     let (model, _) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
-    let team = world.namespace_without("served-graph")?;
+    let team = world.team("served-graph")?;
     for name in ["first", "second"] {
         deploy(&team, &model.folder, name, &["--runtime", "kserve-sklearnserver"])?;
     }
@@ -234,7 +261,7 @@ fn answers(answer: &Value) -> Vec<f64> {
 /// None of them has a Pod: what counts is what the store has, which is looked up where MinIO keeps it.
 fn served_no_more_its_model_leaves_the_store_and_others_stay(world: &World) -> Result<()> {
     let model = model(world, "plain_sklearn")?;
-    let team = world.namespace_without("served-no-more")?;
+    let team = world.team("served-no-more")?;
     // Of this namespace alone, so that nothing else in the cluster is served from there.
     let store = format!("s3://mlflow/shared/{}/", team.name());
     let words = ["--artifact-store", &store, "--no-wait", "-o", "json"];

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use tidewaiter_e2e::admission::submit;
 use tidewaiter_e2e::install::{extend_catalogue, own_mlserver};
 use tidewaiter_e2e::{Server, manifests, path};
 use tidewaiter_ground::Namespace;
@@ -63,7 +64,7 @@ fn a_client_side_apply_answers(world: &World) -> Result<()> {
 fn what_kserves_python_sdk_sends_answers(world: &World) -> Result<()> {
     let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = world.namespace("sdk-answers")?;
-    world.submit(["model", "create", namespace.name(), "fraud", &uri])?;
+    submit(&world.cluster, ["model", "create", namespace.name(), "fraud", &uri])?;
     answers(world, &namespace, "fraud", &model)
 }
 
@@ -126,14 +127,14 @@ fn image(namespace: &Namespace, service: &str) -> Result<String> {
 fn what_zenml_sends_answers(world: &World) -> Result<()> {
     let (model, uri) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
     let namespace = world.namespace("zenml-answers")?;
-    world.submit(["zenml", "create", namespace.name(), "iris", &uri])?;
+    submit(&world.cluster, ["zenml", "create", namespace.name(), "iris", &uri])?;
     answers_v1(world, &namespace, "iris", &model)?;
     let image = image(&namespace, "iris")?;
     ensure!(
         image.ends_with("kserve/sklearnserver:v0.20.0"),
         "the Pod's image is {image}"
     );
-    world.submit(["zenml", "replace", namespace.name(), "iris", &uri])?;
+    submit(&world.cluster, ["zenml", "replace", namespace.name(), "iris", &uri])?;
     answers_v1(world, &namespace, "iris", &model)
 }
 

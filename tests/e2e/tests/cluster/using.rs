@@ -65,7 +65,7 @@ pub(crate) fn document(said: &Said) -> Result<Value> {
 /// A namespace of its own with a service that a person wrote, and its model.
 pub(crate) fn deployed(world: &World, name: &str, kind: &str, with: SavedWith) -> Result<(Namespace, Model, String)> {
     let (model, uri) = world.model(kind, with, "mlflow")?;
-    let namespace = world.namespace_without(name)?;
+    let namespace = world.team(name)?;
     let manifest = manifests::by_hand("fraud", &uri, &format!("{HOST}:{MINIO_PORT}"), MINIO_USER);
     let manifest = match with {
         Sklearnserver0_20 => manifest

@@ -1,0 +1,98 @@
+//! Which tests run: in the gate and by `cargo xtask test --all`, with each release of KServe, with Tidewaiter and without.
+
+use tidewaiter_e2e::runner;
+use tidewaiter_ground::tools::Kserve;
+
+use crate::World;
+
+/// What runs with the oldest release in the gate: a service's way from the manifest or the command to its answer, and what differs between the two.
+const OLDEST: [&str; 8] = [
+    "a_bare_manifest_finds_no_runtime_without_tidewaiter",
+    "fills_a_bare_manifest_before_kserve_too",
+    "what_kserves_python_sdk_sends_answers",
+    "deploy_brings_credentials_and_again_does_nothing",
+    "deploy_leaves_credentials_to_tidewaiter",
+    "using_predict_answers_as_the_model_by_every_protocol",
+    "using_canaries_as_kserve_has_them",
+    "using_stop_as_kserve_has_it",
+];
+
+/// What only the newest release has, or a server of its own that the ground has no older image of.
+const NEWEST: [&str; 0] = [];
+
+/// What the gate has no time for: `cargo xtask test --all` runs them.
+const LONG: [&str; 21] = [
+    "deploys_at_once_lose_none_without_a_word",
+    "a_deploy_that_waits_is_told_of_a_later_one",
+    "a_deploy_interrupted_while_it_waits_leaves_a_whole_service",
+    "a_deploy_interrupted_while_it_uploads_leaves_nothing",
+    "a_deploy_that_is_refused_has_uploaded_nothing",
+    "pipeline_a_tracking_server_with_users_lets_in_whom_it_knows",
+    "pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names",
+    "pipeline_artifacts_behind_the_tracking_server_are_copied_or_used_where_they_lie",
+    "failing_a_download_out_of_memory_is_told_with_who_limits_it",
+    "failing_code_that_stayed_in_a_script_is_named",
+    "failing_before_a_node_has_the_pod_is_told",
+    "using_status_and_logs_of_what_runs_and_of_what_fails",
+    "using_stop_start_scale_and_delete",
+    "using_a_canary_answers_and_is_promoted",
+    "using_every_ingress_leads_to_the_model",
+    "served_a_folder_of_sklearn",
+    "served_a_file_of_xgboost",
+    "served_one_column_of_mlflow",
+    "served_a_function",
+    "served_a_transformer_before_its_predictor",
+    "served_by_an_image_of_ones_own",
+];
+
+/// What comes to the same end where Tidewaiter reviews the namespace and where it doesn't, and is shown twice, but for the gate.
+const WITH_AND_WITHOUT: [&str; 12] = [
+    "deploy_has_every_wish_checked_and_stores_nothing",
+    "served_a_folder_of_sklearn",
+    "served_a_file_of_xgboost",
+    "served_one_column_of_mlflow",
+    "served_a_transformer_before_its_predictor",
+    "served_by_an_image_of_ones_own",
+    "served_a_graph_of_two_steps",
+    "served_no_more_its_model_leaves_the_store_and_others_stay",
+    "using_predict_answers_as_the_model_by_every_protocol",
+    "using_stop_start_scale_and_delete",
+    "using_a_canary_answers_and_is_promoted",
+    "using_every_ingress_leads_to_the_model",
+];
+
+/// A test, in a world.
+pub(crate) struct Run {
+    pub(crate) name: String,
+    pub(crate) needs_node: bool,
+    pub(crate) test: fn(&World) -> anyhow::Result<()>,
+    /// The world's own.
+    pub(crate) reviewed: bool,
+}
+
+/// What runs with a release.
+pub(crate) fn with(kserve: Kserve) -> Vec<Run> {
+    let everything = runner::everything();
+    let runs_with = |name: &str| match (kserve, everything) {
+        (Kserve::V0_20, everything) => everything || !LONG.contains(&name),
+        (Kserve::V0_15, true) => !NEWEST.contains(&name),
+        (Kserve::V0_15, false) => OLDEST.contains(&name),
+    };
+    let mut runs = Vec::new();
+    for (name, needs_node, test) in crate::tests() {
+        if !runs_with(name) {
+            continue;
+        }
+        let run = |name: String, reviewed| Run {
+            name,
+            needs_node,
+            test,
+            reviewed,
+        };
+        runs.push(run(name.to_owned(), false));
+        if everything && WITH_AND_WITHOUT.contains(&name) {
+            runs.push(run(format!("{name}_where_tidewaiter_reviews"), true));
+        }
+    }
+    runs
+}
