@@ -23,6 +23,8 @@ mod kinds;
 mod minted;
 mod model_exists;
 mod namespace_guard;
+mod natives;
+mod no_policy;
 mod pipeline;
 mod reload;
 mod resources;
@@ -132,7 +134,7 @@ const OLDEST: [&str; 8] = [
 ];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 20] = [
+const LONG: [&str; 21] = [
     "deploys_at_once_lose_none_without_a_word",
     "a_deploy_that_waits_is_told_of_a_later_one",
     "a_deploy_interrupted_while_it_waits_leaves_a_whole_service",
@@ -148,6 +150,7 @@ const LONG: [&str; 20] = [
     "using_stop_start_scale_and_delete",
     "using_a_canary_answers_and_is_promoted",
     "using_every_ingress_leads_to_the_model",
+    "files_of_other_systems_and_a_wheel_of_another_machine_do_not_load_and_are_told_of",
     "served_a_folder_of_sklearn",
     "served_a_file_of_xgboost",
     "served_one_column_of_mlflow",
@@ -168,6 +171,8 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         architecture::TESTS,
         elsewhere::TESTS,
         namespace_guard::TESTS,
+        natives::TESTS,
+        no_policy::TESTS,
         minted::TESTS,
         model_exists::TESTS,
         distribution::TESTS,
