@@ -5,12 +5,13 @@
 //!
 //! Only root can run Pods here, so without root they are left out, and counted as ignored. As in the other program, `TIDEWAITER_GROUND=NAME` uses a
 //! cluster that is up; tests that stop its servers need one of their own. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release of KServe alone.
-//! `TIDEWAITER_CHART=all` runs the tests with the oldest KServe, lost nodes, cert-manager, network policies in force and named namespaces as well, which
-//! the gate has no time for.
+//! `TIDEWAITER_CHART=all` runs the tests with the oldest KServe, lost nodes, cert-manager, network policies in force, named namespaces and a registry that
+//! goes away as well, which the gate has no time for.
 
 mod certificates;
 mod faults;
 mod life;
+mod modules;
 mod named;
 mod network;
 mod nodes;
@@ -31,9 +32,10 @@ use tidewaiter_e2e::install::NAMESPACE;
 use tidewaiter_e2e::load::{has_credentials, service};
 use tidewaiter_e2e::rights::Rights;
 use tidewaiter_e2e::runner::{asked_for, everything, selected};
-use tidewaiter_e2e::{in_the_ground, manifests, policy};
+use tidewaiter_e2e::{in_the_ground, manifests, policy, registry};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::{Model, SavedWith};
+use tidewaiter_ground::tls::Authority;
 use tidewaiter_ground::tools::{Kserve, Module};
 use tidewaiter_ground::{Cluster, Namespace, Options, host};
 
@@ -44,6 +46,8 @@ struct World {
     running: Mutex<Option<Arc<Namespace>>>,
     teams: Mutex<BTreeMap<&'static str, Arc<Namespace>>>,
     rights: Mutex<Rights>,
+    /// Vouches for the registry of [`Shape::Modules`], and no machine trusts it.
+    harbour: Authority,
     /// Whether no test was left out.
     all_ran: bool,
 }
@@ -57,6 +61,10 @@ enum Shape {
     CertManager,
     /// The network policy lets out only what it has to, and in only who may scrape.
     Closed,
+    /// Policies come from a registry of a private authority.
+    Modules,
+    /// The same, and what came is kept on a volume that outlives Pods.
+    Claimed,
     /// Credentials go to the namespaces of [`TEAMS`] alone. All that takes days is done within a minute or two.
     Named,
 }
@@ -68,15 +76,16 @@ const TEAMS: [&str; 3] = ["ages", "collected", "audited"];
 const KSERVE_NAMESPACE: &str = "kserve";
 
 impl World {
-    fn new(cluster: Cluster, arguments: &Arguments) -> Self {
-        Self {
+    fn new(cluster: Cluster, arguments: &Arguments) -> Result<Self> {
+        Ok(Self {
             all_ran: arguments.filter.is_none() && arguments.skip.is_empty(),
             cluster,
             release: Mutex::default(),
             running: Mutex::default(),
             teams: Mutex::default(),
             rights: Mutex::new(Rights::of(NAMESPACE, RELEASE)),
-        }
+            harbour: Authority::new("the harbour's own")?,
+        })
     }
 
     /// The release with the chart's own values.
@@ -143,6 +152,8 @@ impl World {
             Shape::Defaults => json!({}),
             Shape::CertManager => json!({"certificates": {"mode": "certManager"}}),
             Shape::Closed => network::values(),
+            Shape::Modules => modules::values(&self.harbour),
+            Shape::Claimed => modules::claimed(&self.harbour),
             Shape::Named => json!({
                 "deliveryNamespaces": self.named()?,
                 "certificates": {"selfManaged": {"lifetime": "30s", "authorityLifetime": "60s"}},
@@ -246,6 +257,7 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             in_turn(nodes::TESTS),
             in_turn(certificates::TESTS),
             in_turn(network::TESTS),
+            in_turn(modules::TESTS),
             side_by_side(named::TESTS),
             in_turn(life::RIGHTS),
             in_turn(life::LAST),
@@ -283,11 +295,16 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
             Cluster::prepare_cert_manager(&cache)?;
             Cluster::prepare_network_policies(&cache)?;
         }
-        Ok(vec![(policy::UNRULY, policy::unruly()?.into_os_string())])
+        let mut variables = vec![(policy::UNRULY, policy::unruly()?.into_os_string())];
+        if everything() {
+            let registry = Module::Distribution.build(&cache)?.join("registry");
+            variables.push((registry::PROGRAM, registry.into_os_string()));
+        }
+        Ok(variables)
     };
     if !everything() {
         eprintln!(
-            "left out, unless TIDEWAITER_CHART=all: the oldest KServe, lost nodes, cert-manager, network policies in force, named namespaces, each right"
+            "left out, unless TIDEWAITER_CHART=all: the oldest KServe, lost nodes, cert-manager, network policies in force, named namespaces, a registry that goes away, each right"
         );
     }
     let mut code = ExitCode::SUCCESS;
@@ -297,7 +314,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
             continue;
         }
         let done = in_the_ground(Options { node: true, kserve }, build, |cluster| {
-            Ok(run(arguments, &Arc::new(World::new(cluster, arguments))))
+            Ok(run(arguments, &Arc::new(World::new(cluster, arguments)?)))
         })?;
         if done != ExitCode::SUCCESS {
             code = done;

@@ -42,7 +42,7 @@ const OTHER: &str = "other-machine";
 const CHEAP: &str = "tidewaiter-e2e/cheap";
 
 /// What the nodes of this cluster are not.
-fn other_machine() -> (&'static str, u16) {
+pub(crate) fn other_machine() -> (&'static str, u16) {
     if cfg!(target_arch = "x86_64") {
         ("arm64", 183)
     } else {
@@ -63,7 +63,7 @@ pub(crate) fn elf_of_the_other_machine(kind: u16) -> Vec<u8> {
 }
 
 /// One of these tests at a time: what the nodes are counts for all namespaces.
-fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static MACHINES: Mutex<()> = Mutex::new(());
     MACHINES.lock().unwrap_or_else(PoisonError::into_inner)
 }

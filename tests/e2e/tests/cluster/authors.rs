@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::author::{self, NAME};
 use tidewaiter_e2e::install::make_up_models;
+use tidewaiter_e2e::registry::Shop;
 use tidewaiter_e2e::server::command_binary;
 use tidewaiter_e2e::transcript::Step;
 use tidewaiter_ground::Namespace;
 use tidewaiter_tools::Language;
 
 use crate::command::tidewaiter;
-use crate::distribution::Shop;
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[(
@@ -92,7 +92,7 @@ fn enforced(world: &World, desk: &Path, namespace: &Namespace) -> Result<()> {
 
 fn an_authors_policy_goes_from_nothing_to_a_refusal_by_kubectl(world: &World) -> Result<()> {
     world.tidewaiter()?;
-    let _shop = Shop::open(world, "authors", ADDRESS, false)?;
+    let _shop = Shop::open(&world.cluster, "authors", ADDRESS, false)?;
     let folder = author::authored()?;
     for language in Language::ALL {
         let Some(component) = author::component(&folder, language) else {

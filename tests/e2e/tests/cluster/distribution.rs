@@ -1,20 +1,16 @@
 //! A policy from a registry, in a cluster: opened by a Secret, its state in its status, its trouble in an event.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
+use tidewaiter_e2e::policy;
 use tidewaiter_e2e::policy::unruly_in;
-use tidewaiter_e2e::registry::{PASSWORD, PROGRAM, USER, configure};
-use tidewaiter_e2e::{install, policy};
+use tidewaiter_e2e::registry::{PASSWORD, PullSecret, Shop, USER, push};
 use tidewaiter_ground::Api;
-use tidewaiter_ground::tls::base64;
-use tidewaiter_registry::{About, Credentials, Limits, Pushed, Registry, SigningKey, nobody};
+use tidewaiter_registry::{Credentials, Limits, Registry, SigningKey, nobody};
 use tokio::runtime::Runtime;
 
 use crate::hammer::service;
@@ -42,93 +38,13 @@ const NEXT: (&str, &str) = (
     "tide:$2a$05$WU4rjT/3r3oxiDmv4f0NKuYTMK.rHujxGdvaVhvCg66WfgBdiCg92\n",
 );
 
-/// A registry's process.
-pub(crate) struct Shop<'w> {
-    world: &'w World,
-    name: &'static str,
-}
-
-/// A Secret that opens a registry, in Tidewaiter's namespace. Deleted when dropped.
-struct PullSecret<'w> {
-    world: &'w World,
-    name: &'static str,
-    address: &'static str,
-}
-
-impl<'w> PullSecret<'w> {
-    fn apply(world: &'w World, name: &'static str, address: &'static str, password: &str) -> Result<Self> {
-        let secret = Self { world, name, address };
-        secret.change(password)?;
-        Ok(secret)
-    }
-
-    fn change(&self, password: &str) -> Result<()> {
-        let auths = json!({"auths": {self.address: {"auth": base64(format!("{USER}:{password}").as_bytes())}}});
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
-            "metadata": {"namespace": install::NAMESPACE, "name": self.name},
-            "stringData": {".dockerconfigjson": auths.to_string()},
-        });
-        let said = self
-            .world
-            .cluster
-            .try_kubectl(&["apply", "--server-side", "-f", "-"], &secret.to_string())?;
-        ensure!(said.ok, "{}", said.stderr);
-        Ok(())
-    }
-}
-
-impl Drop for PullSecret<'_> {
-    fn drop(&mut self) {
-        let _ = self
-            .world
-            .cluster
-            .kubectl(&["delete", "secret", self.name, "-n", install::NAMESPACE]);
-    }
-}
-
-impl<'w> Shop<'w> {
-    /// One that listens at this address; `shut` where only [`USER`] comes in.
-    pub(crate) fn open(world: &'w World, name: &'static str, address: &'static str, shut: bool) -> Result<Self> {
-        let program = std::env::var_os(PROGRAM).context("nobody says where the registry is")?;
-        let config = configure(&world.cluster.folder().join(name), address, shut)?;
-        let processes = world.cluster.processes();
-        processes.start(name, Command::new(program).arg("serve").arg(config))?;
-        let answers = || std::net::TcpStream::connect(address).is_ok();
-        processes.wait("a registry that answers", Duration::from_mins(1), answers)?;
-        Ok(Self { world, name })
-    }
-
-    /// The file with its users. A registry that is shut reads it again when it has changed.
-    fn passwords(&self) -> PathBuf {
-        self.world.cluster.folder().join(self.name).join("htpasswd")
-    }
-}
-
-impl Drop for Shop<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.world.cluster.processes().stop(self.name) {
-            eprintln!("the registry may still run: {error:#}");
-        }
-    }
-}
-
 fn client(address: &str, password: &str) -> Result<Registry> {
     let known = Credentials::password(address, USER, password);
     Ok(Registry::new(Vec::new(), known, Limits::default())?)
 }
 
-fn push(runtime: &Runtime, registry: &Registry, image: &str, component: Vec<u8>) -> Result<Pushed> {
-    let about = About {
-        created: "2026-01-01T00:00:00Z".into(),
-        author: None,
-        annotations: BTreeMap::new(),
-    };
-    Ok(runtime.block_on(registry.push(&image.parse()?, component.into(), &about, &nobody))?)
-}
-
 /// Whether the policy gives its label to a service of a namespace.
-fn labelled(api: &Api, namespace: &str) -> Result<()> {
+pub(crate) fn labelled(api: &Api, namespace: &str) -> Result<()> {
     let answer = api.would_create(namespace, &service("fraud", "s3://nobody/model"))?;
     let label = &answer.body["metadata"]["labels"]["unruly"];
     ensure!(
@@ -141,13 +57,13 @@ fn labelled(api: &Api, namespace: &str) -> Result<()> {
 }
 
 /// What `status.digest` says of a policy.
-fn digest(world: &World, policy: &str) -> Result<Value> {
+pub(crate) fn digest(world: &World, policy: &str) -> Result<Value> {
     let object: Value = serde_json::from_str(&world.cluster.kubectl(&["get", "wasmpolicy", policy, "-o", "json"])?)?;
     Ok(object["status"]["digest"].clone())
 }
 
 fn a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said(world: &World) -> Result<()> {
-    let (runtime, _shop) = (Runtime::new()?, Shop::open(world, "registry", ADDRESS, true)?);
+    let (runtime, _shop) = (Runtime::new()?, Shop::open(&world.cluster, "registry", ADDRESS, true)?);
     let (registry, image) = (client(ADDRESS, PASSWORD)?, format!("{ADDRESS}/acme/house:1"));
     let pushed = push(&runtime, &registry, &image, fs::read(policy::unruly()?)?)?;
 
@@ -159,7 +75,7 @@ fn a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said(world: &
     let said = custom.until("Loaded", "False")?;
     ensure!(said.contains("Secret/tidewaiter-system/shop isn't there"), "{said}");
 
-    let _secret = PullSecret::apply(world, "shop", ADDRESS, PASSWORD)?;
+    let _secret = PullSecret::apply(&world.cluster, "shop", ADDRESS, PASSWORD)?;
     custom.until("Loaded", "True")?;
     let runs = digest(world, name)?;
     ensure!(runs == json!(pushed.digest), "{runs} runs");
@@ -199,14 +115,14 @@ fn a_policy_from_a_registry_is_loaded_and_what_is_wrong_with_it_is_said(world: &
 fn a_registrys_new_password_is_used_once_the_pull_secret_has_it(world: &World) -> Result<()> {
     let (runtime, shop) = (
         Runtime::new()?,
-        Shop::open(world, "registry-of-rotated", ROTATED, true)?,
+        Shop::open(&world.cluster, "registry-of-rotated", ROTATED, true)?,
     );
     let image = format!("{ROTATED}/acme/house:1");
     let mut component = fs::read(policy::unruly()?)?;
     let first = push(&runtime, &client(ROTATED, PASSWORD)?, &image, component.clone())?;
     let namespace = world.namespace("rotated-secret")?;
     let (api, name) = (world.cluster.api()?, namespace.name());
-    let secret = PullSecret::apply(world, "rotated", ROTATED, PASSWORD)?;
+    let secret = PullSecret::apply(&world.cluster, "rotated", ROTATED, PASSWORD)?;
     let mut house = unruly_in(name, name, &json!({"label": "here"}), "fail");
     house["spec"]["module"] = json!({"oci": {"image": image, "pullSecret": "rotated"}});
     let custom = Custom::apply(&world.cluster, &house)?;

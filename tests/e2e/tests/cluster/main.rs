@@ -24,6 +24,8 @@ mod kinds;
 mod minted;
 mod model_exists;
 mod namespace_guard;
+mod natives;
+mod no_policy;
 mod pipeline;
 mod proxy;
 mod reload;
@@ -154,6 +156,8 @@ fn tests() -> Vec<Test> {
         at_hand::TESTS,
         elsewhere::TESTS,
         namespace_guard::TESTS,
+        natives::TESTS,
+        no_policy::TESTS,
         minted::TESTS,
         model_exists::TESTS,
         distribution::TESTS,

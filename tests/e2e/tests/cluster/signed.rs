@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tidewaiter_e2e::policy;
+use tidewaiter_e2e::registry::Shop;
 use tidewaiter_ground::HOST;
 use tokio::runtime::Runtime;
 
 use crate::command::{Said, tidewaiter};
-use crate::distribution::Shop;
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[(
@@ -224,7 +224,7 @@ fn a_policy_is_signed_by_who_one_is_and_cosign_agrees(world: &World) -> Result<(
             ])?;
             Ok((!ca.is_empty()).then_some(ca))
         })?;
-    let _shop = Shop::open(world, "registry-of-signed", REGISTRY, false)?;
+    let _shop = Shop::open(&world.cluster, "registry-of-signed", REGISTRY, false)?;
     let sigstore = Sigstore::start(world, &issuer, &ca)?;
     sigstore.describe()?;
     let component = policy::unruly()?.display().to_string();
