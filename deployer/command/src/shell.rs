@@ -95,6 +95,25 @@ mod tests {
     }
 
     #[test]
+    fn bash_completes_a_command_that_was_begun() {
+        let mut text = Vec::new();
+        clap_complete::generate(Shell::Bash, &mut Arguments::command(), "tidewaiter", &mut text);
+        let asked = "\nCOMP_WORDS=(tidewaiter pred) COMP_CWORD=1\n_tidewaiter tidewaiter pred tidewaiter\necho \"${COMPREPLY[@]}\"\n";
+        let script = [String::from_utf8(text).unwrap(), asked.to_owned()].concat();
+        let output = std::process::Command::new("bash")
+            .args(["-euc", &script])
+            .output()
+            .unwrap();
+        let completed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(
+            completed.trim(),
+            "predict",
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    #[test]
     fn the_manual_has_every_command() {
         let folder = tempfile::tempdir().unwrap();
         clap_mangen::generate_to(Arguments::command(), folder.path()).unwrap();

@@ -5,7 +5,7 @@
 //!
 //! Only root can run Pods here, so without root they are left out, and counted as ignored. As in the other program, `TIDEWAITER_GROUND=NAME` uses a
 //! cluster that is up; tests that stop its servers need one of their own. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release of KServe alone.
-//! `TIDEWAITER_CHART=all` runs the tests with the oldest KServe, lost nodes, cert-manager, network policies in force, named namespaces and a registry that
+//! `TIDEWAITER_CHART=all` runs old definitions and missing ones, lost nodes, cert-manager, network policies in force, named namespaces and a registry that
 //! goes away as well, which the gate has no time for.
 
 mod certificates;
@@ -263,7 +263,13 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             in_turn(life::LAST),
         ],
         (Kserve::V0_15, false) => vec![side_by_side(path::TESTS)],
-        (Kserve::V0_15, true) => vec![side_by_side(path::TESTS), in_turn(oldest::TESTS)],
+        (Kserve::V0_15, true) => vec![
+            side_by_side(path::TESTS),
+            side_by_side(shared::TESTS),
+            in_turn(life::TESTS),
+            in_turn(faults::TESTS),
+            in_turn(oldest::TESTS),
+        ],
     }
 }
 
@@ -304,7 +310,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     };
     if !everything() {
         eprintln!(
-            "left out, unless TIDEWAITER_CHART=all: the oldest KServe, lost nodes, cert-manager, network policies in force, named namespaces, a registry that goes away, each right"
+            "left out, unless TIDEWAITER_CHART=all: old definitions, lost nodes, cert-manager, network policies in force, named namespaces, a registry that goes away, each right"
         );
     }
     let mut code = ExitCode::SUCCESS;
