@@ -21,6 +21,7 @@ mod hostile;
 mod ingress;
 mod kinds;
 mod minted;
+mod minted_changes;
 mod model_exists;
 mod namespace_guard;
 mod pipeline;
@@ -132,7 +133,8 @@ const OLDEST: [&str; 8] = [
 ];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 20] = [
+const LONG: [&str; 21] = [
+    "a_key_of_a_namespace_that_is_gone_is_revoked",
     "deploys_at_once_lose_none_without_a_word",
     "a_deploy_that_waits_is_told_of_a_later_one",
     "a_deploy_interrupted_while_it_waits_leaves_a_whole_service",
@@ -169,6 +171,7 @@ fn tests_with(kserve: Kserve) -> Vec<Test> {
         elsewhere::TESTS,
         namespace_guard::TESTS,
         minted::TESTS,
+        minted_changes::TESTS,
         model_exists::TESTS,
         distribution::TESTS,
         pipeline::TESTS,
