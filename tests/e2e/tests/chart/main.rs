@@ -9,6 +9,9 @@
 //! the gate has no time for.
 
 mod certificates;
+mod closed;
+mod edited;
+mod ended;
 mod faults;
 mod life;
 mod named;
@@ -56,12 +59,12 @@ enum Shape {
     CertManager,
     /// The network policy lets out only what it has to, and in only who may scrape.
     Closed,
-    /// Credentials go to the namespaces of [`TEAMS`] alone. All that takes days is done within a minute or two.
+    /// Credentials go to the namespaces of [`TEAMS`] alone. All that takes hours or days is done within a minute or two.
     Named,
 }
 
 /// Namespaces for the tests of [`Shape::Named`], one each.
-const TEAMS: [&str; 3] = ["ages", "collected", "audited"];
+const TEAMS: [&str; 4] = ["ages", "collected", "audited", "minted"];
 
 /// KServe's own namespace, which its configuration is read in.
 const KSERVE_NAMESPACE: &str = "kserve";
@@ -146,7 +149,7 @@ impl World {
                 "deliveryNamespaces": self.named()?,
                 "certificates": {"selfManaged": {"lifetime": "30s", "authorityLifetime": "60s"}},
                 "credentials": {"collectAfter": "1m"},
-                "audit": {"interval": "20s"},
+                "audit": {"interval": "1m"},
             }),
         })
     }
@@ -233,13 +236,19 @@ fn groups(kserve: Kserve) -> Vec<Group> {
         (Kserve::V0_20, false) => vec![
             side_by_side(shared::TESTS),
             in_turn(life::TESTS),
+            in_turn(ended::TESTS),
+            in_turn(edited::TESTS),
             in_turn(faults::TESTS),
+            in_turn(closed::TESTS),
             in_turn(life::LAST),
         ],
         (Kserve::V0_20, true) => vec![
             side_by_side(shared::TESTS),
             in_turn(life::TESTS),
+            in_turn(ended::TESTS),
+            in_turn(edited::TESTS),
             in_turn(faults::TESTS),
+            in_turn(closed::TESTS),
             in_turn(nodes::TESTS),
             in_turn(certificates::TESTS),
             in_turn(network::TESTS),
