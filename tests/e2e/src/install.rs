@@ -59,6 +59,23 @@ impl Drop for LookedFor {
 
 /// The label of a namespace whose quota keeps Pods away, so that its services cost nothing: `namespace-guard` would refuse them.
 pub const NO_PODS: (&str, &str) = ("tidewaiter-e2e/pods", "none");
+
+/// Keeps Pods away from a namespace.
+pub fn without_pods(namespace: &Namespace) -> Result<()> {
+    let label = format!("{}={}", NO_PODS.0, NO_PODS.1);
+    let name = namespace.name();
+    namespace
+        .cluster()
+        .kubectl(&["label", "namespace", name, &label, "--overwrite"])?;
+    let quota = json!({
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "no-pods"},
+        "spec": {"hard": {"pods": "0"}},
+    });
+    namespace.apply(&quota.to_string()).map(drop)
+}
+
 /// The cluster role without which Tidewaiter can't write credentials.
 pub const WRITES: &str = "tidewaiter-writes";
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::install::NO_PODS;
+use crate::install::without_pods;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tidewaiter_ground::{Answer, Api, Cluster, Namespace};
@@ -42,6 +42,8 @@ pub struct Outcome {
     pub lost: Vec<String>,
     /// How many tries had no answer, or that of an API server without its store; each was repeated, as its user would.
     pub unanswered: usize,
+    /// How many tries were turned away because nobody answered for Tidewaiter, in a namespace that fails closed; each was repeated, as its user would.
+    pub turned_away: usize,
     /// The longest creation that was answered at its first try.
     pub slowest: Duration,
 }
@@ -55,18 +57,8 @@ impl Load {
 
     /// The same in this namespace, where nothing else runs. `filled` says whether a service was seen to.
     pub fn begin_in(namespace: Arc<Namespace>, uri: &str, every: Duration, filled: fn(&Value) -> bool) -> Result<Self> {
-        let no_pods = format!("{}={}", NO_PODS.0, NO_PODS.1);
-        namespace
-            .cluster()
-            .kubectl(&["label", "namespace", namespace.name(), &no_pods, "--overwrite"])?;
         // Admission is what is tried here, and two cores are not enough for a model server each.
-        let quota = json!({
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "no-pods"},
-            "spec": {"hard": {"pods": "0"}},
-        });
-        namespace.apply(&quota.to_string())?;
+        without_pods(&namespace)?;
         let running = Arc::new(Running::default());
         let worker = Worker {
             api: namespace.cluster().api()?,
@@ -136,7 +128,10 @@ impl Outcome {
     /// The same, and each had its credentials at once.
     pub fn all_at_once(&self) -> Result<&Self> {
         self.nothing_lost()?;
-        ensure!(self.slipped == 0 && self.unanswered == 0, "{self:#?}");
+        ensure!(
+            self.slipped == 0 && self.unanswered == 0 && self.turned_away == 0,
+            "{self:#?}"
+        );
         Ok(self)
     }
 }
@@ -151,6 +146,7 @@ impl Display for Outcome {
             refused,
             lost,
             unanswered,
+            turned_away,
             slowest,
         } = self;
         write!(
@@ -162,7 +158,7 @@ impl Display for Outcome {
         )?;
         write!(
             to,
-            "; tries without an answer: {unanswered}; refused: {}; lost: {}",
+            "; tries without an answer: {unanswered}; turned away: {turned_away}; refused: {}; lost: {}",
             refused.len(),
             lost.len()
         )
@@ -221,6 +217,7 @@ impl Worker {
                 }
                 // An earlier try was stored, and its answer lost.
                 Ok(answer) if answer.status == 409 && tries > 1 => return self.created(name, false),
+                Ok(answer) if is_shut(&answer) => self.outcome.turned_away += 1,
                 Ok(answer) if !without_store(&answer) => {
                     let refused = format!("{name}: {} {}", answer.status, answer.message());
                     return self.outcome.refused.push(refused);
@@ -286,4 +283,11 @@ pub fn has_credentials(service: &Value) -> bool {
 /// Whether the API server was at a loss without our doing: it has no store, or KServe's own webhook, which reads from it, has no answer.
 fn without_store(answer: &Answer) -> bool {
     (answer.status >= 500 || answer.status == 429) && !answer.message().contains("tidewaiter.dev")
+}
+
+/// Whether a namespace fails closed, and nobody answered for it.
+fn is_shut(answer: &Answer) -> bool {
+    answer.status >= 500
+        && answer.message().contains("failed calling webhook")
+        && answer.message().contains("-or-fail.tidewaiter.dev")
 }

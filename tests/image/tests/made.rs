@@ -1,16 +1,18 @@
 //! The image as `cargo xtask test --all` made it: from this checkout, and for one machine once more, from a copy of it elsewhere.
 //!
-//! `TIDEWAITER_LAYOUTS` names the two folders, as `PATH` does. Without it nothing is looked at: to make them takes a quarter of an hour or more.
+//! `TIDEWAITER_LAYOUTS` names the two folders, as `PATH` does. Without it these tests count as ignored: to make them takes a quarter of an hour or more.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use flate2::read::GzDecoder;
+use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tidewaiter_image::oci::Architecture;
@@ -19,16 +21,49 @@ use tidewaiter_image::{binary, policies, roots, sbom, source};
 /// An image layout on disk.
 struct Layout(PathBuf);
 
-/// The one of this checkout, and the other.
-fn layouts() -> Result<Option<[Layout; 2]>> {
-    let Some(folders) = env::var_os("TIDEWAITER_LAYOUTS") else {
-        eprintln!("left out: the image is not made (cargo xtask test --all)");
-        return Ok(None);
-    };
-    match env::split_paths(&folders).map(Layout).collect::<Vec<_>>().try_into() {
-        Ok(both) => Ok(Some(both)),
-        Err(_) => bail!("TIDEWAITER_LAYOUTS names another number of folders than two"),
+/// A test's name, and the test of the image of this checkout and of the other one.
+type Test = (&'static str, fn(&Layout, &Layout) -> Result<()>);
+
+const TESTS: &[Test] = &[
+    (
+        "a_copy_of_the_checkout_elsewhere_gives_the_same_bytes",
+        a_copy_of_the_checkout_elsewhere_gives_the_same_bytes,
+    ),
+    (
+        "each_machine_has_a_static_program_that_runs_as_nobody",
+        each_machine_has_a_static_program_that_runs_as_nobody,
+    ),
+    (
+        "each_machine_has_an_sbom_about_its_image",
+        each_machine_has_an_sbom_about_its_image,
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let folders = env::var_os(LAYOUTS);
+    if folders.is_none() && !arguments.list {
+        eprintln!("left out, because the image is not made: every test of it (cargo xtask test --all)");
     }
+    let trials = TESTS.iter().map(|&(name, test)| {
+        let folders = folders.clone();
+        let run = move || {
+            let [here, elsewhere] = layouts(&folders.context("no folders")?)?;
+            test(&here, &elsewhere)
+        };
+        let run = move || run().map_err(|error: anyhow::Error| format!("{error:#}").into());
+        Trial::test(name, run).with_ignored_flag(env::var_os(LAYOUTS).is_none())
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+/// The variable with both folders.
+const LAYOUTS: &str = "TIDEWAITER_LAYOUTS";
+
+/// The one of this checkout, and the other.
+fn layouts(folders: &OsStr) -> Result<[Layout; 2]> {
+    let both = env::split_paths(folders).map(Layout).collect::<Vec<_>>().try_into();
+    both.map_err(|_| anyhow::anyhow!("{LAYOUTS} names another number of folders than two"))
 }
 
 impl Layout {
@@ -113,11 +148,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[test]
-fn a_copy_of_the_checkout_elsewhere_gives_the_same_bytes() -> Result<()> {
-    let Some([here, elsewhere]) = layouts()? else {
-        return Ok(());
-    };
+fn a_copy_of_the_checkout_elsewhere_gives_the_same_bytes(here: &Layout, elsewhere: &Layout) -> Result<()> {
     let mut compared = 0;
     for architecture in Architecture::ALL {
         if elsewhere.image(architecture).is_ok() {
@@ -135,11 +166,7 @@ fn a_copy_of_the_checkout_elsewhere_gives_the_same_bytes() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn each_machine_has_a_static_program_that_runs_as_nobody() -> Result<()> {
-    let Some([here, _]) = layouts()? else {
-        return Ok(());
-    };
+fn each_machine_has_a_static_program_that_runs_as_nobody(here: &Layout, _: &Layout) -> Result<()> {
     for architecture in Architecture::ALL {
         let manifest = here.json(&here.image(architecture)?)?;
         let runs = &here.json(&manifest["config"])?["config"];
@@ -174,11 +201,7 @@ fn each_machine_has_a_static_program_that_runs_as_nobody() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn each_machine_has_an_sbom_about_its_image() -> Result<()> {
-    let Some([here, _]) = layouts()? else {
-        return Ok(());
-    };
+fn each_machine_has_an_sbom_about_its_image(here: &Layout, _: &Layout) -> Result<()> {
     for architecture in Architecture::ALL {
         let attached = here.attached(&here.image(architecture)?)?;
         ensure!(attached["artifactType"] == sbom::KIND, "{attached}");

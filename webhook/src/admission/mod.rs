@@ -295,7 +295,7 @@ impl Reviewer {
         if let Some((policy, denial)) = judged.denial() {
             self.metrics.refused(policy.unwrap_or("tidewaiter"), &denial.code);
             info!(
-                uid = %request.uid, ?endpoint, namespace, name, kind = %request.kind.kind, policy, code = denial.code, message = denial.message,
+                uid = %request.uid, ?endpoint, namespace, name, kind = %request.kind.kind, policy, code = denial.code, reason = denial.message,
                 "refused"
             );
         } else if endpoint == Endpoint::mutate && !judged.outcome.patch.is_empty() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::chart::Release;
 use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::{NAMESPACE, backend, look_for_models};
 use tidewaiter_e2e::load::{Load, Outcome, SOON, has_credentials, service};
@@ -79,20 +80,23 @@ pub(crate) fn under(load: Load, world: &World, fault: &str, work: impl FnOnce(&L
 fn a_killed_leader_loses_no_service(world: &World) -> Result<()> {
     let release = world.release()?;
     let uri = world.model()?.1;
-    under_load(world, "the leader is killed with -9", &uri, |_| {
-        let leader = release.leader()?;
-        world.cluster.kill_containers(&leader)?;
-        let name = format!("pod/{}", leader["metadata"]["name"].as_str().unwrap_or_default());
-        let again = || {
-            let now = world.cluster.get(NAMESPACE, &name)?;
-            Ok((restarts(&now) > restarts(&leader)).then_some(()))
-        };
-        let minute = Duration::from_mins(1);
-        world.cluster.until("the container runs again", minute, again)?;
-        release.until_ready(REPLICAS)?;
-        release.leader().map(drop)
-    })
-    .map(drop)
+    let killed = |_: &Load| kill_leader(world, &release);
+    under_load(world, "the leader is killed with -9", &uri, killed).map(drop)
+}
+
+/// Returns when all replicas are ready again, and one of them leads.
+pub(crate) fn kill_leader(world: &World, release: &Release) -> Result<()> {
+    let leader = release.leader()?;
+    world.cluster.kill_containers(&leader)?;
+    let name = format!("pod/{}", leader["metadata"]["name"].as_str().unwrap_or_default());
+    let again = || {
+        let now = world.cluster.get(NAMESPACE, &name)?;
+        Ok((restarts(&now) > restarts(&leader)).then_some(()))
+    };
+    let minute = Duration::from_mins(1);
+    world.cluster.until("the container runs again", minute, again)?;
+    release.until_ready(REPLICAS)?;
+    release.leader().map(drop)
 }
 
 /// A dead gate lets everything pass; the leader looks after it.

@@ -1,14 +1,17 @@
 //! From `helm install` to `helm uninstall`.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tidewaiter_e2e::chart::RELEASE;
 use tidewaiter_e2e::install::{NAMESPACE, backend};
 use tidewaiter_e2e::load::{Load, has_credentials, service};
 use tidewaiter_e2e::manifests;
-use tidewaiter_ground::Namespace;
+use tidewaiter_e2e::policy::{install_unruly, unruly, unruly_in};
+use tidewaiter_ground::{Namespace, condition};
 
 use crate::{REPLICAS, Test, World, locked};
 
@@ -58,15 +61,28 @@ fn an_upgrade_and_a_rollback_roll_the_pods_and_lose_no_service(world: &World) ->
     let load = Load::begin(&world.cluster, "rolling", &uri, Duration::from_millis(300))?;
     load.go_on(4)?;
     let first = release.pods()?;
+    install_unruly(&world.cluster)?;
+    let asked = world.cluster.namespace("from-values")?;
     let values = &backend("from-values", "values", &["s3://values/"])["spec"];
-    release.upgrade(&json!({"log": {"level": "debug"}, "backends": {"from-values": values}}))?;
+    let policy = &unruly_in(asked.name(), "from-values", &json!({"label": "from-values"}), "fail")["spec"];
+    release.upgrade(&json!({
+        "log": {"level": "debug"},
+        "backends": {"from-values": values},
+        "policies": {"from-values": policy},
+    }))?;
     let second = release.until_ready(REPLICAS)?;
-    until_served(world, &running, true)?;
+    until_served(world, &asked, true)?;
+    what_a_policy_of_the_values_says_of_itself(world)?;
     ensure!(none_of(&second, &first), "a changed value left a Pod as it was");
     release.rollback()?;
     let third = release.until_ready(REPLICAS)?;
     ensure!(none_of(&third, &second), "a rollback left a Pod as it was");
-    until_served(world, &running, false)?;
+    until_served(world, &asked, false)?;
+    let policies = world.cluster.kubectl(&["get", "wasmpolicies", "-o", "name"])?;
+    ensure!(
+        !policies.contains("from-values"),
+        "its value is gone, and there are {policies}"
+    );
     load.go_on(4)?;
     let outcome = load.finish()?;
     println!("helm upgrade and rollback: {outcome}");
@@ -74,18 +90,41 @@ fn an_upgrade_and_a_rollback_roll_the_pods_and_lose_no_service(world: &World) ->
     unchanged(&running, &before)
 }
 
-/// Waits until the release gives, or no longer gives, the credentials of the backend that is among its values.
+/// Waits until whichever replica is asked gives the credentials of the backend and the label of the policy that are among the release's values, or neither.
 fn until_served(world: &World, namespace: &Namespace, served: bool) -> Result<()> {
     let (api, what) = (
         world.cluster.api()?,
-        format!("a backend of the values is served: {served}"),
+        format!("the backend and the policy of the values are in force: {served}"),
     );
     let model = service("from-values", "s3://values/model");
+    let mut in_a_row = 0;
     world.cluster.until(&what, Duration::from_mins(1), || {
         let answer = api.would_create(namespace.name(), &model)?;
-        ensure!(answer.admitted(), "{}", answer.message());
-        Ok((has_credentials(&answer.body) == served).then_some(()))
+        let is_labelled = answer.body["metadata"]["labels"]["unruly"] == "from-values";
+        let is_so = answer.admitted() && has_credentials(&answer.body) == served && is_labelled == served;
+        in_a_row = if is_so { in_a_row + 1 } else { 0 };
+        ensure!(is_so, "{}{}", answer.message(), answer.body["metadata"]);
+        Ok((in_a_row == 5).then_some(()))
     })
+}
+
+/// Which component runs, and what it asks for, as `kubectl get wasmpolicies` shows it.
+fn what_a_policy_of_the_values_says_of_itself(world: &World) -> Result<()> {
+    let digest = Sha256::digest(fs::read(unruly()?)?);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    world
+        .cluster
+        .until("the policy's status is written", Duration::from_mins(1), || {
+            let policy = world.cluster.get("", "wasmpolicy/from-values")?;
+            let status = &policy["status"];
+            ensure!(
+                condition(&policy, "Loaded") == Some("True")
+                    && status["digest"] == format!("sha256:{digest}")
+                    && status["capabilities"] == json!(["storage", "cluster"]),
+                "{status}, and the component is {digest}"
+            );
+            Ok(Some(()))
+        })
 }
 
 /// What `kubectl drain` asks for, of each Pod that is on the node.

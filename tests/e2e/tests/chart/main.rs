@@ -9,6 +9,9 @@
 //! goes away as well, which the gate has no time for.
 
 mod certificates;
+mod closed;
+mod edited;
+mod ended;
 mod faults;
 mod life;
 mod modules;
@@ -65,12 +68,12 @@ enum Shape {
     Modules,
     /// The same, and what came is kept on a volume that outlives Pods.
     Claimed,
-    /// Credentials go to the namespaces of [`TEAMS`] alone. All that takes days is done within a minute or two.
+    /// Credentials go to the namespaces of [`TEAMS`] alone. All that takes hours or days is done within a minute or two.
     Named,
 }
 
 /// Namespaces for the tests of [`Shape::Named`], one each.
-const TEAMS: [&str; 3] = ["ages", "collected", "audited"];
+const TEAMS: [&str; 4] = ["ages", "collected", "audited", "minted"];
 
 /// KServe's own namespace, which its configuration is read in.
 const KSERVE_NAMESPACE: &str = "kserve";
@@ -158,7 +161,7 @@ impl World {
                 "deliveryNamespaces": self.named()?,
                 "certificates": {"selfManaged": {"lifetime": "30s", "authorityLifetime": "60s"}},
                 "credentials": {"collectAfter": "1m"},
-                "audit": {"interval": "20s"},
+                "audit": {"interval": "1m"},
             }),
         })
     }
@@ -246,14 +249,20 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             side_by_side(path::TESTS),
             side_by_side(shared::TESTS),
             in_turn(life::TESTS),
+            in_turn(ended::TESTS),
+            in_turn(edited::TESTS),
             in_turn(faults::TESTS),
+            in_turn(closed::TESTS),
             in_turn(life::LAST),
         ],
         (Kserve::V0_20, true) => vec![
             side_by_side(path::TESTS),
             side_by_side(shared::TESTS),
             in_turn(life::TESTS),
+            in_turn(ended::TESTS),
+            in_turn(edited::TESTS),
             in_turn(faults::TESTS),
+            in_turn(closed::TESTS),
             in_turn(nodes::TESTS),
             in_turn(certificates::TESTS),
             in_turn(network::TESTS),
@@ -267,7 +276,10 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             side_by_side(path::TESTS),
             side_by_side(shared::TESTS),
             in_turn(life::TESTS),
+            in_turn(ended::TESTS),
+            in_turn(edited::TESTS),
             in_turn(faults::TESTS),
+            in_turn(closed::TESTS),
             in_turn(oldest::TESTS),
         ],
     }

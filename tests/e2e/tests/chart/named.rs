@@ -1,5 +1,5 @@
-//! Credentials in named namespaces alone, certificates that last for half a minute, credentials that are collected after a minute, an audit every twenty
-//! seconds. These tests run side by side, each in its own of the named namespaces.
+//! Credentials in named namespaces alone, certificates that last for half a minute, credentials that are collected after a minute, an audit every
+//! minute. These tests run side by side, each in its own of the named namespaces.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
-use tidewaiter_e2e::install::{NAMESPACE, backend};
+use tidewaiter_e2e::install::{NAMESPACE, backend, without_pods};
 use tidewaiter_e2e::load::{Load, has_credentials, service};
-use tidewaiter_ground::HOST;
-use tidewaiter_ground::tls::Authority;
+use tidewaiter_ground::tls::{self, Authority};
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER};
+use tidewaiter_minio::{AccessKey, Admin, Trust};
+use tokio::runtime::Runtime;
 
 use crate::faults::{EVERY, under};
 use crate::{Shape, Test, World, locked};
@@ -27,6 +29,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "the_audit_reports_what_would_be_refused_today_and_takes_it_back",
         the_audit_reports_what_would_be_refused_today_and_takes_it_back,
+    ),
+    (
+        "a_minted_key_that_no_service_uses_any_more_is_revoked",
+        a_minted_key_that_no_service_uses_any_more_is_revoked,
     ),
     (
         "a_namespace_that_is_not_named_is_told_so",
@@ -181,6 +187,43 @@ fn the_audit_reports_what_would_be_refused_today_and_takes_it_back(world: &World
             let left = namespace.kubectl(&["get", "policyreports", "-o", "name"])?;
             Ok(left.is_empty().then_some(()))
         })
+}
+
+/// With its Secret, a minute after that was marked as unused.
+fn a_minted_key_that_no_service_uses_any_more_is_revoked(world: &World) -> Result<()> {
+    world.release_in(Shape::Named)?;
+    let namespace = world.team("minted")?;
+    let name = namespace.name();
+    let mut mints = backend("minio-unused", "unused", &["s3://unused/"]);
+    mints["spec"]["minting"] = json!({"keyLifetime": "1h"});
+    let mints = Custom::apply(&world.cluster, &mints)?;
+    mints.until("Accepted", "True")?;
+    without_pods(&namespace)?;
+    namespace.apply(&service("fraud", "s3://unused/fraud").to_string())?;
+    let minute = Duration::from_mins(1);
+    let key = world.cluster.until("the service has a key of its own", minute, || {
+        let encoded = namespace.get("secret/tidewaiter-minio-unused")?["data"]["AWS_ACCESS_KEY_ID"].take();
+        let id = String::from_utf8(tls::from_base64(encoded.as_str().unwrap_or_default())?)?;
+        Ok((id != MINIO_USER).then_some(id))
+    })?;
+    let root = AccessKey::new(MINIO_USER, MINIO_USER);
+    let endpoint = format!("http://{HOST}:{MINIO_PORT}");
+    let admin = Admin::new(endpoint.parse()?, None, root, &Trust::System)?;
+    let runtime = Runtime::new()?;
+    let is_known = || -> Result<bool> {
+        let keys = runtime.block_on(admin.list())?;
+        Ok(keys.iter().any(|account| account.access_key == key))
+    };
+    world
+        .cluster
+        .until("MinIO knows the key", minute, || Ok(is_known()?.then_some(())))?;
+    namespace.kubectl(&["delete", "isvc/fraud", "--timeout=60s"])?;
+    world.cluster.until("the key is revoked", Duration::from_mins(5), || {
+        Ok((!is_known()?).then_some(()))
+    })?;
+    let left = namespace.kubectl(&["get", "secrets", "-o", "name"])?;
+    ensure!(!left.contains("minio-unused"), "{name} has still {left}");
+    Ok(())
 }
 
 /// With what the admin has to change. What it had from before stays, and so does whoever uses it.

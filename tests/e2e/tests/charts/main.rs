@@ -2,6 +2,7 @@
 //! server makes of it. The cluster is this test's own, since it has Tidewaiter in and out of it.
 
 mod alerts;
+mod dashboard;
 mod life;
 mod rendered;
 mod values;
@@ -70,6 +71,10 @@ const TESTS: &[Test] = &[
     (
         "each_alert_fires_when_it_should_and_not_otherwise",
         alerts::each_alert_fires_when_it_should_and_not_otherwise,
+    ),
+    (
+        "prometheus_can_read_what_each_panel_asks",
+        dashboard::prometheus_can_read_what_each_panel_asks,
     ),
     (
         "an_uninstall_leaves_what_users_need",

@@ -22,6 +22,7 @@ mod hostile;
 mod ingress;
 mod kinds;
 mod minted;
+mod minted_changes;
 mod model_exists;
 mod namespace_guard;
 mod natives;
@@ -159,6 +160,7 @@ fn tests() -> Vec<Test> {
         natives::TESTS,
         no_policy::TESTS,
         minted::TESTS,
+        minted_changes::TESTS,
         model_exists::TESTS,
         distribution::TESTS,
         pipeline::TESTS,

@@ -10,7 +10,7 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, RetryConfig};
 use serde_json::{Value, json};
-use tidewaiter_e2e::install::backend;
+use tidewaiter_e2e::install::{backend, without_pods};
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
@@ -53,25 +53,25 @@ pub(crate) const TESTS: &[Test] = &[
 const MINTED: &str = "tidewaiter.dev/minted-key";
 /// The way to MinIO on which answers can be late.
 const LATE: u16 = 9105;
-const SOON: Duration = Duration::from_mins(1);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// A bucket and a backend for one test, both called like its namespace.
-struct Store<'a> {
+pub(crate) struct Store<'a> {
     world: &'a World,
-    namespace: Namespace,
+    pub(crate) namespace: Namespace,
     model: Model,
-    custom: Custom<'a>,
+    pub(crate) custom: Custom<'a>,
 }
 
 /// What is in a namespace's Secret.
 #[derive(Clone, Debug, PartialEq)]
-struct Key {
-    id: String,
+pub(crate) struct Key {
+    pub(crate) id: String,
     secret: String,
 }
 
 impl<'a> Store<'a> {
-    fn new(world: &'a World, name: &str, port: u16) -> Result<Self> {
+    pub(crate) fn new(world: &'a World, name: &str, port: u16) -> Result<Self> {
         let namespace = world.namespace(name)?;
         let model = Model::make(world.cluster.cache(), "fraud", Mlserver1_7_1)?;
         let store = Self {
@@ -93,12 +93,12 @@ impl<'a> Store<'a> {
         Ok(store)
     }
 
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.namespace.name()
     }
 
     /// Puts something there that may be read or not.
-    fn fill(&self, prefix: &str) -> Result<()> {
+    pub(crate) fn fill(&self, prefix: &str) -> Result<()> {
         let root = Key {
             id: MINIO_USER.to_owned(),
             secret: MINIO_USER.to_owned(),
@@ -109,13 +109,18 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
+    /// Keeps Pods away: what a test with many services is about is over before.
+    pub(crate) fn without_pods(&self) -> Result<()> {
+        without_pods(&self.namespace)
+    }
+
     /// A key in the namespace's own folder.
-    fn own(&self, model: &str) -> String {
+    pub(crate) fn own(&self, model: &str) -> String {
         format!("{}/{model}", self.name())
     }
 
     /// Applies a service with this model, and says what the API server warned of.
-    fn apply(&self, service: &str, key: &str) -> Result<Vec<String>> {
+    pub(crate) fn apply(&self, service: &str, key: &str) -> Result<Vec<String>> {
         let uri = format!("s3://{}/{key}", self.name());
         let said = self.namespace.apply(&manifests::bare(service, "mlflow", &uri))?;
         Ok(said.warnings().into_iter().map(str::to_owned).collect())
@@ -125,7 +130,7 @@ impl<'a> Store<'a> {
         self.namespace.get(&format!("secret/tidewaiter-{}", self.name()))
     }
 
-    fn key(&self) -> Result<Key> {
+    pub(crate) fn key(&self) -> Result<Key> {
         let secret = self.secret()?;
         let text = |name: &str| -> Result<String> {
             let encoded = secret["data"][name].as_str().context("the Secret has no key")?;
@@ -137,13 +142,13 @@ impl<'a> Store<'a> {
         })
     }
 
-    fn record(&self) -> Result<Value> {
+    pub(crate) fn record(&self) -> Result<Value> {
         let secret = self.secret()?;
         let record = secret["metadata"]["annotations"][MINTED].as_str();
         Ok(serde_json::from_str(record.context("the Secret has no record")?)?)
     }
 
-    fn write_record(&self, record: &Value) -> Result<()> {
+    pub(crate) fn write_record(&self, record: &Value) -> Result<()> {
         let annotation = format!("{MINTED}={record}");
         let what = format!("secret/tidewaiter-{}", self.name());
         self.namespace
@@ -152,7 +157,7 @@ impl<'a> Store<'a> {
     }
 
     /// Whether a key can list and read what is below a prefix.
-    fn reads(&self, key: &Key, prefix: &str) -> Result<bool> {
+    pub(crate) fn reads(&self, key: &Key, prefix: &str) -> Result<bool> {
         let runtime = Runtime::new()?;
         let store = self.store(key)?;
         let list = store.list(Some(&Path::from(prefix))).try_collect::<Vec<_>>();
@@ -188,7 +193,7 @@ impl<'a> Store<'a> {
     }
 
     /// Waits until a key can, or can't, read what is below a prefix.
-    fn until_reads(&self, key: &Key, prefix: &str, expected: bool) -> Result<()> {
+    pub(crate) fn until_reads(&self, key: &Key, prefix: &str, expected: bool) -> Result<()> {
         let what = format!("{} {}read {prefix}", key.id, if expected { "can " } else { "can't " });
         self.world
             .cluster
@@ -201,7 +206,7 @@ fn is_refusal(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::PermissionDenied { .. }) || words.contains("403 Forbidden")
 }
 
-fn minting(name: &str, port: u16, granted: &[&str]) -> Value {
+pub(crate) fn minting(name: &str, port: u16, granted: &[&str]) -> Value {
     let prefixes: Vec<_> = granted.iter().map(|prefix| format!("s3://{name}/{prefix}")).collect();
     let prefixes: Vec<_> = prefixes.iter().map(String::as_str).collect();
     let mut backend = backend(name, name, &prefixes);
