@@ -286,6 +286,10 @@ fn a_policy_that_breaks_a_law_fails_its_test() {
     };
     let well = tested(0, "nothing");
     assert!(well.contains("1 cases, 5 laws (seed 0): all is well"), "{well}");
+    // Where there is nothing to leak, nothing was found of it.
+    let idle = desk.said(0, &["policy", "test", "architecture", "--objects", "2"]);
+    let wanted = "0 cases, 4 laws (seed 0), and nothing to check no-leak by: all is well";
+    assert!(idle.contains(wanted), "{idle}");
     let leaks = tested(1, "no-leak-log");
     assert!(
         leaks.contains("FAIL  law no-leak") && leaks.contains("1 failed"),

@@ -236,10 +236,18 @@ fn shown(tried: &[Tried], checked: &[Checked]) -> Result<String, Failure> {
 }
 
 fn summary(tried: &[Tried], checked: &[Checked], failed: usize, seed: u64) -> String {
-    let laws = if checked.is_empty() {
-        String::new()
-    } else {
-        format!(", {} laws (seed {seed})", checked.len())
+    let idle: Vec<_> = checked.iter().filter(|checked| checked.objects == 0).collect();
+    let laws = match (checked.len(), idle.as_slice()) {
+        (0, _) => String::new(),
+        (all, []) => format!(", {all} laws (seed {seed})"),
+        (all, idle) => {
+            let idle: Vec<_> = idle.iter().map(|checked| checked.law.to_string()).collect();
+            let held = all - idle.len();
+            format!(
+                ", {held} laws (seed {seed}), and nothing to check {} by",
+                idle.join(", ")
+            )
+        }
     };
     let ended = if failed == 0 {
         format!("{GOOD}all is well{GOOD:#}")
