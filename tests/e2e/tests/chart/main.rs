@@ -5,9 +5,10 @@
 //!
 //! Only root can run Pods here, so without root they are left out, and counted as ignored. As in the other program, `TIDEWAITER_GROUND=NAME` uses a
 //! cluster that is up; tests that stop its servers need one of their own. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release of KServe alone.
-//! `TIDEWAITER_CHART=all` runs the tests with the oldest KServe, lost nodes, cert-manager, network policies in force and named namespaces as well, which
-//! the gate has no time for.
+//! `TIDEWAITER_CHART=all` runs the tests with the oldest KServe, lost nodes, cert-manager, network policies in force, named namespaces and services that ran
+//! before as well, which the gate has no time for.
 
+mod adopted;
 mod certificates;
 mod closed;
 mod edited;
@@ -33,7 +34,7 @@ use tidewaiter_e2e::install::NAMESPACE;
 use tidewaiter_e2e::load::{has_credentials, service};
 use tidewaiter_e2e::rights::Rights;
 use tidewaiter_e2e::runner::{asked_for, everything, selected};
-use tidewaiter_e2e::{in_the_ground, manifests, path, policy};
+use tidewaiter_e2e::{in_the_ground, manifests, path, policy, server};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::{Kserve, Module};
@@ -64,7 +65,7 @@ enum Shape {
 }
 
 /// Namespaces for the tests of [`Shape::Named`], one each.
-const TEAMS: [&str; 4] = ["ages", "collected", "audited", "minted"];
+const TEAMS: [&str; 5] = ["ages", "collected", "audited", "minted", "before"];
 
 /// KServe's own namespace, which its configuration is read in.
 const KSERVE_NAMESPACE: &str = "kserve";
@@ -175,6 +176,14 @@ impl World {
         *locked(&self.release) = None;
     }
 
+    /// Takes the release away, if it is there.
+    fn uninstall(&self) -> Result<()> {
+        match locked(&self.release).take() {
+            Some((release, _)) => release.uninstall(),
+            None => Ok(()),
+        }
+    }
+
     /// A namespace with a service that came with a bare manifest, is ready, and runs through all that the tests do.
     fn running(&self) -> Result<Arc<Namespace>> {
         let mut running = locked(&self.running);
@@ -255,6 +264,7 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             side_by_side(named::TESTS),
             in_turn(life::RIGHTS),
             in_turn(life::LAST),
+            in_turn(adopted::TESTS),
         ],
         (Kserve::V0_15, false) => Vec::new(),
         (Kserve::V0_15, true) => vec![side_by_side(shared::OF_KSERVE), in_turn(oldest::TESTS)],
@@ -289,11 +299,14 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
             Cluster::prepare_cert_manager(&cache)?;
             Cluster::prepare_network_policies(&cache)?;
         }
-        Ok(vec![(policy::UNRULY, policy::unruly()?.into_os_string())])
+        Ok(vec![
+            (policy::UNRULY, policy::unruly()?.into_os_string()),
+            (server::COMMAND, server::command_binary()?.into_os_string()),
+        ])
     };
     if !everything() {
         eprintln!(
-            "left out, unless TIDEWAITER_CHART=all: the oldest KServe, lost nodes, cert-manager, network policies in force, named namespaces, each right"
+            "left out, unless TIDEWAITER_CHART=all: the oldest KServe, lost nodes, cert-manager, network policies in force, named namespaces, what ran before, each right"
         );
     }
     let mut code = ExitCode::SUCCESS;
