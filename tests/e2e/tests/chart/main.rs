@@ -5,9 +5,10 @@
 //!
 //! Only root can run Pods here, so without root they are left out, and counted as ignored. As in the other program, `TIDEWAITER_GROUND=NAME` uses a
 //! cluster that is up; tests that stop its servers need one of their own. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release of KServe alone.
-//! `TIDEWAITER_CHART=all` runs old definitions and missing ones, lost nodes, cert-manager, network policies in force, named namespaces and a registry that
-//! goes away as well, which the gate has no time for.
+//! `TIDEWAITER_CHART=all` runs old definitions and missing ones, lost nodes, cert-manager, network policies in force, named namespaces, services that ran
+//! before and a registry that goes away as well, which the gate has no time for.
 
+mod adopted;
 mod certificates;
 mod closed;
 mod edited;
@@ -35,7 +36,7 @@ use tidewaiter_e2e::install::NAMESPACE;
 use tidewaiter_e2e::load::{has_credentials, service};
 use tidewaiter_e2e::rights::Rights;
 use tidewaiter_e2e::runner::{asked_for, everything, selected};
-use tidewaiter_e2e::{in_the_ground, manifests, policy, registry};
+use tidewaiter_e2e::{in_the_ground, manifests, policy, registry, server};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tls::Authority;
@@ -73,7 +74,7 @@ enum Shape {
 }
 
 /// Namespaces for the tests of [`Shape::Named`], one each.
-const TEAMS: [&str; 4] = ["ages", "collected", "audited", "minted"];
+const TEAMS: [&str; 5] = ["ages", "collected", "audited", "minted", "before"];
 
 /// KServe's own namespace, which its configuration is read in.
 const KSERVE_NAMESPACE: &str = "kserve";
@@ -187,6 +188,14 @@ impl World {
         *locked(&self.release) = None;
     }
 
+    /// Takes the release away, if it is there.
+    fn uninstall(&self) -> Result<()> {
+        match locked(&self.release).take() {
+            Some((release, _)) => release.uninstall(),
+            None => Ok(()),
+        }
+    }
+
     /// A namespace with a service that came with a bare manifest, is ready, and runs through all that the tests do.
     fn running(&self) -> Result<Arc<Namespace>> {
         let mut running = locked(&self.running);
@@ -270,6 +279,7 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             side_by_side(named::TESTS),
             in_turn(life::RIGHTS),
             in_turn(life::LAST),
+            in_turn(adopted::TESTS),
         ],
         (Kserve::V0_15, false) => vec![side_by_side(path::TESTS)],
         (Kserve::V0_15, true) => vec![
@@ -313,7 +323,10 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
             Cluster::prepare_cert_manager(&cache)?;
             Cluster::prepare_network_policies(&cache)?;
         }
-        let mut variables = vec![(policy::UNRULY, policy::unruly()?.into_os_string())];
+        let mut variables = vec![
+            (policy::UNRULY, policy::unruly()?.into_os_string()),
+            (server::COMMAND, server::command_binary()?.into_os_string()),
+        ];
         if everything() {
             let registry = Module::Distribution.build(&cache)?.join("registry");
             variables.push((registry::PROGRAM, registry.into_os_string()));
@@ -322,7 +335,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     };
     if !everything() {
         eprintln!(
-            "left out, unless TIDEWAITER_CHART=all: old definitions, lost nodes, cert-manager, network policies in force, named namespaces, a registry that goes away, each right"
+            "left out, unless TIDEWAITER_CHART=all: old definitions, lost nodes, cert-manager, network policies in force, named namespaces, what ran before, a registry that goes away, each right"
         );
     }
     let mut code = ExitCode::SUCCESS;

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::Model;
@@ -59,6 +59,21 @@ for file in sorted(glob.glob('/mnt/models/code/*')):
         print(name, 'OSError', error, flush=True)
 ";
 
+/// Loads what lies in its model, and says how that went.
+fn service(uri: &str) -> Value {
+    json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "native"},
+        "spec": {"predictor": {"containers": [{
+            "name": "kserve-container",
+            "image": "docker.io/seldonio/mlserver:1.7.1",
+            "command": ["/usr/bin/python3", "-c", LOADS_ALL],
+            "env": [{"name": "STORAGE_URI", "value": uri}],
+        }]}},
+    })
+}
+
 fn files_of_other_systems_and_a_wheel_of_another_machine_do_not_load_and_are_told_of(world: &World) -> Result<()> {
     let _alone = alone();
     let (other, _) = other_machine();
@@ -88,19 +103,6 @@ fn files_of_other_systems_and_a_wheel_of_another_machine_do_not_load_and_are_tol
             fs::write(model.folder.join("code").join(file), bytes)?;
         }
         model.put(world.cluster.cache(), "mlflow", &format!("shared/native-{name}"))
-    };
-    let service = |uri: &str| {
-        json!({
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "metadata": {"name": "native"},
-            "spec": {"predictor": {"containers": [{
-                "name": "kserve-container",
-                "image": "docker.io/seldonio/mlserver:1.7.1",
-                "command": ["/usr/bin/python3", "-c", LOADS_ALL],
-                "env": [{"name": "STORAGE_URI", "value": uri}],
-            }]}},
-        })
     };
 
     let all: Vec<(&str, &[u8])> = files.iter().map(|(_, file, bytes, _)| (*file, &**bytes)).collect();
