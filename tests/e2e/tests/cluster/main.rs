@@ -134,7 +134,7 @@ const OLDEST: [&str; 8] = [
 ];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 21] = [
+const LONG: [&str; 23] = [
     "deploys_at_once_lose_none_without_a_word",
     "a_deploy_that_waits_is_told_of_a_later_one",
     "a_deploy_interrupted_while_it_waits_leaves_a_whole_service",
@@ -150,6 +150,8 @@ const LONG: [&str; 21] = [
     "using_stop_start_scale_and_delete",
     "using_a_canary_answers_and_is_promoted",
     "using_every_ingress_leads_to_the_model",
+    "a_model_of_later_tools_ends_the_server_without_tidewaiter_and_is_told_of_with_it",
+    "a_file_of_skops_is_loaded_by_nobody_without_tidewaiter_and_told_of_with_it",
     "files_of_other_systems_and_a_wheel_of_another_machine_do_not_load_and_are_told_of",
     "served_a_folder_of_sklearn",
     "served_a_file_of_xgboost",
