@@ -21,7 +21,7 @@ const OLDEST: [&str; 8] = [
 const NEWEST: [&str; 0] = [];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 23] = [
+const LONG: [&str; 25] = [
     "a_key_of_a_namespace_that_is_gone_is_revoked",
     "deploys_at_once_lose_none_without_a_word",
     "a_deploy_that_waits_is_told_of_a_later_one",
@@ -38,6 +38,8 @@ const LONG: [&str; 23] = [
     "using_stop_start_scale_and_delete",
     "using_a_canary_answers_and_is_promoted",
     "using_every_ingress_leads_to_the_model",
+    "a_model_of_later_tools_ends_the_server_without_tidewaiter_and_is_told_of_with_it",
+    "a_file_of_skops_is_loaded_by_nobody_without_tidewaiter_and_told_of_with_it",
     "files_of_other_systems_and_a_wheel_of_another_machine_do_not_load_and_are_told_of",
     "served_a_folder_of_sklearn",
     "served_a_file_of_xgboost",
