@@ -41,6 +41,9 @@ struct Canary {
 pub struct Part {
     /// Laid over the runtime's [`SERVER`]: `model`. An old per-framework field isn't read: KServe rewrites it.
     pub model: Option<Container>,
+    /// The ClusterStorageContainer that it asks for by name.
+    #[serde(rename = "storageContainerName")]
+    pub storage_container_name: Option<String>,
     containers: Option<Vec<Container>>,
 }
 

@@ -26,6 +26,7 @@ pub mod runtimes;
 pub mod selector;
 pub mod service;
 pub mod sniff;
+pub mod storage_container;
 pub mod uri;
 pub mod verification;
 pub mod version;

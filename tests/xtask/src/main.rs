@@ -16,7 +16,7 @@ Commands:
   demo [--cluster]       Show the main job: an InferenceService as its user wrote it, and what comes back
                          --cluster: the same through kubectl on a real control plane, ending in a model that answers
   test [--quick | --all] Everything CI runs; --quick leaves out what needs a control plane
-                         --all: also every test with the oldest KServe, cert-manager, network policies in force, named namespaces and each of its
+                         --all: also more with the oldest KServe, cert-manager, network policies in force, named namespaces and each of its
                          rights, in the image as it is shipped, which is made twice and has to be the same bytes
   bench [--policies | --scale | --deployer] [--no-cluster] [--json]
                          Speed beside a baseline, in the same run

@@ -148,7 +148,7 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
             variables.extend(images(&cargo)?);
         } else {
             left_out.push(
-                "every test with the oldest KServe, cert-manager, network policies in force, named namespaces and each of its rights, the image made twice, and the \
+                "more with the oldest KServe, cert-manager, network policies in force, named namespaces and each of its rights, the image made twice, and the \
                  command on what is deployed (cargo xtask test --all)",
             );
         }

@@ -1,16 +1,17 @@
 //! The container that KServe adds to fetch a model: from its configuration, and the ClusterStorageContainer that takes the URI. And what its configuration has a
 //! server ask for that says nothing.
 //!
-//! Source: `CreateInitContainerWithConfig` (`pkg/utils/storage.go`), `GetStorageContainerSpec` (`pkg/webhook/admission/pod`) and
-//! `setResourceRequirementDefaults` (`pkg/apis/serving/v1beta1`) of KServe 0.15.2 and 0.20.0.
+//! Source: `CreateInitContainerWithConfig` (`pkg/utils/storage.go`) and `setResourceRequirementDefaults` (`pkg/apis/serving/v1beta1`) of KServe 0.15.2 and 0.20.0.
 
 use serde::Deserialize;
-use tidewaiter_policy::{cluster, core::quantity::Quantity};
+use tidewaiter_policy::cluster;
+use tidewaiter_policy::core::quantity::Quantity;
+use tidewaiter_policy::core::storage_container::{Chosen, StorageContainer, choose};
 
 use crate::pod::{Amounts, Container, Resources};
 
-pub(crate) const API_VERSION: &str = "serving.kserve.io/v1alpha1";
-pub(crate) const KIND: &str = "ClusterStorageContainer";
+pub(crate) use tidewaiter_policy::core::storage_container::{API_VERSION, KIND};
+
 /// The keys of KServe's configuration.
 const KEY: &str = "storageInitializer";
 const SERVERS_KEY: &str = "inferenceService";
@@ -33,37 +34,6 @@ struct Servers {
     resource: Configured,
 }
 
-#[derive(Debug, Deserialize)]
-struct StorageContainer {
-    metadata: Metadata,
-    #[serde(default)]
-    spec: Spec,
-    /// Stands beside `spec`.
-    #[serde(default)]
-    disabled: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Metadata {
-    name: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Spec {
-    container: Container,
-    supported_uri_formats: Vec<UriFormat>,
-    /// `initContainer`, or `localModelDownloadJob`, which is for KServe's caches.
-    workload_type: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct UriFormat {
-    prefix: Option<String>,
-    regex: Option<String>,
-}
-
 /// What KServe adds to a Pod to fetch a model.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Initializer {
@@ -80,7 +50,7 @@ pub(crate) enum Initializer {
 pub(crate) struct Initializers {
     configured: Option<Container>,
     /// None where they can't be read.
-    containers: Option<Vec<StorageContainer>>,
+    containers: Option<Vec<StorageContainer<Container>>>,
     /// What a server asks for that says nothing. None where KServe's configuration isn't known.
     servers: Option<Resources>,
 }
@@ -138,24 +108,14 @@ impl Initializers {
         let (Some(base), Some(containers)) = (&self.configured, &self.containers) else {
             return Initializer::Unknown;
         };
-        let enabled = || containers.iter().filter(|container| container.fetches_for_pods());
-        let chosen = if let Some(name) = named {
-            match enabled().find(|container| container.metadata.name == name) {
-                Some(chosen) => Some(chosen),
-                None => return Initializer::Unknown,
-            }
-        } else {
-            let by_prefix: Vec<_> = enabled().filter(|container| container.has_prefix_of(uri)).collect();
-            // KServe takes the first that matches, in an order that isn't fixed; a regular expression isn't read here.
-            match by_prefix.as_slice() {
-                [only] if enabled().all(|other| std::ptr::eq(other, *only) || !other.has_pattern()) => Some(*only),
-                [] if !enabled().any(StorageContainer::has_pattern) => None,
-                _ => return Initializer::Unknown,
-            }
+        let chosen = match choose(containers, uri, named) {
+            Chosen::Unknown => return Initializer::Unknown,
+            Chosen::Configured => None,
+            Chosen::One(chosen) => Some(chosen),
         };
         let mut container = base.clone();
         if let Some(chosen) = chosen {
-            container.overlay(chosen.spec.container.clone());
+            container.overlay(chosen.container().clone());
         }
         Initializer::Is(Box::new(container))
     }
@@ -173,30 +133,6 @@ impl Configured {
         container.resources.limits = Some(amounts([("cpu", self.cpu_limit), ("memory", self.memory_limit)]));
         container.resources.requests = Some(amounts([("cpu", self.cpu_request), ("memory", self.memory_request)]));
         container
-    }
-}
-
-impl StorageContainer {
-    fn fetches_for_pods(&self) -> bool {
-        let for_pods = self
-            .spec
-            .workload_type
-            .as_deref()
-            .is_none_or(|kind| kind == "initContainer");
-        for_pods && self.disabled != Some(true)
-    }
-
-    fn has_prefix_of(&self, uri: &str) -> bool {
-        let mut formats = self.spec.supported_uri_formats.iter();
-        formats.any(|format| {
-            let prefix = format.prefix.as_deref().filter(|prefix| !prefix.is_empty());
-            prefix.is_some_and(|prefix| uri.starts_with(prefix))
-        })
-    }
-
-    fn has_pattern(&self) -> bool {
-        let mut formats = self.spec.supported_uri_formats.iter();
-        formats.any(|format| format.regex.as_deref().is_some_and(|regex| !regex.is_empty()))
     }
 }
 
@@ -249,7 +185,7 @@ mod tests {
     fn what_cannot_be_known_is_not_guessed() {
         let two = initializers(&[
             shipped(),
-            json!({"metadata": {"name": "mine"}, "spec": {"supportedUriFormats": [{"prefix": "s3://special"}]}}),
+            json!({"metadata": {"name": "mine"}, "spec": {"container": {}, "supportedUriFormats": [{"prefix": "s3://special"}]}}),
         ]);
         for (uri, named) in [
             ("https://host/model", None),

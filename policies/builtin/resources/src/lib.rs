@@ -16,6 +16,7 @@ mod size;
 use serde::Deserialize;
 use tidewaiter_policy::core::containers::{Components, Part, RuntimeContainers};
 use tidewaiter_policy::core::service::{Component, Service, ServiceKind};
+use tidewaiter_policy::core::storage_container;
 use tidewaiter_policy::runtimes::{self, Runtime};
 use tidewaiter_policy::{Mode, Policy, Request, Verdict, runtime_of};
 
@@ -55,6 +56,9 @@ impl Policy for Resources {
     const NAME: &'static str = "resources";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Says where memory, disk and GPU don't fit the model or its server";
+
+    const OBJECTS: &'static [(&'static str, &'static str)] =
+        &[(storage_container::API_VERSION, storage_container::KIND)];
 
     fn settings_schema() -> Option<&'static str> {
         Some(

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use tidewaiter_policy::core::containers::{Container, SERVER};
 use tidewaiter_policy::core::quantity::Quantity;
+use tidewaiter_policy::core::storage_container::{API_VERSION, Chosen, KIND, StorageContainer, choose};
 use tidewaiter_policy::{Mode, Verdict, cluster};
 
 use crate::{Subject, size};
@@ -71,14 +72,14 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
             &at,
         );
     }
-    if let Some(limit) = initializer.filter(|limit| amount > limit.times(HUB_TIMES)) {
+    if let Some((limit, admin)) = initializer.filter(|(limit, _)| amount > limit.times(HUB_TIMES)) {
         subject.found(
             verdict,
             settings.initializer,
             "initializer-too-small",
             &format!(
                 "the model has {model}, and KServe's storage initializer, which may use {limit} of memory, is known to be killed over less from Hugging Face (kserve#5162). \
-                 Ask the admin to raise memoryLimit of storageInitializer in the ConfigMap inferenceservice-config"
+                 Ask the admin to raise {admin}"
             ),
             &format!("{model} may be too much for KServe's storage initializer with {limit} (kserve#5162)"),
             &at,
@@ -86,14 +87,28 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
     }
 }
 
-/// The initializer's memory limit, where it matters.
-fn initializer(subject: &Subject<'_>) -> Option<Quantity> {
-    let is_from_hub = subject
-        .component
-        .models
-        .iter()
-        .any(|model| model.uri.starts_with("hf://"));
-    (is_from_hub && subject.settings.initializer != Mode::Off).then_some(())?;
+/// The initializer's memory limit, where it matters, and what an admin raises: a ClusterStorageContainer counts before KServe's configuration.
+fn initializer(subject: &Subject<'_>) -> Option<(Quantity, String)> {
+    let mut models = subject.component.models.iter();
+    let model = models.find(|model| model.uri.starts_with("hf://"))?;
+    (subject.settings.initializer != Mode::Off).then_some(())?;
+    let listed = cluster::list_objects(API_VERSION, KIND).unwrap_or_default();
+    let all: Option<Vec<StorageContainer<Container>>> =
+        listed.iter().map(|text| serde_json::from_str(text).ok()).collect();
+    let all = all?;
+    let named = subject.part.storage_container_name.as_deref();
+    match choose(&all, &model.uri, named) {
+        Chosen::Unknown => return None,
+        Chosen::Configured => {}
+        Chosen::One(chosen) => {
+            if let Some(limit) = chosen.container().resources.limit("memory") {
+                let name = chosen.name();
+                return Some((limit, format!("limits.memory of spec.container in the {KIND} {name}")));
+            }
+        }
+    }
     let configured: Initializer = serde_json::from_str(&cluster::kserve_config("storageInitializer")?).ok()?;
-    Quantity::parse(&configured.memory_limit?)
+    let limit = Quantity::parse(&configured.memory_limit?)?;
+    let raised = "memoryLimit of storageInitializer in the ConfigMap inferenceservice-config";
+    Some((limit, raised.to_owned()))
 }

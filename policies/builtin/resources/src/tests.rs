@@ -122,6 +122,52 @@ fn a_model_from_the_hub_may_be_too_much_for_the_initializer() {
     passes(&configured("1"), &limits(json!({"memory": "1Gi"})));
 }
 
+/// As KServe ships one: to raise the limit in its configuration changes nothing.
+#[test]
+fn the_clusters_storage_container_counts_before_kserves_configuration() {
+    let world = |formats: Value| {
+        let container = json!({"name": "storage-initializer", "resources": {"limits": {"memory": "1Ki"}}});
+        let object =
+            json!({"metadata": {"name": "default"}, "spec": {"container": container, "supportedUriFormats": formats}});
+        world()
+            .object("hf://acme/bert/model.safetensors", vec![1; 9_000])
+            .kserve_config("storageInitializer", &json!({"memoryLimit": "1Gi"}))
+            .cluster_object(
+                "serving.kserve.io/v1alpha1",
+                "ClusterStorageContainer",
+                "default",
+                &object,
+            )
+    };
+    let of_hub = world(json!([{"prefix": "s3://"}, {"prefix": "hf://"}, {"regex": "https?://(.+)/(.+)"}]));
+    let mut object = limits(json!({"memory": "1Gi"}));
+    object["spec"]["predictor"]["model"]["storageUri"] = json!("hf://acme/bert");
+    assert_eq!(
+        warned(&of_hub, &object),
+        "predictor: 8.7 KiB may be too much for KServe's storage initializer with 1Ki (kserve#5162)"
+    );
+    let strict = Settings {
+        initializer: Mode::Deny,
+        ..Settings::default()
+    };
+    let denial = of_hub
+        .review_with::<Resources>(&create(&object), &strict)
+        .denial
+        .unwrap();
+    assert!(
+        denial
+            .message
+            .ends_with("raise limits.memory of spec.container in the ClusterStorageContainer default"),
+        "{}",
+        denial.message
+    );
+    passes(&world(json!([{"prefix": "s3://"}])), &object);
+    // Which one KServe would take isn't guessed.
+    passes(&world(json!([{"prefix": "s3://"}, {"regex": "hf://.*"}])), &object);
+    object["spec"]["predictor"]["storageContainerName"] = json!("default");
+    warned(&world(json!([])), &object);
+}
+
 #[test]
 fn a_request_above_its_limit_is_refused() {
     let object = with(

@@ -1,10 +1,14 @@
 //! Resources that Kubernetes refuses once KServe asks for them, and those that don't fit the model or the cluster.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
@@ -33,6 +37,11 @@ pub(crate) const TESTS: &[Test] = &[
         "a_model_larger_than_the_memory_is_killed_without_tidewaiter_and_told_of_with_it",
         true,
         a_model_larger_than_the_memory_is_killed_without_tidewaiter_and_told_of_with_it,
+    ),
+    (
+        "a_model_that_kserves_initializer_has_no_memory_for_is_told_of_with_the_object_that_limits_it",
+        false,
+        a_model_that_kserves_initializer_has_no_memory_for_is_told_of_with_the_object_that_limits_it,
     ),
     (
         "a_gpu_that_no_server_uses_keeps_a_pod_waiting_without_tidewaiter_and_is_told_of_with_it",
@@ -166,6 +175,84 @@ fn a_model_larger_than_the_memory_is_killed_without_tidewaiter_and_told_of_with_
     let said = with.apply(&own("512Mi").to_string())?;
     ensure!(!said.stderr.contains("may use"), "{}", said.stderr);
     with.ready("fraud")
+}
+
+/// A Hub whose every model is one file of 90 GB, at the address that comes back: the real one is in no test's network. Goes with the process.
+fn hub() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = format!("http://{}", listener.local_addr()?);
+    let listed = r#"[{"type":"file","path":"model.safetensors","size":90000000000}]"#;
+    let answer = move |connection: std::net::TcpStream| -> std::io::Result<()> {
+        let mut lines = BufReader::new(&connection).lines();
+        let asked = lines.next().transpose()?.unwrap_or_default();
+        // The rest of the head, up to the empty line.
+        for line in lines {
+            if line?.is_empty() {
+                break;
+            }
+        }
+        let (status, body) = if asked.contains("/tree/") {
+            ("200 OK", listed)
+        } else {
+            ("404 Not Found", "")
+        };
+        let length = body.len();
+        write!(
+            &connection,
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        )
+    };
+    thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            // Whoever goes before the answer came needs none.
+            let _ = answer(connection);
+        }
+    });
+    Ok(address)
+}
+
+/// KServe ships a `ClusterStorageContainer` for `hf://`, which counts before its configuration: to raise the limit there would change nothing.
+fn a_model_that_kserves_initializer_has_no_memory_for_is_told_of_with_the_object_that_limits_it(
+    world: &World,
+) -> Result<()> {
+    let namespace = world.namespace("hub")?;
+    let name = namespace.name();
+    let backend = json!({
+        "apiVersion": "tidewaiter.dev/v1alpha1",
+        "kind": "StorageBackend",
+        "metadata": {"name": name},
+        "spec": {"type": "huggingface", "serves": ["hf://house/"], "huggingface": {"endpoint": hub()?}, "credentials": {"anonymous": {}}},
+    });
+    let _backend = Custom::apply(&world.cluster, &backend)?;
+    let object = service("hf://house/bert", &json!({"limits": {"memory": "640Gi"}}));
+    let dry = ["--server-side", "--dry-run=server"];
+    let line = "predictor: 83.8 GiB may be too much for KServe's storage initializer with 3Gi (kserve#5162)";
+    world.cluster.until("the Hub is known", Duration::from_mins(1), || {
+        let said = namespace.try_apply(&dry, &object.to_string())?;
+        ensure!(said.ok && said.warnings().contains(&line), "{}", said.stderr);
+        Ok(Some(()))
+    })?;
+    let strict = json!({
+        "apiVersion": "tidewaiter.dev/v1alpha1",
+        "kind": "WasmPolicy",
+        "metadata": {"name": name},
+        "spec": {"module": {"builtin": "resources"}, "match": {"namespaces": [name]}, "settings": {"initializer": "deny"}},
+    });
+    let policy = Custom::apply(&world.cluster, &strict)?;
+    policy.until("Loaded", "True")?;
+    world
+        .cluster
+        .until("the refusal says what to raise", Duration::from_mins(1), || {
+            let said = namespace.try_apply(&dry, &object.to_string())?;
+            let raise = "Ask the admin to raise limits.memory of spec.container in the ClusterStorageContainer default";
+            ensure!(
+                !said.ok && said.stderr.contains(raise),
+                "{}{}",
+                said.stdout,
+                said.stderr
+            );
+            Ok(Some(()))
+        })
 }
 
 fn a_gpu_that_no_server_uses_keeps_a_pod_waiting_without_tidewaiter_and_is_told_of_with_it(

@@ -6,19 +6,51 @@ use tidewaiter_ground::tools::Kserve;
 use crate::World;
 
 /// What runs with the oldest release in the gate: a service's way from the manifest or the command to its answer, and what differs between the two.
-const OLDEST: [&str; 8] = [
+const OLDEST: [&str; 9] = [
     "a_bare_manifest_finds_no_runtime_without_tidewaiter",
     "fills_a_bare_manifest_before_kserve_too",
     "what_kserves_python_sdk_sends_answers",
     "deploy_brings_credentials_and_again_does_nothing",
     "deploy_leaves_credentials_to_tidewaiter",
-    "using_predict_answers_as_the_model_by_every_protocol",
+    "deploy_tells_a_wrong_key_as_credentials",
+    "served_one_column_of_mlflow",
     "using_canaries_as_kserve_has_them",
     "using_stop_as_kserve_has_it",
 ];
 
-/// What only the newest release has, or a server of its own that the ground has no older image of.
-const NEWEST: [&str; 0] = [];
+/// What is of the newest release alone: its kinds, its words for modes, canaries and stopping, and the images of its servers. Of the oldest's own the ground has
+/// `MLServer` 1.5.0 alone.
+const NEWEST: [&str; 29] = [
+    "a_model_with_a_secret_made_by_hand_answers",
+    "an_llm_gets_its_credentials_on_its_metadata",
+    "a_service_with_a_cached_model_is_left_alone",
+    "pod_security_that_stops_a_service_is_told_of_and_met",
+    "a_namespace_that_kserve_passes_over_is_told_of",
+    "pipeline_by_the_guide_the_champion_answers_as_in_python",
+    "pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names",
+    "pipeline_artifacts_behind_the_tracking_server_are_copied_or_used_where_they_lie",
+    "deploy_tells_a_server_without_a_model",
+    "deploy_has_every_wish_checked_and_stores_nothing",
+    "failing_a_server_out_of_memory_is_told_with_its_limit",
+    "failing_a_download_out_of_memory_is_told_with_who_limits_it",
+    "failing_libraries_of_other_versions_are_told_with_both",
+    "failing_code_that_stayed_in_a_script_is_named",
+    "served_a_file_of_xgboost",
+    "served_a_transformer_before_its_predictor",
+    "served_by_an_image_of_ones_own",
+    "served_a_graph_of_two_steps",
+    "a_model_of_older_libraries_answers_from_an_older_image",
+    "a_model_that_would_answer_wrongly_is_refused",
+    "a_model_of_later_tools_ends_the_server_without_tidewaiter_and_is_told_of_with_it",
+    "a_file_of_skops_is_loaded_by_nobody_without_tidewaiter_and_told_of_with_it",
+    "what_zenml_sends_answers",
+    "an_old_xgboost_shape_answers",
+    "a_deploy_sends_a_model_that_policies_look_for",
+    "using_stop_start_scale_and_delete",
+    "using_a_canary_answers_and_is_promoted",
+    "using_predict_answers_as_the_model_by_every_protocol",
+    "using_revisions_as_knative_has_them",
+];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
 const LONG: [&str; 25] = [

@@ -65,7 +65,7 @@ fn wants(model: &Model, module: &str, class: &str) -> Result<()> {
     Ok(fs::write(&pickle, wants)?)
 }
 
-/// Has its MLmodel say something else.
+/// Has its `MLmodel` say something else.
 fn says(model: &Model, changes: &[(&str, &str)]) -> Result<()> {
     let file = model.folder.join("MLmodel");
     let mut text = fs::read_to_string(&file)?;
@@ -236,11 +236,8 @@ fn a_file_of_skops_is_loaded_by_nobody_without_tidewaiter_and_told_of_with_it(wo
     ] {
         let folder = world.cluster.folder().join("skops").join(name);
         fs::create_dir_all(&folder)?;
-        let zip = format!(
-            "import zipfile; zipfile.ZipFile({:?}, 'w').writestr('schema.json', '{{}}')",
-            folder.join(file)
-        );
-        host::run(Command::new("python3").args(["-c", &zip]))?;
+        let zip = "import sys, zipfile; zipfile.ZipFile(sys.argv[1], 'w').writestr('schema.json', '{}')";
+        host::run(Command::new("python3").args(["-c", zip]).arg(folder.join(file)))?;
         let model = Model {
             folder,
             request: json!(null),
