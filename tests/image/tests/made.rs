@@ -1,4 +1,4 @@
-//! The image as `cargo xtask test --all` made it: from this checkout, and for one machine once more, from a copy of it elsewhere.
+//! The image as `cargo xtask test --all` made it: from this checkout, and from a copy of it elsewhere.
 //!
 //! `TIDEWAITER_LAYOUTS` names the two folders, as `PATH` does. Without it these tests count as ignored: to make them takes a quarter of an hour or more.
 
@@ -149,20 +149,15 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 fn a_copy_of_the_checkout_elsewhere_gives_the_same_bytes(here: &Layout, elsewhere: &Layout) -> Result<()> {
-    let mut compared = 0;
     for architecture in Architecture::ALL {
-        if elsewhere.image(architecture).is_ok() {
-            let (own, other) = (here.parts(architecture)?, elsewhere.parts(architecture)?);
-            let differ: Vec<_> = own
-                .iter()
-                .filter(|part| !other.contains(part))
-                .map(|(name, _)| name)
-                .collect();
-            ensure!(own == other, "{}: other bytes in {differ:?}", architecture.name());
-            compared += 1;
-        }
+        let (own, other) = (here.parts(architecture)?, elsewhere.parts(architecture)?);
+        let differ: Vec<_> = own
+            .iter()
+            .filter(|part| !other.contains(part))
+            .map(|(name, _)| name)
+            .collect();
+        ensure!(own == other, "{}: other bytes in {differ:?}", architecture.name());
     }
-    ensure!(compared > 0, "the other layout has no image");
     Ok(())
 }
 

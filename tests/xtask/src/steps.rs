@@ -198,8 +198,8 @@ fn make_image(cargo: &Cargo, cache: &Path, arguments: &[OsString]) -> Result<()>
         .env("TIDEWAITER_IMAGE_CACHE", cache))
 }
 
-/// Makes the image from this checkout, and for one machine from a copy of it elsewhere, with another cache: the way of docs/image.md. These variables tell the
-/// tests where they are.
+/// Makes the image from this checkout, and from a copy of it elsewhere, with another cache: the way of docs/image.md. These variables tell the tests where they
+/// are.
 fn images(cargo: &Cargo) -> Result<[(&'static str, OsString); 2]> {
     let start = Instant::now();
     let (here, archive) = (target_dir().join("image"), target_dir().join("image.tar"));
@@ -220,7 +220,7 @@ fn images(cargo: &Cargo) -> Result<[(&'static str, OsString); 2]> {
     let build_dir = cargo.build_dir.as_ref().map_or_else(target_dir, |dir| dir.path.clone());
     eprintln!("\n── the image, elsewhere");
     run(cargo
-        .command(&["xtask", "image", "--arch", "amd64", "--out"])
+        .command(&["xtask", "image", "--out"])
         .arg(&elsewhere)
         .current_dir(&checkout)
         // Who makes the image has its crates in common with this checkout's. What is in the image has none.

@@ -75,8 +75,17 @@ fn whoever_may_not_use_a_backend_is_told_whom_to_ask(world: &World) -> Result<()
                 ensure!(is_refused, "{authorization}: {}{}", said.stdout, said.stderr);
                 Ok((in_a_row == 5).then_some(()))
             })?;
-        let refused = as_ann(&namespace, &model, &[])?;
-        ensure!(!refused.ok, "{authorization}: admitted: {}", refused.stdout);
+        // A connection stays with one replica, so that the other may be asked for the first time now.
+        let refused = world
+            .cluster
+            .until("ann is refused the service itself", Duration::from_mins(1), || {
+                let said = as_ann(&namespace, &model, &[])?;
+                if said.ok {
+                    namespace.kubectl(&["delete", "isvc/fraud", "--timeout=60s"])?;
+                }
+                ensure!(!said.ok, "{authorization}: admitted: {}{}", said.stdout, said.stderr);
+                Ok(Some(said))
+            })?;
         for part in [subject, "may not use the StorageBackend", "#ml-platform", "RoleBinding"] {
             ensure!(
                 refused.stderr.contains(part),
