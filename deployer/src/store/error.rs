@@ -251,6 +251,7 @@ pub(super) fn of(error: &object_store::Error, about: About<'_>) -> Error {
         | "InvalidToken"
         | "ExpiredToken"
         | "AuthenticationFailed"
+        | "InvalidAuthenticationInfo"
         | "TokenRefreshRequired" => return Error::WrongKey { host, code },
         "AccessDenied" | "AuthorizationFailure" | "AuthorizationPermissionMismatch" => {
             return Error::Denied { doing, uri, bucket };

@@ -88,7 +88,9 @@ impl Refused {
             }
             (_, "SignatureDoesNotMatch") => Failure::Forbidden(format!("{answer}: the secret key is wrong")),
             // Azure's word for a signature that no key of the account makes.
-            (_, "AuthenticationFailed") => Failure::Forbidden(format!("{answer}: the credentials are wrong")),
+            (_, "AuthenticationFailed" | "InvalidAuthenticationInfo") => {
+                Failure::Forbidden(format!("{answer}: the credentials are wrong"))
+            }
             (_, "RequestTimeTooSkewed") => Failure::Forbidden(format!("{answer}: its clock and this server's differ")),
             (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
                 Failure::Forbidden(format!("{answer}: the token is no longer good"))

@@ -304,11 +304,10 @@ pub(crate) fn refused_by_azure(world: &World) -> Result<()> {
     let wrong = base64(b"hidden hidden hidden hidden hidden hidden hidden hidden hidden!!");
     expect(
         &said(uploading().env("AZURE_STORAGE_ACCESS_KEY", wrong))?,
-        // Azurite says `AuthorizationFailure` of a wrong signature, where Azure says `AuthenticationFailed`.
+        // Azurite, which takes tokens too, says this of a wrong signature, where Azure says `AuthenticationFailed`.
         &[
-            "not allowed to list https://ml.blob.core.windows.net/models/deployed/refused",
-            "hint: ask for the right to list there, in the container `models`",
-            "or take another key",
+            "ml.blob.core.windows.net doesn't accept these credentials (InvalidAuthenticationInfo)",
+            "hint: look at the key and its secret",
         ],
     )?;
     expect(
