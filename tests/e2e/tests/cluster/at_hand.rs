@@ -237,7 +237,11 @@ fn at_hand_what_is_no_model_is_told_and_leaves_nothing(world: &World) -> Result<
     for (folder, more, parts) in [
         (no_model.path(), &[][..], &["README.md", "hint"][..]),
         (two.path(), &[], &["model.joblib", "model.json", "name one of them"]),
-        (one.path(), &["--framework", "tensorflow"], &["saved_model.pb"]),
+        (
+            one.path(),
+            &["--framework", "tensorflow"],
+            &["is no tensorflow model: there is model.joblib"],
+        ),
         (&nowhere, &[], &["nowhere"]),
     ] {
         let told = deploy(folder, more)?;
