@@ -78,18 +78,21 @@ fn pipeline_by_the_guide_the_champion_answers_as_in_python(world: &World) -> Res
         "it was submitted"
     );
 
-    // It is asked by its own example, found where it was deployed from.
-    for from in [&[][..], &["--from", CHAMPION]] {
-        let words = [
-            &["predict", "fraud", "-o", "json", "--via", "port-forward", "--example"],
-            from,
-        ]
-        .concat();
-        let said = run(&team, &mlflow, &words)?.ended(0)?;
-        tells(&said, &["the model's own input example"])?;
+    // Who may read the store asks it by its own example, found where it was deployed from; who may not, by what the server says of it.
+    let server = mlflow.uri();
+    let example = ["predict", "fraud", "-o", "json", "--via", "port-forward", "--example"];
+    let from = ["--from", CHAMPION, "--tracking-server", &server];
+    for (key, from, how) in [
+        (Some(MINIO_USER), &[][..], "the model's own input example"),
+        (Some(MINIO_USER), &from, "the model's own input example"),
+        (None, &[], "made of what the server says"),
+    ] {
+        let said = crate::deploy::run(&team, key, &[&example, from].concat())?.ended(0)?;
+        tells(&said, &[how])?;
         let answer: Value = serde_json::from_str(&said.stdout)?;
         let data = answer["outputs"][0]["data"].as_array().map_or(0, Vec::len);
-        ensure!(data == fraud.rows.len(), "{from:?}: {answer}");
+        let rows = key.map_or(1, |_| fraud.rows.len());
+        ensure!(data == rows, "{from:?}: {answer}");
     }
 
     // What isn't there is told with what is.
