@@ -164,7 +164,7 @@ pub(crate) fn forbidden(world: &World) -> Result<()> {
         Cloud::Azure,
         &with_key("azure", &Cloud::Azure.uri(""), "AZURE_STORAGE_ACCESS_KEY", &wrong),
         &Cloud::Azure.uri("reviewed/fraud"),
-        "ml.blob.core.windows.net answers 400 InvalidAuthenticationInfo: the credentials are wrong",
+        "ml.blob.core.windows.net answers 400 InvalidAuthenticationInfo: the credentials are",
     )?;
     let closed = format!("gs://{CLOSED}/");
     warned(
