@@ -97,11 +97,14 @@ fn pipeline_by_the_guide_the_champion_answers_as_in_python(world: &World) -> Res
 
     // What isn't there is told with what is.
     for (source, parts) in [
-        ("models:/nobody/1", ["nobody", "(404)", "hint"]),
+        (
+            "models:/nobody/1",
+            ["no registered model nobody", "its models: fraud", "hint"],
+        ),
         ("models:/fraud/17", ["fraud", "17", "hint"]),
         (
             "runs:/0123456789abcdef0123456789abcdef/model",
-            ["0123456789abcdef", "(404)", "hint"],
+            ["0123456789abcdef", "run", "hint"],
         ),
     ] {
         tells(&run(&team, &mlflow, &["deploy", source])?.ended(2)?, &parts)?;
