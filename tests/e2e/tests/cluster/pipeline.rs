@@ -107,7 +107,10 @@ fn pipeline_by_the_guide_the_champion_answers_as_in_python(world: &World) -> Res
             ["0123456789abcdef", "run", "hint"],
         ),
     ] {
-        tells(&run(&team, &mlflow, &["deploy", source])?.ended(2)?, &parts)?;
+        tells(
+            &run(&team, &mlflow, &["deploy", source, "--name", "nobody"])?.ended(2)?,
+            &parts,
+        )?;
     }
     let nobody = run(&team, &mlflow, &["deploy", "models:/fraud@runner-up"])?.ended(2)?;
     ensure!(
