@@ -210,17 +210,13 @@ fn after_helm_uninstall_services_run_on_with_their_credentials(world: &World) ->
     world.cluster.kubectl(&["get", "crd/wasmpolicies.tidewaiter.dev"])?;
     world.cluster.kubectl(&["get", "storagebackend/minio"])?;
     unchanged(&running, &before)?;
-    // Where all else takes the two cores, its probe may be late, and the Pod counts as not ready for a moment.
-    let answer = world
-        .cluster
-        .until("the same Pod answers", Duration::from_secs(30), || {
-            running.infer("fraud", &model.request).map(Some)
-        })?;
-    model.check(&answer)?;
-    // A Pod that comes later, on another node say, reads the Secret again.
-    running.kubectl(&["delete", "pods", "--all", "--grace-period=1"])?;
-    running.ready("fraud")?;
     model.check(&running.infer("fraud", &model.request)?)?;
+    // A Pod that comes later, on another node say, reads the Secret again. KServe calls the service ready for a moment yet.
+    running.kubectl(&["delete", "pods", "--all", "--grace-period=1"])?;
+    let answer = world.cluster.until("a new Pod answers", Duration::from_mins(5), || {
+        running.infer("fraud", &model.request).map(Some)
+    })?;
+    model.check(&answer)?;
     // Nothing of ours is asked any more, so nothing of ours can refuse.
     running.apply(&manifests::bare("after", "mlflow", &uri))?;
     let after = running.get("isvc/after")?;
