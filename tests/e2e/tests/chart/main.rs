@@ -253,25 +253,21 @@ fn groups(kserve: Kserve) -> Vec<Group> {
         at_once: AT_ONCE,
     };
     let in_turn = |tests| Group { tests, at_once: 1 };
+    let mut groups = vec![side_by_side(path::TESTS)];
+    if kserve == Kserve::V0_15 && !everything() {
+        return groups;
+    }
+    groups.extend([
+        side_by_side(shared::TESTS),
+        in_turn(life::TESTS),
+        in_turn(ended::TESTS),
+        in_turn(edited::TESTS),
+        in_turn(faults::TESTS),
+        in_turn(closed::TESTS),
+    ]);
     match (kserve, everything()) {
-        (Kserve::V0_20, false) => vec![
-            side_by_side(path::TESTS),
-            side_by_side(shared::TESTS),
-            in_turn(life::TESTS),
-            in_turn(ended::TESTS),
-            in_turn(edited::TESTS),
-            in_turn(faults::TESTS),
-            in_turn(closed::TESTS),
-            in_turn(life::LAST),
-        ],
-        (Kserve::V0_20, true) => vec![
-            side_by_side(path::TESTS),
-            side_by_side(shared::TESTS),
-            in_turn(life::TESTS),
-            in_turn(ended::TESTS),
-            in_turn(edited::TESTS),
-            in_turn(faults::TESTS),
-            in_turn(closed::TESTS),
+        (Kserve::V0_20, false) => groups.push(in_turn(life::LAST)),
+        (Kserve::V0_20, true) => groups.extend([
             in_turn(nodes::TESTS),
             in_turn(certificates::TESTS),
             in_turn(network::TESTS),
@@ -280,19 +276,10 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             in_turn(life::RIGHTS),
             in_turn(life::LAST),
             in_turn(adopted::TESTS),
-        ],
-        (Kserve::V0_15, false) => vec![side_by_side(path::TESTS)],
-        (Kserve::V0_15, true) => vec![
-            side_by_side(path::TESTS),
-            side_by_side(shared::TESTS),
-            in_turn(life::TESTS),
-            in_turn(ended::TESTS),
-            in_turn(edited::TESTS),
-            in_turn(faults::TESTS),
-            in_turn(closed::TESTS),
-            in_turn(oldest::TESTS),
-        ],
+        ]),
+        (Kserve::V0_15, _) => groups.push(in_turn(oldest::TESTS)),
     }
+    groups
 }
 
 fn main() -> ExitCode {

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -72,17 +72,9 @@ fn store(namespace: &Namespace) -> String {
     format!("s3://mlflow/shared/{}/", namespace.name())
 }
 
-fn said(output: &Output) -> Said {
-    Said {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
-
 fn run(namespace: &Namespace, words: &[&str]) -> Result<Said> {
     let words = [words, &["-n", namespace.name()]].concat();
-    Ok(said(&command(namespace, &words)?.output()?))
+    Ok(Said::from(command(namespace, &words)?.output()?))
 }
 
 fn is_there(namespace: &Namespace, name: &str) -> Result<bool> {
@@ -102,7 +94,7 @@ fn at_hand_kubectl_runs_it_as_its_plugin(world: &World) -> Result<()> {
     let plugin = |words: &[&str]| {
         let mut kubectl = world.cluster.kubectl_command();
         kubectl.arg("tidewaiter").args(words).env("PATH", &path);
-        Ok::<_, anyhow::Error>(said(&kubectl.env("TIDEWAITER_PROFILES", NO_PROFILES).output()?))
+        Ok::<_, anyhow::Error>(Said::from(kubectl.env("TIDEWAITER_PROFILES", NO_PROFILES).output()?))
     };
     let list = plugin(&["list", "-n", team.name()])?.ended(0)?;
     ensure!(list.stdout.contains("fraud"), "{list:?}");
@@ -131,7 +123,7 @@ fn at_hand_a_terminal_asks_before_it_deletes(world: &World) -> Result<()> {
         terminal.write_all(format!("{answer}\n").as_bytes())?;
         let output = script.wait_with_output()?;
         drop(terminal);
-        Ok::<_, anyhow::Error>(said(&output))
+        Ok::<_, anyhow::Error>(Said::from(output))
     };
     let kept = delete("n")?.ended(1)?;
     ensure!(
@@ -156,7 +148,7 @@ fn at_hand_flags_are_stronger_than_variables_and_these_than_profiles(world: &Wor
         if let Some(namespace) = variable {
             command.env("TIDEWAITER_NAMESPACE", namespace);
         }
-        said(&command.output()?).ended(0)
+        Said::from(command.output()?).ended(0)
     };
     let place = format!("kubernetes_namespace={}", by_profile.name());
     with_profile(&["profile", "set", "house", &place], None)?;

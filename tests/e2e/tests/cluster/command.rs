@@ -1,7 +1,7 @@
 //! The command `tidewaiter`, as an admin runs it: against the real API server, with KServe and the webhook in it.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -50,6 +50,17 @@ pub(crate) struct Said {
     pub(crate) stderr: String,
 }
 
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
 impl Said {
     /// Fails with all that was said, where it ended otherwise.
     pub(crate) fn ended(self, code: i32) -> Result<Self> {
@@ -64,16 +75,13 @@ impl Said {
 
 /// Runs it without a terminal.
 pub(crate) fn tidewaiter(kubeconfig: &Path, arguments: &[&str]) -> Result<Said> {
-    let output = Command::new(command_binary()?)
-        .args(arguments)
-        .env("KUBECONFIG", kubeconfig)
-        .stdin(Stdio::null())
-        .output()?;
-    Ok(Said {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    Ok(Said::from(
+        Command::new(command_binary()?)
+            .args(arguments)
+            .env("KUBECONFIG", kubeconfig)
+            .stdin(Stdio::null())
+            .output()?,
+    ))
 }
 
 /// Has the installed webhook asked about a namespace from now on: what is in it ran before.

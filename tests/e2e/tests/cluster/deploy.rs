@@ -91,12 +91,7 @@ pub(crate) fn run(namespace: &Namespace, key: Option<&str>, arguments: &[&str]) 
             .env("AWS_DEFAULT_REGION", "us-east-1")
             .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"));
     }
-    let output = command.output()?;
-    Ok(Said {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    Ok(Said::from(command.output()?))
 }
 
 pub(crate) fn deploy(namespace: &Namespace, key: Option<&str>, uri: &str, more: &[&str]) -> Result<Said> {

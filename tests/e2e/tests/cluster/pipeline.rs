@@ -152,12 +152,7 @@ fn pipeline_a_tracking_server_with_users_lets_in_whom_it_knows(world: &World) ->
                 .env("MLFLOW_TRACKING_USERNAME", user)
                 .env("MLFLOW_TRACKING_PASSWORD", password);
         }
-        let output = command.output()?;
-        let said = Said {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        };
+        let said = Said::from(command.output()?);
         ensure!(
             !format!("{said:?}").contains("password-of"),
             "it repeats a password: {said:?}"
@@ -210,12 +205,7 @@ fn pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names(world: &World) -> R
         if let Some(token) = token {
             command.env("MLFLOW_TRACKING_TOKEN", token);
         }
-        let output = command.output()?;
-        let said = Said {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        };
+        let said = Said::from(command.output()?);
         ensure!(
             !format!("{said:?}").contains("token-of"),
             "it repeats a token: {said:?}"

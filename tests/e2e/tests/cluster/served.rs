@@ -52,23 +52,20 @@ const SMALL: [&str; 6] = [
 
 /// The command in a namespace, with the store's keys.
 fn run(namespace: &Namespace, words: &[&str]) -> Result<Said> {
-    let output = Command::new(command_binary()?)
-        .args(words)
-        .args(["-n", namespace.name()])
-        .env("KUBECONFIG", namespace.cluster().kubeconfig())
-        .env("TIDEWAITER_PROFILES", NO_PROFILES)
-        .env("TIDEWAITER_ARTIFACT_STORE", "s3://mlflow/shared/served/")
-        .env("AWS_ACCESS_KEY_ID", MINIO_USER)
-        .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)
-        .env("AWS_DEFAULT_REGION", "us-east-1")
-        .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"))
-        .stdin(Stdio::null())
-        .output()?;
-    Ok(Said {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    Ok(Said::from(
+        Command::new(command_binary()?)
+            .args(words)
+            .args(["-n", namespace.name()])
+            .env("KUBECONFIG", namespace.cluster().kubeconfig())
+            .env("TIDEWAITER_PROFILES", NO_PROFILES)
+            .env("TIDEWAITER_ARTIFACT_STORE", "s3://mlflow/shared/served/")
+            .env("AWS_ACCESS_KEY_ID", MINIO_USER)
+            .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)
+            .env("AWS_DEFAULT_REGION", "us-east-1")
+            .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"))
+            .stdin(Stdio::null())
+            .output()?,
+    ))
 }
 
 fn deploy(namespace: &Namespace, source: &Path, name: &str, more: &[&str]) -> Result<()> {
