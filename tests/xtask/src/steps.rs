@@ -152,7 +152,8 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
                  command on what is deployed (cargo xtask test --all)",
             );
         }
-        cargo.run_with(&variables, &["test", "--workspace", "--locked"])?;
+        // Past a failed test program: a run this long says everything that is wrong at once.
+        cargo.run_with(&variables, &["test", "--workspace", "--locked", "--no-fail-fast"])?;
     }
     for what in left_out {
         eprintln!("\nLeft out: {what}");
