@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod author;
 pub mod chart;
+pub mod command;
 pub mod custom;
 mod files;
 pub mod install;

@@ -16,6 +16,9 @@ use crate::{host, tls};
 /// Where the manager's webhooks listen. It has no flag for the address.
 const WEBHOOKS: &str = "https://127.0.0.1:9443";
 
+/// The manager, as a process of the run.
+pub(crate) const MANAGER: &str = "kserve-manager";
+
 /// What is left out of KServe's manifests: the manager runs as a process, other controllers not at all, and nothing here issues certificates.
 const LEFT_OUT: [&str; 6] = [
     "Deployment",
@@ -69,12 +72,24 @@ pub(crate) fn start(
     processes.wait("established CRDs", Duration::from_mins(1), || {
         host::run(kubectl().args(["wait", "--for=condition=Established", "crd", "--all", "--timeout=10s"])).is_ok()
     })?;
+    start_manager(cache, &folder, kubeconfig, processes, release)?;
+    apply("second.json", second)
+}
+
+/// Starts the manager alone; returns when its webhooks answer. It looks once, when it starts, which kinds of other projects there are.
+pub(crate) fn start_manager(
+    cache: &Cache,
+    folder: &Path,
+    kubeconfig: &Path,
+    processes: &Processes,
+    release: Kserve,
+) -> Result<()> {
     processes.start(
-        "kserve-manager",
+        MANAGER,
         Command::new(Module::Kserve(release).build(cache)?.join("kserve-manager"))
             .env("POD_NAMESPACE", "kserve")
             .env("KUBECONFIG", kubeconfig)
-            .env("TMPDIR", &folder)
+            .env("TMPDIR", folder)
             .args([
                 "--metrics-addr",
                 "127.0.0.1:8085",
@@ -85,8 +100,7 @@ pub(crate) fn start(
     let address = WEBHOOKS.trim_start_matches("https://");
     processes.wait("KServe's webhook server", Duration::from_mins(1), || {
         std::net::TcpStream::connect(address).is_ok()
-    })?;
-    apply("second.json", second)
+    })
 }
 
 /// The `install` folder of a release, inside its Go module.
@@ -196,7 +210,7 @@ fn fit(mut object: Value, release: Kserve, bundle: &str) -> Result<Value> {
 }
 
 /// The configmap's values are JSON texts.
-fn edit(text: &mut Value, change: impl FnOnce(&mut Value)) -> Result<()> {
+pub(crate) fn edit(text: &mut Value, change: impl FnOnce(&mut Value)) -> Result<()> {
     let mut value: Value = match text.as_str() {
         Some(text) => serde_json::from_str(text)?,
         None => json!({}),

@@ -16,6 +16,7 @@ mod faults;
 mod helm;
 pub mod host;
 pub mod images;
+mod knative;
 mod kserve;
 pub mod minio;
 pub mod mlflow;

@@ -61,6 +61,8 @@ pub enum Module {
     FakeGcs,
     /// KServe's manager.
     Kserve(Kserve),
+    /// Knative Serving, and Kourier, which leads requests to it.
+    Knative,
     /// What KServe's manager runs for an `InferenceGraph`.
     KserveRouter,
     /// A gRPC client.
@@ -97,6 +99,7 @@ impl Module {
             Self::FakeGcs => "fake-gcs-server",
             Self::Kserve(Kserve::V0_20) => "kserve-v0.20.0",
             Self::Kserve(Kserve::V0_15) => "kserve-v0.15.2",
+            Self::Knative => "knative",
             Self::KserveRouter => "kserve-router",
             Self::Grpcurl => "grpcurl",
             Self::Helm => "helm",
@@ -135,6 +138,14 @@ impl Module {
             Self::Mc => &[("mc", "github.com/minio/mc")],
             Self::FakeGcs => &[("fake-gcs-server", "github.com/fsouza/fake-gcs-server")],
             Self::Kserve(_) => &[("kserve-manager", "github.com/kserve/kserve/cmd/manager")],
+            Self::Knative => &[
+                ("activator", "knative.dev/serving/cmd/activator"),
+                ("autoscaler", "knative.dev/serving/cmd/autoscaler"),
+                ("controller", "knative.dev/serving/cmd/controller"),
+                ("queue", "knative.dev/serving/cmd/queue"),
+                ("webhook", "knative.dev/serving/cmd/webhook"),
+                ("kourier", "knative.dev/net-kourier/cmd/kourier"),
+            ],
             Self::KserveRouter => &[("router", "github.com/kserve/kserve/cmd/router")],
             Self::Grpcurl => &[("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl")],
             Self::Helm => &[("helm", "helm.sh/helm/v4/cmd/helm")],
@@ -297,6 +308,7 @@ mod tests {
             Module::Mc,
             Module::FakeGcs,
             Module::Containerd,
+            Module::Knative,
             Module::KserveRouter,
             Module::Grpcurl,
             Module::Helm,

@@ -16,8 +16,8 @@ Commands:
   demo [--cluster]       Show the main job: an InferenceService as its user wrote it, and what comes back
                          --cluster: the same through kubectl on a real control plane, ending in a model that answers
   test [--quick | --all] Everything CI runs; --quick leaves out what needs a control plane
-                         --all: also more with the oldest KServe, cert-manager, network policies in force, named namespaces and each of its
-                         rights, in the image as it is shipped, which is made twice and has to be the same bytes
+                         --all: also more with the oldest KServe, Knative, cert-manager, network policies in force, named namespaces and each
+                         of its rights, in the image as it is shipped, which is made twice and has to be the same bytes
   bench [--policies | --scale | --deployer] [--no-cluster] [--json]
                          Speed beside a baseline, in the same run
                          --policies: a policy in each language, a hundred of them, and hostile ones beside others

@@ -148,8 +148,8 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
             variables.extend(images(&cargo)?);
         } else {
             left_out.push(
-                "more with the oldest KServe, cert-manager, network policies in force, named namespaces and each of its rights, the image made twice, and the \
-                 command on what is deployed (cargo xtask test --all)",
+                "more with the oldest KServe, Knative, cert-manager, network policies in force, named namespaces and each of its rights, the image made twice, \
+                 and the command on what is deployed (cargo xtask test --all)",
             );
         }
         // Past a failed test program: a run this long says everything that is wrong at once.

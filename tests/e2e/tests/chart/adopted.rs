@@ -1,13 +1,12 @@
 //! Services that ran before Tidewaiter came: what its audit finds, `tidewaiter audit` shows and `--fix` mends.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::command;
 use tidewaiter_e2e::load::{has_credentials, service};
-use tidewaiter_e2e::server::command_binary;
 
 use crate::{Shape, Test, World};
 
@@ -70,18 +69,6 @@ fn what_ran_before_is_reported_by_the_leader_and_adopted_by_the_command(world: &
 
 /// What the command says on both of its outputs, where it ends with this code.
 fn tidewaiter(kubeconfig: &Path, arguments: &[&str], code: i32) -> Result<String> {
-    let output = Command::new(command_binary()?)
-        .args(arguments)
-        .env("KUBECONFIG", kubeconfig)
-        .stdin(Stdio::null())
-        .output()?;
-    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
-    ensure!(
-        output.status.code() == Some(code),
-        "tidewaiter {}: {}, not {code}: {}",
-        arguments.join(" "),
-        output.status,
-        said.join("\n")
-    );
-    Ok(said.join("\n"))
+    let said = command::tidewaiter(kubeconfig, arguments)?.ended(code)?;
+    Ok([said.stdout, said.stderr].join("\n"))
 }

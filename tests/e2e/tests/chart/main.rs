@@ -5,7 +5,7 @@
 //!
 //! Only root can run Pods here, so without root they are left out, and counted as ignored. As in the other program, `TIDEWAITER_GROUND=NAME` uses a
 //! cluster that is up; tests that stop its servers need one of their own. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release of KServe alone.
-//! `TIDEWAITER_CHART=all` runs old definitions and missing ones, lost nodes, cert-manager, network policies in force, named namespaces, services that ran
+//! `TIDEWAITER_CHART=all` runs old definitions and missing ones, a flood of reviews, lost nodes, cert-manager, network policies in force, named namespaces, services that ran
 //! before and a registry that goes away as well, which the gate has no time for.
 
 mod adopted;
@@ -14,6 +14,7 @@ mod closed;
 mod edited;
 mod ended;
 mod faults;
+mod flood;
 mod life;
 mod modules;
 mod named;
@@ -163,6 +164,7 @@ impl World {
                 "certificates": {"selfManaged": {"lifetime": "30s", "authorityLifetime": "60s"}},
                 "credentials": {"collectAfter": "1m"},
                 "audit": {"interval": "1m"},
+                "tracing": {"otlpEndpoint": named::COLLECTOR},
             }),
         })
     }
@@ -268,6 +270,7 @@ fn groups(kserve: Kserve) -> Vec<Group> {
     match (kserve, everything()) {
         (Kserve::V0_20, false) => groups.push(in_turn(life::LAST)),
         (Kserve::V0_20, true) => groups.extend([
+            in_turn(flood::TESTS),
             in_turn(nodes::TESTS),
             in_turn(certificates::TESTS),
             in_turn(network::TESTS),
@@ -322,7 +325,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     };
     if !everything() {
         eprintln!(
-            "left out, unless TIDEWAITER_CHART=all: old definitions, lost nodes, cert-manager, network policies in force, named namespaces, what ran before, a registry that goes away, each right"
+            "left out, unless TIDEWAITER_CHART=all: old definitions, a flood of reviews, lost nodes, cert-manager, network policies in force, named namespaces, what ran before, a registry that goes away, each right"
         );
     }
     let mut code = ExitCode::SUCCESS;

@@ -1,10 +1,12 @@
 //! Credentials in named namespaces alone, certificates that last for half a minute, credentials that are collected after a minute, an audit every
-//! minute. These tests run side by side, each in its own of the named namespaces.
+//! minute, a collector of traces. These tests run side by side, each in its own of the named namespaces.
 
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::{NAMESPACE, backend, without_pods};
@@ -38,7 +40,11 @@ pub(crate) const TESTS: &[Test] = &[
         "a_namespace_that_is_not_named_is_told_so",
         a_namespace_that_is_not_named_is_told_so,
     ),
+    ("a_review_is_traced", a_review_is_traced),
 ];
+
+/// Where [`Shape::Named`] has a collector of traces: HOST, and a port that no server of the ground has.
+pub(crate) const COLLECTOR: &str = "http://10.88.0.1:9318";
 
 /// How many authorities are to come and go.
 const AUTHORITIES: usize = 3;
@@ -257,4 +263,57 @@ fn a_namespace_that_is_not_named_is_told_so(world: &World) -> Result<()> {
         release.diagnosis()
     );
     Ok(())
+}
+
+/// By OTLP over HTTP. What is in the message is Protocol Buffers, whose texts stand in it as they are; the webhook's own tests read it.
+fn a_review_is_traced(world: &World) -> Result<()> {
+    let address = COLLECTOR.strip_prefix("http://").context("no address")?;
+    let collector = TcpListener::bind(address).with_context(|| format!("can't listen on {address}"))?;
+    collector.set_nonblocking(true)?;
+    world.release_in(Shape::Named)?;
+    let team = world.cluster.namespace("traced")?;
+    let (api, model) = (world.cluster.api()?, service("watched", &world.model()?.1));
+    let mut told = Vec::new();
+    world
+        .cluster
+        .until("the collector is told of a review", Duration::from_mins(1), || {
+            api.would_create(team.name(), &model)?;
+            while let Ok((connection, _)) = collector.accept() {
+                told = message(connection)?;
+                let holds = |text: &str| told.windows(text.len()).any(|window| window == text.as_bytes());
+                if [team.name(), "watched", "storage-credentials"].into_iter().all(holds) {
+                    return Ok(Some(()));
+                }
+            }
+            Ok(None)
+        })?;
+    let head = String::from_utf8_lossy(&told).to_ascii_lowercase();
+    ensure!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
+    ensure!(head.contains("content-type: application/x-protobuf\r\n"), "{head}");
+    Ok(())
+}
+
+/// A request as it came, which is answered by 200.
+fn message(mut connection: TcpStream) -> Result<Vec<u8>> {
+    connection.set_nonblocking(false)?;
+    connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut told = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let length = connection.read(&mut part)?;
+        told.extend_from_slice(&part[..length]);
+        let Some(end) = told.windows(4).position(|window| window == b"\r\n\r\n") else {
+            ensure!(length > 0, "the request has no end");
+            continue;
+        };
+        let head = String::from_utf8_lossy(&told[..end]).to_ascii_lowercase();
+        let body = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let body: usize = body.context("no length")?.parse()?;
+        if told.len() >= end + 4 + body {
+            break;
+        }
+        ensure!(length > 0, "the request ends too early");
+    }
+    connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
+    Ok(told)
 }

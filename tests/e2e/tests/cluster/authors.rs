@@ -13,8 +13,8 @@ use tidewaiter_e2e::transcript::Step;
 use tidewaiter_ground::Namespace;
 use tidewaiter_tools::Language;
 
-use crate::command::tidewaiter;
 use crate::{Test, World};
+use tidewaiter_e2e::command::tidewaiter;
 
 pub(crate) const TESTS: &[Test] = &[(
     "an_authors_policy_goes_from_nothing_to_a_refusal_by_kubectl",

@@ -1,14 +1,14 @@
 //! The command `tidewaiter`, as an admin runs it: against the real API server, with KServe and the webhook in it.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::command::{Said, tidewaiter};
 use tidewaiter_e2e::install::{NAMESPACE, make_up_models};
 use tidewaiter_e2e::manifests;
-use tidewaiter_e2e::server::{REVIEWED_BY, command_binary};
+use tidewaiter_e2e::server::REVIEWED_BY;
 use tidewaiter_ground::{Cluster, MINIO_PORT, MINIO_USER, Namespace};
 
 use crate::{Test, World};
@@ -38,51 +38,6 @@ pub(crate) const TESTS: &[Test] = &[
 
 const SECRET: &str = "serving.kserve.io/storageSecretName";
 const RECORD: &str = "tidewaiter.dev/filled";
-
-/// For `TIDEWAITER_PROFILES`, where whoever runs the tests may have profiles of their own.
-pub(crate) const NO_PROFILES: &str = "/nonexistent/profiles";
-
-/// What the command wrote, and how it ended.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self {
-            code: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
-    }
-}
-
-impl Said {
-    /// Fails with all that was said, where it ended otherwise.
-    pub(crate) fn ended(self, code: i32) -> Result<Self> {
-        ensure!(self.code == Some(code), "not {code}: {self:#?}");
-        ensure!(
-            !self.stdout.contains(MINIO_USER) && !self.stderr.contains(MINIO_USER),
-            "it prints a key: {self:#?}"
-        );
-        Ok(self)
-    }
-}
-
-/// Runs it without a terminal.
-pub(crate) fn tidewaiter(kubeconfig: &Path, arguments: &[&str]) -> Result<Said> {
-    Ok(Said::from(
-        Command::new(command_binary()?)
-            .args(arguments)
-            .env("KUBECONFIG", kubeconfig)
-            .stdin(Stdio::null())
-            .output()?,
-    ))
-}
 
 /// Has the installed webhook asked about a namespace from now on: what is in it ran before.
 fn install_for(namespace: &Namespace) -> Result<()> {

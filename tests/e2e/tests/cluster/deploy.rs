@@ -11,10 +11,10 @@ use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
-use crate::command::{NO_PROFILES, Said, tidewaiter};
 use crate::failing::failed;
 use crate::using;
 use crate::{Test, World};
+use tidewaiter_e2e::command::{NO_PROFILES, Said, tidewaiter};
 
 pub(crate) const TESTS: &[Test] = &[
     (

@@ -16,9 +16,9 @@ use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
 use tidewaiter_ground::{HOST, MINIO_USER, Namespace, host, python};
 
 use crate::architecture::elf_of_the_other_machine;
-use crate::command::Said;
 use crate::deploy::{SMALL, run, tells};
 use crate::{Test, World};
+use tidewaiter_e2e::command::Said;
 
 pub(crate) const TESTS: &[Test] = &[
     (

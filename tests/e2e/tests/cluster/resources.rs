@@ -291,5 +291,27 @@ fn a_gpu_that_no_server_uses_keeps_a_pod_waiting_without_tidewaiter_and_is_told_
     let said = with.apply(&service.to_string())?;
     let line = "predictor: it asks for a GPU, which runtime kserve-sklearnserver doesn't use";
     ensure!(said.warnings().contains(&line), "{}", said.stderr);
+
+    // The deployer's waits as well, and both start once the node says that it has some.
+    let team = world.namespace_without("gpu-deployed")?;
+    let wish = ["--framework=sklearn", "--gpus=1", "--no-wait"];
+    crate::deploy::deploy(&team, Some(MINIO_USER), &uri, &wish)?.ended(0)?;
+    let node = world.cluster.kubectl(&["get", "nodes", "-o", "name"])?;
+    let has = json!({"nvidia.com/gpu": "3"});
+    let status = json!({"status": {"capacity": has, "allocatable": has}}).to_string();
+    let patch = [
+        "patch",
+        node.trim(),
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &status,
+    ];
+    world.cluster.kubectl(&patch)?;
+    without.ready("fraud")?;
+    team.ready("fraud")?;
+    let pods = team.pods("fraud")?;
+    let limits = &pods.first().context("no Pod")?["spec"]["containers"][0]["resources"]["limits"];
+    ensure!(limits["nvidia.com/gpu"] == "1", "{limits}");
     Ok(())
 }

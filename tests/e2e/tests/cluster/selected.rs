@@ -20,7 +20,7 @@ const OLDEST: [&str; 9] = [
 
 /// What is of the newest release alone: its kinds, its words for modes, canaries and stopping, and the images of its servers. Of the oldest's own the ground has
 /// `MLServer` 1.5.0 alone.
-const NEWEST: [&str; 29] = [
+const NEWEST: [&str; 30] = [
     "a_model_with_a_secret_made_by_hand_answers",
     "an_llm_gets_its_credentials_on_its_metadata",
     "a_service_with_a_cached_model_is_left_alone",
@@ -37,6 +37,7 @@ const NEWEST: [&str; 29] = [
     "failing_code_that_stayed_in_a_script_is_named",
     "served_a_file_of_xgboost",
     "served_a_transformer_before_its_predictor",
+    "served_an_explainer_beside_its_predictor",
     "served_by_an_image_of_ones_own",
     "served_a_graph_of_two_steps",
     "a_model_of_older_libraries_answers_from_an_older_image",
@@ -53,7 +54,7 @@ const NEWEST: [&str; 29] = [
 ];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 25] = [
+const LONG: [&str; 26] = [
     "a_key_of_a_namespace_that_is_gone_is_revoked",
     "deploys_at_once_lose_none_without_a_word",
     "a_deploy_that_waits_is_told_of_a_later_one",
@@ -78,16 +79,18 @@ const LONG: [&str; 25] = [
     "served_one_column_of_mlflow",
     "served_a_function",
     "served_a_transformer_before_its_predictor",
+    "served_an_explainer_beside_its_predictor",
     "served_by_an_image_of_ones_own",
 ];
 
 /// What comes to the same end where Tidewaiter reviews the namespace and where it doesn't, and is shown twice, but for the gate.
-const WITH_AND_WITHOUT: [&str; 12] = [
+const WITH_AND_WITHOUT: [&str; 13] = [
     "deploy_has_every_wish_checked_and_stores_nothing",
     "served_a_folder_of_sklearn",
     "served_a_file_of_xgboost",
     "served_one_column_of_mlflow",
     "served_a_transformer_before_its_predictor",
+    "served_an_explainer_beside_its_predictor",
     "served_by_an_image_of_ones_own",
     "served_a_graph_of_two_steps",
     "served_no_more_its_model_leaves_the_store_and_others_stay",

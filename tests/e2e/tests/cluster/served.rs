@@ -13,8 +13,8 @@ use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, post};
 
-use crate::command::{NO_PROFILES, Said};
 use crate::{Test, World};
+use tidewaiter_e2e::command::{NO_PROFILES, Said};
 
 pub(crate) const TESTS: &[Test] = &[
     ("served_a_folder_of_sklearn", true, served_a_folder_of_sklearn),
@@ -25,6 +25,11 @@ pub(crate) const TESTS: &[Test] = &[
         "served_a_transformer_before_its_predictor",
         true,
         served_a_transformer_before_its_predictor,
+    ),
+    (
+        "served_an_explainer_beside_its_predictor",
+        true,
+        served_an_explainer_beside_its_predictor,
     ),
     ("served_by_an_image_of_ones_own", true, served_by_an_image_of_ones_own),
     ("served_a_graph_of_two_steps", true, served_a_graph_of_two_steps),
@@ -41,6 +46,10 @@ pub(crate) const ROUTER: &str = "TIDEWAITER_ROUTER";
 const ROUTER_IMAGE: &str = "docker.io/kserve/router:v0.20.0";
 /// Doubles what it is asked, and asks the predictor.
 const TRANSFORMER: &str = include_str!("../../sdk/doubles.py");
+/// Asks the predictor without each value of a question in turn.
+const EXPLAINER: &str = include_str!("../../sdk/explains.py");
+/// KServe's own server has its SDK, which is all that a transformer or an explainer needs.
+const SDK_IMAGE: &str = "docker.io/kserve/sklearnserver:v0.20.0";
 const SMALL: [&str; 6] = [
     "--request",
     "cpu=50m",
@@ -154,18 +163,59 @@ fn served_a_transformer_before_its_predictor(world: &World) -> Result<()> {
     world.cluster.serve_services()?;
     let (model, _) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
     let team = world.team("served-transformer")?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("tidewaiter.yaml");
-    // KServe's own server image has its SDK, which is all that a transformer needs.
-    let resources = json!({"requests": {"cpu": "50m", "memory": "100Mi"}, "limits": {"memory": "1Gi"}});
-    let image = "docker.io/kserve/sklearnserver:v0.20.0";
-    let transformer = json!({"image": image, "command": ["python3", "-c", TRANSFORMER], "resources": resources});
-    let wished = json!({"runtime": "kserve-sklearnserver", "transformer": transformer});
-    fs::write(&file, wished.to_string())?;
-    let file = file.display().to_string();
-    deploy(&team, &model.folder, "fraud", &["--file", &file])?;
+    deploy_with(&team, &model, "transformer", TRANSFORMER)?;
     // The half of each value is asked for, which the transformer doubles.
     model.check(&predicted(&team, "fraud", &times(&model, 0.5))?)
+}
+
+/// A model as `fraud`, with a container of KServe's SDK that runs this script.
+fn deploy_with(team: &Namespace, model: &Model, role: &str, script: &str) -> Result<()> {
+    let resources = json!({"requests": {"cpu": "50m", "memory": "100Mi"}, "limits": {"memory": "1Gi"}});
+    let container = json!({"image": SDK_IMAGE, "command": ["python3", "-c", script], "resources": resources});
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("tidewaiter.yaml");
+    fs::write(
+        &file,
+        json!({"runtime": "kserve-sklearnserver", role: container}).to_string(),
+    )?;
+    deploy(team, &model.folder, "fraud", &["--file", &file.display().to_string()])
+}
+
+/// What it says of the model is what the model's own answers say.
+fn served_an_explainer_beside_its_predictor(world: &World) -> Result<()> {
+    world.cluster.serve_services()?;
+    let (model, _) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
+    let team = world.team("served-explainer")?;
+    deploy_with(&team, &model, "explainer", EXPLAINER)?;
+    let question = model.instances();
+    let rows: Vec<Vec<f64>> = serde_json::from_value(question["instances"].clone())?;
+    let whole = predicted(&team, "fraud", &json!(rows))?;
+    let address = team.get("service/fraud-explainer")?["spec"]["clusterIP"].clone();
+    let address = address.as_str().context("the explainer's Service has no address")?;
+    let told = post(&format!("http://{address}/v1/models/fraud:explain"), &question)?;
+    let told: Vec<Vec<f64>> =
+        serde_json::from_value(told["explanations"].clone()).with_context(|| format!("{told}"))?;
+    ensure!(told.len() == rows.len(), "{told:?}");
+    for (at, row) in rows.iter().enumerate() {
+        let without: Vec<Vec<f64>> = (0..row.len())
+            .map(|left_out| {
+                let mut row = row.clone();
+                row[left_out] = 0.0;
+                row
+            })
+            .collect();
+        let parts = predicted(&team, "fraud", &json!(without))?;
+        let expected = parts.iter().map(|part| whole[at] - part);
+        let same = told[at]
+            .iter()
+            .zip(expected)
+            .all(|(told, expected)| (told - expected).abs() < 1e-5);
+        ensure!(
+            same && told[at].len() == row.len(),
+            "{told:?} of {parts:?} and {whole:?}"
+        );
+    }
+    Ok(())
 }
 
 /// Each value of the model's question, so many times as large.
@@ -183,7 +233,7 @@ fn times(model: &Model, factor: f64) -> Value {
 fn served_by_an_image_of_ones_own(world: &World) -> Result<()> {
     let (model, uri) = world.model("plain_sklearn", Sklearnserver0_20, "mlflow")?;
     let team = world.team("served-image")?;
-    let image = ["--image", "docker.io/kserve/sklearnserver:v0.20.0"];
+    let image = ["--image", SDK_IMAGE];
     let arguments = [
         "--arg=--model_name=fraud",
         "--arg=--model_dir=/mnt/models",

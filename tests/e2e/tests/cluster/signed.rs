@@ -12,8 +12,8 @@ use tidewaiter_e2e::registry::Shop;
 use tidewaiter_ground::HOST;
 use tokio::runtime::Runtime;
 
-use crate::command::{Said, tidewaiter};
 use crate::{Test, World};
+use tidewaiter_e2e::command::{Said, tidewaiter};
 
 pub(crate) const TESTS: &[Test] = &[(
     "a_policy_is_signed_by_who_one_is_and_cosign_agrees",

@@ -14,8 +14,8 @@ use tidewaiter_ground::models::SavedWith::{Mlserver1_5_0, Mlserver1_7_1};
 use tidewaiter_ground::slow::SlowWay;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
-use crate::command::{NO_PROFILES, Said};
 use crate::{Test, World};
+use tidewaiter_e2e::command::{NO_PROFILES, Said};
 
 pub(crate) const TESTS: &[Test] = &[
     (

@@ -12,8 +12,8 @@ use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tools::Kserve;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, post};
 
-use crate::command::{Said, tidewaiter};
 use crate::{Test, World};
+use tidewaiter_e2e::command::{Said, tidewaiter};
 
 pub(crate) const TESTS: &[Test] = &[
     (
