@@ -238,17 +238,26 @@ fn a_canary_has_its_share_and_is_promoted_and_another_rolled_back(world: &World)
     ensure!(shares(2)? == (2, 0), "another model answers");
 
     let with = deploy(&team, &second_uri, &["--canary-percent", "50"])?;
-    let said = status(&team)?;
-    ensure!(
-        said["canaries"][0]["percent"] == 50 && said["canaries"][1]["percent"] == 50,
-        "{said}\n{with:?}"
-    );
+    let led = |newest: u64, before: u64| {
+        let what = format!("the newest revision has {newest} %, and the one before {before} %");
+        world.cluster.until(&what, Duration::from_secs(30), || {
+            let said = status(&team)?;
+            let percent = |at: usize| said["canaries"][at]["percent"].as_u64();
+            ensure!(
+                percent(0) == Some(newest) && percent(1) == Some(before),
+                "{}\n{}",
+                said["canaries"],
+                team.get("isvc/fraud")?["status"]["components"]
+            );
+            Ok(Some(()))
+        })
+    };
+    led(50, 50).with_context(|| format!("{with:?}\n{}", diagnosis(&team)))?;
     until("both revisions answer", |(first, second)| first > 0 && second > 0)?;
     tidewaiter(&team, &["rollback", "fraud"])?.ended(0)?;
     until("the first alone answers", |(_, second)| second == 0)?;
     tidewaiter(&team, &["split", "fraud", "20"])?.ended(0)?;
-    let said = status(&team)?;
-    ensure!(said["canaries"][0]["percent"] == 20, "{said}");
+    led(20, 80)?;
     tidewaiter(&team, &["promote", "fraud"])?.ended(0)?;
     until("the second alone answers", |(first, _)| first == 0)?;
     let led = tidewaiter(&team, &["promote", "fraud"])?.ended(0)?;
@@ -275,9 +284,8 @@ fn a_service_that_nobody_asks_has_no_pod_and_wakes(world: &World) -> Result<()> 
     if world.cluster.options().kserve == Kserve::V0_20 {
         tidewaiter(&team, &["stop", "fraud"])?.ended(0)?;
         until_none("a stopped service has no Pod")?;
-        tidewaiter(&team, &["start", "fraud"])?
-            .ended(0)
-            .with_context(|| diagnosis(&team))?;
+        tidewaiter(&team, &["start", "fraud"])?.ended(0)?;
+        team.ready("fraud").with_context(|| diagnosis(&team))?;
         model.check(&ask(&team, &model, &["--protocol", "v2", "--timeout", "3m"])?)?;
     }
     tidewaiter(&team, &["delete", "fraud", "--yes"])?.ended(0)?;
@@ -323,5 +331,14 @@ fn what_knative_would_refuse_later_is_refused_at_once(world: &World) -> Result<(
         let said = with.try_apply(&["--server-side"], &object.to_string())?;
         ensure!(!said.ok && said.stderr.contains(ours), "{said:?}");
     }
+
+    // What only Knative's admin can allow (`kubernetes.podspec-nodeselector`), the deployer tells in Knative's words.
+    let (_, uri) = world.model("fraud")?;
+    let words = ["deploy", &uri, "--name", "placed", "--node-selector", "disk=ssd"];
+    let said = tidewaiter(&without, &[&words[..], &["--timeout", "2m"]].concat())?.ended(1)?;
+    ensure!(
+        said.stderr.contains("must not set the field(s)") && said.stderr.contains("nodeSelector"),
+        "{said:?}"
+    );
     Ok(())
 }

@@ -1,11 +1,10 @@
 //! The command `tidewaiter`, as an admin runs it: against the real API server, with KServe and the webhook in it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tidewaiter_e2e::command::{Said, tidewaiter};
+use tidewaiter_e2e::command::tidewaiter;
 use tidewaiter_e2e::install::{NAMESPACE, make_up_models};
 use tidewaiter_e2e::manifests;
 use tidewaiter_e2e::server::REVIEWED_BY;

@@ -294,8 +294,8 @@ fn a_gpu_that_no_server_uses_keeps_a_pod_waiting_without_tidewaiter_and_is_told_
 
     // The deployer's waits as well, and both start once the node says that it has some.
     let team = world.namespace_without("gpu-deployed")?;
-    let wish = ["--framework=sklearn", "--gpus=1", "--no-wait"];
-    crate::deploy::deploy(&team, Some(MINIO_USER), &uri, &wish)?.ended(0)?;
+    let asked = ["--framework=sklearn", "--gpus=1", "--no-wait"];
+    crate::deploy::deploy(&team, Some(MINIO_USER), &uri, &asked)?.ended(0)?;
     let node = world.cluster.kubectl(&["get", "nodes", "-o", "name"])?;
     let has = json!({"nvidia.com/gpu": "3"});
     let status = json!({"status": {"capacity": has, "allocatable": has}}).to_string();
