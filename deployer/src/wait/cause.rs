@@ -22,6 +22,9 @@ pub fn diagnose(state: &State) -> Option<Finding> {
         found.extend(elsewhere(state, pod));
     }
     found.extend(not_created(state));
+    if found.is_empty() {
+        found.extend(not_made_before_0_16(state));
+    }
     let certain = found.iter().position(|finding| finding.certain);
     match certain {
         Some(index) => Some(found.swap_remove(index)),
@@ -87,20 +90,33 @@ fn of_service(state: &State) -> Option<Finding> {
             format!("start it: tidewaiter start {} -n {namespace}", state.name()),
         ));
     }
-    let (_, reason, message) = state.condition("PredictorReady")?;
-    match reason {
-        "FailedCreate" => Some(refused(state, message)),
-        "ReconcileFailed" => Some(
-            Finding::new(
-                Cause::Refused,
-                "KServe can't make what the service needs",
-                "do what the message says, and deploy again",
-            )
-            .seen(message)
-            .certain(state.quiet > PATIENCE),
-        ),
+    match state.condition("PredictorReady") {
+        Some((_, "FailedCreate", message)) => Some(refused(state, message)),
+        Some((_, "ReconcileFailed", message)) => Some(not_made(state, message)),
         _ => None,
     }
+}
+
+/// What KServe makes of the service is refused: by Knative, which checks what it is to run.
+fn not_made(state: &State, message: &str) -> Finding {
+    Finding::new(
+        Cause::Refused,
+        "KServe can't make what the service needs",
+        "do what the message says, and deploy again",
+    )
+    .seen(message)
+    .certain(state.quiet > PATIENCE)
+}
+
+/// The same from KServe before 0.16, which has an event for it and no condition. An event stays when its cause is gone: where a Pod came, it is.
+fn not_made_before_0_16(state: &State) -> Option<Finding> {
+    let mut pods = state.newest_pods().into_iter();
+    if pods.any(|pod| !state.before.contains(text(&pod["metadata"]["name"]))) {
+        return None;
+    }
+    let mut failures = state.events("InferenceService", "InternalError").rev();
+    let message = failures.find(|message| message.contains("denied the request"))?;
+    Some(not_made(state, message))
 }
 
 /// A Pod that the API server doesn't take.

@@ -556,6 +556,27 @@ fn knative_that_is_not_installed_is_told() {
     );
 }
 
+/// As KServe 0.15.2 has it, where Knative's admin hasn't allowed node selectors.
+#[test]
+fn what_knative_refuses_is_told_by_its_event_until_there_is_a_pod() {
+    let mut state = case(fixture!("knative.json"), None);
+    let words = "fails to reconcile predictor: admission webhook \"validation.webhook.serving.knative.dev\" denied the request: validation failed: \
+                 must not set the field(s): spec.template.spec.nodeSelector";
+    state.events[0]["reason"] = Value::from("InternalError");
+    state.events[0]["message"] = Value::from(words);
+    expect(
+        &state,
+        Cause::Refused,
+        false,
+        &["KServe can't make what the service needs"],
+    );
+    state.quiet = 60;
+    expect(&state, Cause::Refused, true, &["spec.template.spec.nodeSelector"]);
+    let mut mended = case(fixture!("loading.json"), None);
+    mended.events.extend(state.events);
+    assert_eq!(diagnose(&mended), None);
+}
+
 #[test]
 fn a_service_on_its_way_has_nothing_wrong() {
     let state = case(fixture!("loading.json"), None);
