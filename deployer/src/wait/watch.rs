@@ -191,7 +191,7 @@ impl<'a> Waiting<'a> {
                 }
                 Ok(watcher::Event::Delete(_)) => Some(Change::Gone),
                 Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
-                Err(error) => Some(Change::Blind("the service", told(&error))),
+                Err(error) => blind("the service", &error),
             });
         let of_service = watcher::Config::default().labels(&format!("serving.kserve.io/inferenceservice={name}"));
         let mut listed = BTreeSet::new();
@@ -216,7 +216,7 @@ impl<'a> Waiting<'a> {
                     Ok(watcher::Event::Delete(pod)) => {
                         Some(Change::Pod(pod.metadata.name.clone().unwrap_or_default(), None))
                     }
-                    Err(error) => Some(Change::Blind("Pods", told(&error))),
+                    Err(error) => blind("Pods", &error),
                 };
                 std::future::ready(change)
             });
@@ -227,7 +227,7 @@ impl<'a> Waiting<'a> {
                     serde_json::to_value(&event).ok().map(Change::Event)
                 }
                 Ok(_) => None,
-                Err(error) => Some(Change::Blind("events", told(&error))),
+                Err(error) => blind("events", &error),
             });
         futures::stream::select_all([services.boxed(), pods.boxed(), events.boxed()])
     }
@@ -373,19 +373,35 @@ impl<'a> Waiting<'a> {
     }
 }
 
-fn told(error: &watcher::Error) -> String {
-    match error {
+/// A watch that broke off begins anew by itself: it is told of where it can't.
+fn blind(what: &'static str, error: &watcher::Error) -> Option<Change> {
+    let reason = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
         | watcher::Error::WatchError(status) => status.message.clone(),
+        watcher::Error::WatchFailed(_) => return None,
         other => other.to_string(),
-    }
+    };
+    Some(Change::Blind(what, reason))
 }
 
 fn told_api(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_breaks_off_is_no_matter_and_one_that_can_not_begin_is_told() {
+        let broken = || kube::Error::ReadEvents(std::io::Error::other("the body ended"));
+        assert!(blind("Pods", &watcher::Error::WatchFailed(broken())).is_none());
+        let told = blind("Pods", &watcher::Error::InitialListFailed(broken()));
+        assert!(matches!(told, Some(Change::Blind("Pods", reason)) if reason.contains("the body ended")));
     }
 }

@@ -129,7 +129,7 @@ fn a_port_at_which_nobody_answers_is_refused(world: &World) -> Result<()> {
     refused(&namespace, &wrong, &["For gRPC it listens on 9000"])?;
     let nobody = at(json!({"containerPort": 8081, "name": "h2c"}));
     refused(&namespace, &nobody, &["nothing listens on port 8081", "Write 9000"])?;
-    // Knative isn't here; what it would refuse is known.
+    // What Knative says of it is in `tests/knative.rs`.
     let mut knative = service(
         &uri,
         &json!({"protocolVersion": "v2", "ports": [{"containerPort": 8080, "name": "http1"}, {"containerPort": 9000, "name": "h2c"}]}),

@@ -398,7 +398,7 @@ fn using_canaries_as_kserve_has_them(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Knative isn't here: KServe's manager says of the service that it is in Knative mode, refuses the mode, and touches nothing else of it. The test writes what Knative
+/// Knative isn't in this cluster (`tests/knative.rs` has one where it is): KServe's manager says of the service that it is in Knative mode, refuses the mode, and touches nothing else of it. The test writes what Knative
 /// would, the revisions into the status; what KServe would make of the share is `canaryTrafficPercent` (`ksvc_reconciler.go`).
 fn using_revisions_as_knative_has_them(world: &World) -> Result<()> {
     let namespace = world.namespace_without("use-revisions")?;
