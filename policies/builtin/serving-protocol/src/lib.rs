@@ -81,10 +81,10 @@ impl Policy for ServingProtocol {
         };
         let mut served = None;
         for component in service.components() {
-            let by = component
-                .implementation
-                .as_ref()
-                .and_then(|model| protocol::review(&subject, component, model, &mut verdict));
+            let by = component.implementation.as_ref().and_then(|model| {
+                let model = protocol::merged(&service, component, model, served.as_ref());
+                protocol::review(&subject, component, &model, &mut verdict)
+            });
             if subject.must_see(component) {
                 // Read once, for the few that name ports or arguments.
                 subject.look();

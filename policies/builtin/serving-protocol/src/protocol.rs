@@ -2,10 +2,12 @@
 //!
 //! Source: `reconcileModel` in `pkg/controller/v1beta1/inferenceservice/components/predictor.go` of KServe 0.15 to 0.20.
 
+use std::borrow::Cow;
+
 use tidewaiter_policy::Verdict;
 use tidewaiter_policy::core::lines::cut;
 use tidewaiter_policy::core::runtimes::lists;
-use tidewaiter_policy::core::service::{Component, Format, Implementation};
+use tidewaiter_policy::core::service::{Component, Format, Implementation, Role, Service};
 use tidewaiter_policy::runtimes::{self, Runtime};
 
 use crate::{Served, Subject, found};
@@ -16,6 +18,38 @@ const NAMES: usize = 200;
 const REASON: usize = 90;
 /// In the order in which KServe takes a runtime's where a service sets none (`GetProtocolVersionPriority`).
 const PROTOCOLS: [&str; 4] = ["v1", "v2", "grpc-v1", "grpc-v2"];
+
+/// What KServe makes of a canary: it has the predictor's runtime and protocol where it names none itself, the predictor's as it will be. Any other component
+/// is as it stands.
+///
+/// Source: `buildCanaryPredictor` in `components/predictor.go` of KServe 0.20.
+pub(crate) fn merged<'m>(
+    service: &Service<'m>,
+    component: &Component<'_>,
+    model: &'m Implementation<'m>,
+    served: Option<&Served>,
+) -> Cow<'m, Implementation<'m>> {
+    let predictor = service.components().iter().find(|other| other.role == Role::Predictor);
+    let stable = predictor.and_then(|predictor| predictor.implementation.as_ref());
+    let (Role::Canary(_), Some(stable)) = (component.role, stable.filter(|stable| stable.field == model.field)) else {
+        return Cow::Borrowed(model);
+    };
+    let mut model = model.clone();
+    if model.protocol_version.is_none() {
+        // Filled in by this very review, where it isn't written.
+        let filled = served
+            .filter(|_| stable.runtime.is_none())
+            .map(|served| Cow::Owned(served.protocol.clone()));
+        model.protocol_version = stable
+            .protocol_version
+            .clone()
+            .or(filled.filter(|protocol| protocol != "v1"));
+    }
+    if model.runtime.is_none() {
+        model.runtime.clone_from(&stable.runtime);
+    }
+    Cow::Owned(model)
+}
 
 /// Judges one predictor, and says which runtime serves it; none where that isn't known, or none does.
 pub(crate) fn review(

@@ -122,6 +122,26 @@ fn where_v2_cannot_be_filled_in_it_is_refused_with_what_to_write() {
 }
 
 #[test]
+fn a_canary_has_the_predictors_runtime_and_protocol_where_it_names_none() {
+    let canary = |predictor: Value, canary: Value| json!({"spec": {"predictor": {"model": predictor}, "canary": [{"predictor": {"model": canary}}]}});
+    let bare = || model("mlflow", json!({}));
+    passes(
+        &world(),
+        &canary(model("mlflow", json!({"protocolVersion": "v2"})), bare()),
+    );
+    let filled = world().review::<ServingProtocol>(&create(&canary(bare(), bare())));
+    assert!(filled.denial.is_none() && filled.fills.len() == 1, "{filled:?}");
+    let named = model("mlflow", json!({"runtime": "kserve-mlserver"}));
+    passes(&world(), &canary(named.clone(), bare()));
+    // Its own word counts more.
+    let (_, message, _) = refused(
+        &world(),
+        &canary(named, model("mlflow", json!({"protocolVersion": "v1"}))),
+    );
+    assert!(message.starts_with("canary 0: "), "{message}");
+}
+
+#[test]
 fn a_runtime_that_does_not_fit_is_refused() {
     let (code, message, path) = refused(&world(), &service("mlflow", json!({"runtime": "kserve-sklearnserver"})));
     assert_eq!((&*code, &*path), ("runtime-format", "/spec/predictor/model/runtime"));
