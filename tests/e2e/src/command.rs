@@ -4,12 +4,22 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Result, ensure};
-use tidewaiter_ground::MINIO_USER;
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER};
 
 use crate::server::command_binary;
 
 /// For `TIDEWAITER_PROFILES`, where whoever runs the tests may have profiles of their own.
 pub const NO_PROFILES: &str = "/nonexistent/profiles";
+
+/// The variables of a user who has this secret key of the ground's store.
+pub fn store_keys(secret: &str) -> [(&'static str, String); 4] {
+    [
+        ("AWS_ACCESS_KEY_ID", MINIO_USER.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", secret.to_owned()),
+        ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+        ("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}")),
+    ]
+}
 
 /// What the command wrote, and how it ended.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! Which tests a program runs, and with which releases of KServe.
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
 use libtest_mimic::Arguments;
 use tidewaiter_ground::tools::Kserve;
@@ -40,4 +42,12 @@ pub fn selected(arguments: &Arguments, name: &str) -> bool {
 /// Whether those tests run too which the gate has no time for: `TIDEWAITER_CHART=all`, as `cargo xtask test --all` sets it.
 pub fn everything() -> bool {
     std::env::var("TIDEWAITER_CHART").is_ok_and(|value| value == "all")
+}
+
+/// How a program of tests ends: where it couldn't run them, with the reason.
+pub fn ends(ran: Result<ExitCode>) -> ExitCode {
+    ran.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

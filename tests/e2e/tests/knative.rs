@@ -11,16 +11,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::{Value, json};
-use tidewaiter_e2e::command::{NO_PROFILES, Said};
+use tidewaiter_e2e::command::{NO_PROFILES, Said, store_keys};
 use tidewaiter_e2e::install::make_up_models;
-use tidewaiter_e2e::runner::{asked_for, everything, selected};
+use tidewaiter_e2e::runner::{asked_for, ends, everything, selected};
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY, command_binary};
 use tidewaiter_e2e::{Server, in_the_ground, install, manifests, path, server};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::tools::Kserve;
-use tidewaiter_ground::{Cluster, HOST, MINIO_PORT, MINIO_USER, Namespace, Options, host};
+use tidewaiter_ground::{Cluster, MINIO_USER, Namespace, Options, host};
 
 /// What a test works with.
 struct World {
@@ -72,13 +72,7 @@ const AT_ONCE: usize = 2;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
-    match run_all(&arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ends(run_all(&arguments))
 }
 
 fn run_all(arguments: &Arguments) -> Result<ExitCode> {
@@ -133,10 +127,7 @@ fn tidewaiter(namespace: &Namespace, words: &[&str]) -> Result<Said> {
         .args(["-n", namespace.name()])
         .env("KUBECONFIG", namespace.cluster().kubeconfig())
         .env("TIDEWAITER_PROFILES", NO_PROFILES)
-        .env("AWS_ACCESS_KEY_ID", MINIO_USER)
-        .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)
-        .env("AWS_DEFAULT_REGION", "us-east-1")
-        .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"))
+        .envs(store_keys(MINIO_USER))
         .stdin(Stdio::null());
     Ok(Said::from(command.output()?))
 }

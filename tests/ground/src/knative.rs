@@ -51,7 +51,7 @@ impl Cluster {
         self.serve_services()?;
         let programs = Module::Knative.build(self.cache())?;
         progress::say("installing Knative Serving and Kourier");
-        for program in ["activator", "autoscaler", "controller", "queue", "webhook", "kourier"] {
+        for (program, _) in Module::Knative.programs() {
             self.load_program(&image(program), &programs.join(program), None)?;
         }
         self.load_program(&image("envoy"), &envoy(self.cache())?, None)?;

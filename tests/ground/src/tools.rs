@@ -86,7 +86,7 @@ pub enum Module {
 }
 
 /// A program's name and the Go package that it is built from.
-type Program = (&'static str, &'static str);
+pub(crate) type Program = (&'static str, &'static str);
 
 impl Module {
     fn folder(self) -> &'static str {
@@ -113,7 +113,7 @@ impl Module {
         }
     }
 
-    fn programs(self) -> &'static [Program] {
+    pub(crate) fn programs(self) -> &'static [Program] {
         match self {
             Self::Kubernetes => &[
                 ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),

@@ -29,9 +29,12 @@ pub(crate) fn merged<'m>(
     model: &'m Implementation<'m>,
     served: Option<&Served>,
 ) -> Cow<'m, Implementation<'m>> {
+    if !matches!(component.role, Role::Canary(_)) {
+        return Cow::Borrowed(model);
+    }
     let predictor = service.components().iter().find(|other| other.role == Role::Predictor);
     let stable = predictor.and_then(|predictor| predictor.implementation.as_ref());
-    let (Role::Canary(_), Some(stable)) = (component.role, stable.filter(|stable| stable.field == model.field)) else {
+    let Some(stable) = stable.filter(|stable| stable.field == model.field) else {
         return Cow::Borrowed(model);
     };
     let mut model = model.clone();

@@ -36,13 +36,13 @@ use tidewaiter_e2e::chart::{RELEASE, Release, install_chart};
 use tidewaiter_e2e::install::NAMESPACE;
 use tidewaiter_e2e::load::{has_credentials, service};
 use tidewaiter_e2e::rights::Rights;
-use tidewaiter_e2e::runner::{asked_for, everything, selected};
+use tidewaiter_e2e::runner::{asked_for, ends, everything, selected};
 use tidewaiter_e2e::{in_the_ground, manifests, policy, registry, server};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::{Model, SavedWith};
 use tidewaiter_ground::tls::Authority;
 use tidewaiter_ground::tools::{Kserve, Module};
-use tidewaiter_ground::{Cluster, Namespace, Options, host};
+use tidewaiter_ground::{Cluster, HOST, Namespace, Options, host};
 
 /// What a test works with.
 struct World {
@@ -164,7 +164,7 @@ impl World {
                 "certificates": {"selfManaged": {"lifetime": "30s", "authorityLifetime": "60s"}},
                 "credentials": {"collectAfter": "1m"},
                 "audit": {"interval": "1m"},
-                "tracing": {"otlpEndpoint": named::COLLECTOR},
+                "tracing": {"otlpEndpoint": format!("http://{HOST}:{}", named::COLLECTOR)},
             }),
         })
     }
@@ -286,13 +286,7 @@ fn groups(kserve: Kserve) -> Vec<Group> {
 }
 
 fn main() -> ExitCode {
-    match run_all(&Arguments::from_args()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ends(run_all(&Arguments::from_args()))
 }
 
 fn run_all(arguments: &Arguments) -> Result<ExitCode> {

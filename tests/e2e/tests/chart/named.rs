@@ -43,8 +43,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_review_is_traced", a_review_is_traced),
 ];
 
-/// Where [`Shape::Named`] has a collector of traces: HOST, and a port that no server of the ground has.
-pub(crate) const COLLECTOR: &str = "http://10.88.0.1:9318";
+/// The port of [`HOST`] at which [`Shape::Named`] has a collector of traces. No server of the ground has it.
+pub(crate) const COLLECTOR: u16 = 9318;
 
 /// How many authorities are to come and go.
 const AUTHORITIES: usize = 3;
@@ -267,8 +267,7 @@ fn a_namespace_that_is_not_named_is_told_so(world: &World) -> Result<()> {
 
 /// By OTLP over HTTP. What is in the message is Protocol Buffers, whose texts stand in it as they are; the webhook's own tests read it.
 fn a_review_is_traced(world: &World) -> Result<()> {
-    let address = COLLECTOR.strip_prefix("http://").context("no address")?;
-    let collector = TcpListener::bind(address).with_context(|| format!("can't listen on {address}"))?;
+    let collector = TcpListener::bind((HOST, COLLECTOR)).context("can't listen as the collector")?;
     collector.set_nonblocking(true)?;
     world.release_in(Shape::Named)?;
     let team = world.cluster.namespace("traced")?;

@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::command::{NO_PROFILES, Said, store_keys};
 use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
-use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
+use tidewaiter_ground::{MINIO_USER, Namespace};
 
 use crate::{Test, World};
-use tidewaiter_e2e::command::{NO_PROFILES, Said};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -60,10 +60,7 @@ fn command(namespace: &Namespace, words: &[&str]) -> Result<Command> {
         .env("KUBECONFIG", namespace.cluster().kubeconfig())
         .env("TIDEWAITER_PROFILES", NO_PROFILES)
         .env("TIDEWAITER_ARTIFACT_STORE", store(namespace))
-        .env("AWS_ACCESS_KEY_ID", MINIO_USER)
-        .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)
-        .env("AWS_DEFAULT_REGION", "us-east-1")
-        .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"))
+        .envs(store_keys(MINIO_USER))
         .stdin(Stdio::null());
     Ok(command)
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::author::{self, NAME};
+use tidewaiter_e2e::command::tidewaiter;
 use tidewaiter_e2e::install::make_up_models;
 use tidewaiter_e2e::registry::Shop;
 use tidewaiter_e2e::server::command_binary;
@@ -14,7 +15,6 @@ use tidewaiter_ground::Namespace;
 use tidewaiter_tools::Language;
 
 use crate::{Test, World};
-use tidewaiter_e2e::command::tidewaiter;
 
 pub(crate) const TESTS: &[Test] = &[(
     "an_authors_policy_goes_from_nothing_to_a_refusal_by_kubectl",

@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::command::{NO_PROFILES, Said, store_keys, tidewaiter};
 use tidewaiter_e2e::install::make_up_models;
 use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
-use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
+use tidewaiter_ground::{MINIO_USER, Namespace};
 
 use crate::failing::failed;
 use crate::using;
 use crate::{Test, World};
-use tidewaiter_e2e::command::{NO_PROFILES, Said, tidewaiter};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -85,11 +85,7 @@ pub(crate) fn run(namespace: &Namespace, key: Option<&str>, arguments: &[&str]) 
         .env("TIDEWAITER_PROFILES", NO_PROFILES)
         .stdin(Stdio::null());
     if let Some(key) = key {
-        command
-            .env("AWS_ACCESS_KEY_ID", MINIO_USER)
-            .env("AWS_SECRET_ACCESS_KEY", key)
-            .env("AWS_DEFAULT_REGION", "us-east-1")
-            .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"));
+        command.envs(store_keys(key));
     }
     Ok(Said::from(command.output()?))
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::command::Said;
 use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::make_up_models;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
@@ -18,7 +19,6 @@ use tidewaiter_ground::{HOST, MINIO_USER, Namespace, host, python};
 use crate::architecture::elf_of_the_other_machine;
 use crate::deploy::{SMALL, run, tells};
 use crate::{Test, World};
-use tidewaiter_e2e::command::Said;
 
 pub(crate) const TESTS: &[Test] = &[
     (

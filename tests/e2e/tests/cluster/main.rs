@@ -187,13 +187,7 @@ const AT_ONCE: usize = 3;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
-    match run_all(&arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    runner::ends(run_all(&arguments))
 }
 
 fn run_all(arguments: &Arguments) -> Result<ExitCode> {

@@ -5,13 +5,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::command::{NO_PROFILES, Said, tidewaiter};
 use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::mlflow::{Fraud, Logged, Mlflow, PROXIED_TO};
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
 use crate::deploy::{SMALL, tells};
 use crate::{Test, World, guide};
-use tidewaiter_e2e::command::{NO_PROFILES, Said, tidewaiter};
 
 pub(crate) const TESTS: &[Test] = &[
     (

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::command::{NO_PROFILES, Said, store_keys};
 use tidewaiter_e2e::path::has_credentials;
 use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
-use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, post};
+use tidewaiter_ground::{MINIO_USER, Namespace, post};
 
 use crate::{Test, World};
-use tidewaiter_e2e::command::{NO_PROFILES, Said};
 
 pub(crate) const TESTS: &[Test] = &[
     ("served_a_folder_of_sklearn", true, served_a_folder_of_sklearn),
@@ -68,10 +68,7 @@ fn run(namespace: &Namespace, words: &[&str]) -> Result<Said> {
             .env("KUBECONFIG", namespace.cluster().kubeconfig())
             .env("TIDEWAITER_PROFILES", NO_PROFILES)
             .env("TIDEWAITER_ARTIFACT_STORE", "s3://mlflow/shared/served/")
-            .env("AWS_ACCESS_KEY_ID", MINIO_USER)
-            .env("AWS_SECRET_ACCESS_KEY", MINIO_USER)
-            .env("AWS_DEFAULT_REGION", "us-east-1")
-            .env("AWS_ENDPOINT_URL", format!("http://{HOST}:{MINIO_PORT}"))
+            .envs(store_keys(MINIO_USER))
             .stdin(Stdio::null())
             .output()?,
     ))

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use tidewaiter_e2e::command::{Said, tidewaiter};
 use tidewaiter_e2e::policy;
 use tidewaiter_e2e::registry::Shop;
 use tidewaiter_ground::HOST;
 use tokio::runtime::Runtime;
 
 use crate::{Test, World};
-use tidewaiter_e2e::command::{Said, tidewaiter};
 
 pub(crate) const TESTS: &[Test] = &[(
     "a_policy_is_signed_by_who_one_is_and_cosign_agrees",

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tidewaiter_e2e::command::{NO_PROFILES, Said};
 use tidewaiter_e2e::install::NO_PODS;
 use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_5_0, Mlserver1_7_1};
@@ -15,7 +16,6 @@ use tidewaiter_ground::slow::SlowWay;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
 
 use crate::{Test, World};
-use tidewaiter_e2e::command::{NO_PROFILES, Said};
 
 pub(crate) const TESTS: &[Test] = &[
     (

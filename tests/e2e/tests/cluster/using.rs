@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::command::{Said, tidewaiter};
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
 use tidewaiter_ground::models::{Model, SavedWith};
@@ -13,7 +14,6 @@ use tidewaiter_ground::tools::Kserve;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, post};
 
 use crate::{Test, World};
-use tidewaiter_e2e::command::{Said, tidewaiter};
 
 pub(crate) const TESTS: &[Test] = &[
     (
