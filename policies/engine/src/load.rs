@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -29,6 +30,8 @@ const SETTINGS_BYTES: usize = 256 << 10;
 const NAMED: usize = 200;
 /// For each of the two calls at load, beside the policy's own limit: a stop for one that does nothing but wait for a free slot.
 const LOAD_BUDGET: Duration = Duration::from_secs(30);
+/// How often a component's memory is tried to be sealed.
+const SEALS: usize = 10;
 
 /// A policy to load.
 #[derive(Clone, Debug)]
@@ -253,9 +256,14 @@ impl Engine {
             _ => return Err(LoadError::NotAComponent),
         }
         let (engine, bytes) = (self.clone(), spec.component.clone());
-        let component = tokio::task::spawn_blocking(move || engine.compile(&bytes))
-            .await
-            .map_err(|error| LoadError::Compile(error.to_string()))??;
+        let component = tokio::task::spawn_blocking(move || {
+            let component = engine.compile(&bytes)?;
+            unless_busy(|| component.initialize_copy_on_write_image())
+                .map_err(|error| LoadError::Failed(Failure::Start(format!("{error:#}"))))?;
+            Ok(component)
+        })
+        .await
+        .map_err(|error| LoadError::Compile(error.to_string()))??;
         let imports = check_imports(&self.0.engine, &component, &spec.capabilities)?;
         check_exports(&self.0.engine, &component)?;
         let contract = |error: wasmtime::Error| LoadError::Contract(format!("{error:#}"));
@@ -299,6 +307,22 @@ impl Engine {
         }
         .map_err(|error| LoadError::Compile(format!("{error:#}")))
     }
+}
+
+/// Linux refuses to seal the memory that every instance begins with (EBUSY) while anything else has its pages in hand, such as the kernel's own reclaim. It
+/// waits some 150 ms by itself before it says so (mm/memfd.c, `memfd_wait_for_pins`).
+fn unless_busy(mut seal: impl FnMut() -> wasmtime::Result<()>) -> wasmtime::Result<()> {
+    let is_busy = |error: &wasmtime::Error| {
+        let cause = error.root_cause().downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ResourceBusy)
+    };
+    for _ in 1..SEALS {
+        match seal() {
+            Err(error) if is_busy(&error) => {}
+            done => return done,
+        }
+    }
+    seal()
 }
 
 /// JSON text; of no settings it is an empty object.
@@ -415,4 +439,33 @@ fn check_exports(engine: &wasmtime::Engine, component: &Component) -> Result<(),
         "it exports {exported}, and not {}; is it a component of another world?",
         missing.join(", ")
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_kernel_is_asked_again() {
+        const EBUSY: i32 = 16;
+        const ENOMEM: i32 = 12;
+        let tries = |refused: usize, with: i32| {
+            let mut tries = 0;
+            let done = unless_busy(|| {
+                tries += 1;
+                if tries <= refused {
+                    return Err(io::Error::from_raw_os_error(with).into());
+                }
+                Ok(())
+            });
+            (tries, done.map_err(|error| error.to_string()))
+        };
+        assert_eq!(tries(2, EBUSY), (3, Ok(())));
+        let (often, refused) = tries(usize::MAX, EBUSY);
+        assert_eq!(often, SEALS);
+        assert!(refused.unwrap_err().contains("busy"));
+        let (once, refused) = tries(usize::MAX, ENOMEM);
+        assert_eq!(once, 1);
+        assert!(refused.is_err());
+    }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the commands of this repository. Each sets up what it needs.
 
 mod cache;
+mod failures;
 mod setup;
 mod steps;
 

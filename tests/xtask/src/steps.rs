@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::cache::{self, BuildDir};
+use crate::failures;
 use crate::setup::{self, output, run};
 
 /// Cargo with its intermediate files in the cache where CI asks for it; elsewhere they stay in the tree's `target`, beside those of a developer's own builds.
@@ -47,14 +48,13 @@ impl Cargo {
     }
 
     fn run(&self, arguments: &[&str]) -> Result<()> {
-        self.run_with(&[], arguments)
+        self.timed(arguments, run)
     }
 
-    /// The same with these variables.
-    fn run_with(&self, variables: &[(&str, OsString)], arguments: &[&str]) -> Result<()> {
+    fn timed(&self, arguments: &[&str], run: impl FnOnce(&mut Command) -> Result<()>) -> Result<()> {
         let start = Instant::now();
         eprintln!("\n── cargo {}", arguments.join(" "));
-        run(self.command(arguments).envs(variables.iter().cloned()))?;
+        run(&mut self.command(arguments))?;
         eprintln!("── took {} s", start.elapsed().as_secs());
         Ok(())
     }
@@ -153,7 +153,8 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
             );
         }
         // Past a failed test program: a run this long says everything that is wrong at once.
-        cargo.run_with(&variables, &["test", "--workspace", "--locked", "--no-fail-fast"])?;
+        let tests = ["test", "--workspace", "--locked", "--no-fail-fast"];
+        cargo.timed(&tests, |command| failures::run(command.envs(variables)))?;
     }
     for what in left_out {
         eprintln!("\nLeft out: {what}");
