@@ -108,9 +108,18 @@ pub enum Said {
 }
 
 impl Components {
-    /// Reads an InferenceService. None where a field is of another type, or an amount is none, which KServe's schema refuses.
+    /// Reads an InferenceService. None where a field is of another type, or an amount is none, which KServe's schema refuses. A canary's `model` has the
+    /// resources of the predictor's where it names none of that name, as KServe lays it over that.
     pub fn parse(json: &str) -> Option<Self> {
-        serde_json::from_str(json).ok()
+        let mut components: Self = serde_json::from_str(json).ok()?;
+        let Spec { predictor, canary, .. } = &mut components.spec;
+        if let Some(stable) = predictor.as_ref().and_then(|predictor| predictor.model.as_ref()) {
+            let canaries = canary.iter_mut().flatten();
+            for own in canaries.filter_map(|canary| canary.predictor.as_mut()?.model.as_mut()) {
+                own.resources.lay_over(&stable.resources);
+            }
+        }
+        Some(components)
     }
 
     /// The component of this role; none for those of an LLMInferenceService.
@@ -202,6 +211,17 @@ fn number(text: &str) -> Said {
 }
 
 impl Resources {
+    fn lay_over(&mut self, others: &Self) {
+        for (own, others) in [
+            (&mut self.requests, &others.requests),
+            (&mut self.limits, &others.limits),
+        ] {
+            for (name, amount) in others.iter().flatten() {
+                own.get_or_insert_default().entry(name.clone()).or_insert(*amount);
+            }
+        }
+    }
+
     /// What it may use of a resource.
     pub fn limit(&self, name: &str) -> Option<Quantity> {
         self.limits.as_ref()?.get(name).copied()
@@ -260,6 +280,25 @@ mod tests {
             Components::parse(r#"{"spec": {"predictor": {"model": {"resources": {"limits": {"cpu": "much"}}}}}}"#)
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_canary_has_the_predictors_resources_where_it_names_none() {
+        let json = r#"{"spec": {"predictor": {"model": {"resources": {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi", "cpu": "2"}}}},
+            "canary": [{"predictor": {"model": {"resources": {"limits": {"memory": "4Gi"}}}}}, {"predictor": {"containers": []}}]}}"#;
+        let components = Components::parse(json).unwrap();
+        let model = |index| components.part(Role::Canary(index)).unwrap().model.as_ref();
+        let resources = &model(0).unwrap().resources;
+        let amount = |text: &str| serde_json::from_value::<Quantity>(text.into()).ok();
+        assert_eq!(
+            [
+                resources.limit("memory"),
+                resources.limit("cpu"),
+                resources.request("cpu")
+            ],
+            [amount("4Gi"), amount("2"), amount("1")]
+        );
+        assert_eq!(model(1), None);
     }
 
     #[test]

@@ -101,7 +101,7 @@ pub enum Role {
     Transformer,
     /// `spec.explainer`
     Explainer,
-    /// The predictor of an entry of `spec.canary`.
+    /// The predictor of an entry of `spec.canary`. What it doesn't say of its runtime, image and protocol is the predictor's, as KServe lays it over that.
     Canary(usize),
     /// An LLMInferenceService's main Pods.
     Workload,
@@ -308,9 +308,37 @@ impl<'a> Component<'a> {
         matches!(self.role, Role::Predictor | Role::Canary(_))
     }
 
+    /// As `buildCanaryPredictor` in `components/predictor.go` of KServe 0.20 merges a canary and its predictor.
+    fn lay_over(&mut self, predictor: &Self) {
+        self.gpu |= predictor.gpu;
+        self.multi_node |= predictor.multi_node;
+        if let Some((own, stable)) = self.implementation.as_mut().zip(predictor.implementation.as_ref()) {
+            own.lay_over(stable);
+        }
+    }
+
     /// Where `storage` is set.
     pub fn storage(&self) -> Option<&Storage<'a>> {
         self.implementation.as_ref()?.storage.as_ref()
+    }
+}
+
+impl Implementation<'_> {
+    /// Takes from a predictor's what a canary's doesn't say of its runtime, image and protocol, where both are of one field.
+    fn lay_over(&mut self, predictor: &Self) {
+        if self.field != predictor.field {
+            return;
+        }
+        for (own, stable) in [
+            (&mut self.runtime, &predictor.runtime),
+            (&mut self.runtime_version, &predictor.runtime_version),
+            (&mut self.protocol_version, &predictor.protocol_version),
+            (&mut self.image, &predictor.image),
+        ] {
+            if own.is_none() {
+                own.clone_from(stable);
+            }
+        }
     }
 }
 

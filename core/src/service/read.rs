@@ -25,11 +25,15 @@ pub(super) fn inference_service(json: &str) -> Result<Service<'_>, ParseError> {
     }
     for (index, entry) in spec.canary.into_iter().flatten().enumerate() {
         if let Some(component) = entry.and_then(|entry| entry.predictor) {
-            components.push(read_component(
+            let mut canary = read_component(
                 Role::Canary(index),
                 format!("/spec/canary/{index}/predictor"),
                 *component,
-            ));
+            );
+            if let Some(predictor) = components.iter().find(|other| other.role == Role::Predictor) {
+                canary.lay_over(predictor);
+            }
+            components.push(canary);
         }
     }
     Ok(service(ServiceKind::InferenceService, object.metadata, components))

@@ -90,6 +90,25 @@ fn a_model_is_found_in_every_shape() {
 }
 
 #[test]
+fn a_canary_is_laid_over_the_predictor() {
+    let served = |canary: Value| {
+        let predictor = json!({"model": {"runtime": "own", "runtimeVersion": "1.2", "protocolVersion": "v2", "image": "a/b:1",
+            "resources": {"limits": {"nvidia.com/gpu": 1}}}});
+        let json = json!({"spec": {"predictor": predictor, "canary": [{"predictor": canary}]}}).to_string();
+        let service = Service::parse("InferenceService", &json).unwrap();
+        let canary = &service.components()[1];
+        assert!(canary.gpu);
+        let at = canary.implementation.as_ref().unwrap();
+        [&at.runtime, &at.runtime_version, &at.protocol_version, &at.image]
+            .map(|value| value.as_deref().unwrap_or_default().to_owned())
+    };
+    let its_own = json!({"model": {"runtime": "new", "runtimeVersion": "", "protocolVersion": "v1"}});
+    assert_eq!(served(its_own), ["new", "1.2", "v1", "a/b:1"]);
+    assert_eq!(served(json!({"model": {}})), ["own", "1.2", "v2", "a/b:1"]);
+    assert_eq!(served(json!({"sklearn": {}})), ["", "", "", ""]);
+}
+
+#[test]
 fn an_llm_service_has_its_model_and_its_adapters() {
     let spec = json!({
         "model": {"uri": "s3://b/base", "lora": {"adapters": [{"name": "a", "uri": "s3://b/a"}, {"name": "b", "uri": "hf://o/b"}]}},

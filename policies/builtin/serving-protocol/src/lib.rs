@@ -82,7 +82,7 @@ impl Policy for ServingProtocol {
         let mut served = None;
         for component in service.components() {
             let by = component.implementation.as_ref().and_then(|model| {
-                let model = protocol::merged(&service, component, model, served.as_ref());
+                let model = protocol::as_it_will_be(&service, component, model, served.as_ref());
                 protocol::review(&subject, component, &model, &mut verdict)
             });
             if subject.must_see(component) {

@@ -19,39 +19,28 @@ const REASON: usize = 90;
 /// In the order in which KServe takes a runtime's where a service sets none (`GetProtocolVersionPriority`).
 const PROTOCOLS: [&str; 4] = ["v1", "v2", "grpc-v1", "grpc-v2"];
 
-/// What KServe makes of a canary: it has the predictor's runtime and protocol where it names none itself, the predictor's as it will be. Any other component
-/// is as it stands.
-///
-/// Source: `buildCanaryPredictor` in `components/predictor.go` of KServe 0.20.
-pub(crate) fn merged<'m>(
+/// A canary's model with the protocol that this very review fills in for the predictor: that isn't written yet.
+pub(crate) fn as_it_will_be<'m>(
     service: &Service<'m>,
     component: &Component<'_>,
     model: &'m Implementation<'m>,
     served: Option<&Served>,
 ) -> Cow<'m, Implementation<'m>> {
-    if !matches!(component.role, Role::Canary(_)) {
-        return Cow::Borrowed(model);
-    }
-    let predictor = service.components().iter().find(|other| other.role == Role::Predictor);
-    let stable = predictor.and_then(|predictor| predictor.implementation.as_ref());
-    let Some(stable) = stable.filter(|stable| stable.field == model.field) else {
+    let Some(served) = served.filter(|served| served.protocol != "v1" && matches!(component.role, Role::Canary(_)))
+    else {
         return Cow::Borrowed(model);
     };
-    let mut model = model.clone();
-    if model.protocol_version.is_none() {
-        // Filled in by this very review, where it isn't written.
-        let filled = served
-            .filter(|_| stable.runtime.is_none())
-            .map(|served| Cow::Owned(served.protocol.clone()));
-        model.protocol_version = stable
-            .protocol_version
-            .clone()
-            .or(filled.filter(|protocol| protocol != "v1"));
+    let stable = service
+        .predictor()
+        .and_then(|predictor| predictor.implementation.as_ref());
+    let is_filled = stable.is_some_and(|stable| stable.field == model.field && stable.runtime.is_none());
+    if !is_filled || model.protocol_version.is_some() {
+        return Cow::Borrowed(model);
     }
-    if model.runtime.is_none() {
-        model.runtime.clone_from(&stable.runtime);
-    }
-    Cow::Owned(model)
+    Cow::Owned(Implementation {
+        protocol_version: Some(Cow::Owned(served.protocol.clone())),
+        ..model.clone()
+    })
 }
 
 /// Judges one predictor, and says which runtime serves it; none where that isn't known, or none does.

@@ -17,6 +17,8 @@ mod model;
 mod pin;
 mod sticky;
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use tidewaiter_policy::{
     Policy, Request, Verdict,
@@ -94,7 +96,8 @@ impl Policy for ServingVersions {
         let mut verdict = Verdict::admit();
         let components = service.components().iter();
         for component in components.filter(|component| component.is_predictor()) {
-            let predictor = match Predictor::of(component) {
+            let component = as_it_will_be(component, &verdict);
+            let predictor = match Predictor::of(&component) {
                 Ok(predictor) => predictor,
                 Err(why) => {
                     leave(&component.name(), &why);
@@ -116,6 +119,32 @@ impl Policy for ServingVersions {
         }
         verdict
     }
+}
+
+/// A canary with what this very review fills in for the predictor: KServe lays it over that, and it isn't written yet.
+fn as_it_will_be<'c, 'a>(component: &'c Component<'a>, verdict: &Verdict) -> Cow<'c, Component<'a>> {
+    let is_canary = matches!(component.role, Role::Canary(_));
+    let Some(model) = component
+        .implementation
+        .as_ref()
+        .filter(|model| is_canary && model.field == "model")
+    else {
+        return Cow::Borrowed(component);
+    };
+    let filled = |own: &Option<Cow<'a, str>>, path: &str| {
+        let fill = verdict.fills.iter().find(|fill| own.is_none() && fill.path == path);
+        let value = fill.and_then(|fill| serde_json::from_str::<String>(&fill.value).ok());
+        value.map(Cow::Owned).or_else(|| own.clone())
+    };
+    let model = Implementation {
+        runtime: filled(&model.runtime, RUNTIME),
+        runtime_version: filled(&model.runtime_version, RUNTIME_VERSION),
+        protocol_version: filled(&model.protocol_version, PROTOCOL_VERSION),
+        ..model.clone()
+    };
+    let mut component = component.clone();
+    component.implementation = Some(model);
+    Cow::Owned(component)
 }
 
 /// Why something is none of this policy's business. Only for whoever asks: most of it is as it should be.

@@ -673,6 +673,26 @@ fn a_canary_is_judged_but_not_filled_in() {
     assert!(verdict.fills.is_empty() && verdict.warnings.len() == 1, "{verdict:?}");
 }
 
+#[test]
+fn a_canary_is_judged_by_what_is_filled_in_for_the_predictor() {
+    let world = mlmodel(world(), sklearn_model("1.3.2"));
+    let alone = format("sklearn");
+    let verdict = review(&world, &alone);
+    assert!(!verdict.fills.is_empty(), "{verdict:?}");
+    let mut beside = alone.clone();
+    beside["spec"]["canary"] =
+        json!([{"predictor": {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": URI}}}]);
+    assert_eq!(review(&world, &beside), verdict);
+    // As it is stored then.
+    let mut stored = filled(&alone, &verdict);
+    stored["spec"]["canary"] = beside["spec"]["canary"].clone();
+    assert_eq!(review(&world, &stored).warnings, verdict.warnings);
+    // Its own word counts more.
+    beside["spec"]["canary"][0]["predictor"]["model"]["runtime"] = json!("kserve-sklearnserver");
+    beside["spec"]["canary"][0]["predictor"]["model"]["runtimeVersion"] = json!("v0.20.0");
+    assert!(review(&world, &beside).warnings.len() > verdict.warnings.len());
+}
+
 fn entries(verdict: &Verdict) -> Vec<Entry> {
     verdict
         .fills
