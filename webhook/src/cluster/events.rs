@@ -27,12 +27,48 @@ const NAME: usize = 200;
 /// `Normal` or `Warning`, and the reason in one word.
 pub(crate) type Kind = (&'static str, &'static str);
 
+/// The reason of what is wrong with an object by itself.
+const INVALID: &str = "Invalid";
+
+/// Something that is wrong with an object, by the word that its condition has for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Wrong {
+    object: ObjectRef,
+    reason: &'static str,
+    message: String,
+}
+
+impl Wrong {
+    /// With a backend whose store doesn't do what it is for.
+    pub(crate) fn with_store(backend: &str, reason: &'static str, message: String) -> Self {
+        Self {
+            object: ObjectRef::cluster("StorageBackend", backend),
+            reason,
+            message,
+        }
+    }
+
+    /// With an object of the configuration; none where a whole file is meant.
+    fn of(problem: &Problem) -> Option<Self> {
+        Some(Self {
+            object: problem.object.clone()?,
+            reason: INVALID,
+            message: problem.message.clone(),
+        })
+    }
+
+    /// Whether `other` says of the same object that this is so still, be it in other words: a store is out of reach for many reasons in a row.
+    fn goes_on_as(&self, other: &Self) -> bool {
+        self == other || (self.reason != INVALID && self.object == other.object && self.reason == other.reason)
+    }
+}
+
 /// Tells each problem once as long as its event is kept.
 pub(super) struct Events {
     client: Client,
     told: HashMap<String, Instant>,
     /// What was wrong the last time.
-    open: BTreeSet<(ObjectRef, String)>,
+    open: BTreeSet<Wrong>,
 }
 
 impl Events {
@@ -44,21 +80,22 @@ impl Events {
         }
     }
 
-    /// Tells the problems of objects that `reference` knows, and which of them are no more. What can't be told is in the log all the same.
+    /// Tells what is wrong with objects that `reference` knows, and what of it is no more. What can't be told is in the log all the same.
     pub(super) async fn tell(
         &mut self,
         problems: &[Problem],
+        stores: Vec<Wrong>,
         reference: impl Fn(&ObjectRef) -> Option<ObjectReference>,
     ) {
         self.told.retain(|_, since| since.elapsed() < KEPT);
-        let of = |problem: &Problem| Some((problem.object.clone()?, problem.message.clone()));
-        let now: BTreeSet<_> = problems.iter().filter_map(of).collect();
+        let now: BTreeSet<_> = problems.iter().filter_map(Wrong::of).chain(stores).collect();
         let before = std::mem::replace(&mut self.open, now.clone());
         let gone = before
-            .difference(&now)
-            .map(|problem| (problem, ("Normal", "Mended"), "no more: "));
-        let all = now.iter().map(|problem| (problem, ("Warning", "Invalid"), ""));
-        for ((object, message), kind, words) in gone.chain(all) {
+            .iter()
+            .filter(|wrong| !now.iter().any(|other| wrong.goes_on_as(other)))
+            .map(|wrong| (wrong, ("Normal", "Mended"), "no more: "));
+        let all = now.iter().map(|wrong| (wrong, ("Warning", wrong.reason), ""));
+        for (Wrong { object, message, .. }, kind, words) in gone.chain(all) {
             let Some(object) = reference(object) else { continue };
             self.write(event(object, kind, "Configure", &format!("{words}{message}")))
                 .await;
@@ -187,8 +224,8 @@ mod tests {
         let problems = [problem("Secret", "mine"), problem("StorageBackend", "minio")];
         let (mut one, mut other) = (Events::new(client.clone()), Events::new(client));
         for events in [&mut one, &mut other] {
-            events.tell(&problems, reference).await;
-            events.tell(&problems, reference).await;
+            events.tell(&problems, Vec::new(), reference).await;
+            events.tell(&problems, Vec::new(), reference).await;
         }
         let kept = kept.lock().unwrap();
         let [event] = &**kept else { panic!("{kept:?}") };
@@ -216,10 +253,10 @@ mod tests {
             object: Some(ObjectRef::cluster("WasmPolicy", "house")),
             ..problem("WasmPolicy", "house")
         };
-        events.tell(std::slice::from_ref(&problem), cluster).await;
-        events.tell(&[problem], cluster).await;
-        events.tell(&[], cluster).await;
-        events.tell(&[], cluster).await;
+        events.tell(std::slice::from_ref(&problem), Vec::new(), cluster).await;
+        events.tell(&[problem], Vec::new(), cluster).await;
+        events.tell(&[], Vec::new(), cluster).await;
+        events.tell(&[], Vec::new(), cluster).await;
         let kept = kept.lock().unwrap();
         let told: Vec<_> = kept
             .iter()
@@ -231,6 +268,38 @@ mod tests {
             [
                 (&json!("Warning"), &json!("Invalid"), &json!(words)),
                 (&json!("Normal"), &json!("Mended"), &json!(format!("no more: {words}"))),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_silent_in_other_words_is_no_store_that_answers() {
+        let (client, kept) = server();
+        let mut events = Events::new(client);
+        let known = |object: &ObjectRef| {
+            Some(ObjectReference {
+                name: Some(object.name.clone()),
+                ..ObjectReference::default()
+            })
+        };
+        let silent = |why: &str| vec![Wrong::with_store("minio", "NoAnswer", why.to_owned())];
+        for stores in [silent("refuses"), silent("not tried again yet: refuses"), Vec::new()] {
+            events.tell(&[], stores, known).await;
+        }
+        let kept = kept.lock().unwrap();
+        let told: Vec<_> = kept.iter().map(|event| (&event["reason"], &event["note"])).collect();
+        let words = [
+            "refuses",
+            "not tried again yet: refuses",
+            "no more: not tried again yet: refuses",
+        ]
+        .map(|words| json!(words));
+        assert_eq!(
+            told,
+            [
+                (&json!("NoAnswer"), &words[0]),
+                (&json!("NoAnswer"), &words[1]),
+                (&json!("Mended"), &words[2]),
             ]
         );
         assert!(kept.iter().all(|event| event["metadata"]["namespace"] == "default"));

@@ -142,7 +142,9 @@ impl Cluster {
                                 statuses
                                     .report(resources, &problems, &snapshot, &health, &delivered)
                                     .await;
-                                events.tell(&problems, |object| sources.reference(object)).await;
+                                events
+                                    .tell(&problems, health.wrong(), |object| sources.reference(object))
+                                    .await;
                             }
                         }
                     }

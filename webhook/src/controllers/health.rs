@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::admission::Reviewer;
+use crate::cluster::events::Wrong;
 use crate::cluster::watched::Changes;
 
 /// Between two looks; a new configuration is looked at sooner.
@@ -56,6 +57,28 @@ impl Health {
     /// Whether anybody has looked.
     pub(crate) fn looked(&self) -> bool {
         self.1.load(Ordering::Acquire)
+    }
+
+    /// What is wrong with stores, by the words that conditions have for it.
+    pub(crate) fn wrong(&self) -> Vec<Wrong> {
+        let mut wrong = Vec::new();
+        for (backend, reach) in self.all() {
+            wrong.extend(
+                match reach {
+                    Reach::Open => None,
+                    Reach::Refused(reason) => Some(("Refused", format!("the store refuses the credentials: {reason}"))),
+                    Reach::Silent(reason) => Some(("NoAnswer", format!("the store can't be reached: {reason}"))),
+                }
+                .map(|(reason, message)| Wrong::with_store(&backend, reason, message)),
+            );
+        }
+        for (backend, minting) in &*self.2.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Err(reason) = minting {
+                let message = format!("access keys for namespaces can't be minted: {reason}");
+                wrong.push(Wrong::with_store(backend, "NotTaken", message));
+            }
+        }
+        wrong
     }
 
     /// All that is known.

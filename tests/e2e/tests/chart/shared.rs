@@ -332,8 +332,11 @@ fn what_is_wrong_with_a_store_is_told_where_its_admin_looks(world: &World) -> Re
     let refused = format!("{HOST}:{MINIO_PORT} answers 403 SignatureDoesNotMatch: the secret key is wrong");
     ensure!(said == refused, "{said}");
     custom.until("Reachable", "True")?;
+    let refused = format!("the store refuses the credentials: {refused}");
+    until_told(world, "default", name, ("Warning", &refused))?;
     keyed.key(MINIO_USER)?;
     custom.until("CredentialsValid", "True")?;
+    until_told(world, "default", name, ("Normal", &format!("no more: {refused}")))?;
 
     let mut elsewhere = keyed.object.clone();
     elsewhere["spec"]["s3"]["endpoint"] = json!(format!("http://{HOST}:{NOBODY_LISTENS}"));
@@ -342,6 +345,8 @@ fn what_is_wrong_with_a_store_is_told_where_its_admin_looks(world: &World) -> Re
     // Behind "not tried again yet", once it has failed often.
     let silent = format!("{HOST}:{NOBODY_LISTENS} refuses connections");
     ensure!(said.ends_with(&silent), "{said}");
+    let told = format!("the store can't be reached: {said}");
+    until_told(world, "default", name, ("Warning", &told))?;
     custom.until("CredentialsValid", "Unknown")?;
     custom.change(&keyed.object)?;
     custom.until("Reachable", "True")?;
