@@ -3,7 +3,7 @@
 //! ```text
 //! Secret of the own namespace (tls.crt, tls.key, ca.crt, ca.key) ─▶ every replica serves it
 //!        ▲                                              └────────▶ caBundle of the webhook configurations
-//!  leader ┘  a new authority: into the caBundle beside the old one, a pause, then into the Secret
+//!  leader ┘  a new authority: into the caBundle beside the old one, a pause where there is an old one, then into the Secret
 //! ```
 
 use std::collections::BTreeMap;
@@ -186,8 +186,9 @@ impl Keeper {
                 let trusted = valid(before.chain(self.in_configurations()), now);
                 let overlap = !trusted.is_empty();
                 let issued = Issued::new(names, trusted, now, *lifetimes)?;
+                // Before it is served: a replica is ready as soon as it has it, and helm waits for no more than that.
+                self.publish(&issued.bundle(now)).await?;
                 if overlap {
-                    self.publish(&issued.bundle(now)).await?;
                     sleep(PROPAGATION).await;
                 }
                 self.write(stored.as_deref(), &issued).await?;

@@ -126,7 +126,11 @@ impl World {
                 if self.cluster.options().kserve == Kserve::V0_20 {
                     self.cluster.serve("llminferenceservices.serving.kserve.io")?;
                 }
-                install_chart(&self.cluster, &self.values(shape)?)?
+                let release = install_chart(&self.cluster, &self.values(shape)?)?;
+                if shape == Shape::Defaults {
+                    self.is_trusted_before_it_is_served()?;
+                }
+                release
             }
         };
         release.until_ready(REPLICAS)?;
@@ -136,6 +140,24 @@ impl World {
         locked(&self.rights).note(&self.cluster)?;
         *current = Some((release.clone(), shape));
         Ok(release)
+    }
+
+    /// A replica is ready, and helm done, once there is a certificate: by then API servers have to trust it, or the first service would slip past. All objects'
+    /// versions are of one count (etcd's revision).
+    fn is_trusted_before_it_is_served(&self) -> Result<()> {
+        let version = |namespace: &str, what: &str| -> Result<u64> {
+            let object = self.cluster.get(namespace, what)?;
+            let version = object["metadata"]["resourceVersion"]
+                .as_str()
+                .context("no resourceVersion")?;
+            Ok(version.parse()?)
+        };
+        let served = version(NAMESPACE, "secret/tidewaiter-tls")?;
+        for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+            let trusted = version("", &format!("{kind}/tidewaiter.dev"))?;
+            ensure!(trusted < served, "{kind}: trusted at {trusted}, served at {served}");
+        }
+        Ok(())
     }
 
     /// Waits until the API server asks the webhook, whichever replica it is: in a new shape it has to learn whom to trust.
