@@ -23,7 +23,7 @@ use tracing::{error, info};
 use crate::admission::Reviewer;
 use crate::metrics::Metrics;
 use crate::minting::Mint;
-use crate::modules::Modules;
+use crate::modules::{FirstLook, Modules};
 use crate::namespaces::Wanted;
 
 /// A folder that can't be read is looked at again after this time.
@@ -40,6 +40,7 @@ pub struct Snapshot {
     /// The policies that come with the program.
     builtins: Arc<Builtins>,
     delivered: HashMap<String, Result<Delivered, CredentialsError>>,
+    first_look: Arc<FirstLook>,
 }
 
 /// A policy that answers reviews.
@@ -145,8 +146,13 @@ impl Snapshot {
     }
 
     /// Whether a `WasmPolicy` can be used as it is written, by what the loader would say of it: a remark for its author where it can, a reason where it can't.
-    /// Of a module that isn't loaded under these very words yet only the object itself is judged.
-    pub(crate) async fn judge_policy(&self, name: &str, spec: &WasmPolicySpec) -> Result<Option<String>, String> {
+    /// A module that isn't loaded under these very words yet is looked at for a moment; where it isn't had by then, only the object itself is judged.
+    pub(crate) async fn judge_policy(
+        &self,
+        name: &str,
+        spec: &WasmPolicySpec,
+        reader: Option<&dyn ClusterReader>,
+    ) -> Result<Option<String>, String> {
         let mut wrong = spec.problems();
         match &spec.module {
             Module::Builtin(name) => {
@@ -166,12 +172,15 @@ impl Snapshot {
                 && self.same_module(&active.policy.spec.module, &spec.module)
                 && (active.policy.spec.digest == spec.digest || spec.digest.as_deref() == active.digest.as_deref())
         });
+        let mut policy = Policy::of(name, spec);
         let Some(alike) = alike else {
+            self.first_look
+                .at(&policy, self.configuration.objects(), reader)
+                .await?;
             return Ok(Some(
                 "its module isn't loaded yet; whether it can be used is told in its condition Loaded".to_owned(),
             ));
         };
-        let mut policy = Policy::of(name, spec);
         let settings = serde_json::Value::Object(spec.settings.clone());
         let taken = alike.loaded.takes(settings, &policy.spec.capabilities).await;
         taken.map_err(|error| error.to_string())?;
@@ -282,6 +291,7 @@ pub struct Loader {
     builtins: Arc<Builtins>,
     /// None where nothing is fetched over the network.
     modules: Option<Modules>,
+    first_look: Arc<FirstLook>,
     /// What was reported last, so that the log says a thing once.
     reported: Vec<String>,
     again: bool,
@@ -296,6 +306,7 @@ impl Loader {
             .collect();
         let stores = Arc::new(Stores::new(Limits::default()));
         Self {
+            first_look: Arc::new(FirstLook::new(engine.clone(), None)),
             engine,
             reviewer,
             metrics,
@@ -310,6 +321,7 @@ impl Loader {
     /// With modules that come over the network.
     #[must_use]
     pub fn with_modules(mut self, modules: Modules) -> Self {
+        self.first_look = Arc::new(FirstLook::new(self.engine.clone(), Some(modules.settings())));
         self.modules = Some(modules);
         self
     }
@@ -375,6 +387,7 @@ impl Loader {
             configuration,
             stores: Arc::clone(&self.stores),
             policies,
+            first_look: Arc::clone(&self.first_look),
         });
         problems
     }

@@ -45,7 +45,7 @@ impl Reviewer {
                 Err(error) => Ok(Some(strange(&error))),
             },
             "WasmPolicy" => match serde_json::from_value(spec) {
-                Ok(spec) => snapshot.judge_policy(name, &spec).await,
+                Ok(spec) => snapshot.judge_policy(name, &spec, self.reader.as_deref()).await,
                 Err(error) => Ok(Some(strange(&error))),
             },
             _ => return None,

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tidewaiter_engine::{Engine, Options};
-use tidewaiter_world::Objects;
+use tidewaiter_world::{AccountFacts, ClusterReader, Labels, Objects, SecretFacts};
 
 use super::super::Reviewer;
 use crate::configuration::Loader;
@@ -15,10 +18,14 @@ use crate::testing::COMPILED;
 
 /// Of a cluster without an object of ours.
 async fn reviewer() -> Arc<Reviewer> {
+    reviewer_reading(None).await
+}
+
+async fn reviewer_reading(reader: Option<Arc<dyn ClusterReader>>) -> Arc<Reviewer> {
     let metrics = Arc::new(Metrics::default());
     let reviewer = Arc::new(Reviewer::new(
         Arc::new(Recorded::default()),
-        None,
+        reader,
         Arc::clone(&metrics),
         Duration::from_secs(2),
     ));
@@ -106,6 +113,67 @@ async fn a_policy_that_the_loader_would_not_take_is_not_stored() {
         ungranted.contains("which it is not granted; add `storage`, `runtimes`"),
         "{ungranted}"
     );
+}
+
+/// A cluster with this module in a `ConfigMap`, and nothing else.
+struct WithModule(&'static [u8]);
+
+#[async_trait]
+impl ClusterReader for WithModule {
+    async fn service_account(&self, _: &str, _: &str) -> Result<Option<AccountFacts>, String> {
+        Ok(None)
+    }
+
+    async fn secret(&self, _: &str, _: &str) -> Result<Option<SecretFacts>, String> {
+        Ok(None)
+    }
+
+    async fn namespace(&self, _: &str) -> Result<Option<Labels>, String> {
+        Ok(None)
+    }
+
+    async fn object(&self, namespace: &str, _: &str, kind: &str, name: &str) -> Result<Option<String>, String> {
+        let there = (namespace, kind, name) == ("rules", "ConfigMap", "house");
+        let map = json!({"binaryData": {"policy.wasm": STANDARD.encode(self.0), "core.wasm": STANDARD.encode(b"\0asm\x01\0\0\0")}});
+        Ok(there.then(|| map.to_string()))
+    }
+
+    async fn objects(&self, _: &str, _: &str, _: &str) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+}
+
+/// Whoever applies a policy for the first time is told as much as whoever changes it.
+#[tokio::test]
+async fn a_module_that_is_not_in_use_yet_is_asked_about_the_settings() {
+    let mut policies = tidewaiter_builtin::POLICIES.iter();
+    let component = policies
+        .find(|policy| policy.name == "serving-versions")
+        .unwrap()
+        .component;
+    let reviewer = reviewer_reading(Some(Arc::new(WithModule(component)))).await;
+    let module = |name: &str, key: &str| json!({"configMap": {"namespace": "rules", "name": name, "key": key}});
+    let house = module("house", "policy.wasm");
+    let all = json!(["storage", "runtimes", "cluster", "log"]);
+    let spec = |settings: Value, capabilities: &Value| json!({"module": house, "settings": settings, "capabilities": capabilities});
+    let wrong = policy(&reviewer, spec(json!({"pin": "sometimes"}), &all)).await;
+    assert_eq!(
+        words(&wrong),
+        r#"WasmPolicy/x can't be used: the policy refuses its settings: spec.settings.pin is "sometimes", and may be "when-needed" or "always""#
+    );
+    let ungranted = policy(&reviewer, spec(json!({}), &json!(["log"]))).await;
+    assert!(words(&ungranted).contains("which it is not granted"), "{ungranted}");
+    // What is wrong with the module, or isn't there yet, isn't the object's fault.
+    for spec in [
+        spec(json!({"pin": "always"}), &all),
+        json!({"module": module("house", "core.wasm")}),
+        json!({"module": module("house", "nothing.wasm")}),
+        json!({"module": module("later", "policy.wasm"), "settings": {"pin": "sometimes"}}),
+        json!({"module": house, "digest": format!("sha256:{}", "0".repeat(64)), "settings": {"pin": "sometimes"}}),
+    ] {
+        let answer = policy(&reviewer, spec).await;
+        assert_eq!(answer["allowed"], true, "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 //!
 //! A registry that hangs holds up its own policy alone. A configuration waits for a new module for a moment, so that it needn't be made twice.
 
+mod first_look;
 mod settings;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
+pub(crate) use first_look::FirstLook;
 pub use settings::ModuleSettings;
 
 /// What a configuration waits for modules that were never here, at the start and later.
@@ -72,6 +74,10 @@ impl Modules {
             news: watch::Sender::new(()),
             started: false,
         }
+    }
+
+    pub(crate) fn settings(&self) -> Arc<ModuleSettings> {
+        Arc::clone(&self.settings)
     }
 
     /// Changes when a module came, or what is to be said of one is another.

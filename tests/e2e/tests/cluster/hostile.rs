@@ -169,6 +169,25 @@ fn what_can_not_be_used_is_refused_by_kubectl(world: &World) -> Result<()> {
     world.policy()?;
     let namespace = world.namespace("refused")?;
     let name = namespace.name();
+    // One that nobody has loaded yet, to begin with. What takes too long to compile for whoever waits is told later, and is compiled the next time.
+    let mut module = world.cluster.get("tidewaiter-system", "configmap/policies")?;
+    module["metadata"] = json!({"name": format!("policies-{name}"), "namespace": "tidewaiter-system"});
+    let create = |object: &Value, how: &str| {
+        let words = ["create", "-f", "-", how];
+        world.cluster.try_kubectl(&words, &object.to_string())
+    };
+    ensure!(create(&module, "--dry-run=none")?.ok, "no ConfigMap");
+    let mut first = unruly_in(name, &format!("{name}-first"), &json!("sing"), "ignore");
+    first["spec"]["module"]["configMap"]["name"] = module["metadata"]["name"].clone();
+    first["metadata"]["labels"][JUDGED] = json!("true");
+    let minute = Duration::from_mins(1);
+    world.cluster.until("wrong settings are refused at once", minute, || {
+        let said = create(&first, "--dry-run=server")?;
+        let is_refused = !said.ok && said.stderr.contains("refuses its settings") && said.stderr.contains("sing");
+        ensure!(is_refused, "{}{}", said.stdout, said.stderr);
+        Ok(Some(()))
+    })?;
+
     // Its module is loaded, so that what its settings and its grants come to is known.
     let good = unruly_in(name, name, &json!("nothing"), "ignore");
     let custom = Custom::apply(&world.cluster, &good)?;
