@@ -27,7 +27,8 @@ use super::{Ending, Failure, GOOD};
 Examples:
   tidewaiter delete fraud
   tidewaiter delete fraud --yes --timeout 10m
-  tidewaiter delete fraud --yes --no-wait"
+  tidewaiter delete fraud --yes --no-wait
+  tidewaiter delete fraud --yes --artifacts                also what was uploaded for it"
 )]
 pub(crate) struct DeleteArguments {
     #[command(flatten)]

@@ -94,12 +94,37 @@ fn kind(name: &str) -> &str {
     name.split('_').next().unwrap_or(name)
 }
 
+/// The kind of the keys that open a URI.
+fn kind_for(uri: &str) -> Option<&'static str> {
+    Some(match uri.split_once(':') {
+        Some(("s3", _)) => "aws",
+        Some(("gs", _)) => "google",
+        Some(("hf", _)) => "hf",
+        _ if uri.contains(".blob.core.") => "azure",
+        _ => return None,
+    })
+}
+
 /// A store's keys by their names.
 pub(super) type Keys = BTreeMap<String, SecretValue>;
 
 impl KeyArguments {
     /// The keys that were given by flags, each read from its file where it names one.
     pub(super) fn flags(&self) -> Result<Keys, Failure> {
+        let mut keys = Keys::new();
+        for (name, Given(text)) in self.given() {
+            keys.insert(name.to_owned(), read(name, text)?);
+        }
+        Ok(keys)
+    }
+
+    /// Whether flags give a key that opens a URI.
+    pub(crate) fn has_flags_for(&self, uri: &str) -> bool {
+        let wanted = kind_for(uri);
+        self.given().any(|(name, _)| Some(kind(name)) == wanted)
+    }
+
+    fn given(&self) -> impl Iterator<Item = (&'static str, &Given)> {
         let given = [
             &self.aws_access_key_id,
             &self.aws_secret_access_key,
@@ -111,13 +136,8 @@ impl KeyArguments {
             &self.azure_storage_access_key,
             &self.hf_token,
         ];
-        let mut keys = Keys::new();
-        for ((name, _), value) in KEYS.iter().zip(given) {
-            if let Some(Given(text)) = value {
-                keys.insert((*name).to_owned(), read(name, text)?);
-            }
-        }
-        Ok(keys)
+        let named = KEYS.iter().zip(given);
+        named.filter_map(|((name, _), given)| Some((*name, given.as_ref()?)))
     }
 
     /// The keys of the store that flags give keys of, with what they leave out from the environment. Without a flag all that the environment has.
@@ -128,12 +148,8 @@ impl KeyArguments {
 
     /// Of keys for several stores, as an environment may hold them, those that open a URI.
     pub(crate) fn keys_for(&self, uri: &str) -> Result<Keys, Failure> {
-        let wanted = match uri.split_once(':') {
-            Some(("s3", _)) => "aws",
-            Some(("gs", _)) => "google",
-            Some(("hf", _)) => "hf",
-            _ if uri.contains(".blob.core.") => "azure",
-            _ => return Ok(Keys::new()),
+        let Some(wanted) = kind_for(uri) else {
+            return Ok(Keys::new());
         };
         let mut flags = self.flags()?;
         flags.retain(|name, _| kind(name) == wanted);

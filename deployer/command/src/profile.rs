@@ -25,14 +25,16 @@ const FILE: &str = "TIDEWAITER_PROFILES";
 pub(crate) enum Profile {
     Set(SetArguments),
     /// Take this profile where none is asked for
-    #[command(after_help = "Examples:\n  tidewaiter profile use prod")]
+    #[command(after_help = "Exit codes: 0 done, 2 an error.\n\nExamples:\n  tidewaiter profile use prod")]
     Use {
         /// Which one
         #[arg(value_name = "NAME")]
         name: String,
     },
     /// List the profiles
-    #[command(after_help = "Examples:\n  tidewaiter profile list\n  tidewaiter profile list -o json")]
+    #[command(
+        after_help = "Exit codes: 0 done, 2 an error.\n\nExamples:\n  tidewaiter profile list\n  tidewaiter profile list -o json"
+    )]
     List {
         /// Print them for a program
         #[arg(long, short, value_enum, value_name = "FORMAT")]
@@ -40,7 +42,7 @@ pub(crate) enum Profile {
     },
     Show(ShowArguments),
     /// Forget a profile
-    #[command(after_help = "Examples:\n  tidewaiter profile remove dev")]
+    #[command(after_help = "Exit codes: 0 done, 2 an error.\n\nExamples:\n  tidewaiter profile remove dev")]
     Remove {
         /// Which one
         #[arg(value_name = "NAME")]
@@ -53,7 +55,9 @@ pub(crate) enum Profile {
 /// Keys: kubernetes_context, kubernetes_namespace, base_url (where services answer, in place of the ingress that is found), secret (a Secret in the namespace with the
 /// store's credentials), artifact_store (where models are uploaded to), tracking_server (MLflow's). KEY= takes one out. The first profile becomes the current one.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Exit codes: 0 done, 2 an error.
+
+Examples:
   tidewaiter profile set dev kubernetes_context=kind-dev kubernetes_namespace=team-a
   tidewaiter profile set dev artifact_store=s3://models/ tracking_server=http://mlflow:5000
   tidewaiter profile set dev secret=                       take it out again")]
@@ -68,7 +72,9 @@ pub(crate) struct SetArguments {
 
 /// Show what holds, and who said it: a flag, the environment, or the profile.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Exit codes: 0 done, 2 an error.
+
+Examples:
   tidewaiter profile show
   tidewaiter profile show prod -o json")]
 pub(crate) struct ShowArguments {

@@ -92,4 +92,10 @@ fn the_reference_has_every_command_and_flag() {
         there == wanted,
         "docs/command.md is out of date: UPDATE_REFERENCE=1 cargo test -p tidewaiter reference"
     );
+    for section in there.split("\n### ").skip(1) {
+        let name = section.lines().next().unwrap_or_default();
+        let says = |text: &str| section.lines().any(|line| line.starts_with(text));
+        assert!(says("Exit codes: 0 "), "{name} doesn't say its exit codes");
+        assert!(says("```text"), "{name} has no examples");
+    }
 }

@@ -110,6 +110,11 @@ impl StoreArguments {
         self.keys.keys_for(uri)
     }
 
+    /// Whether flags give a key that opens a URI.
+    pub(super) fn has_flags_for(&self, uri: &str) -> bool {
+        self.keys.has_flags_for(uri)
+    }
+
     /// Whether there is anything here to look into a store with: a key, or `--anonymous`. The machine's role is none: asking for it takes long where there is none.
     pub(super) fn opens(&self, uri: &StorageUri, access: &Access) -> Result<bool, Failure> {
         Ok(match uri.scheme() {

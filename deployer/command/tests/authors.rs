@@ -300,6 +300,10 @@ fn a_policy_that_breaks_a_law_fails_its_test() {
         "{leaks}"
     );
     assert!(leaks.contains("what to do: leave it out"), "{leaks}");
+    for law in ["idempotent", "deterministic", "users-word", "no-leak"] {
+        let said = tested(1, law);
+        assert!(said.contains(&format!("FAIL  law {law}")), "{law}: {said}");
+    }
     let update = tested(1, "answers-update");
     assert!(
         update.contains("FAIL  law answers")

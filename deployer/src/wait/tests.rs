@@ -80,6 +80,13 @@ fn a_wrong_key_is_told_as_credentials() {
     let mut named = case(fixture!("wrong-key.json"), None);
     let variable = serde_json::json!({"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "minio", "key": "AWS_ACCESS_KEY_ID"}}});
     named.pods[0]["spec"]["initContainers"][0]["env"] = Value::from(vec![variable]);
+    // Of what Tidewaiter brought its user has no key to give.
+    let mut brought = named.clone();
+    brought.service["metadata"]["annotations"]["tidewaiter.dev/filled"] = "[]".into();
+    brought.pods[0]["spec"]["initContainers"][0]["env"][0]["valueFrom"]["secretKeyRef"]["name"] =
+        "tidewaiter-minio".into();
+    let of_backend = ["Tidewaiter brought them", "kubectl describe storagebackend minio"];
+    expect(&brought, Cause::CredentialsWrong, false, &of_backend);
     expect(
         &named,
         Cause::CredentialsWrong,

@@ -4,6 +4,7 @@
 //! beside this); for other stores the messages of the clients that the initializer uses (`python/storage/kserve_storage`).
 
 use serde_json::Value;
+use tidewaiter_core::backend::MANAGED_NAME;
 
 use super::finding::{Cause, Finding};
 use super::state::{State, text};
@@ -113,14 +114,28 @@ fn refused(state: &State, pod: &Value, log: &str, tries: u64) -> Option<Finding>
         let of = secret.map_or_else(String::new, |secret| {
             format!(", which are those of the Secret {secret}")
         });
-        return Some(Finding::new(
-            Cause::CredentialsWrong,
-            format!("the store refuses the credentials for {uri}{of}"),
-            format!("check the key, and that it may read {uri}; give the right one{}, or name a Secret that has it: --secret", flags(uri)),
-        )
-        .seen(last)
-        // A key that was made a moment ago may not be known to the store yet.
-        .certain(!is_filled(state) || tries > 2));
+        let backend = secret
+            .and_then(|secret| secret.strip_prefix(MANAGED_NAME))
+            .filter(|_| is_filled(state));
+        let hint = match backend {
+            Some(backend) => format!(
+                "Tidewaiter brought them: ask whoever keeps the StorageBackend {backend} to look at its key, and whether it may read {uri} (kubectl describe storagebackend {backend})"
+            ),
+            None => format!(
+                "check the key, and that it may read {uri}; give the right one{}, or name a Secret that has it: --secret",
+                flags(uri)
+            ),
+        };
+        return Some(
+            Finding::new(
+                Cause::CredentialsWrong,
+                format!("the store refuses the credentials for {uri}{of}"),
+                hint,
+            )
+            .seen(last)
+            // A key that was made a moment ago may not be known to the store yet.
+            .certain(!is_filled(state) || tries > 2),
+        );
     }
     if has(&["CERTIFICATE_VERIFY_FAILED", "SSL validation failed"]) {
         return Some(Finding::new(

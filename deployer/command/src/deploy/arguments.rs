@@ -39,7 +39,7 @@ Examples:
   tidewaiter deploy s3://mlflow/fraud --framework sklearn --server many --memory 256Mi"
 )]
 pub(crate) struct DeployArguments {
-    /// The model: models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/PATH, s3://…, gs://…, https://….blob.core.windows.net/…, a folder or a file
+    /// The model: models:/NAME/VERSION, models:/NAME@ALIAS, models:/m-ID, runs:/RUN/PATH, mlflow-artifacts:/PATH, s3://…, gs://…, https://….blob.core.windows.net/…, a folder or a file
     #[arg(value_name = "SOURCE", conflicts_with = "graph")]
     pub(super) source: Option<String>,
     /// What to call the service; by default after the source

@@ -9,7 +9,7 @@ use tidewaiter_deployer::submit::propose;
 use tidewaiter_deployer::wait::wait_for_condition;
 
 use super::super::arguments::Format;
-use super::super::output::document;
+use super::super::output::{document, note};
 use super::super::{Ending, Failure};
 use super::Context;
 use super::arguments::DryRun;
@@ -70,6 +70,11 @@ pub(super) async fn add_model(context: &Context, server: &str, ready: &mut Ready
         };
         Some(serde_json::to_value(&found).unwrap_or_default())
     };
+    if context.arguments.store.has_flags_for(&uri) {
+        note(&format!(
+            "{server} opens the store as its own spec says, for all of its models: the keys given here are not put into the cluster"
+        ));
+    }
     let wishes = TrainedWishes {
         name: context.name.clone(),
         service: server.to_owned(),

@@ -155,9 +155,14 @@ fn account(context: &Context) -> String {
     format!("{}-store", context.name)
 }
 
-/// The Secret that opens the store: a wish, else that of the environment or the profile.
-fn secret(context: &Context) -> Option<&str> {
-    context.wishes.secret.as_deref().or(context.settings.get(Key::Secret))
+/// The Secret that opens the model's store: a wish; else that of the environment or the profile, which are weaker than keys by flags.
+fn secret<'c>(context: &'c Context, ready: &Ready) -> Option<&'c str> {
+    let by_flags = ready
+        .uri
+        .as_ref()
+        .is_some_and(|uri| context.arguments.store.has_flags_for(uri));
+    let set = || context.settings.get(Key::Secret).filter(|_| !by_flags);
+    context.wishes.secret.as_deref().or_else(set)
 }
 
 fn with_account(context: &Context, account: &str) -> Wishes {
@@ -241,7 +246,7 @@ async fn asked(context: &Context, built: &Built, ready: &Ready, seen: &Seen) -> 
 
 fn made(context: &Context, wishes: &Wishes, ready: &Ready, seen: &Seen, pins: bool) -> Result<Built, Failure> {
     let mut wishes = wishes.clone();
-    if let Some(secret) = secret(context)
+    if let Some(secret) = secret(context, ready)
         && wishes.service_account_name.is_none()
     {
         wishes.secret = None;
@@ -259,7 +264,7 @@ fn made(context: &Context, wishes: &Wishes, ready: &Ready, seen: &Seen, pins: bo
     // With the account of an earlier deployment, where this one has no keys.
     let account = account(context);
     if wishes.service_account_name.is_none()
-        && secret(context).is_none()
+        && secret(context, ready).is_none()
         && let Some(service) = &seen.service
         && service.data["spec"]["predictor"]["serviceAccountName"] == account
     {
@@ -287,7 +292,7 @@ fn tell(built: &Built) {
 
 /// The keys that were given for the model's store: none where the user names a Secret or an account.
 fn given_store(context: &Context, ready: &Ready, seen: &Seen) -> Result<Option<Store>, Failure> {
-    let brought = context.wishes.service_account_name.is_some() || secret(context).is_some();
+    let brought = context.wishes.service_account_name.is_some() || secret(context, ready).is_some();
     let Some(uri) = &ready.uri else { return Ok(None) };
     let arguments = &context.arguments.store;
     let keys = arguments.keys_for(uri)?;

@@ -10,11 +10,12 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::command::Said;
 use tidewaiter_e2e::custom::Custom;
-use tidewaiter_e2e::install::make_up_models;
+use tidewaiter_e2e::install::{backend, make_up_models};
+use tidewaiter_e2e::manifests;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
-use tidewaiter_ground::{HOST, MINIO_USER, Namespace, host, python};
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, host, python};
 
 use crate::architecture::elf_of_the_other_machine;
 use crate::deploy::{SMALL, run, tells};
@@ -55,6 +56,11 @@ pub(crate) const TESTS: &[Test] = &[
         "failing_at_the_store_is_told_apart",
         true,
         failing_at_the_store_is_told_apart,
+    ),
+    (
+        "failing_a_key_that_tidewaiter_brought_names_its_backend",
+        true,
+        failing_a_key_that_tidewaiter_brought_names_its_backend,
     ),
     (
         "failing_a_runtime_that_does_not_speak_the_protocol_is_named",
@@ -377,6 +383,30 @@ fn scientist(team: &Namespace) -> Result<String> {
     team.apply(&role.to_string())?;
     let file = team.cluster().kubeconfig_of(name, "scientist")?;
     Ok(file.display().to_string())
+}
+
+/// Whoever deploys has no key there, and none to give.
+fn failing_a_key_that_tidewaiter_brought_names_its_backend(world: &World) -> Result<()> {
+    let team = world.namespace("fail-brought")?;
+    let name = team.name();
+    let uri = format!("s3://{name}/fraud");
+    team.apply(&manifests::keys(
+        &format!("{HOST}:{MINIO_PORT}"),
+        MINIO_USER,
+        "not-its-secret",
+    ))?;
+    let mut wrong = backend(name, name, &[&format!("s3://{name}/")]);
+    wrong["spec"]["credentials"] = json!({"secretRef": {"namespace": name, "name": "minio"}});
+    let wrong = Custom::apply(&world.cluster, &wrong)?;
+    wrong.until("Accepted", "True")?;
+    failed(
+        deploy(&team, None, &uri, &[&["--framework", "sklearn"][..], &SMALL].concat())?,
+        "credentials-wrong",
+        &[
+            &format!("the store refuses the credentials for {uri}, which are those of the Secret tidewaiter-{name}"),
+            &format!("ask whoever keeps the StorageBackend {name}"),
+        ],
+    )
 }
 
 fn failing_before_a_node_has_the_pod_is_told(world: &World) -> Result<()> {

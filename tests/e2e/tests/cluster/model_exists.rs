@@ -187,6 +187,7 @@ fn slips_end_the_initializer_without_tidewaiter_and_are_refused_with_it(world: &
     let (_, right) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let doubled = right.replace("/shared/", "/shared//");
     let endpoint = format!("{HOST}:{MINIO_PORT}");
+    let slashed = format!("{right}/MLmodel/");
     let applied = [
         ("unmade", "s3://unmade/fraud", "S3 resource 'unmade' not found"),
         (
@@ -195,6 +196,7 @@ fn slips_end_the_initializer_without_tidewaiter_and_are_refused_with_it(world: &
             "Cannot recognize storage type for models:/fraud/3",
         ),
         ("doubled", doubled.as_str(), "S3 error [XMinioInvalidObjectName]"),
+        ("slashed", slashed.as_str(), "No model found in"),
     ]
     .map(|(name, uri, words)| -> Result<_> {
         let without = world.namespace_without(&format!("{name}-without"))?;
@@ -221,6 +223,7 @@ fn slips_end_the_initializer_without_tidewaiter_and_are_refused_with_it(world: &
         "models:/fraud/3",
         &["an MLflow server", "write the URI of its artifacts"],
     )?;
+    refused(&with, "mlflow", &slashed, &["is a file"])?;
     refused(&with, "mlflow", &doubled, &["two slashes", &format!("Write {right}")])
 }
 

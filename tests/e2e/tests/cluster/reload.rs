@@ -153,9 +153,12 @@ fn a_bad_edit_of_a_policy_is_said_in_its_status_and_the_last_good_one_stays(worl
     let mut module = unruly_in(name, name, &json!({"label": "other"}), "fail");
     module["spec"]["module"]["configMap"]["name"] = json!("elsewhere");
     settings["spec"]["order"] = json!(7);
+    let mut ungranted = unruly_in(name, name, &json!({"label": "other"}), "fail");
+    ungranted["spec"]["capabilities"] = json!([]);
     for (bad, says) in [
         (&settings, "sing"),
         (&digest, "spec.digest"),
+        (&ungranted, "which it is not granted"),
         (&module, "ConfigMap/tidewaiter-system/elsewhere isn't there"),
     ] {
         custom.change(&unasked(bad))?;

@@ -54,7 +54,7 @@ const NEWEST: [&str; 30] = [
 ];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 26] = [
+const LONG: [&str; 27] = [
     "a_key_of_a_namespace_that_is_gone_is_revoked",
     "deploys_at_once_lose_none_without_a_word",
     "a_deploy_that_waits_is_told_of_a_later_one",
@@ -67,6 +67,7 @@ const LONG: [&str; 26] = [
     "failing_a_download_out_of_memory_is_told_with_who_limits_it",
     "failing_code_that_stayed_in_a_script_is_named",
     "failing_before_a_node_has_the_pod_is_told",
+    "failing_a_key_that_tidewaiter_brought_names_its_backend",
     "using_status_and_logs_of_what_runs_and_of_what_fails",
     "using_stop_start_scale_and_delete",
     "using_a_canary_answers_and_is_promoted",
@@ -84,11 +85,12 @@ const LONG: [&str; 26] = [
 ];
 
 /// What comes to the same end where Tidewaiter reviews the namespace and where it doesn't, and is shown twice, but for the gate.
-const WITH_AND_WITHOUT: [&str; 13] = [
+const WITH_AND_WITHOUT: [&str; 14] = [
     "deploy_has_every_wish_checked_and_stores_nothing",
     "served_a_folder_of_sklearn",
     "served_a_file_of_xgboost",
     "served_one_column_of_mlflow",
+    "served_a_function",
     "served_a_transformer_before_its_predictor",
     "served_an_explainer_beside_its_predictor",
     "served_by_an_image_of_ones_own",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tidewaiter_e2e::command::{Said, tidewaiter};
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
@@ -87,6 +88,47 @@ fn predicted(namespace: &Namespace, more: &[&str]) -> Result<Value> {
     document(&run(namespace, &words)?.ended(0)?)
 }
 
+/// An MLflow model's description as of one that was logged without an input example.
+fn without_example(model: &Model) -> Result<TempDir> {
+    let folder = tempfile::tempdir()?;
+    let text = fs::read_to_string(model.folder.join("MLmodel"))?;
+    let (before, after) = text
+        .split_once("saved_input_example_info:\n")
+        .context("it has no example")?;
+    let after = after.lines().skip_while(|line| line.starts_with(' '));
+    fs::write(
+        folder.path().join("MLmodel"),
+        [before, &after.collect::<Vec<_>>().join("\n")].concat(),
+    )?;
+    Ok(folder)
+}
+
+/// The question that is made of a model's signature, by both ways of the second protocol: the server takes it.
+pub(crate) fn answers_its_signature(namespace: &Namespace, service: &str, model: &Model) -> Result<()> {
+    let folder = without_example(model)?;
+    let folder = folder.path().display().to_string();
+    for protocol in ["v2", "grpc"] {
+        let words = [
+            "predict",
+            service,
+            "-o",
+            "json",
+            "--via",
+            "port-forward",
+            "--example",
+            "--from",
+            &folder,
+            "--protocol",
+            protocol,
+        ];
+        let said = run(namespace, &words)?.ended(0)?;
+        ensure!(said.stderr.contains("made of the model's signature"), "{said:?}");
+        let answer = document(&said)?;
+        ensure!(numbers(&answer["outputs"][0]["data"]).len() == 1, "{answer}");
+    }
+    Ok(())
+}
+
 fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result<()> {
     let _as_they_are = WAYS.read().unwrap_or_else(PoisonError::into_inner);
     let (namespace, model, _) = deployed(world, "use-v2", "fraud", Mlserver1_7_1)?;
@@ -117,6 +159,7 @@ fn using_predict_answers_as_the_model_by_every_protocol(world: &World) -> Result
     }
     let own = run(&namespace, &["predict", "fraud", "--example", "--from", &folder])?.ended(0)?;
     ensure!(own.stderr.contains("the model's own input example"), "{own:?}");
+    answers_its_signature(&namespace, "fraud", &model)?;
     // A made-up question is one that the model takes, and shown without being sent.
     predicted(&namespace, &["--example"])?;
     let shown = document(&run(&namespace, &["predict", "fraud", "--example", "--dry-run"])?.ended(0)?)?;
