@@ -47,7 +47,7 @@ impl Report {
         );
         for (name, rounds) in [
             ("bare axum + rustls echo of the same bytes", echo),
-            ("webhook with both built-in policies", webhook),
+            ("webhook with all built-in policies", webhook),
         ] {
             let [rate, p50, p99] = [
                 median(rounds, |r| r.rate),
