@@ -126,8 +126,26 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// `print!` panics where standard output takes nothing more, as on a full disk: that is an error as any other. A pipe that nobody reads any more ends the program in silence.
+fn tell_what_cannot_be_printed() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        match panic
+            .payload_as_str()
+            .and_then(|text| text.strip_prefix("failed printing to stdout: "))
+        {
+            Some(reason) => {
+                eprintln!("{BAD}error{BAD:#}: what was asked for can't be written to standard output: {reason}");
+                std::process::exit(2);
+            }
+            None => others(panic),
+        }
+    }));
+}
+
 /// Does what the command line says.
 fn main() -> ExitCode {
+    tell_what_cannot_be_printed();
     let called = std::env::args_os().next();
     let matches = shell::command(called.as_deref()).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());

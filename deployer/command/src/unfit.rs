@@ -24,6 +24,7 @@ pub(crate) fn unfit(object: &Value) -> Option<Unfit> {
     unknown(object)
         .or_else(|| malformed(object))
         .or_else(|| nameless(object))
+        .or_else(|| nowhere(object))
         .or_else(|| empty(object))
 }
 
@@ -40,8 +41,44 @@ fn kind(object: &Value) -> &str {
 
 fn unknown(object: &Value) -> Option<Unfit> {
     let kind = kind(object);
-    let meant = one_letter_off(kind, &KSERVE_KINDS)?;
-    Some(at("/kind", format!("there is no kind {kind}: write {meant}")))
+    if !KSERVE_KINDS.contains(&kind) {
+        let in_other_capitals = || KSERVE_KINDS.into_iter().find(|known| known.eq_ignore_ascii_case(kind));
+        let meant = one_letter_off(kind, &KSERVE_KINDS).or_else(in_other_capitals)?;
+        return Some(at("/kind", format!("there is no kind {kind}: write {meant}")));
+    }
+    let version = object["apiVersion"].as_str()?.strip_prefix("serving.kserve.io/")?;
+    let known = versions(kind);
+    (!known.contains(&version)).then(|| {
+        let message = format!(
+            "the API server refuses it: KServe has no {kind} of {version}; write apiVersion: serving.kserve.io/{}",
+            known[0]
+        );
+        at("/apiVersion", message)
+    })
+}
+
+/// Of the API that KServe 0.15 to 0.20 define a kind in (`config/crd/full`).
+fn versions(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "InferenceService" => &["v1beta1"],
+        "LLMInferenceService" | "LLMInferenceServiceConfig" => &["v1alpha2", "v1alpha1"],
+        _ => &["v1alpha1"],
+    }
+}
+
+fn nowhere(object: &Value) -> Option<Unfit> {
+    let namespace = object["metadata"]["namespace"].as_str()?;
+    (!namespace.is_empty() && !is_namespace(namespace)).then(|| at("/metadata/namespace", no_namespace(namespace)))
+}
+
+/// Whether a namespace may be called so.
+pub(crate) fn is_namespace(name: &str) -> bool {
+    name.len() <= 63 && !name.contains('.') && is_object_name(name)
+}
+
+/// What is wrong with the name of one that may not.
+pub(crate) fn no_namespace(name: &str) -> String {
+    format!("`{name}` is no name of a namespace: lower-case letters, digits and `-`, 63 at most")
 }
 
 fn nameless(object: &Value) -> Option<Unfit> {
@@ -149,6 +186,7 @@ mod tests {
             said(name(), json!({"transformer": {}})),
             said(Value::Null, predictor()),
             said(json!({"name": "A b"}), predictor()),
+            with("namespace", json!("Team A")),
         ];
         insta::assert_snapshot!(told.join("\n"), @r#"
         /metadata/labels/n: the API server refuses it: label n can't be read: invalid type: integer `3`, expected a string; put the value in quotes
@@ -164,7 +202,32 @@ mod tests {
         /spec/predictor: KServe refuses it: this InferenceService has no spec.predictor; write there what is served
         /metadata/name: this InferenceService has no name: write it into metadata.name
         /metadata/name: `A b` is no name of an object: lower-case letters, digits, `-` and `.`
+        /metadata/namespace: `Team A` is no name of a namespace: lower-case letters, digits and `-`, 63 at most
         "#);
+    }
+
+    #[test]
+    fn a_kind_that_kserve_does_not_have_is_none_that_policies_are_asked_about() {
+        let said = |api_version: &str, kind: &str| {
+            let object =
+                json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}, "spec": predictor()});
+            unfit(&object).map(|unfit| format!("{}: {}", unfit.path, unfit.message))
+        };
+        let told = [
+            said("serving.kserve.io/v1beta1", "inferenceservice"),
+            said("serving.kserve.io/v1beta1", "InferenceServices"),
+            said("serving.kserve.io/v1", "InferenceService"),
+            said("serving.kserve.io/v1beta1", "TrainedModel"),
+        ]
+        .map(Option::unwrap_or_default);
+        insta::assert_snapshot!(told.join("\n"), @r"
+        /kind: there is no kind inferenceservice: write InferenceService
+        /kind: there is no kind InferenceServices: write InferenceService
+        /apiVersion: the API server refuses it: KServe has no InferenceService of v1; write apiVersion: serving.kserve.io/v1beta1
+        /apiVersion: the API server refuses it: KServe has no TrainedModel of v1beta1; write apiVersion: serving.kserve.io/v1alpha1
+        ");
+        assert_eq!(said("serving.kserve.io/v1alpha1", "LLMInferenceService"), None);
+        assert_eq!(said("serving.kserve.io/v1alpha1", "LocalModelNode"), None);
     }
 
     #[test]

@@ -279,7 +279,7 @@ fn a_policy_that_breaks_a_law_fails_its_test() {
     let tested = |code: i32, breaks: &str| {
         let settings = format!("{{breaks: {breaks}, token: t0ken, team: fraud}}");
         let cases = format!(
-            "settings: {settings}\ncases:\n  - name: it is admitted\n    file: own.yaml\n    expect: {{allowed: true}}\n"
+            "settings: {settings}\nworld: {{labels: {{a: '1', b: '2'}}}}\ncases:\n  - name: it is admitted\n    file: own.yaml\n    expect: {{allowed: true}}\n"
         );
         fs::write(desk.path().join("planted.yaml"), cases).unwrap();
         desk.said(code, &["policy", "test", "planted.wasm", "--cases", "planted.yaml"])
@@ -683,6 +683,11 @@ fn a_review_that_says_nothing_is_an_error() {
             "typo.yaml",
             "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceServce\nmetadata: {name: a}\n",
         ),
+        (
+            "items.yaml",
+            "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceServiceList\nitems: [{metadata: {name: a}}]\n",
+        ),
+        ("itemless.yaml", "apiVersion: v1\nkind: List\nitems: {a: b}\n"),
         ("broken/policy.yaml", "kind: [\n"),
         (
             "slip/policy.yaml",
@@ -704,6 +709,12 @@ fn a_review_that_says_nothing_is_an_error() {
         (["words.yaml", "config"], 2, "words.yaml:1: this is no object"),
         (["nameless.yaml", "config"], 2, "has no name"),
         (["typo.yaml", "config"], 2, "write InferenceService"),
+        (
+            ["items.yaml", "config"],
+            2,
+            "this is no manifest: it has no apiVersion and kind",
+        ),
+        (["itemless.yaml", "config"], 2, "this list has no items"),
         (["own.yaml", "broken"], 2, "mend what is said of the configuration"),
         // With its defaults, as in the server: another team's model stays closed.
         (["foreign.yaml", "slip"], 1, "it runs with its default settings"),
@@ -726,6 +737,68 @@ fn a_review_that_says_nothing_is_an_error() {
         "zzz",
     ];
     assert!(desk.said(2, &none).contains("no case has `zzz` in its name"));
+}
+
+/// What a CI run would take for a success.
+#[test]
+fn cases_that_show_nothing_are_errors() {
+    let desk = Desk::new();
+    let test = ["policy", "test", "storage-credentials", "--objects", "0", "--cases"];
+    let tested = |code: i32, file: &str, more: &[&str]| desk.said(code, &[&test[..], &[file], more].concat());
+    let other = "cases:\n  - name: of another kind\n    object: {apiVersion: v1, kind: Pod, metadata: {name: a}}\n    expect: {allowed: true}\n";
+    fs::write(desk.path().join("other.yaml"), other).unwrap();
+    let nobody = tested(1, "other.yaml", &[]);
+    assert!(
+        nobody.contains("no policy is ever asked about it: it is of kind Pod in v1"),
+        "{nobody}"
+    );
+
+    let right = cases().replace(
+        "file: foreign.yaml\n    expect: {allowed: true}",
+        "file: foreign.yaml\n    expect: {allowed: false}",
+    );
+    fs::write(desk.path().join("cases.yaml"), &right).unwrap();
+    tested(0, "cases.yaml", &["--update"]);
+    tested(0, "cases.yaml", &[]);
+    let renamed = right.replace("another team's model isn't", "somebody else's model isn't");
+    fs::write(desk.path().join("cases.yaml"), renamed).unwrap();
+    let orphan = tested(2, "cases.yaml", &[]);
+    assert!(
+        orphan.contains("has a snapshot of `another team's model isn't`, and no case is called so"),
+        "{orphan}"
+    );
+    tested(0, "cases.yaml", &["--update"]);
+    tested(0, "cases.yaml", &[]);
+
+    // A project that names its cases has them.
+    let manifest = "language: rust\nmodule: policy.wasm\ncomponent: policy.wasm\ncases: casse\n";
+    fs::create_dir(desk.path().join("project")).unwrap();
+    fs::write(desk.path().join("project/tidewaiter.yaml"), manifest).unwrap();
+    fs::write(
+        desk.path().join("project/policy.wasm"),
+        tidewaiter_builtin::POLICIES[0].component,
+    )
+    .unwrap();
+    let typo = desk.said(2, &["policy", "test", "project"]);
+    assert!(typo.contains("casse"), "{typo}");
+}
+
+/// A disk that is full: an error, and no panic.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_can_not_be_printed_is_an_error() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tidewaiter"))
+        .args(["policy", "docs", "storage-credentials"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{complained}");
+    assert!(
+        complained.contains("can't be written to standard output") && !complained.contains("panicked"),
+        "{complained}"
+    );
 }
 
 #[test]

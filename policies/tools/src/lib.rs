@@ -27,19 +27,21 @@ mod world;
 
 pub use about::{About, AboutError, contract_of};
 pub use bench::{Bench, Spread, bench};
+pub use files::pasted;
 pub use gate::{Finding, Gate, Judged, Level, Live, LiveError, Reviewed, Source, Verdict, junit, sarif};
 pub use junit::junit_of_tests;
 pub use laws::{Broken, Checked, Draw, Law, Laws, LawsError};
 pub use page::{Origin, image_of, page};
 pub use project::{
-    AdaptError, BuildError, Built, Language, MANIFEST, Manifest, ManifestError, NewError, Sdk, component, new_project,
+    AdaptError, BuildError, Built, CASES, Language, MANIFEST, Manifest, ManifestError, NewError, Sdk, component,
+    new_project,
 };
 pub use said::{LogLine, listening};
 pub use settings::Setting;
 pub use subject::{Ask, NotAnObject, load};
 pub use suite::{
     Case, CaseError, CaseFile, Checks, Expect, Operation, Pattern, SnapshotError, Suite, SuiteError, Tried, User,
-    read_cases,
+    asked_about_by_nobody, read_cases, snapshot_of_no_case,
 };
 pub use told::{Told, ToldDenial, ToldEffect, ToldFailure, ToldFill, ToldWarning};
 pub use trace::{HostCall, Traced, during};

@@ -187,7 +187,7 @@ impl<'a> Mlflow<'a> {
 
     /// Spoils its database: from now on it knows nothing and can learn nothing.
     pub fn spoil(&self) -> Result<()> {
-        fs::write(self.folder.join("mlflow.db"), "This was a database.").context("MLflow's database")
+        fs::write(self.folder.join("mlflow.db"), "This was a database. ".repeat(1 << 12)).context("MLflow's database")
     }
 
     /// Where it answers.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anstream::{eprintln, println};
 use clap::{Args, ValueEnum};
-use tidewaiter_tools::{About, BuildError, Language, Manifest, ManifestError, NewError, Sdk, image_of, new_project};
+use tidewaiter_tools::{
+    About, BuildError, Language, Manifest, ManifestError, NewError, Sdk, image_of, new_project, pasted,
+};
 
 use super::super::{Ending, Failure, GOOD, HINT};
 use super::source::engine;
@@ -81,7 +83,7 @@ pub(super) fn new(arguments: NewArguments) -> Result<Ending, Failure> {
     for file in files {
         println!("{}", file.display());
     }
-    let place = folder.display();
+    let place = pasted(&folder);
     eprintln!("\n{GOOD}Made.{GOOD:#} Now:\n  tidewaiter policy build {place}\n  tidewaiter policy test {place}");
     Ok(Ending::Nothing)
 }
@@ -128,8 +130,8 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<Ending, Failure> 
     );
     eprintln!(
         "\n{GOOD}Built.{GOOD:#} Now:\n  tidewaiter policy test {}\n  tidewaiter policy push {} {}",
-        arguments.folder.display(),
-        built.path.display(),
+        pasted(&arguments.folder),
+        pasted(&built.path),
         image_of(&about),
     );
     if about.settings_schema.is_none() {
@@ -148,7 +150,7 @@ pub(super) fn component_of(folder: &Path, manifest: &Manifest) -> Result<PathBuf
     }
     Err(Failure {
         message: format!("{} is not there: the project isn't built yet", path.display()),
-        next: Some(format!("tidewaiter policy build {}", folder.display())),
+        next: Some(format!("tidewaiter policy build {}", pasted(folder))),
     })
 }
 

@@ -14,7 +14,8 @@ use tidewaiter_core::policy_resource::{DEFAULT_KINDS, KSERVE_KINDS};
 use tidewaiter_deployer::cluster::Cluster;
 use tidewaiter_engine::{Limits, LoadedPolicy};
 use tidewaiter_tools::{
-    About, Ask, Bench, Given, HostCall, Live, LogLine, Manifest, Prepared, Told, Traced, bench, listening, load,
+    About, Ask, Bench, Given, HostCall, Live, LogLine, Manifest, Prepared, Told, Traced, asked_about_by_nobody, bench,
+    listening, load,
 };
 use tidewaiter_world::yaml_problem;
 
@@ -319,18 +320,16 @@ fn measured(bench: &Bench) -> String {
 
 /// Only of what a cluster would ask a policy about: whatever it says of anything else says nothing.
 fn asked(object: &Value) -> Result<Ask, Failure> {
-    let text = |member: &str| object[member].as_str().unwrap_or_default();
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
-    let is_kserves = api_version.starts_with("serving.kserve.io/") || api_version.is_empty();
-    if !is_kserves || !(KSERVE_KINDS.contains(&kind) || kind.is_empty()) {
+    if let Some(kind) = asked_about_by_nobody(object) {
         return Err(Failure {
-            message: format!("no policy is ever asked about this object: it is of kind {kind} in {api_version}"),
+            message: format!("no policy is ever asked about this object: it is of kind {kind}"),
             next: Some(format!(
                 "policies are asked about KServe's objects (serving.kserve.io): {}",
                 KSERVE_KINDS.join(", ")
             )),
         });
     }
+    let kind = object["kind"].as_str().unwrap_or_default();
     if !(DEFAULT_KINDS.contains(&kind) || kind.is_empty()) {
         note(&format!(
             "a cluster asks the policy about objects of kind {kind} only where its WasmPolicy says so: spec.match.kinds: [{kind}]"

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anstream::{eprint, eprintln, println};
+use anstream::{eprintln, println};
 use clap::Args;
 use tidewaiter_registry::{Identified, Reference, SigningKey};
 
+use super::super::output::note;
 use super::super::{Ending, Failure};
 use super::registry::{Bar, RegistryArguments, created, read};
 
@@ -52,7 +53,7 @@ pub(super) async fn run(arguments: SignArguments) -> Result<Ending, Failure> {
     let (reference, created) = (&arguments.reference, created()?);
     let registry = arguments.registry.open(reference)?;
     if reference.digest().is_none() {
-        eprint!("A tag can move: ");
+        note("a tag can move: the digest that it stands for now is signed");
     }
     let bar = Bar::new();
     let watch = |progress| bar.show(progress);

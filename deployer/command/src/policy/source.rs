@@ -9,6 +9,7 @@ use tidewaiter_builtin::POLICIES;
 use tidewaiter_engine::{Engine, Options};
 use tidewaiter_registry::{Reference, nobody};
 use tidewaiter_tools::Origin;
+use tidewaiter_world::builtin;
 
 use super::super::Failure;
 use super::registry::RegistryArguments;
@@ -37,10 +38,10 @@ pub(super) async fn component(source: &str) -> Result<Component, Failure> {
     }
     let path = Path::new(source);
     if !path.exists()
-        && let Some(builtin) = tidewaiter_builtin::builtin(source)
+        && let Some(component) = shipped(source)
     {
         return Ok(Component {
-            bytes: Bytes::from_static(builtin.component),
+            bytes: Bytes::from_static(component),
             origin: Origin::Builtin,
         });
     }
@@ -90,12 +91,19 @@ fn cache_dir() -> Option<PathBuf> {
     Some(base.join("tidewaiter/compiled"))
 }
 
+/// A built-in policy, also by its former name.
+fn shipped(name: &str) -> Option<&'static [u8]> {
+    let builtins: Vec<_> = POLICIES.iter().map(|policy| (policy.name, policy.component)).collect();
+    builtin(name, &builtins).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
     async fn a_component_says_where_it_comes_from() {
+        assert!(component("runtime-version").await.is_ok(), "its former name");
         let builtin = component("storage-credentials").await.unwrap();
         assert_eq!(builtin.origin, Origin::Builtin);
         let folder = tempfile::tempdir().unwrap();

@@ -9,8 +9,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tidewaiter_engine::Limits;
 use tidewaiter_tools::{
-    About, CaseError, CaseFile, Checked, Draw, Laws, LawsError, Manifest, Suite, SuiteError, Tried, junit_of_tests,
-    read_cases,
+    About, CASES, CaseError, CaseFile, Checked, Draw, Laws, LawsError, Manifest, Suite, SuiteError, Tried,
+    junit_of_tests, read_cases, snapshot_of_no_case,
 };
 
 use super::super::output::{document, yaml};
@@ -85,6 +85,20 @@ pub(super) async fn run(arguments: TestArguments) -> Result<Ending, Failure> {
         None => Vec::new(),
     };
     let all: Vec<CaseFile> = files.iter().map(|(_, file)| file.clone()).collect();
+    if !arguments.update
+        && let Some((file, case)) = snapshot_of_no_case(&files)?
+    {
+        return Err(Failure {
+            message: format!(
+                "{} has a snapshot of `{case}`, and no case is called so",
+                file.display()
+            ),
+            next: Some(
+                "call the snapshot as the case is called now; or look at what all say, and write them anew: --update"
+                    .to_owned(),
+            ),
+        });
+    }
     if let Some(text) = &arguments.only {
         for (_, file) in &mut files {
             file.cases.retain(|case| case.name.value.contains(text.as_str()));
@@ -142,7 +156,7 @@ pub(super) async fn run(arguments: TestArguments) -> Result<Ending, Failure> {
     let failed = tried.iter().filter(|tried| !tried.differences.is_empty()).count()
         + checked.iter().filter(|checked| checked.broken.is_some()).count();
     eprint!("{}", summary(&tried, &checked, failed, arguments.seed));
-    if cases.is_none() {
+    if all.iter().all(|file| file.cases.is_empty()) {
         eprintln!("\n{HINT}hint{HINT:#}: there are no cases; name them with --cases");
     }
     Ok(if failed == 0 {
@@ -161,7 +175,12 @@ fn places(arguments: &TestArguments) -> Result<(String, Option<PathBuf>), Failur
     let manifest = Manifest::read(path)?;
     let file = component_of(path, &manifest)?;
     let own = path.join(&manifest.cases);
-    let cases = arguments.cases.clone().or_else(|| own.exists().then_some(own));
+    // What the project names is to be there; what it doesn't name need not be.
+    let is_named = manifest.cases != Path::new(CASES);
+    let cases = arguments
+        .cases
+        .clone()
+        .or_else(|| (is_named || own.exists()).then_some(own));
     Ok((file.display().to_string(), cases))
 }
 

@@ -2,6 +2,7 @@
 
 mod located;
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::Path;
 use std::{fs, io};
@@ -85,6 +86,9 @@ pub enum Reason {
     /// A document that says only half of what it is, or on standard input nothing.
     #[error("this is no manifest: it has no {0}")]
     NoManifest(&'static str),
+    /// A list that holds none.
+    #[error("this list has no items: write them as a list under `items`")]
+    NoItems,
     /// A folder for kustomize.
     #[error(
         "it is a folder for kustomize, and what it makes isn't in it: `kubectl kustomize {0} | tidewaiter review -`"
@@ -141,11 +145,11 @@ impl Files {
         };
         let is_there = |names: &[&str]| names.iter().any(|name| path.join(name).is_file());
         if is_there(&["kustomization.yaml", "kustomization.yml", "Kustomization"]) {
-            self.fail(path, Reason::Kustomize(path.display().to_string()));
+            self.fail(path, Reason::Kustomize(pasted(path)));
             return 0;
         }
         if is_there(&["Chart.yaml"]) {
-            self.fail(path, Reason::Chart(path.display().to_string()));
+            self.fail(path, Reason::Chart(pasted(path)));
             return 0;
         }
         let entries = fs::read_dir(path).and_then(|entries| {
@@ -227,10 +231,29 @@ impl Files {
             return;
         }
         let kind = object.value["kind"].as_str().unwrap_or_default();
-        if kind == "List" || kind.ends_with("List") && object.value["items"].is_array() {
-            let count = object.value["items"].as_array().map_or(0, Vec::len);
+        if let Some(items) = kind.strip_suffix("List")
+            && (items.is_empty() || object.value.get("items").is_some())
+        {
+            let Some(count) = object.value["items"].as_array().map(Vec::len) else {
+                self.unreadable.push(Unreadable {
+                    file: file.to_owned(),
+                    line: Some(object.line("/items")),
+                    reason: Reason::NoItems,
+                });
+                return;
+            };
             for part in (0..count).filter_map(|index| object.part(&format!("/items/{index}"))) {
-                self.gather(file, template, part);
+                // To the API server each is of the list's kind; here it is to say so, as everything else does.
+                let says_no_kind = !items.is_empty() && part.value.is_object() && part.value["kind"].is_null();
+                if says_no_kind {
+                    self.unreadable.push(Unreadable {
+                        file: file.to_owned(),
+                        line: Some(part.line("")),
+                        reason: Reason::NoManifest("apiVersion and kind"),
+                    });
+                } else {
+                    self.gather(file, template, part);
+                }
             }
             return;
         }
@@ -240,6 +263,12 @@ impl Files {
             object,
         });
     }
+}
+
+/// A path as it is written in a command that is to be pasted into a shell.
+pub fn pasted(path: &Path) -> String {
+    let text = path.display().to_string();
+    shlex::try_quote(&text).map(Cow::into_owned).unwrap_or(text)
 }
 
 /// Why a document is no manifest.

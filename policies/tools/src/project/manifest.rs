@@ -64,8 +64,11 @@ pub struct Manifest {
     pub cases: PathBuf,
 }
 
+/// Where a project has its cases that doesn't say so.
+pub const CASES: &str = "cases";
+
 fn cases() -> PathBuf {
-    "cases".into()
+    CASES.into()
 }
 
 /// Why a project can't be read.

@@ -7,5 +7,5 @@ mod scaffold;
 
 pub use adapt::{AdaptError, component};
 pub use build::{BuildError, Built};
-pub use manifest::{Language, MANIFEST, Manifest, ManifestError};
+pub use manifest::{CASES, Language, MANIFEST, Manifest, ManifestError};
 pub use scaffold::{NewError, Sdk, new_project};

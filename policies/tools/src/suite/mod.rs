@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use tidewaiter_core::policy_resource::ObjectKind;
+use tidewaiter_core::policy_resource::{KSERVE_KINDS, ObjectKind};
 use tidewaiter_engine::{Engine, Limits, LoadError, LoadedPolicy};
 
 pub use case::{Case, CaseError, CaseFile, Checks, Expect, Operation, User, read_cases};
@@ -72,6 +72,24 @@ pub struct Suite {
     pub limits: Limits,
 }
 
+/// A snapshot that is kept for nothing: the case was called so once, and is held to none now. All cases of each file are to be there.
+///
+/// # Errors
+/// Where snapshots can't be read.
+pub fn snapshot_of_no_case(files: &[(PathBuf, CaseFile)]) -> Result<Option<(PathBuf, String)>, SuiteError> {
+    for (path, file) in files {
+        let found = Snapshots::read(path)?.of_none(&names(file));
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+fn names(file: &CaseFile) -> Vec<&str> {
+    file.cases.iter().map(|case| case.name.value.as_str()).collect()
+}
+
 impl Suite {
     /// Tries all cases of files. `update` writes their snapshots anew.
     ///
@@ -86,8 +104,7 @@ impl Suite {
                 tried.push(self.case(path, file, case, &mut policies, &mut snapshots, update).await);
             }
             if update {
-                let names: Vec<&str> = file.cases.iter().map(|case| case.name.value.as_str()).collect();
-                snapshots.write(&names)?;
+                snapshots.write(&names(file))?;
             }
         }
         Ok(tried)
@@ -158,9 +175,23 @@ impl Suite {
     }
 }
 
+/// The kind, with its API, of an object that no cluster asks policies about.
+pub fn asked_about_by_nobody(object: &Value) -> Option<String> {
+    let text = |member: &str| object[member].as_str().unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let is_kserves = api_version.starts_with("serving.kserve.io/") || api_version.is_empty();
+    let is_known = is_kserves && (KSERVE_KINDS.contains(&kind) || kind.is_empty());
+    (!is_known).then(|| format!("{kind} in {api_version}"))
+}
+
 /// A case as a request.
 pub(crate) fn ask(case: &Case) -> Result<Ask, String> {
     let object = case.object.clone().unwrap_or_default();
+    if let Some(kind) = asked_about_by_nobody(&object) {
+        return Err(format!(
+            "object: no policy is ever asked about it: it is of kind {kind}"
+        ));
+    }
     let mut ask = Ask::create(&object).map_err(|error| format!("object: {error}"))?;
     let old = match (case.operation, &case.old_object) {
         (Some(Operation::Create), Some(_)) => {

@@ -57,6 +57,13 @@ impl Snapshots {
         Ok(Self { path, kept })
     }
 
+    /// The file, and a snapshot that none of these cases has; none where there is none.
+    pub(super) fn of_none(self, names: &[&str]) -> Option<(PathBuf, String)> {
+        let Self { path, kept } = self;
+        let name = kept.into_keys().find(|name| !names.contains(&name.as_str()))?;
+        Some((path, name))
+    }
+
     pub(super) fn judge(&mut self, name: &str, told: &Told, update: bool) -> Standing {
         let now = serde_json::to_value(told).unwrap_or_default();
         let kept = self.kept.get(name);
