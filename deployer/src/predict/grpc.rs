@@ -1,5 +1,6 @@
 //! The Open Inference Protocol over gRPC.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,13 +120,19 @@ impl Grpc {
                 };
             }
         };
+        let members = |parameters: HashMap<String, _>| -> serde_json::Map<String, Value> {
+            parameters.into_iter().filter_map(wire::member).collect()
+        };
         let tensor = |tensor: super::protocol::model_metadata_response::TensorMetadata| {
-            let parameters: serde_json::Map<String, Value> =
-                tensor.parameters.into_iter().filter_map(wire::member).collect();
+            let parameters = members(tensor.parameters);
             json!({"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "parameters": parameters})
         };
         let inputs: Vec<Value> = answer.inputs.into_iter().map(tensor).collect();
-        Ok(Some(json!({"name": answer.name, "inputs": inputs})))
+        // By these MLServer says of one column that it is a table.
+        let parameters = members(answer.parameters);
+        Ok(Some(
+            json!({"name": answer.name, "inputs": inputs, "parameters": parameters}),
+        ))
     }
 
     /// Whether the server says that a model can answer.
