@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Operation, Outcome, Review};
 use tidewaiter_engine::world::{
@@ -15,6 +16,16 @@ use tidewaiter_engine::world::{
 use tidewaiter_engine::{Capability, Engine, FailurePolicy, Limits, Mode, Options, PolicySpec};
 
 const KEPT: &[u8] = include_bytes!("../../../tests/contract/policy-0.1.0.wasm");
+
+/// What was built then, and nothing that was built anew since.
+#[test]
+fn the_kept_component_is_the_one_of_then() {
+    let digest: String = Sha256::digest(KEPT).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        digest,
+        "b2c9ea29bd6e5c83d5968ae477f77a03ec96a9230f94badc9cdf4597cc987d1a"
+    );
+}
 
 /// Has one of everything.
 struct Full;

@@ -13,7 +13,7 @@ use tidewaiter_e2e::load::{Load, Outcome, SOON, has_credentials, service};
 use tidewaiter_e2e::policy::{install_unruly, unruly_in};
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::slow::SlowWay;
-use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, tls};
+use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, tls};
 
 use crate::life::{state, unchanged};
 use crate::shared::key;
@@ -103,11 +103,16 @@ pub(crate) fn kill_leader(world: &World, release: &Release) -> Result<()> {
 fn what_came_while_no_replica_was_there_is_filled_in_soon(world: &World) -> Result<()> {
     let release = world.release()?;
     let uri = world.model()?.1;
-    let namespace = world.cluster.namespace("llm")?;
+    let (api, namespace) = (world.cluster.api()?, world.cluster.namespace("llm")?);
+    // Where this namespace may not read.
+    let mut foreign = service("foreign", "s3://mlflow/elsewhere/fraud");
+    foreign["spec"]["predictor"]["nodeSelector"] = json!({"nowhere": "true"});
     let outcome = under_load(world, "all replicas are killed with -9", &uri, |load| {
         for pod in release.pods()? {
             world.cluster.kill_containers(&pod)?;
         }
+        let past = api.create(namespace.name(), &foreign)?;
+        ensure!(past.admitted(), "a replica was there: {}", past.message());
         // One of the other kind, which another watch of the leader's shows.
         let llm = json!({
             "apiVersion": "serving.kserve.io/v1alpha1",
@@ -120,10 +125,46 @@ fn what_came_while_no_replica_was_there_is_filled_in_soon(world: &World) -> Resu
         release.until_ready(REPLICAS)?;
         world.cluster.until("the LLM has its credentials", SOON, || {
             Ok(has_credentials(&namespace.get("llminferenceservice/chat")?).then_some(()))
-        })
+        })?;
+        // What would have been refused is nobody's to delete: it is told.
+        until_event(
+            &namespace,
+            "foreign",
+            "WouldBeRefused",
+            "may not load s3://mlflow/elsewhere/fraud",
+        )?;
+        let left = namespace.get("isvc/foreign")?;
+        ensure!(!has_credentials(&left), "it has credentials: {}", left["metadata"]);
+        until_event(&namespace, "chat", "FilledIn", "filled in now: ")
     })?;
+    // By what the alerts and the dashboard go.
+    let metrics = world.cluster.kubectl(&["get", "--raw", "/metrics"])?;
+    let opened = |line: &str| {
+        line.starts_with("apiserver_admission_webhook_fail_open_count{name=\"") && line.contains(".tidewaiter.dev\"")
+    };
+    ensure!(
+        metrics.lines().any(opened),
+        "the API server counts nothing that it let pass"
+    );
     ensure!(outcome.slipped > 0, "a replica was there all the time: {outcome:#?}");
     Ok(())
+}
+
+fn until_event(namespace: &Namespace, object: &str, reason: &str, words: &str) -> Result<()> {
+    let what = format!("{object} has the event {reason}");
+    let selector = format!("involvedObject.name={object},reason={reason}");
+    namespace.cluster().until(&what, SOON, || {
+        let said = namespace.kubectl(&[
+            "get",
+            "events",
+            "--field-selector",
+            &selector,
+            "-o",
+            "jsonpath={.items[*].message}",
+        ])?;
+        ensure!(said.contains(words), "{said}");
+        Ok(Some(()))
+    })
 }
 
 /// How often the Pod's container was started again.

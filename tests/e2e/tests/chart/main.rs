@@ -126,8 +126,19 @@ impl World {
                 if self.cluster.options().kserve == Kserve::V0_20 {
                     self.cluster.serve("llminferenceservices.serving.kserve.io")?;
                 }
+                let tls = [
+                    "get",
+                    "secret",
+                    "tidewaiter-tls",
+                    "-n",
+                    NAMESPACE,
+                    "--ignore-not-found",
+                    "-o",
+                    "name",
+                ];
+                let before = self.cluster.kubectl(&tls)?;
                 let release = install_chart(&self.cluster, &self.values(shape)?)?;
-                if shape == Shape::Defaults {
+                if shape == Shape::Defaults && before.is_empty() {
                     self.is_trusted_before_it_is_served()?;
                 }
                 release
