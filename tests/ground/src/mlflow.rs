@@ -185,9 +185,11 @@ impl<'a> Mlflow<'a> {
         crate::namespace::post_as(&format!("{}/api/{route}", self.uri()), body, ADMIN)
     }
 
-    /// Spoils its database: from now on it knows nothing and can learn nothing.
+    /// Spoils its database: from now on it can look up no version of a model. By its own words, since what is written over the file it makes good from its journal.
     pub fn spoil(&self) -> Result<()> {
-        fs::write(self.folder.join("mlflow.db"), "This was a database. ".repeat(1 << 12)).context("MLflow's database")
+        let rename = "import sqlite3, sys\ndatabase = sqlite3.connect(sys.argv[1])\ndatabase.execute('ALTER TABLE model_versions RENAME TO spoilt')\ndatabase.commit()";
+        let database = self.folder.join("mlflow.db");
+        host::run(self.python()?.args(["-c", rename]).arg(database))
     }
 
     /// Where it answers.

@@ -175,7 +175,7 @@ fn pipeline_a_tracking_server_with_users_lets_in_whom_it_knows(world: &World) ->
 
     mlflow.spoil()?;
     let broken = inspect(Some(ann))?.ended(2)?;
-    tells(&broken, &["(500)", &mlflow.uri(), "hint"])
+    tells(&broken, &["answers 503", &mlflow.uri(), "hint"])
 }
 
 /// MLflow 3 keeps a model by itself, and not below its run; here behind a proxy that asks for a token.
