@@ -66,19 +66,15 @@ fn versions(kind: &str) -> &'static [&'static str] {
     }
 }
 
+/// A namespace's name has no `.`, and 63 characters at most.
 fn nowhere(object: &Value) -> Option<Unfit> {
     let namespace = object["metadata"]["namespace"].as_str()?;
-    (!namespace.is_empty() && !is_namespace(namespace)).then(|| at("/metadata/namespace", no_namespace(namespace)))
-}
-
-/// Whether a namespace may be called so.
-pub(crate) fn is_namespace(name: &str) -> bool {
-    name.len() <= 63 && !name.contains('.') && is_object_name(name)
-}
-
-/// What is wrong with the name of one that may not.
-pub(crate) fn no_namespace(name: &str) -> String {
-    format!("`{name}` is no name of a namespace: lower-case letters, digits and `-`, 63 at most")
+    let is_one = namespace.len() <= 63 && !namespace.contains('.') && is_object_name(namespace);
+    (!namespace.is_empty() && !is_one).then(|| {
+        let message =
+            format!("`{namespace}` is no name of a namespace: lower-case letters, digits and `-`, 63 at most");
+        at("/metadata/namespace", message)
+    })
 }
 
 fn nameless(object: &Value) -> Option<Unfit> {

@@ -208,14 +208,18 @@ mod tests {
         }
     }
 
-    fn reference(object: &ObjectRef) -> Option<ObjectReference> {
-        (object.kind == "Secret").then(|| ObjectReference {
+    fn known(object: &ObjectRef) -> ObjectReference {
+        ObjectReference {
             kind: Some(object.kind.clone()),
             namespace: object.namespace.clone(),
             name: Some(object.name.clone()),
             uid: Some("uid".into()),
             ..ObjectReference::default()
-        })
+        }
+    }
+
+    fn reference(object: &ObjectRef) -> Option<ObjectReference> {
+        (object.kind == "Secret").then(|| known(object))
     }
 
     #[tokio::test]
@@ -241,22 +245,16 @@ mod tests {
     async fn an_object_of_no_namespace_has_events_too_also_when_a_problem_goes() {
         let (client, kept) = server();
         let mut events = Events::new(client);
-        let cluster = |object: &ObjectRef| {
-            Some(ObjectReference {
-                kind: Some(object.kind.clone()),
-                name: Some(object.name.clone()),
-                uid: Some("uid".into()),
-                ..ObjectReference::default()
-            })
-        };
         let problem = Problem {
             object: Some(ObjectRef::cluster("WasmPolicy", "house")),
             ..problem("WasmPolicy", "house")
         };
-        events.tell(std::slice::from_ref(&problem), Vec::new(), cluster).await;
-        events.tell(&[problem], Vec::new(), cluster).await;
-        events.tell(&[], Vec::new(), cluster).await;
-        events.tell(&[], Vec::new(), cluster).await;
+        events
+            .tell(std::slice::from_ref(&problem), Vec::new(), |object| Some(known(object)))
+            .await;
+        events.tell(&[problem], Vec::new(), |object| Some(known(object))).await;
+        events.tell(&[], Vec::new(), |object| Some(known(object))).await;
+        events.tell(&[], Vec::new(), |object| Some(known(object))).await;
         let kept = kept.lock().unwrap();
         let told: Vec<_> = kept
             .iter()
@@ -276,15 +274,9 @@ mod tests {
     async fn a_store_that_is_silent_in_other_words_is_no_store_that_answers() {
         let (client, kept) = server();
         let mut events = Events::new(client);
-        let known = |object: &ObjectRef| {
-            Some(ObjectReference {
-                name: Some(object.name.clone()),
-                ..ObjectReference::default()
-            })
-        };
         let silent = |why: &str| vec![Wrong::with_store("minio", "NoAnswer", why.to_owned())];
         for stores in [silent("refuses"), silent("not tried again yet: refuses"), Vec::new()] {
-            events.tell(&[], stores, known).await;
+            events.tell(&[], stores, |object| Some(known(object))).await;
         }
         let kept = kept.lock().unwrap();
         let told: Vec<_> = kept.iter().map(|event| (&event["reason"], &event["note"])).collect();
