@@ -6,7 +6,7 @@ mod harness;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{Authority, Harness, MINIO, create, service, write_pair};
 use tokio::task::JoinSet;
@@ -186,6 +186,40 @@ async fn a_server_that_leaves_answers_all_that_it_was_asked() {
     assert_eq!(leaving.await.unwrap(), 0, "the idle connection was closed too");
     assert!(client.get(&url).send().await.is_err());
     drop(idle);
+}
+
+/// What tells an API server of a Pod that leaves may be slower than the drain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_late_to_a_server_that_leaves_is_answered() {
+    let drain = Duration::from_millis(700);
+    let server = Harness::start_with(MINIO, |options| options.drain = drain).await;
+    let stays = server.client.clone();
+    let url = server.url("/mutate");
+    let body = serde_json::to_vec(&create(&service())).unwrap();
+    let ask = async |client: &reqwest::Client| {
+        let request = client.post(&url).header("content-type", "application/json");
+        request.body(body.clone()).send().await
+    };
+    assert_eq!(ask(&stays).await.unwrap().status(), 200);
+    let Harness { running, authority, .. } = server;
+    let leaving = tokio::spawn(running.shutdown());
+    let (begun, mut last) = (Instant::now(), Instant::now());
+    while begun.elapsed() < drain + Duration::from_millis(2500) {
+        // One with an old connection, which ends with its next answer, and one that never was here.
+        for client in [&stays, &authority.client()] {
+            let answer = ask(client).await;
+            // A machine that stood still for so long has shown the server that nobody comes any more.
+            if last.elapsed() > Duration::from_millis(900) {
+                return;
+            }
+            assert_eq!(answer.unwrap().status(), 200);
+            last = Instant::now();
+        }
+        assert!(!leaving.is_finished());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(leaving.await.unwrap(), 0, "all were told to go");
+    assert!(ask(&stays).await.is_err());
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ pub const SOON: Duration = Duration::from_mins(1);
 /// Creates services at a steady rate until it is finished.
 pub struct Load {
     namespace: Arc<Namespace>,
+    /// How much the API server had written of what it let pass.
+    written: usize,
     running: Arc<Running>,
     thread: Option<JoinHandle<Outcome>>,
 }
@@ -36,6 +38,8 @@ pub struct Outcome {
     pub slipped: usize,
     /// How long after its creation the last of those came to them.
     pub latest: Duration,
+    /// Why: what was warned of with the answer, and what the API server wrote of the webhooks that it couldn't ask.
+    pub reasons: Vec<String>,
     /// Answers that no user should see: of the API server that refused, or couldn't ask its webhooks.
     pub refused: Vec<String>,
     /// Those that had no credentials in time.
@@ -71,6 +75,7 @@ impl Load {
             outcome: Outcome::default(),
         };
         Ok(Self {
+            written: let_pass(&namespace).len(),
             namespace,
             running,
             thread: Some(std::thread::spawn(move || worker.run())),
@@ -102,7 +107,12 @@ impl Load {
         self.running.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("the load is finished")?;
         match thread.join() {
-            Ok(outcome) => Ok(outcome),
+            Ok(mut outcome) => {
+                outcome
+                    .reasons
+                    .extend(let_pass(&self.namespace).into_iter().skip(self.written));
+                Ok(outcome)
+            }
             Err(_) => bail!("the thread that creates services panicked"),
         }
     }
@@ -143,6 +153,7 @@ impl Display for Outcome {
             created,
             slipped,
             latest,
+            reasons: _,
             refused,
             lost,
             unanswered,
@@ -213,10 +224,10 @@ impl Worker {
                     if tries == 1 {
                         self.outcome.slowest = self.outcome.slowest.max(asked.elapsed());
                     }
-                    return self.created(name, (self.filled)(&answer.body));
+                    return self.created(name, (self.filled)(&answer.body), answer.warnings);
                 }
                 // An earlier try was stored, and its answer lost.
-                Ok(answer) if answer.status == 409 && tries > 1 => return self.created(name, false),
+                Ok(answer) if answer.status == 409 && tries > 1 => return self.created(name, false, answer.warnings),
                 Ok(answer) if is_shut(&answer) => self.outcome.turned_away += 1,
                 Ok(answer) if !without_store(&answer) => {
                     let refused = format!("{name}: {} {}", answer.status, answer.message());
@@ -231,11 +242,13 @@ impl Worker {
         }
     }
 
-    fn created(&mut self, name: &str, filled: bool) {
+    fn created(&mut self, name: &str, filled: bool, warnings: Vec<String>) {
         self.outcome.created += 1;
         self.running.created.fetch_add(1, Ordering::Relaxed);
         if !filled {
             self.outcome.slipped += 1;
+            let warned = warnings.into_iter().map(|warning| format!("{name}: {warning}"));
+            self.outcome.reasons.extend(warned);
             self.waiting.push((name.to_owned(), Instant::now()));
         }
     }
@@ -278,6 +291,15 @@ pub fn service(name: &str, uri: &str) -> Value {
 /// Whether a service is told of its credentials.
 pub fn has_credentials(service: &Value) -> bool {
     service["metadata"]["annotations"]["serving.kserve.io/storageSecretName"].is_string()
+}
+
+/// What the API server wrote of each call of a webhook that failed, and whose object it let pass.
+fn let_pass(namespace: &Namespace) -> Vec<String> {
+    let log = namespace.cluster().processes().log("kube-apiserver");
+    let log = std::fs::read(log).unwrap_or_default();
+    let lines = String::from_utf8_lossy(&log);
+    let lines = lines.lines().filter(|line| line.contains("failing open"));
+    lines.map(str::to_owned).collect()
 }
 
 /// Whether the API server was at a loss without our doing: it has no store, or KServe's own webhook, which reads from it, has no answer.

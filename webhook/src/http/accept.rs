@@ -1,6 +1,7 @@
 //! Connections: accepted, opened with TLS, served, drained.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -24,6 +25,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// hyper's timer for headers also guards idle keep-alive connections. Go's client, which is the API server's, closes its own after 90 s: closing first
 /// would now and then cut off a request that it is just sending.
 const HEADERS: Duration = Duration::from_mins(2);
+/// Whoever comes after the drain hasn't heard yet that this server leaves: what tells it (endpoints, kube-proxy) can be slow, and a closed door would be a
+/// review that fails open. So the door stays open until nobody came for this long,
+const QUIET: Duration = Duration::from_secs(1);
+/// but no longer than this.
+const LATE: Duration = Duration::from_secs(5);
 /// A handshake that is under way when the server stops. Otherwise it would wait for one that never ends.
 const LAST_HANDSHAKE: Duration = Duration::from_secs(1);
 /// Headers of an API server stay far below.
@@ -48,52 +54,66 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Serves until `stop`; then accepts nothing more, lets every request in flight finish, closes idle connections, and returns. After `patience` it
-    /// leaves the rest to their fate and returns how many connections that were.
+    /// Serves until `stop`; then lets every request in flight finish, closes idle connections, stays open while anybody still comes, and returns. After
+    /// `patience` it leaves the rest to their fate and returns how many connections that were.
     pub async fn serve(self, stop: CancellationToken, patience: Duration) -> usize {
-        let Self {
-            socket,
-            tls,
-            router,
-            metrics,
-        } = self;
         let open = Arc::new(Semaphore::new(CONNECTIONS));
-        let graceful = GracefulShutdown::new();
-        let service = TowerToHyperService::new(router);
+        let service = TowerToHyperService::new(self.router.clone());
+        let guests = GracefulShutdown::new();
+        self.admit(&service, &open, &guests, &stop, stop.cancelled()).await;
+        let closing = Instant::now();
+        let told = tokio::spawn(guests.shutdown());
+        // By HTTP/1.1, as API servers speak it, each of these ends with its first answer.
+        let late = GracefulShutdown::new();
+        while self.admit(&service, &open, &late, &stop, sleep(QUIET)).await && closing.elapsed() < LATE {}
+        drop(self.socket);
+        let all_left = timeout_at(closing + patience, async { tokio::join!(told, late.shutdown()) });
+        if all_left.await.is_ok() {
+            0
+        } else {
+            CONNECTIONS - open.available_permits()
+        }
+    }
+
+    /// Lets in whoever comes until then, and says whether anybody came.
+    async fn admit(
+        &self,
+        service: &TowerToHyperService<Router>,
+        open: &Arc<Semaphore>,
+        guests: &GracefulShutdown,
+        stop: &CancellationToken,
+        until: impl Future<Output = ()>,
+    ) -> bool {
+        let mut until = pin!(until);
+        let mut came = false;
         loop {
             let permit = tokio::select! {
-                () = stop.cancelled() => break,
-                permit = Arc::clone(&open).acquire_owned() => permit,
+                () = &mut until => return came,
+                permit = Arc::clone(open).acquire_owned() => permit,
             };
             let (stream, peer) = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = socket.accept() => match accepted {
+                () = &mut until => return came,
+                accepted = self.socket.accept() => match accepted {
                     Ok(accepted) => accepted,
                     Err(error) => {
                         warn!(%error, "can't accept a connection");
-                        tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
+                        sleep(AFTER_FAILED_ACCEPT).await;
                         continue;
                     }
                 },
             };
+            came = true;
             let connection = Connection {
                 peer,
-                watcher: graceful.watcher(),
+                watcher: guests.watcher(),
                 service: service.clone(),
-                metrics: Arc::clone(&metrics),
+                metrics: Arc::clone(&self.metrics),
             };
-            let (tls, stop) = (tls.clone(), stop.clone());
+            let (tls, stop) = (self.tls.clone(), stop.clone());
             tokio::spawn(async move {
                 connection.run(stream, tls, stop).await;
                 drop(permit);
             });
-        }
-        drop(socket);
-        let at_work = || CONNECTIONS - open.available_permits();
-        if timeout(patience, graceful.shutdown()).await.is_ok() {
-            0
-        } else {
-            at_work()
         }
     }
 }
@@ -116,7 +136,7 @@ impl Connection {
         };
         let stopped = async {
             stop.cancelled().await;
-            tokio::time::sleep(LAST_HANDSHAKE).await;
+            sleep(LAST_HANDSHAKE).await;
         };
         let opened = tokio::select! {
             opened = timeout(HANDSHAKE, tls.accept(stream)) => opened,

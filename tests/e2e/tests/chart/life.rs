@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tidewaiter_e2e::chart::RELEASE;
@@ -86,7 +86,7 @@ fn an_upgrade_and_a_rollback_roll_the_pods_and_lose_no_service(world: &World) ->
     load.go_on(4)?;
     let outcome = load.finish()?;
     println!("helm upgrade and rollback: {outcome}");
-    outcome.all_at_once()?;
+    outcome.all_at_once().with_context(|| release.diagnosis())?;
     unchanged(&running, &before)
 }
 
