@@ -16,6 +16,7 @@ pub mod registry;
 pub mod rights;
 pub mod runner;
 pub mod server;
+pub mod shell;
 pub mod transcript;
 pub mod volume;
 

@@ -413,6 +413,11 @@ impl Mint {
         format!("{}{}/{}", descriptions(place.cluster), place.namespace, self.backend())
     }
 
+    /// The user of MinIO whose keys are made: the ID of the backend's own key. None where that can't be used.
+    pub(crate) fn user(&self) -> Option<&str> {
+        Some(self.configuration.issuer(self.backend())?.id)
+    }
+
     /// MinIO's admin API with the backend's own key.
     pub(crate) fn admin(&self) -> Result<&Admin, Error> {
         let admin = self.admin.get_or_init(|| {

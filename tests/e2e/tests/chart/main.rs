@@ -5,13 +5,14 @@
 //!
 //! Only root can run Pods here, so without root they are left out, and counted as ignored. As in the other program, `TIDEWAITER_GROUND=NAME` uses a
 //! cluster that is up; tests that stop its servers need one of their own. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release of KServe alone.
-//! `TIDEWAITER_CHART=all` runs old definitions and missing ones, a flood of reviews, lost nodes, cert-manager, network policies in force, named namespaces, services that ran
+//! `TIDEWAITER_CHART=all` runs old definitions and missing ones, the emergency page, a flood of reviews, lost nodes, cert-manager, network policies in force, named namespaces, services that ran
 //! before and a registry that goes away as well, which the gate has no time for.
 
 mod adopted;
 mod certificates;
 mod closed;
 mod edited;
+mod emergency;
 mod ended;
 mod faults;
 mod flood;
@@ -23,6 +24,7 @@ mod nodes;
 mod oldest;
 mod path;
 mod shared;
+mod users;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -294,6 +296,7 @@ fn groups(kserve: Kserve) -> Vec<Group> {
     }
     groups.extend([
         side_by_side(shared::TESTS),
+        side_by_side(users::TESTS),
         in_turn(life::TESTS),
         in_turn(ended::TESTS),
         in_turn(edited::TESTS),
@@ -303,6 +306,7 @@ fn groups(kserve: Kserve) -> Vec<Group> {
     match (kserve, everything()) {
         (Kserve::V0_20, false) => groups.push(in_turn(life::LAST)),
         (Kserve::V0_20, true) => groups.extend([
+            in_turn(emergency::TESTS),
             in_turn(flood::TESTS),
             in_turn(nodes::TESTS),
             in_turn(certificates::TESTS),
@@ -352,7 +356,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     };
     if !everything() {
         eprintln!(
-            "left out, unless TIDEWAITER_CHART=all: old definitions, a flood of reviews, lost nodes, cert-manager, network policies in force, named namespaces, what ran before, a registry that goes away, each right"
+            "left out, unless TIDEWAITER_CHART=all: old definitions, the emergency page, a flood of reviews, lost nodes, cert-manager, network policies in force, named namespaces, what ran before, a registry that goes away, each right"
         );
     }
     let mut code = ExitCode::SUCCESS;

@@ -57,8 +57,8 @@ struct Need {
 struct Memory {
     /// Since when a namespace's key of a backend is not as it should be.
     behind: HashMap<(String, String), Instant>,
-    /// When each backend's keys were last compared with MinIO's.
-    compared: HashMap<String, Instant>,
+    /// When each backend's keys were last compared with MinIO's, and as which user.
+    compared: HashMap<String, (Instant, String)>,
     /// Keys of ours in MinIO that no Secret has, since when.
     strays: HashMap<String, Instant>,
     /// Up to which namespace each backend's policies were looked at.
@@ -125,9 +125,12 @@ impl Keeper {
                 }
             }
             stores.insert(mint.backend().to_owned(), taken);
-            let due = memory.compared.get(mint.backend());
-            if due.is_none_or(|last| last.elapsed() >= COMPARE) {
-                memory.compared.insert(mint.backend().to_owned(), Instant::now());
+            let user = mint.user().unwrap_or_default();
+            let last = memory.compared.get(mint.backend());
+            // The keys of the last user are to go at once: its admin waits for that to delete it.
+            if last.is_none_or(|(last, by)| *by != user || last.elapsed() >= COMPARE) {
+                let now = (Instant::now(), user.to_owned());
+                memory.compared.insert(mint.backend().to_owned(), now);
                 if let Err(error) = self.compare(snapshot, mint, &cluster, memory).await {
                     warn!(
                         backend = mint.backend(),
