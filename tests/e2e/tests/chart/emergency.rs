@@ -181,7 +181,8 @@ impl Admin<'_> {
             ensure!(lines.any(|line| line.contains("unseen")), "{told}");
             Ok(Some(()))
         })?;
-        self.shell.run(fix)?;
+        // On a terminal it asks.
+        self.shell.run(&format!("{fix} --yes"))?;
         self.until_filled("unseen")
     }
 
