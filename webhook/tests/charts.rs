@@ -12,6 +12,7 @@ use tidewaiter_webhook::modules::ModuleSettings;
 const BEGIN: &str =
     "<!-- values: from values.yaml, by UPDATE_CHARTS=1 cargo test -p tidewaiter-webhook --test charts -->\n";
 const END: &str = "<!-- /values -->\n";
+const CHARTS: [&str; 2] = ["tidewaiter", "tidewaiter-crds"];
 
 fn path(file: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(file)
@@ -55,12 +56,12 @@ impl Setting {
 }
 
 /// A key with a comment right above it is a setting, and what is below the key is its default. A key without is a section, whose keys are settings.
-fn settings() -> Vec<Setting> {
+fn settings(chart: &str) -> Vec<Setting> {
     let mut settings = Vec::<Setting>::new();
     let mut open: Vec<(usize, String)> = Vec::new();
     let mut comment: Vec<&str> = Vec::new();
     let mut default_below = None;
-    for line in read("charts/tidewaiter/values.yaml").lines() {
+    for line in read(&format!("charts/{chart}/values.yaml")).lines() {
         let text = line.trim_start();
         let indent = line.len() - text.len();
         if text.is_empty() {
@@ -107,28 +108,28 @@ fn custom_resources_are_those_that_the_program_prints() {
 }
 
 #[test]
-fn the_readme_has_every_value() {
-    let rows: String = settings()
-        .iter()
-        .map(|setting| {
-            let default = setting
-                .default
-                .as_ref()
-                .map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
-            let comment = setting.comment.replace('|', "\\|");
-            format!("| `{}` | {default} | {comment} |\n", setting.name())
-        })
-        .collect();
-    let table = format!("| value | default | |\n|---|---|---|\n{rows}");
-    let readme = read("charts/tidewaiter/README.md");
-    let (before, rest) = readme
-        .split_once(BEGIN)
-        .expect("the README has a place for the table of values");
-    let (_, after) = rest.split_once(END).expect("the README's table of values has an end");
-    must_be(
-        "charts/tidewaiter/README.md",
-        &format!("{before}{BEGIN}{table}{END}{after}"),
-    );
+fn the_readmes_have_every_value() {
+    for chart in CHARTS {
+        let rows: String = settings(chart)
+            .iter()
+            .map(|setting| {
+                let default = setting
+                    .default
+                    .as_ref()
+                    .map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
+                let comment = setting.comment.replace('|', "\\|");
+                format!("| `{}` | {default} | {comment} |\n", setting.name())
+            })
+            .collect();
+        let table = format!("| value | default | |\n|---|---|---|\n{rows}");
+        let file = format!("charts/{chart}/README.md");
+        let readme = read(&file);
+        let (before, rest) = readme
+            .split_once(BEGIN)
+            .expect("the README has a place for the table of values");
+        let (_, after) = rest.split_once(END).expect("the README's table of values has an end");
+        must_be(&file, &format!("{before}{BEGIN}{table}{END}{after}"));
+    }
 }
 
 /// The paths of a schema's properties, without those that have properties themselves.
@@ -147,16 +148,23 @@ fn typed(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_schema_has_every_value_and_no_other() {
-    let mut types = BTreeSet::new();
-    typed(&yaml("charts/tidewaiter/values.schema.json"), "", &mut types);
-    // Objects of which the schema knows the keys: one setting each.
-    for whole in ["certificates.certManager.issuerRef", "modules.verify"] {
-        types.retain(|name| !name.starts_with(&format!("{whole}.")));
-        types.insert(whole.into());
+fn the_schemas_have_every_value_and_no_other() {
+    for chart in CHARTS {
+        let mut types = BTreeSet::new();
+        typed(&yaml(&format!("charts/{chart}/values.schema.json")), "", &mut types);
+        // Objects of which the schema knows the keys: one setting each.
+        for whole in ["certificates.certManager.issuerRef", "modules.verify"] {
+            let before = types.len();
+            types.retain(|name| !name.starts_with(&format!("{whole}.")));
+            if types.len() < before {
+                types.insert(whole.into());
+            }
+        }
+        // Helm gives that to every chart that is part of another.
+        types.remove("global");
+        let names: BTreeSet<_> = settings(chart).iter().map(Setting::name).collect();
+        assert_eq!(types, names, "{chart}");
     }
-    let names: BTreeSet<_> = settings().iter().map(Setting::name).collect();
-    assert_eq!(types, names);
 }
 
 /// What the schema takes must not stop the program, which would be a crash loop; and what it takes by default is taken.
@@ -229,7 +237,7 @@ fn every_value_is_tried() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .map(|name| yaml(&format!("charts/tidewaiter/ci/{name}")))
         .collect();
-    for setting in settings() {
+    for setting in settings("tidewaiter") {
         let tried = |values: &Value| {
             values
                 .pointer(&setting.pointer())

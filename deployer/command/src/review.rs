@@ -18,7 +18,7 @@ use super::output::document;
 use super::policy::modules::Modules;
 use super::policy::source::engine;
 use super::table::clean;
-use super::unfit::{Unfit, unfit};
+use super::unfit::{Unfit, namespace, unfit};
 use super::{BAD, BOLD, DIM, Ending, Failure, GOOD, HINT};
 
 /// Say what the cluster would say of manifests, before they are applied.
@@ -64,13 +64,13 @@ pub(crate) struct GateArguments {
     #[arg(long, value_name = "FILE")]
     modules: Option<PathBuf>,
     /// The namespace of objects that name none; by default that of the kubeconfig's context, or `default` with --config
-    #[arg(long, short, value_name = "NAMESPACE")]
+    #[arg(long, short, value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
     /// The namespace that KServe runs in
-    #[arg(long, value_name = "NAMESPACE", default_value = "kserve")]
+    #[arg(long, value_name = "NAMESPACE", default_value = "kserve", value_parser = namespace)]
     kserve_namespace: String,
     /// The namespace that Tidewaiter runs in
-    #[arg(long, value_name = "NAMESPACE", default_value = "tidewaiter-system")]
+    #[arg(long, value_name = "NAMESPACE", default_value = "tidewaiter-system", value_parser = namespace)]
     tidewaiter_namespace: String,
     #[command(flatten)]
     access: AccessArguments,

@@ -66,15 +66,20 @@ fn versions(kind: &str) -> &'static [&'static str] {
     }
 }
 
-/// A namespace's name has no `.`, and 63 characters at most.
 fn nowhere(object: &Value) -> Option<Unfit> {
-    let namespace = object["metadata"]["namespace"].as_str()?;
-    let is_one = namespace.len() <= 63 && !namespace.contains('.') && is_object_name(namespace);
-    (!namespace.is_empty() && !is_one).then(|| {
-        let message =
-            format!("`{namespace}` is no name of a namespace: lower-case letters, digits and `-`, 63 at most");
-        at("/metadata/namespace", message)
-    })
+    let name = object["metadata"]["namespace"].as_str()?;
+    let message = namespace(name).err().filter(|_| !name.is_empty())?;
+    Some(at("/metadata/namespace", message))
+}
+
+/// A namespace's name, as a flag gives it. It has no `.`, and 63 characters at most.
+pub(crate) fn namespace(name: &str) -> Result<String, String> {
+    if name.len() <= 63 && !name.contains('.') && is_object_name(name) {
+        return Ok(name.to_owned());
+    }
+    Err(format!(
+        "`{name}` is no name of a namespace: lower-case letters, digits and `-`, 63 at most"
+    ))
 }
 
 fn nameless(object: &Value) -> Option<Unfit> {

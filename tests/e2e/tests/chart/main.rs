@@ -303,9 +303,8 @@ fn groups(kserve: Kserve) -> Vec<Group> {
         in_turn(faults::TESTS),
         in_turn(closed::TESTS),
     ]);
-    match (kserve, everything()) {
-        (Kserve::V0_20, false) => groups.push(in_turn(life::LAST)),
-        (Kserve::V0_20, true) => groups.extend([
+    if everything() {
+        groups.extend([
             in_turn(emergency::TESTS),
             in_turn(flood::TESTS),
             in_turn(nodes::TESTS),
@@ -313,11 +312,16 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             in_turn(network::TESTS),
             in_turn(modules::TESTS),
             side_by_side(named::TESTS),
-            in_turn(life::RIGHTS),
-            in_turn(life::LAST),
-            in_turn(adopted::TESTS),
-        ]),
-        (Kserve::V0_15, _) => groups.push(in_turn(oldest::TESTS)),
+        ]);
+        groups.push(in_turn(match kserve {
+            // Some of the rights are for kinds that the oldest doesn't have.
+            Kserve::V0_20 => life::RIGHTS,
+            Kserve::V0_15 => oldest::TESTS,
+        }));
+    }
+    groups.push(in_turn(life::LAST));
+    if everything() && kserve == Kserve::V0_20 {
+        groups.push(in_turn(adopted::TESTS));
     }
     groups
 }
