@@ -6,6 +6,7 @@
 //! runs already, and is told in an event.
 
 use std::collections::{HashMap, HashSet};
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,8 +45,11 @@ const LAG: i64 = 300;
 const PATIENCE: Duration = Duration::from_mins(30);
 /// How often a service is read and judged anew at once where KServe wrote to it in between, as it does while a service is new.
 const OVERTAKEN: u32 = 5;
-/// Services that are judged at once.
+/// Services that are judged at once, of those that show no record of a review.
 const AT_ONCE: usize = 8;
+/// Those that show one came by the webhook, in all likelihood. A new leader judges all of the last minutes while users wait for answers: one after another, and
+/// in one round for so long.
+const UNHURRIED: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct Sweep {
@@ -164,7 +168,9 @@ impl Sweep {
                 }
             };
             let reviewed = &judged.reviewed;
-            let looks = futures::stream::iter(open).map(|service| async {
+            let is_likely_fine = |service: &Service| service.adopted && !reviewed.changed(service);
+            let (unhurried, urgent): (Vec<_>, Vec<_>) = open.into_iter().partition(is_likely_fine);
+            let look = |service: Service| async {
                 // The webhook was not there yet, or not any more and not again.
                 let done = if service.written < asked.since && !reviewed.changed(&service) {
                     Ok(())
@@ -172,8 +178,12 @@ impl Sweep {
                     self.look(&service, &asked).await
                 };
                 (service, done)
-            });
-            let looked: Vec<_> = looks.buffer_unordered(AT_ONCE).collect().await;
+            };
+            let urgent = futures::stream::iter(urgent).map(&look).buffer_unordered(AT_ONCE);
+            let until = Instant::now() + UNHURRIED;
+            let unhurried = futures::stream::iter(unhurried).take_while(|_| ready(Instant::now() < until));
+            let unhurried = unhurried.then(&look);
+            let looked: Vec<_> = urgent.chain(unhurried).collect().await;
             for (service, done) in looked {
                 let Service { namespace, name, .. } = &service;
                 let state = judged.states.entry(state(&service)).or_insert(Some(Instant::now()));
