@@ -23,7 +23,7 @@ use crate::modules::{ModuleSettings, Modules};
 use crate::namespaces::folder::Recorded;
 use crate::traces::Traces;
 
-/// What is still at work this long after the listeners closed is given up. Longer than any review may take.
+/// What is still at work this long after the listeners closed is given up. Longer than any review may take with the chart's values.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the configuration comes from, and with it where credentials go.
@@ -344,7 +344,7 @@ impl Running {
         }
     }
 
-    /// Not ready from now on, serves on for the drain time, then closes the listeners, lets all finish, and returns how many connections it had to give up.
+    /// Not ready from now on, serves on for the drain time and while anybody still comes, then closes the listeners, lets all finish, and returns how many connections it had to give up.
     pub async fn shutdown(mut self) -> usize {
         self.app.drain();
         tokio::time::sleep(self.drain).await;

@@ -15,6 +15,9 @@ use tidewaiter_ground::{Cluster, HOST, MINIO_PORT, MINIO_USER, host};
 use crate::command::NO_PROFILES;
 use crate::server::command_binary;
 
+/// Commands of a page may wait for what never comes, in seconds.
+const LIMIT: &str = "300";
+
 /// The cluster's admin, who is also root of its MinIO, which `mc` knows as `minio`.
 #[derive(Debug)]
 pub struct Shell {
@@ -59,8 +62,8 @@ impl Shell {
     /// # Errors
     /// With all that was said, as soon as one of them fails.
     pub fn run(&self, commands: &str) -> Result<String> {
-        let done = Command::new("sh")
-            .args(["-e", "-c", commands])
+        let done = Command::new("timeout")
+            .args([LIMIT, "sh", "-e", "-c", commands])
             .envs(&self.variables)
             .current_dir(self.folder.path())
             .stdin(Stdio::null())

@@ -6,7 +6,6 @@
 //! runs already, and is told in an event.
 
 use std::collections::{HashMap, HashSet};
-use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,9 +44,9 @@ const LAG: i64 = 300;
 const PATIENCE: Duration = Duration::from_mins(30);
 /// How often a service is read and judged anew at once where KServe wrote to it in between, as it does while a service is new.
 const OVERTAKEN: u32 = 5;
-/// Services that are judged at once, of those that show no record of a review.
+/// Services that are judged at once, of those that show no record of a review, or have another spec than that had.
 const AT_ONCE: usize = 8;
-/// Those that show one came by the webhook, in all likelihood. A new leader judges all of the last minutes while users wait for answers: one after another, and
+/// The others came by the webhook, in all likelihood. A new leader judges all of the last minutes while users wait for answers: one after another, and
 /// in one round for so long.
 const UNHURRIED: Duration = Duration::from_secs(5);
 
@@ -79,11 +78,26 @@ impl From<String> for NotYet {
     }
 }
 
+/// How far it is with a state.
+#[derive(Clone, Copy)]
+enum Stand {
+    /// Nobody has looked at it.
+    Queued,
+    /// It can't be judged, since then.
+    Failing(Instant),
+    Done,
+}
+
+impl Stand {
+    fn waits(self) -> bool {
+        !matches!(self, Self::Done)
+    }
+}
+
 /// What has been judged so far.
 #[derive(Default)]
 struct Judged {
-    /// Since when a state is tried; none where it is done with.
-    states: HashMap<State, Option<Instant>>,
+    states: HashMap<State, Stand>,
     /// The generation that each service had when this leader last looked.
     generations: HashMap<String, i64>,
     /// Why nothing could be judged the last time, so that the log says it once.
@@ -168,8 +182,7 @@ impl Sweep {
                 }
             };
             let reviewed = &judged.reviewed;
-            let is_likely_fine = |service: &Service| service.adopted && !reviewed.changed(service);
-            let (unhurried, urgent): (Vec<_>, Vec<_>) = open.into_iter().partition(is_likely_fine);
+            let (urgent, unhurried) = judged.by_hurry(open);
             let look = |service: Service| async {
                 // The webhook was not there yet, or not any more and not again.
                 let done = if service.written < asked.since && !reviewed.changed(&service) {
@@ -180,30 +193,37 @@ impl Sweep {
                 (service, done)
             };
             let urgent = futures::stream::iter(urgent).map(&look).buffer_unordered(AT_ONCE);
+            let mut looked: Vec<_> = urgent.collect().await;
             let until = Instant::now() + UNHURRIED;
-            let unhurried = futures::stream::iter(unhurried).take_while(|_| ready(Instant::now() < until));
-            let unhurried = unhurried.then(&look);
-            let looked: Vec<_> = urgent.chain(unhurried).collect().await;
+            for service in unhurried {
+                looked.push(look(service).await);
+                if Instant::now() >= until {
+                    break;
+                }
+            }
             for (service, done) in looked {
                 let Service { namespace, name, .. } = &service;
-                let state = judged.states.entry(state(&service)).or_insert(Some(Instant::now()));
-                match (done, *state) {
-                    (Ok(()), _) => *state = None,
-                    (Err(error), Some(since)) if since.elapsed() >= PATIENCE => {
+                let stand = judged.states.entry(state(&service)).or_insert(Stand::Queued);
+                match (done, *stand) {
+                    (Ok(()), _) => *stand = Stand::Done,
+                    (Err(error), Stand::Failing(since)) if since.elapsed() >= PATIENCE => {
                         warn!(
                             namespace,
                             name, "came past the webhook and can't be mended, given up: {error}"
                         );
                         self.metrics.swept("failed");
-                        *state = None;
+                        *stand = Stand::Done;
                     }
-                    (Err(error), _) => info!(namespace, name, "can't be judged yet: {error}; trying again"),
+                    (Err(error), before) => {
+                        if let Stand::Queued = before {
+                            *stand = Stand::Failing(Instant::now());
+                        }
+                        info!(namespace, name, "can't be judged yet: {error}; trying again");
+                    }
                 }
             }
         }
-        let waiting = services
-            .iter()
-            .filter(|service| judged.states.get(&state(service)).is_some_and(Option::is_some));
+        let waiting = services.iter().filter(|service| judged.waits(service));
         let waiting = waiting.map(|service| service.written).min();
         let now = clock::now().as_second() - LAG;
         let horizon = waiting.map_or(now, |waiting| waiting.min(now)).max(horizon);
@@ -328,13 +348,25 @@ impl Judged {
             let came = service.created >= horizon || written || self.reviewed.changed(service);
             let tried = self.states.get(&state(service));
             if tried.is_none() && (risen || came) {
-                self.states.insert(state(service), Some(Instant::now()));
+                self.states.insert(state(service), Stand::Queued);
                 open.push(service.clone());
-            } else if tried.is_some_and(Option::is_some) {
+            } else if tried.is_some_and(|stand| stand.waits()) {
                 open.push(service.clone());
             }
         }
         open
+    }
+
+    /// Those that may have come past the webhook, and those that didn't, in all likelihood; of these last the ones that failed before.
+    fn by_hurry(&self, open: Vec<Service>) -> (Vec<Service>, Vec<Service>) {
+        let is_likely_fine = |service: &Service| service.adopted && !self.reviewed.changed(service);
+        let (mut unhurried, urgent): (Vec<_>, Vec<_>) = open.into_iter().partition(is_likely_fine);
+        unhurried.sort_by_key(|service| matches!(self.states.get(&state(service)), Some(Stand::Failing(_))));
+        (urgent, unhurried)
+    }
+
+    fn waits(&self, service: &Service) -> bool {
+        self.states.get(&state(service)).is_some_and(|stand| stand.waits())
     }
 
     /// Whether that is new.
@@ -346,16 +378,17 @@ impl Judged {
 
     /// What is gone, and what is done with and can't come up again. `complete`: whether the services are all there are.
     fn forget(&mut self, services: &[Service], horizon: i64, complete: bool) {
-        let waits = |service: &Service| self.states.get(&state(service)).is_some_and(Option::is_some);
-        self.reviewed.follow(services, complete, waits);
+        let mut reviewed = std::mem::take(&mut self.reviewed);
+        reviewed.follow(services, complete, |service| self.waits(service));
+        self.reviewed = reviewed;
         let there: HashMap<State, i64> = services
             .iter()
             .map(|service| (state(service), service.written))
             .collect();
-        self.states.retain(|state, tried| {
+        self.states.retain(|state, stand| {
             there
                 .get(state)
-                .is_some_and(|written| tried.is_some() || *written >= horizon)
+                .is_some_and(|written| stand.waits() || *written >= horizon)
         });
         let uids: HashSet<&str> = services.iter().map(|service| service.uid.as_str()).collect();
         self.generations.retain(|uid, _| uids.contains(uid.as_str()));
@@ -385,7 +418,7 @@ mod tests {
     fn open(judged: &mut Judged, services: &[Service]) -> Vec<String> {
         let open = judged.open(services, HORIZON);
         for service in &open {
-            judged.states.insert(state(service), None);
+            judged.states.insert(state(service), Stand::Done);
         }
         judged.forget(services, HORIZON, true);
         open.into_iter().map(|service| service.uid).collect()
@@ -438,6 +471,23 @@ mod tests {
         ];
         assert_eq!(open(&mut next, &replaced), ["filled"]);
         assert!(open(&mut next, &replaced).is_empty());
+    }
+
+    #[test]
+    fn what_shows_no_record_is_looked_at_first_and_what_failed_last() {
+        let mut judged = Judged::default();
+        let named = |services: Vec<Service>| services.into_iter().map(|service| service.uid).collect::<Vec<_>>();
+        let all = [
+            service("failing", 1, HORIZON, HORIZON, true),
+            service("recorded", 1, HORIZON, HORIZON, true),
+            service("slipped", 1, HORIZON, HORIZON, false),
+        ];
+        let failing = Stand::Failing(Instant::now());
+        judged.states.insert(state(&all[0]), failing);
+        let open = judged.open(&all, HORIZON);
+        let (urgent, unhurried) = judged.by_hurry(open);
+        assert_eq!(named(urgent), ["slipped"]);
+        assert_eq!(named(unhurried), ["recorded", "failing"]);
     }
 
     #[test]

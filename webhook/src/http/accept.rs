@@ -12,7 +12,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -26,11 +26,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// would now and then cut off a request that it is just sending.
 const HEADERS: Duration = Duration::from_mins(2);
 /// Whoever comes after the drain hasn't heard yet that this server leaves: what tells it (endpoints, kube-proxy) can be slow, and a closed door would be a
-/// review that fails open. So the door stays open until nobody came for this long,
+/// review that fails open. So the door stays open until nobody came for this long (each who has an answer of now comes anew),
 const QUIET: Duration = Duration::from_secs(1);
 /// but no longer than this.
 const LATE: Duration = Duration::from_secs(5);
-/// A handshake that is under way when the server stops. Otherwise it would wait for one that never ends.
+/// A handshake that is under way when the door is closed. Otherwise it would wait for one that never ends.
 const LAST_HANDSHAKE: Duration = Duration::from_secs(1);
 /// Headers of an API server stay far below.
 const HEADER_BYTES: usize = 32 * 1024;
@@ -54,21 +54,26 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Serves until `stop`; then lets every request in flight finish, closes idle connections, stays open while anybody still comes, and returns. After
-    /// `patience` it leaves the rest to their fate and returns how many connections that were.
+    /// Serves until `stop`, and then while anybody still comes; then closes the door, lets every request in flight finish, closes idle connections, and returns.
+    /// `patience` later it leaves the rest to their fate and returns how many connections that were.
     pub async fn serve(self, stop: CancellationToken, patience: Duration) -> usize {
         let open = Arc::new(Semaphore::new(CONNECTIONS));
         let service = TowerToHyperService::new(self.router.clone());
-        let guests = GracefulShutdown::new();
-        self.admit(&service, &open, &guests, &stop, stop.cancelled()).await;
-        let closing = Instant::now();
-        let told = tokio::spawn(guests.shutdown());
-        // By HTTP/1.1, as API servers speak it, each of these ends with its first answer.
-        let late = GracefulShutdown::new();
-        while self.admit(&service, &open, &late, &stop, sleep(QUIET)).await && closing.elapsed() < LATE {}
+        let (guests, closed) = (GracefulShutdown::new(), CancellationToken::new());
+        self.admit(&service, &open, &guests, &closed, stop.cancelled()).await;
+        let stopped = Instant::now();
+        while self.admit(&service, &open, &guests, &closed, sleep(QUIET)).await {
+            if stopped.elapsed() >= LATE {
+                break;
+            }
+        }
         drop(self.socket);
-        let all_left = timeout_at(closing + patience, async { tokio::join!(told, late.shutdown()) });
-        if all_left.await.is_ok() {
+        closed.cancel();
+        if stopped.elapsed() >= LATE {
+            // Told to go before it has said anything, who came last would be gone without an answer.
+            sleep(LAST_HANDSHAKE).await;
+        }
+        if timeout(patience, guests.shutdown()).await.is_ok() {
             0
         } else {
             CONNECTIONS - open.available_permits()
@@ -81,7 +86,7 @@ impl Listener {
         service: &TowerToHyperService<Router>,
         open: &Arc<Semaphore>,
         guests: &GracefulShutdown,
-        stop: &CancellationToken,
+        closed: &CancellationToken,
         until: impl Future<Output = ()>,
     ) -> bool {
         let mut until = pin!(until);
@@ -109,9 +114,9 @@ impl Listener {
                 service: service.clone(),
                 metrics: Arc::clone(&self.metrics),
             };
-            let (tls, stop) = (self.tls.clone(), stop.clone());
+            let (tls, closed) = (self.tls.clone(), closed.clone());
             tokio::spawn(async move {
-                connection.run(stream, tls, stop).await;
+                connection.run(stream, tls, closed).await;
                 drop(permit);
             });
         }
@@ -126,7 +131,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>, stop: CancellationToken) {
+    async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>, closed: CancellationToken) {
         // An answer is one small write; waiting for more to send would cost up to 40 ms.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, peer = %self.peer, "TCP_NODELAY");
@@ -135,7 +140,7 @@ impl Connection {
             return self.http1(Lingering::new(stream)).await;
         };
         let stopped = async {
-            stop.cancelled().await;
+            closed.cancelled().await;
             sleep(LAST_HANDSHAKE).await;
         };
         let opened = tokio::select! {

@@ -132,7 +132,9 @@ impl Admin<'_> {
             refused.message()
         );
         let said = self.types(SECTION, 1, &[("NAME", name)])?;
-        ensure!(said.contains("serving-versions") || said.contains(name), "{said}");
+        ensure!(said.contains(&format!("{name} patched")), "{said}");
+        let spec = self.world.cluster.get("", &format!("wasmpolicy/{name}"))?["spec"].take();
+        ensure!(spec["mode"] == "audit" && spec["failurePolicy"] == "ignore", "{spec}");
         let told = until(false)?;
         ensure!(
             told.warnings.iter().any(|line| line.contains("not today")),
@@ -160,20 +162,14 @@ impl Admin<'_> {
         self.namespace.apply(&service("unseen", uri).to_string())?;
         self.types(SECTION, 1, &[])?;
         self.world.until_asked()?;
-        let left = self.namespace.get("isvc/unseen")?;
-        ensure!(
-            !has_credentials(&left),
-            "it was filled in without anybody's doing: {}",
-            left["metadata"]
-        );
-
         let commands = self.block(SECTION, 2)?;
         let commands: Vec<&str> = commands.lines().collect();
         let [restart, status, audit, fix] = commands[..] else {
             anyhow::bail!("the page has other commands: {commands:?}");
         };
         self.shell.run(&format!("{restart}\n{status}"))?;
-        // "Half a minute later".
+        // "Half a minute later": the leader has looked for what came past a few times by then.
+        std::thread::sleep(MINUTE / 2);
         self.world.cluster.until("the audit tells of it", MINUTE, || {
             // Whoever finds something says so by the exit code, too.
             let told = self.shell.run(&format!("{audit} || true"))?;
@@ -181,6 +177,12 @@ impl Admin<'_> {
             ensure!(lines.any(|line| line.contains("unseen")), "{told}");
             Ok(Some(()))
         })?;
+        let left = self.namespace.get("isvc/unseen")?;
+        ensure!(
+            !has_credentials(&left),
+            "it was filled in without anybody's doing: {}",
+            left["metadata"]
+        );
         // On a terminal it asks.
         self.shell.run(&format!("{fix} --yes"))?;
         self.until_filled("unseen")
@@ -198,7 +200,11 @@ impl Admin<'_> {
         let before = revisions.next_back().context("no revision before the last")?;
         self.shell.run(&rollback.replace("REVISION", &before.to_string()))?;
         let now = self.shell.run(history)?;
-        ensure!(now.contains(&format!("Rollback to {before}")) && last > before, "{now}");
+        let row = now.lines().last().unwrap_or_default().trim();
+        ensure!(
+            row.starts_with(&(last + 1).to_string()) && row.ends_with(&format!("Rollback to {before}")),
+            "{now}"
+        );
         self.world.until_asked()?;
         let told = self.types(SECTION, 1, &[("NAME", "minio")])?;
         ensure!(told.contains("minio") && told.contains("Accepted"), "{told}");

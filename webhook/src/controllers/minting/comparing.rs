@@ -119,7 +119,11 @@ impl Keeper {
                         backend = mint.backend(),
                         "its access key is of another user of MinIO than the backend's; it is replaced"
                     );
-                    self.rotate(mint, place, &record.uris, until).await.or_else(passing)?;
+                    if let Err(trouble) = self.rotate(mint, place, &record.uris, until).await {
+                        // In the next round: its admin waits for that.
+                        memory.compared.remove(mint.backend());
+                        passing(trouble)?;
+                    }
                 }
                 Err(error) => passing(Trouble::from(error)).map(drop)?,
             }

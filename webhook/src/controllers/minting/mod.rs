@@ -130,8 +130,12 @@ impl Keeper {
             // The keys of the last user are to go at once: its admin waits for that to delete it.
             if last.is_none_or(|(last, by)| *by != user || last.elapsed() >= COMPARE) {
                 let now = (Instant::now(), user.to_owned());
-                memory.compared.insert(mint.backend().to_owned(), now);
+                let last = memory.compared.insert(mint.backend().to_owned(), now);
                 if let Err(error) = self.compare(snapshot, mint, &cluster, memory).await {
+                    if let Some(last) = last.filter(|(_, by)| by != user) {
+                        // In the next round.
+                        memory.compared.insert(mint.backend().to_owned(), last);
+                    }
                     warn!(
                         backend = mint.backend(),
                         "can't compare its access keys with MinIO's: {error}"
