@@ -89,6 +89,19 @@ pub fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
+/// Commands with a reader's own names in place of those that the page has.
+///
+/// # Errors
+/// Where the page has none of that name.
+pub fn with_names(commands: &str, names: &[(&str, &str)]) -> Result<String> {
+    let mut own = commands.to_owned();
+    for (of_page, name) in names {
+        ensure!(own.contains(of_page), "the page has no `{of_page}` in {commands}");
+        own = own.replace(of_page, name);
+    }
+    Ok(own)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

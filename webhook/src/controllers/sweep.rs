@@ -223,7 +223,7 @@ impl Sweep {
                 }
             }
         }
-        let waiting = services.iter().filter(|service| judged.waits(service));
+        let waiting = services.iter().filter(|service| waits(&judged.states, service));
         let waiting = waiting.map(|service| service.written).min();
         let now = clock::now().as_second() - LAG;
         let horizon = waiting.map_or(now, |waiting| waiting.min(now)).max(horizon);
@@ -365,10 +365,6 @@ impl Judged {
         (urgent, unhurried)
     }
 
-    fn waits(&self, service: &Service) -> bool {
-        self.states.get(&state(service)).is_some_and(|stand| stand.waits())
-    }
-
     /// Whether that is new.
     fn complains(&mut self, error: &str) -> bool {
         let new = self.complaint != error;
@@ -378,9 +374,8 @@ impl Judged {
 
     /// What is gone, and what is done with and can't come up again. `complete`: whether the services are all there are.
     fn forget(&mut self, services: &[Service], horizon: i64, complete: bool) {
-        let mut reviewed = std::mem::take(&mut self.reviewed);
-        reviewed.follow(services, complete, |service| self.waits(service));
-        self.reviewed = reviewed;
+        self.reviewed
+            .follow(services, complete, |service| waits(&self.states, service));
         let there: HashMap<State, i64> = services
             .iter()
             .map(|service| (state(service), service.written))
@@ -393,6 +388,10 @@ impl Judged {
         let uids: HashSet<&str> = services.iter().map(|service| service.uid.as_str()).collect();
         self.generations.retain(|uid, _| uids.contains(uid.as_str()));
     }
+}
+
+fn waits(states: &HashMap<State, Stand>, service: &Service) -> bool {
+    states.get(&state(service)).is_some_and(|stand| stand.waits())
 }
 
 fn state(service: &Service) -> State {

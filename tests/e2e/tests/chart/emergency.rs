@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
-use tidewaiter_e2e::install::NAMESPACE;
+use tidewaiter_e2e::install::{NAMESPACE, without_pods};
 use tidewaiter_e2e::load::{has_credentials, service};
+use tidewaiter_e2e::path;
 use tidewaiter_e2e::policy::{install_unruly, unruly_in};
 use tidewaiter_e2e::shell::Shell;
-use tidewaiter_e2e::transcript::{blocks, section};
+use tidewaiter_e2e::transcript::{blocks, section, with_names};
 use tidewaiter_ground::Namespace;
 
 use crate::{REPLICAS, Test, World};
@@ -25,7 +26,7 @@ fn each_way_out_of_the_emergency_page_leads_out_and_back(world: &World) -> Resul
     let release = world.release()?;
     release.definitions(&["--set", "policyReports.enabled=true"])?;
     let namespace = world.cluster.namespace("emergency")?;
-    tidewaiter_e2e::install::without_pods(&namespace)?;
+    without_pods(&namespace)?;
     let admin = Admin {
         world,
         shell: Shell::open(&world.cluster)?,
@@ -33,7 +34,7 @@ fn each_way_out_of_the_emergency_page_leads_out_and_back(world: &World) -> Resul
     };
     let uri = world.model()?.1;
     namespace.apply(&service("fraud", &uri).to_string())?;
-    admin.until_filled("fraud")?;
+    path::has_credentials(&namespace, "fraud")?;
 
     admin.lets_one_service_pass(&uri)?;
     admin.opens_a_namespace()?;
@@ -185,7 +186,7 @@ impl Admin<'_> {
         );
         // On a terminal it asks.
         self.shell.run(&format!("{fix} --yes"))?;
-        self.until_filled("unseen")
+        path::has_credentials(self.namespace, "unseen")
     }
 
     fn takes_an_upgrade_back(&self) -> Result<()> {
@@ -245,15 +246,7 @@ impl Admin<'_> {
         // The number of before, as the page says.
         release.scale(REPLICAS)?;
         release.until_alone(REPLICAS)?;
-        self.until_filled("alone")
-    }
-
-    fn until_filled(&self, service: &str) -> Result<()> {
-        let what = format!("{service} has its credentials");
-        self.world.cluster.until(&what, MINUTE, || {
-            let object = self.namespace.get(&format!("isvc/{service}"))?;
-            Ok(has_credentials(&object).then_some(()))
-        })
+        path::has_credentials(self.namespace, "alone")
     }
 
     /// One of a section's blocks, with this namespace in place of `NAMESPACE`.
@@ -269,11 +262,7 @@ impl Admin<'_> {
 
     /// Types one of a section's blocks, with these in place of what the page has names for.
     fn types(&self, heading: &str, number: usize, names: &[(&str, &str)]) -> Result<String> {
-        let mut commands = self.block(heading, number)?;
-        for (of_page, own) in names {
-            ensure!(commands.contains(of_page), "{heading}: no {of_page} in {commands}");
-            commands = commands.replace(of_page, own);
-        }
+        let commands = with_names(&self.block(heading, number)?, names).with_context(|| heading.to_owned())?;
         self.shell.run(&commands).with_context(|| heading.to_owned())
     }
 }

@@ -8,7 +8,7 @@ use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::{NAMESPACE, backend};
 use tidewaiter_e2e::manifests;
 use tidewaiter_e2e::shell::Shell;
-use tidewaiter_e2e::transcript::{blocks, section};
+use tidewaiter_e2e::transcript::{blocks, section, with_names};
 use tidewaiter_ground::{Namespace, condition, tls};
 
 use crate::{Test, World};
@@ -150,17 +150,14 @@ impl Page {
     /// Makes a user who has the page's policy, and puts its key into the Secret. Comes back with its name.
     fn make(&self, user: &str) -> Result<String> {
         let user = format!("{}-{user}", self.name);
-        let mut commands = self.commands.clone();
-        for (of_page, own) in [
-            ("user add minio tidewaiter ", format!("user add minio {user} ")),
-            ("--user tidewaiter", format!("--user {user}")),
-            ("AWS_ACCESS_KEY_ID=tidewaiter", format!("AWS_ACCESS_KEY_ID={user}")),
-            ("generic minio-user", format!("generic {}", self.secret)),
-        ] {
-            ensure!(commands.contains(of_page), "the page has no `{of_page}`");
-            commands = commands.replace(of_page, &own);
-        }
-        self.shell.run(&commands)?;
+        let names = [
+            ("user add minio tidewaiter ", &format!("user add minio {user} ")),
+            ("--user tidewaiter", &format!("--user {user}")),
+            ("AWS_ACCESS_KEY_ID=tidewaiter", &format!("AWS_ACCESS_KEY_ID={user}")),
+            ("generic minio-user", &format!("generic {}", self.secret)),
+        ];
+        let names = names.map(|(of_page, own)| (of_page, own.as_str()));
+        self.shell.run(&with_names(&self.commands, &names)?)?;
         Ok(user)
     }
 
