@@ -7,6 +7,7 @@ pub mod command;
 pub mod custom;
 mod files;
 pub mod install;
+pub mod let_pass;
 pub mod load;
 pub mod manifests;
 pub mod path;

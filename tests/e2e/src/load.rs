@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::install::without_pods;
+use crate::let_pass::LetPass;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tidewaiter_ground::{Answer, Api, Cluster, Namespace};
@@ -17,8 +18,7 @@ pub const SOON: Duration = Duration::from_mins(1);
 /// Creates services at a steady rate until it is finished.
 pub struct Load {
     namespace: Arc<Namespace>,
-    /// How much the API server had written of what it let pass.
-    written: usize,
+    let_pass: LetPass,
     running: Arc<Running>,
     thread: Option<JoinHandle<Outcome>>,
 }
@@ -40,6 +40,8 @@ pub struct Outcome {
     pub latest: Duration,
     /// Why: what was warned of with the answer, and what the API server wrote of the webhooks that it couldn't ask.
     pub reasons: Vec<String>,
+    /// How many the API server let pass because it gave up waiting.
+    pub too_late: usize,
     /// Answers that no user should see: of the API server that refused, or couldn't ask its webhooks.
     pub refused: Vec<String>,
     /// Those that had no credentials in time.
@@ -75,7 +77,7 @@ impl Load {
             outcome: Outcome::default(),
         };
         Ok(Self {
-            written: let_pass(&namespace).len(),
+            let_pass: LetPass::from_now(namespace.cluster()),
             namespace,
             running,
             thread: Some(std::thread::spawn(move || worker.run())),
@@ -108,9 +110,8 @@ impl Load {
         let thread = self.thread.take().context("the load is finished")?;
         match thread.join() {
             Ok(mut outcome) => {
-                outcome
-                    .reasons
-                    .extend(let_pass(&self.namespace).into_iter().skip(self.written));
+                outcome.too_late = self.let_pass.too_late();
+                outcome.reasons.extend(self.let_pass.lines());
                 Ok(outcome)
             }
             Err(_) => bail!("the thread that creates services panicked"),
@@ -143,8 +144,7 @@ impl Outcome {
     /// The same, where each review may take up to what the API server waits for: one may be too late, on a machine that stands still now and then, if the API
     /// server says that it was that.
     pub fn all_at_once_but_one_too_late(&self) -> Result<&Self> {
-        let too_late = |reason: &&String| reason.contains(OF_MUTATE) && reason.contains(TOO_LATE);
-        self.all_at_once_but(self.reasons.iter().filter(too_late).count().min(1))
+        self.all_at_once_but(self.too_late.min(1))
     }
 
     fn all_at_once_but(&self, slipped: usize) -> Result<&Self> {
@@ -157,13 +157,6 @@ impl Outcome {
     }
 }
 
-/// What the API server writes of a webhook that it couldn't ask, whose object it let pass,
-const FAILING_OPEN: &str = "failing open";
-/// of ours,
-const OF_MUTATE: &str = "mutate.tidewaiter.dev";
-/// because that gave no answer in time.
-const TOO_LATE: &str = "context deadline exceeded";
-
 /// As a row of a table of faults says it.
 impl Display for Outcome {
     fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
@@ -172,6 +165,7 @@ impl Display for Outcome {
             slipped,
             latest,
             reasons: _,
+            too_late: _,
             refused,
             lost,
             unanswered,
@@ -309,15 +303,6 @@ pub fn service(name: &str, uri: &str) -> Value {
 /// Whether a service is told of its credentials.
 pub fn has_credentials(service: &Value) -> bool {
     service["metadata"]["annotations"]["serving.kserve.io/storageSecretName"].is_string()
-}
-
-/// What the API server wrote of each call of a webhook that failed, and whose object it let pass.
-fn let_pass(namespace: &Namespace) -> Vec<String> {
-    let log = namespace.cluster().processes().log("kube-apiserver");
-    let log = std::fs::read(log).unwrap_or_default();
-    let lines = String::from_utf8_lossy(&log);
-    let lines = lines.lines().filter(|line| line.contains(FAILING_OPEN));
-    lines.map(str::to_owned).collect()
 }
 
 /// Whether the API server was at a loss without our doing: it has no store, or KServe's own webhook, which reads from it, has no answer.

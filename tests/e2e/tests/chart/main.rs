@@ -36,6 +36,7 @@ use libtest_mimic::{Arguments, Trial};
 use serde_json::{Value, json};
 use tidewaiter_e2e::chart::{RELEASE, Release, install_chart};
 use tidewaiter_e2e::install::NAMESPACE;
+use tidewaiter_e2e::let_pass::LetPass;
 use tidewaiter_e2e::load::{has_credentials, service};
 use tidewaiter_e2e::rights::Rights;
 use tidewaiter_e2e::runner::{asked_for, ends, everything, selected};
@@ -403,8 +404,11 @@ fn run(arguments: &Arguments, world: &Arc<World>) -> ExitCode {
 fn trials(tests: &'static [Test], world: Option<&Arc<World>>) -> Vec<Trial> {
     let trial = |&(name, test): &Test| {
         let world = world.cloned();
-        let run = move || test(world.as_deref().context("tests run inside the ground alone")?);
-        let run = move || run().map_err(|error: anyhow::Error| format!("{error:#}").into());
+        let run = move || {
+            let world = world.as_deref().ok_or("tests run inside the ground alone")?;
+            let let_pass = LetPass::from_now(&world.cluster);
+            test(world).map_err(|error| let_pass.beside(error).into())
+        };
         Trial::test(name, run).with_ignored_flag(!host::is_root())
     };
     tests.iter().map(trial).collect()

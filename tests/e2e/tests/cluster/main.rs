@@ -47,9 +47,10 @@ use std::ops::Deref;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
+use tidewaiter_e2e::let_pass::LetPass;
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY};
 use tidewaiter_e2e::{Server, author, in_the_ground, install, path, policy, registry, runner, server};
 use tidewaiter_ground::cache::Cache;
@@ -278,16 +279,15 @@ fn trials(kserve: Kserve, node: bool, world: Option<&Arc<Shared>>) -> Vec<Trial>
     let trial = |run: selected::Run| {
         let shared = world.cloned();
         let test = move || {
-            let shared = shared.context("tests run inside the ground alone")?;
-            (run.test)(&World {
+            let shared = shared.ok_or("tests run inside the ground alone")?;
+            let let_pass = LetPass::from_now(&shared.cluster);
+            let world = World {
                 shared,
                 reviewed: run.reviewed,
-            })
+            };
+            (run.test)(&world).map_err(|error| let_pass.beside(error).into())
         };
-        Trial::test(run.name, move || {
-            test().map_err(|error: anyhow::Error| format!("{error:#}").into())
-        })
-        .with_ignored_flag(run.needs_node && !node)
+        Trial::test(run.name, test).with_ignored_flag(run.needs_node && !node)
     };
     selected::with(kserve).into_iter().map(trial).collect()
 }
