@@ -188,6 +188,10 @@ fn hierarchies() -> Vec<PathBuf> {
         .collect()
 }
 
+/// What all Pods together have of the processors where others want them too, in version 1 and 2: as much as four processes outside (the API server, etcd, the
+/// tests). By default it would be as much as one, where a real node gives its Pods all but everything: a webhook would be too slow for the API server.
+const PODS_SHARE: [(&str, &str); 2] = [("cpu.shares", "4096"), ("cpu.weight", "400")];
+
 fn make_cgroups(folder: &Path) -> Result<()> {
     for hierarchy in hierarchies() {
         let group = hierarchy.join(cgroup(folder));
@@ -199,6 +203,12 @@ fn make_cgroups(folder: &Path) -> Result<()> {
             .flat_map(|place| controllers.split_whitespace().map(move |name| (place, name)))
         {
             let _ = fs::write(place.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
+        for (file, share) in PODS_SHARE {
+            if group.join(file).exists() {
+                fs::write(group.join(file), share)
+                    .with_context(|| format!("can't set {file} of {}", group.display()))?;
+            }
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! is wrong then does no harm where it leads: no service counts as seen to that isn't, and no certificate is ahead of its time.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::header::DATE;
@@ -11,6 +12,7 @@ use k8s_openapi::jiff::fmt::rfc2822;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
+use tower::timeout::TimeoutLayer;
 use tower::util::MapResponseLayer;
 use tracing::warn;
 
@@ -18,6 +20,8 @@ use tracing::warn;
 static CLOCK: Clock = Clock::new();
 /// Dates of answers are in whole seconds, and answers take a while: so many seconds are no difference.
 const NOTHING: i64 = 2;
+/// An answer begins by then, that of a watch too; else it never would, as over a connection that is gone. What is asked for waits as long.
+const ANSWER: Duration = Duration::from_secs(30);
 /// So many seconds are worth an admin's attention,
 const MUCH: i64 = 60;
 /// and are so again after no more than these: the clocks of several API servers differ a little too.
@@ -28,7 +32,7 @@ pub(crate) fn now() -> Timestamp {
     CLOCK.at(Timestamp::now())
 }
 
-/// A client whose answers tell [`now`].
+/// A client whose answers tell [`now`], and begin in time.
 pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
     let learns = MapResponseLayer::new(|answer: axum::http::Response<_>| {
         let warning = ahead(answer.headers(), Timestamp::now()).and_then(|ahead| CLOCK.note(ahead));
@@ -37,7 +41,10 @@ pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
         }
         answer
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&learns).build())
+    Ok(ClientBuilder::try_from(config)?
+        .with_layer(&learns)
+        .with_layer(&TimeoutLayer::new(ANSWER))
+        .build())
 }
 
 /// How far the clock of whoever sent this is ahead of the time `now`, in seconds.

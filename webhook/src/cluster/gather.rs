@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Secret};
@@ -16,7 +17,7 @@ use serde_json::Value;
 use tidewaiter_core::backend::OWN_STORAGE_LABEL;
 use tidewaiter_core::backends::UnusableBackend;
 use tidewaiter_world::{CATALOGUE_LABEL, KSERVE_CONFIG_MAP, ObjectRef, Objects, Problem};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Place;
@@ -28,6 +29,8 @@ use crate::namespaces::cluster::InCluster;
 
 /// Reads by name at once.
 const READS: usize = 8;
+/// What one of them may take. While it is awaited nothing else becomes current: no namespace, no policy, no key.
+const PATIENCE: Duration = Duration::from_secs(3);
 const ARCHITECTURE: &str = "kubernetes.io/arch";
 
 /// All watches.
@@ -337,7 +340,10 @@ where
         .map(|name| {
             let api: Api<K> = Api::namespaced(client.clone(), &name.0);
             async move {
-                match api.get_opt(&name.1).await {
+                let Ok(answer) = timeout(PATIENCE, api.get_opt(&name.1)).await else {
+                    return Ok(Err((name.clone(), unanswered())));
+                };
+                match answer {
                     Err(kube::Error::Api(status)) => match status.code {
                         // The role doesn't cover it, or there can be none of that name: for us it isn't there.
                         400 | 403 | 422 | 429 | 500.. => Ok(Err((name.clone(), *status))),
@@ -384,6 +390,12 @@ where
     };
     last.found = found.iter().map(by_name).collect();
     Ok((found, look_again))
+}
+
+/// As an API server says it that waited too long itself.
+fn unanswered() -> Status {
+    let message = format!("the API server didn't answer in {} s", PATIENCE.as_secs());
+    Status::failure(&message, "Timeout").with_code(504)
 }
 
 /// Changes with anything that a configuration is made from; not with status and resource versions.

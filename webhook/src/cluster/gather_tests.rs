@@ -59,6 +59,9 @@ async fn it_waits_for_what_was_delivered() {
 async fn a_name_that_can_not_be_is_one_that_is_not_there() {
     let service = tower::service_fn(|request: axum::http::Request<Body>| async move {
         let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        if name == "silent" {
+            std::future::pending::<()>().await;
+        }
         let (code, body) = match name.as_str() {
             "root" => (
                 200,
@@ -140,6 +143,21 @@ async fn a_name_that_can_not_be_is_one_that_is_not_there() {
         assert_eq!((found.len(), again), (usize::from(kept), kept));
         assert_eq!(withheld.contains_key(&withdrawn), !kept);
     }
+    // One that is never answered holds up the others no longer than that.
+    let both = names(&[("minio", "silent"), ("minio", "root")]);
+    let begun = tokio::time::Instant::now();
+    let (found, again) = read::<Secret>(&client, both.iter(), &mut withheld, &mut last)
+        .await
+        .expect("the rest is read");
+    assert_eq!(
+        (found.len(), again, begun.elapsed().as_secs()),
+        (1, true, PATIENCE.as_secs())
+    );
+    let silent = ObjectRef::namespaced("Secret", "minio", "silent");
+    assert_eq!(
+        withheld.get(&silent).map(String::as_str),
+        Some("the API server didn't answer in 3 s")
+    );
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use super::refusal::LASTING;
 /// A watch that failed is begun again after this time, and each time that it fails again after twice as long,
 const FIRST_PAUSE: Duration = Duration::from_millis(800);
 /// but no longer than this.
-const LAST_PAUSE: Duration = Duration::from_secs(30);
+const LAST_PAUSE: Duration = Duration::from_secs(8);
 
 /// Of a namespace that was named, and can't be looked into.
 const NAMED: Duration = Duration::from_secs(10);
