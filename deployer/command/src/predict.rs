@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Inputs that a model's author left beside it, the best first.
 const EXAMPLES: [&str; 2] = ["serving_input_example.json", "input_example.json"];
 
-/// Have a model answer.
+/// Have a model answer, or a graph of services.
 ///
 /// The input is JSON (a list of rows or records, a request of either protocol, a data frame as pandas or MLflow write one), or CSV whose first line names the
 /// columns; a model's folder stands for the input example in it. What the server says of its model gives names and types. By default it is asked by the protocol
@@ -180,21 +180,27 @@ pub(super) async fn run(arguments: PredictArguments) -> Result<Ending, Failure> 
     ];
     let place = arguments.service.place.open(&more).await?;
     let name = arguments.service.name;
-    let service = Deployed::read(&place.cluster, &place.namespace, &name).await?;
+    let service = Deployed::read_or_graph(&place.cluster, &place.namespace, &name).await?;
     let beside = match &arguments.from {
         _ if !arguments.example => None,
         Some(from) => Some(named(from, &arguments.models, place.settings.get(Key::TrackingServer)).await?),
         None => served(&service, arguments.canary.as_deref(), &arguments.models.stores).await?,
     };
-    let protocol = arguments
-        .protocol
-        .map_or_else(|| Protocol::of(&service), Protocol::from);
+    let protocol = match arguments.protocol {
+        Some(Spoken::Grpc) if service.is_graph() => return Err(no_grpc(&name)),
+        Some(spoken) => spoken.into(),
+        None if service.is_graph() => Protocol::of_graph(&place.cluster, &service).await,
+        None => Protocol::of(&service),
+    };
     let options = arguments.reach.options(&place, arguments.canary);
     let endpoint = reach::find(&place.cluster, &service, protocol.way(), &options).await?;
     tell(&endpoint);
     let model = arguments.model.unwrap_or(name);
     let answered = async {
         let mut server = Server::connect(&endpoint, protocol, &model, &connection).await?;
+        if service.is_graph() {
+            server = server.of_graph();
+        }
         // A request of its protocol stays as it is: nobody has to be asked what the model takes.
         let expected = if matches!(given, Some(Input::V2(_))) {
             None
@@ -229,6 +235,13 @@ pub(super) async fn run(arguments: PredictArguments) -> Result<Ending, Failure> 
         eprintln!("{}", dim(&format!("{protocol}, {} ms", took.as_millis())));
     }
     Ok(Ending::Nothing)
+}
+
+fn no_grpc(name: &str) -> Failure {
+    Failure {
+        message: format!("{name} is a graph: its router speaks REST alone"),
+        next: Some("leave --protocol out, or ask one of its services".to_owned()),
+    }
 }
 
 /// The model that was named.

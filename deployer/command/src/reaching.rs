@@ -73,7 +73,7 @@ impl From<reach::Error> for Failure {
     }
 }
 
-/// Print where a service is reached, and by which way.
+/// Print where a service or a graph is reached, and by which way.
 ///
 /// Finds the ingress by itself: Istio's gateway, Kourier, Contour, a Gateway of the Gateway API, a plain Ingress; by load balancer, external IP or node port.
 /// The service's own host has to be asked for there, and is printed as well. Where nothing leads there, a forwarded port would be taken, and exit code 1 says so.
@@ -111,7 +111,7 @@ enum Spoken {
 pub(super) async fn run(arguments: UrlArguments) -> Result<Ending, Failure> {
     let more = [(Key::BaseUrl, arguments.reach.base_url.as_ref())];
     let place = arguments.service.place.open(&more).await?;
-    let service = Deployed::read(&place.cluster, &place.namespace, &arguments.service.name).await?;
+    let service = Deployed::read_or_graph(&place.cluster, &place.namespace, &arguments.service.name).await?;
     let options = arguments.reach.options(&place, None);
     let protocol = match arguments.protocol {
         Spoken::Rest => Protocol::Rest,

@@ -17,7 +17,7 @@ use super::{BAD, BOLD, Ending, Failure, GOOD};
 /// Of a deployment after which the service got another model by other means.
 pub(super) const CHANGED_SINCE: &str = "changed since, not by a deploy";
 
-/// Show how a service is: its conditions, its Pods, what was deployed from what.
+/// Show how a service or a graph is: its conditions, its Pods, what was deployed from what.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 it is ready, 1 it is not, 2 an error.
 
@@ -99,7 +99,10 @@ fn shown(status: &Status, now: Timestamp) -> String {
     } else {
         format!(", by {}", served.join(" "))
     };
-    line("model", &format!("{}{by}", summary.framework));
+    match &status.router {
+        Some(router) => line("graph", &format!("{router} of {}", status.steps.join(", "))),
+        None => line("model", &format!("{}{by}", summary.framework)),
+    }
     line("from", &of(&summary.storage_uri));
     if let Some(deployed) = &status.deployed {
         line("deployed", &told(deployed));

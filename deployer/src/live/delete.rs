@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, Preconditions};
 use tokio::time::{Instant, sleep};
 
 use super::{Deployed, pods};
-use crate::cluster::{Attempt, Cluster, Error, kinds};
+use crate::cluster::{Attempt, Cluster, Error};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -29,7 +29,7 @@ pub enum Deleted {
     Waiting(Progress),
 }
 
-/// Deletes this very service: one that was made anew under its name stays.
+/// Deletes this very service or graph: one that was made anew under its name stays.
 ///
 /// # Errors
 /// Where it is gone, or another by now; where the API server says no, or says nothing.
@@ -42,9 +42,9 @@ pub async fn delete(cluster: &Cluster, service: &Deployed) -> Result<(), Error> 
         }),
         ..DeleteParams::default()
     };
-    let api = cluster.api(&kinds::INFERENCE_SERVICE, Some(&namespace));
+    let api = cluster.api(service.kind(), Some(&namespace));
     let deleted = api.delete(&name, &params).await;
-    let attempt = || Attempt::named("delete", &kinds::INFERENCE_SERVICE, Some(&namespace), &name);
+    let attempt = || Attempt::named("delete", service.kind(), Some(&namespace), &name);
     deleted.map(drop).map_err(|error| cluster.failed(attempt(), &error))
 }
 
@@ -64,14 +64,14 @@ pub async fn until_gone(
     let mut last = None;
     loop {
         let found = if and_service {
-            cluster.get(&kinds::INFERENCE_SERVICE, Some(&namespace), &name).await?
+            cluster.get(service.kind(), Some(&namespace), &name).await?
         } else {
             None
         };
         let own = found.filter(|found| found.metadata.uid == service.object().metadata.uid);
         let left = Progress {
             service: own.is_some(),
-            pods: pods::objects(cluster, &namespace, &name).await?.len(),
+            pods: pods::objects(cluster, service).await?.len(),
         };
         if !left.service && left.pods == 0 {
             return Ok(Deleted::Gone);

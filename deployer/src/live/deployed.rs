@@ -1,4 +1,4 @@
-//! An InferenceService as it stands in the cluster.
+//! An `InferenceService` as it stands in the cluster, or an `InferenceGraph` that is asked in place of one.
 //!
 //! Source of the fields: `pkg/apis/serving/v1beta1/inference_service_status.go` of KServe 0.15.2 and 0.20.0.
 
@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use serde_json::{Map, Value};
 use tidewaiter_core::kserve_config::DeploymentMode;
 
-use crate::cluster::{Attempt, Cluster, Error, has_condition, kinds};
+use crate::cluster::{Attempt, Cluster, Error, Kind, has_condition, kinds};
 
 /// Has KServe take a service's Pods away, and bring them back when it goes.
 pub const STOP: &str = "serving.kserve.io/stop";
@@ -25,7 +25,7 @@ const OLD_SHAPES: [&str; 9] = [
     "lightgbm",
 ];
 
-/// A service that is deployed.
+/// A service that is deployed, or a graph of services.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deployed {
     object: DynamicObject,
@@ -81,6 +81,59 @@ impl Deployed {
             message: "there is no such service".to_owned(),
         })?;
         Ok(Self::from(object))
+    }
+
+    /// Reads a service; where none has this name, the graph of services that has it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_or_graph(cluster: &Cluster, namespace: &str, name: &str) -> Result<Self, Error> {
+        let missing = match Self::read(cluster, namespace, name).await {
+            Err(error @ Error::NotFound { .. }) => error,
+            read => return read,
+        };
+        match cluster.get(&kinds::INFERENCE_GRAPH, Some(namespace), name).await {
+            Ok(Some(graph)) => Ok(Self::from(graph)),
+            // Who may read services needn't be allowed to read graphs, and not every cluster has the kind: it is about a service first.
+            Ok(None) | Err(Error::Forbidden { .. } | Error::UnknownKind { .. }) => Err(missing),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether it is a graph of services.
+    pub fn is_graph(&self) -> bool {
+        let types = self.object.types.as_ref();
+        types.is_some_and(|types| types.kind == kinds::INFERENCE_GRAPH.kind)
+    }
+
+    pub(crate) fn kind(&self) -> &'static Kind {
+        if self.is_graph() {
+            &kinds::INFERENCE_GRAPH
+        } else {
+            &kinds::INFERENCE_SERVICE
+        }
+    }
+
+    /// How a graph asks its services, such as `Sequence`; none of a service.
+    pub fn router(&self) -> Option<&str> {
+        self.spec()["nodes"]["root"]["routerType"].as_str()
+    }
+
+    /// The services that a graph asks, in its first node's order; none of a service.
+    pub fn steps(&self) -> Vec<&str> {
+        let steps = self.spec()["nodes"]["root"]["steps"].as_array();
+        let steps = steps.into_iter().flatten();
+        steps.filter_map(|step| step["serviceName"].as_str()).collect()
+    }
+
+    /// By which KServe marks its Pods.
+    pub(crate) fn label(&self) -> String {
+        let of = if self.is_graph() {
+            "inferencegraph"
+        } else {
+            "inferenceservice"
+        };
+        format!("serving.kserve.io/{of}={}", self.name())
     }
 
     /// Its name.
@@ -140,9 +193,10 @@ impl Deployed {
         self.status()["url"].as_str()
     }
 
-    /// Where it is reached inside of the cluster.
+    /// Where it is reached inside of the cluster. A graph's status has but one URL, in Standard mode the one inside.
     pub fn address(&self) -> Option<&str> {
-        self.status()["address"]["url"].as_str()
+        let own = self.status()["address"]["url"].as_str();
+        own.or_else(|| self.url().filter(|url| self.is_graph() && url.contains(".svc.")))
     }
 
     /// Its conditions, in the status's order.
@@ -177,9 +231,10 @@ impl Deployed {
         found.find(|(_, model)| !model.is_null())
     }
 
-    /// Such as `sklearn`; `custom` for the user's own containers.
+    /// Such as `sklearn`; `custom` for the user's own containers, `graph` for one of those.
     pub fn framework(&self) -> &str {
         match self.model() {
+            None if self.is_graph() => "graph",
             Some(("model", model)) => model["modelFormat"]["name"].as_str().unwrap_or_default(),
             Some((framework, _)) => framework,
             None => "custom",
@@ -225,8 +280,12 @@ impl Deployed {
         }
     }
 
-    /// The name of the Kubernetes Service of a component in Standard mode. A predictor may have a name of its own from 0.20, as a promoted canary has.
+    /// The name of the Kubernetes Service of a component in Standard mode. A predictor may have a name of its own from 0.20, as a promoted canary has; a graph's
+    /// router has the graph's.
     pub fn service_of(&self, component: Component) -> String {
+        if self.is_graph() {
+            return self.name();
+        }
         let own = self.spec()[component.as_str()]["name"].as_str();
         match own.filter(|own| component == Component::Predictor && !own.is_empty()) {
             Some(own) => format!("{}-{own}-predictor", self.name()),
@@ -344,5 +403,23 @@ mod tests {
         assert_eq!(service.service_of(Component::Predictor), "fraud-v2-predictor");
         assert_eq!(service.service_of(Component::Transformer), "fraud-transformer");
         assert_eq!(service.entry(), Component::Transformer);
+    }
+
+    #[test]
+    fn a_graph_is_one_by_its_kind() {
+        let graph = deployed(json!({
+            "kind": "InferenceGraph",
+            "spec": {"nodes": {"root": {"routerType": "Sequence", "steps": [
+                {"serviceName": "features"}, {"nodeName": "more"}, {"serviceName": "fraud"},
+            ]}}},
+            "status": {"url": "http://fraud.team-a.svc.cluster.local"},
+        }));
+        assert_eq!((graph.framework(), graph.router()), ("graph", Some("Sequence")));
+        assert_eq!(graph.steps(), ["features", "fraud"]);
+        assert_eq!(graph.label(), "serving.kserve.io/inferencegraph=fraud");
+        assert_eq!(graph.service_of(graph.entry()), "fraud");
+        assert_eq!(graph.address(), graph.url());
+        let service = deployed(json!({"status": {"url": "http://fraud.team-a.svc.cluster.local"}}));
+        assert_eq!((service.is_graph(), service.address()), (false, None));
     }
 }

@@ -97,7 +97,7 @@ pub async fn describe(
     kserve_namespace: &str,
 ) -> Result<Description, Error> {
     let service = Deployed::read(cluster, namespace, name).await?;
-    let objects = pods::objects(cluster, namespace, name).await?;
+    let objects = pods::objects(cluster, &service).await?;
     let mut unknown = Vec::new();
     let mut known = |error: Error| unknown.push(error.to_string());
     let map = cluster

@@ -81,10 +81,11 @@ pub async fn logs(
     options: &LogOptions,
 ) -> Result<(LogStream, Vec<String>), Error> {
     let namespace = service.namespace();
-    let objects = pods::objects(cluster, &namespace, &service.name()).await?;
+    let objects = pods::objects(cluster, service).await?;
     let of_part: Vec<&Value> = objects
         .iter()
-        .filter(|pod| pod["metadata"]["labels"]["component"] == options.component.as_str())
+        // A graph's router is no component.
+        .filter(|pod| service.is_graph() || pod["metadata"]["labels"]["component"] == options.component.as_str())
         .filter(|pod| {
             options
                 .pod

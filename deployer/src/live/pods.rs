@@ -39,19 +39,17 @@ pub struct PodState {
 /// # Errors
 /// Where the API server says no, or says nothing.
 pub async fn pods(cluster: &Cluster, service: &Deployed) -> Result<Vec<PodState>, Error> {
-    let mut pods: Vec<PodState> = objects(cluster, &service.namespace(), &service.name())
-        .await?
-        .iter()
-        .map(state)
-        .collect();
+    let mut pods: Vec<PodState> = objects(cluster, service).await?.iter().map(state).collect();
     pods.sort_by(|a, b| (&a.component, &a.name).cmp(&(&b.component, &b.name)));
     Ok(pods)
 }
 
 /// The Pods themselves.
-pub(super) async fn objects(cluster: &Cluster, namespace: &str, name: &str) -> Result<Vec<Value>, Error> {
-    let labels = format!("serving.kserve.io/inferenceservice={name}");
-    let pods = cluster.labelled(&kinds::POD, Some(namespace), &labels).await?;
+pub(super) async fn objects(cluster: &Cluster, service: &Deployed) -> Result<Vec<Value>, Error> {
+    let namespace = service.namespace();
+    let pods = cluster
+        .labelled(&kinds::POD, Some(&namespace), &service.label())
+        .await?;
     let value = |pod| serde_json::to_value(pod).unwrap_or_default();
     Ok(pods.into_iter().map(value).collect())
 }

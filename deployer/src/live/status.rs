@@ -64,6 +64,12 @@ pub struct Status {
     pub address: Option<String>,
     /// `Knative` or `Standard`; none while KServe hasn't said.
     pub mode: Option<&'static str>,
+    /// How a graph asks its services, such as `Sequence`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router: Option<String>,
+    /// The services that a graph asks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
     /// The serving runtime.
     pub runtime: Option<String>,
     /// The release of it that the service names.
@@ -101,6 +107,8 @@ impl Status {
                 DeploymentMode::Standard => "Standard",
                 DeploymentMode::ModelMesh => "ModelMesh",
             }),
+            router: service.router().map(str::to_owned),
+            steps: service.steps().into_iter().map(str::to_owned).collect(),
             runtime: service.runtime().map(str::to_owned),
             runtime_version: service
                 .model()
@@ -117,12 +125,12 @@ impl Status {
     }
 }
 
-/// Reads how a service is.
+/// Reads how a service is, or a graph of services.
 ///
 /// # Errors
 /// Where it isn't there; where the API server says no, or says nothing.
 pub async fn status(cluster: &Cluster, namespace: &str, name: &str) -> Result<Status, Error> {
-    let service = Deployed::read(cluster, namespace, name).await?;
+    let service = Deployed::read_or_graph(cluster, namespace, name).await?;
     let pods = pods(cluster, &service).await?;
     Ok(Status::of(&service, pods))
 }

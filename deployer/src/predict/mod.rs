@@ -48,6 +48,7 @@ pub use input::{Content, Input, Table};
 pub use request::{Request, v1, v2};
 pub use tensor::Tensor;
 
+use crate::cluster::{Cluster, kinds};
 use crate::live::Deployed;
 use crate::reach::{self, Endpoint};
 
@@ -79,6 +80,38 @@ impl Protocol {
             }
             _ => Self::V1,
         }
+    }
+
+    /// What a graph's router takes: what its first service is asked by, which is the first of REST's two protocols that a runtime speaks where the service names
+    /// one, else the service's own (`GetPredictorEndpoint` of KServe 0.15.2 and 0.20.0). The first where none of that can be read.
+    pub async fn of_graph(cluster: &Cluster, graph: &Deployed) -> Self {
+        let namespace = graph.namespace();
+        let Some(first) = graph.steps().first().copied() else {
+            return Self::V1;
+        };
+        let Ok(service) = Deployed::read(cluster, &namespace, first).await else {
+            return Self::V1;
+        };
+        if let Some(name) = service.model().and_then(|(_, model)| model["runtime"].as_str()) {
+            for (kind, namespace) in [
+                (&kinds::SERVING_RUNTIME, Some(namespace.as_str())),
+                (&kinds::CLUSTER_SERVING_RUNTIME, None),
+            ] {
+                if let Ok(Some(runtime)) = cluster.get(kind, namespace, name).await {
+                    return Self::of_runtime(&runtime.data).unwrap_or_else(|| Self::of(&service));
+                }
+            }
+        }
+        Self::of(&service)
+    }
+
+    fn of_runtime(runtime: &Value) -> Option<Self> {
+        let spoken = runtime["spec"]["protocolVersions"].as_array()?;
+        spoken.iter().find_map(|spoken| match spoken.as_str()? {
+            "v1" => Some(Self::V1),
+            "v2" => Some(Self::V2),
+            _ => None,
+        })
     }
 
     /// How it is reached.
@@ -165,6 +198,7 @@ impl Default for Connection {
 #[derive(Debug)]
 pub struct Server {
     model: String,
+    is_graph: bool,
     speaks: Speaks,
 }
 
@@ -193,8 +227,15 @@ impl Server {
         };
         Ok(Self {
             model: model.to_owned(),
+            is_graph: false,
             speaks,
         })
+    }
+
+    /// The same of a graph's router: it takes a request of its first service's protocol at its root, and says nothing of what that is.
+    #[must_use]
+    pub fn of_graph(self) -> Self {
+        Self { is_graph: true, ..self }
     }
 
     /// What the model takes by its server's word. None where it doesn't say, as over the first protocol nobody does.
@@ -203,6 +244,7 @@ impl Server {
     /// Where the server can't be reached.
     pub async fn expected(&mut self) -> Result<Option<Expected>, Error> {
         let metadata = match &mut self.speaks {
+            _ if self.is_graph => None,
             Speaks::V1(_) => None,
             Speaks::V2(rest) => rest.metadata(&self.model).await?,
             Speaks::Grpc(grpc) => grpc.metadata(&self.model).await?,
@@ -240,13 +282,14 @@ impl Server {
     /// Where the input isn't what the model expects, or there is no answer.
     pub async fn ask(&mut self, input: &Input, expected: Option<&Expected>) -> Result<Answer, Error> {
         let model = &self.model;
+        let path = |own: &str| if self.is_graph { String::new() } else { own.to_owned() };
         let body = match &mut self.speaks {
             Speaks::V1(rest) => {
-                let path = format!("v1/models/{model}:predict");
+                let path = path(&format!("v1/models/{model}:predict"));
                 rest.ask(model, &path, &v1(input, expected)?).await?
             }
             Speaks::V2(rest) => {
-                let path = format!("v2/models/{model}/infer");
+                let path = path(&format!("v2/models/{model}/infer"));
                 rest.ask(model, &path, &v2(input, expected)?.json()).await?
             }
             Speaks::Grpc(grpc) => {
@@ -270,6 +313,7 @@ mod tests {
 
     use super::*;
     use crate::live::fixture::deployed;
+    use crate::reach::tests::{Answers, cluster};
 
     #[test]
     fn the_protocol_is_the_services_own() {
@@ -291,6 +335,43 @@ mod tests {
         let own =
             json!({"spec": {"predictor": {"containers": [{"name": "kserve-container", "ports": [{"name": "h2c"}]}]}}});
         assert_eq!(Protocol::of(&deployed(own)), Protocol::Grpc);
+    }
+
+    #[tokio::test]
+    async fn a_graph_takes_what_its_first_service_is_asked_by() {
+        let own = "/apis/serving.kserve.io";
+        let in_team = "namespaces/team-a";
+        let of = async |model: Value, runtime: Option<Value>| {
+            let service =
+                json!({"metadata": {"name": "a", "namespace": "team-a"}, "spec": {"predictor": {"model": model}}});
+            let mut answers = vec![(format!("{own}/v1beta1/{in_team}/inferenceservices/a"), service)];
+            if let Some(spoken) = runtime {
+                let runtime = json!({"metadata": {"name": "r"}, "spec": {"protocolVersions": spoken}});
+                answers.push((format!("{own}/v1alpha1/clusterservingruntimes/r"), runtime));
+            }
+            let cluster = cluster(Answers::from(
+                answers.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+            ));
+            let steps = json!([{"serviceName": "a"}]);
+            let graph = json!({"kind": "InferenceGraph", "spec": {"nodes": {"root": {"routerType": "Sequence", "steps": steps}}}});
+            Protocol::of_graph(&cluster, &deployed(graph)).await
+        };
+        let named = json!({"protocolVersion": "v2", "runtime": "r"});
+        assert_eq!(
+            of(named.clone(), Some(json!(["grpc-v2", "v1", "v2"]))).await,
+            Protocol::V1
+        );
+        assert_eq!(of(named.clone(), Some(json!(["v2", "grpc-v2"]))).await, Protocol::V2);
+        assert_eq!(
+            of(named.clone(), Some(json!([]))).await,
+            Protocol::V2,
+            "the service's own"
+        );
+        assert_eq!(of(named, None).await, Protocol::V2);
+        assert_eq!(
+            of(json!({"modelFormat": {"name": "sklearn"}}), None).await,
+            Protocol::V1
+        );
     }
 
     #[test]

@@ -378,6 +378,7 @@ async fn pods(cluster: &Cluster, service: &Deployed, options: &Options) -> Resul
     };
     let labels = match selected {
         Some(selector) => selector,
+        None if service.is_graph() => service.label(),
         None if options.canary.is_some() => return Ok(Vec::new()),
         None => labels_of(service, entry),
     };

@@ -289,6 +289,23 @@ fn served_a_graph_of_two_steps(world: &World) -> Result<()> {
             .check(&answers(&answer))
             .with_context(|| format!("{name}: {answer}"))?;
     }
+    let question = model.instances().to_string();
+    let asked = run(&team, &["predict", "chain", "--data", &question, "-o", "json"])?.ended(0)?;
+    let answer: Value = serde_json::from_str(&asked.stdout).with_context(|| format!("{asked:?}"))?;
+    model.check(&answers(&answer)).with_context(|| format!("{asked:?}"))?;
+    let said = run(&team, &["status", "chain"])?.ended(0)?;
+    ensure!(said.stdout.contains("Sequence of first, second"), "{said:?}");
+    run(&team, &["url", "chain"])?.ended(1)?;
+    run(&team, &["logs", "chain"])?.ended(0)?;
+    let no_grpc = run(&team, &["predict", "chain", "--data", &question, "--protocol", "grpc"])?.ended(2)?;
+    ensure!(no_grpc.stderr.contains("its router speaks REST alone"), "{no_grpc:?}");
+    run(&team, &["delete", "split", "--yes"])?.ended(0)?;
+    ensure!(
+        run(&team, &["status", "split"])?
+            .ended(2)?
+            .stderr
+            .contains("there is no such service")
+    );
     let both = ask("both")?;
     for step in ["0", "1"] {
         model.check(&answers(&both[step])).with_context(|| both.to_string())?;
