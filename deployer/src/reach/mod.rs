@@ -378,7 +378,6 @@ async fn pods(cluster: &Cluster, service: &Deployed, options: &Options) -> Resul
     };
     let labels = match selected {
         Some(selector) => selector,
-        None if service.is_graph() => service.label(),
         None if options.canary.is_some() => return Ok(Vec::new()),
         None => labels_of(service, entry),
     };
@@ -389,13 +388,13 @@ async fn pods(cluster: &Cluster, service: &Deployed, options: &Options) -> Resul
         .collect())
 }
 
-/// By which KServe marks the Pods of a component.
+/// By which KServe marks the Pods of a component; a graph has but its router's.
 pub(crate) fn labels_of(service: &Deployed, component: Component) -> String {
-    format!(
-        "serving.kserve.io/inferenceservice={},component={}",
-        service.name(),
-        component.as_str()
-    )
+    let label = service.label();
+    if service.is_graph() {
+        return label;
+    }
+    format!("{label},component={}", component.as_str())
 }
 
 fn selector(labels: &serde_json::Value) -> Option<String> {
