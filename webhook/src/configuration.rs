@@ -1,6 +1,6 @@
 //! What reviews are answered with: the configuration and its policies, compiled, as one snapshot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tidewaiter_core::backend::Backend;
 use tidewaiter_core::document::Document;
 use tidewaiter_core::policy_resource::{Capability, Match, Module, Operation, Subject, WasmPolicySpec};
 use tidewaiter_engine::outcome::{self, Review};
-use tidewaiter_engine::{Counts, Engine, Failure, LoadError, LoadedPolicy};
+use tidewaiter_engine::{Counts, Engine, Failure, LoadedPolicy};
 use tidewaiter_world::{
     Builtins, ClusterReader, Configuration, CredentialsError, Folder, Labels, Limits, Loaded, NO_FILES, ObjectRef,
     Objects, Policy, Problem, ReviewWorld, Stores, builtin, digest_of, has_digest, known_as,
@@ -21,15 +21,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::admission::Reviewer;
+use crate::loading::{Loading, Progress, loads_alike};
 use crate::metrics::Metrics;
 use crate::minting::Mint;
-use crate::modules::{FirstLook, Modules};
+use crate::modules::{FirstLook, ModuleSettings, Modules};
 use crate::namespaces::Wanted;
 
 /// A folder that can't be read is looked at again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
-/// A policy that failed while it was loaded is tried again after this time.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// One state of everything that reviews are decided by. Immutable: a change makes another, and reviews under way end with the one they began with.
 pub struct Snapshot {
@@ -41,6 +40,8 @@ pub struct Snapshot {
     builtins: Arc<Builtins>,
     delivered: HashMap<String, Result<Delivered, CredentialsError>>,
     first_look: Arc<FirstLook>,
+    /// Policies that aren't in use yet as they are written, and what is until then.
+    under_way: BTreeMap<String, &'static str>,
 }
 
 /// A policy that answers reviews.
@@ -136,6 +137,11 @@ impl Snapshot {
     pub(crate) fn grants_any(&self, backend: &str, namespace: &str, labels: Option<&Labels>) -> bool {
         let backend = self.configuration.backends().get(backend);
         backend.is_none_or(|backend| backend.granted_anything(namespace, labels))
+    }
+
+    /// What is in use of a policy that is still being compiled; none for one that isn't.
+    pub(crate) fn under_way(&self, policy: &str) -> Option<&'static str> {
+        self.under_way.get(policy).copied()
     }
 
     /// What the component imports that is in use for a policy.
@@ -285,6 +291,7 @@ fn labels(object: &Document) -> BTreeMap<String, String> {
 /// Makes snapshots of objects, and keeps what is good of the last one where the new is not.
 pub struct Loader {
     engine: Engine,
+    loading: Loading,
     reviewer: Arc<Reviewer>,
     metrics: Arc<Metrics>,
     stores: Arc<Stores>,
@@ -292,9 +299,10 @@ pub struct Loader {
     /// None where nothing is fetched over the network.
     modules: Option<Modules>,
     first_look: Arc<FirstLook>,
+    /// Of what came after a configuration was made without it.
+    news: watch::Sender<()>,
     /// What was reported last, so that the log says a thing once.
     reported: Vec<String>,
-    again: bool,
 }
 
 impl Loader {
@@ -305,33 +313,33 @@ impl Loader {
             .map(|policy| (policy.name, policy.component))
             .collect();
         let stores = Arc::new(Stores::new(Limits::default()));
+        let news = watch::Sender::new(());
         Self {
             first_look: Arc::new(FirstLook::new(engine.clone(), None)),
+            loading: Loading::new(news.clone()),
             engine,
             reviewer,
             metrics,
             stores,
             builtins,
             modules: None,
+            news,
             reported: Vec::new(),
-            again: false,
         }
     }
 
     /// With modules that come over the network.
     #[must_use]
-    pub fn with_modules(mut self, modules: Modules) -> Self {
+    pub fn with_modules(mut self, settings: ModuleSettings) -> Self {
+        let modules = Modules::new(settings, self.news.clone());
         self.first_look = Arc::new(FirstLook::new(self.engine.clone(), Some(modules.settings())));
         self.modules = Some(modules);
         self
     }
 
-    /// Changes when a module came over the network, or what is to be said of one is another.
-    pub(crate) fn module_news(&self) -> watch::Receiver<()> {
-        // One whose sender is gone never changes: waiting for it is an error at once, which `select!` passes over.
-        self.modules
-            .as_ref()
-            .map_or_else(|| watch::channel(()).1, Modules::news)
+    /// Changes when a module came over the network, or what is to be said of one is another, and when a policy is compiled that a configuration didn't wait for.
+    pub(crate) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 
     /// Names of Secrets that open registries for all policies.
@@ -344,9 +352,9 @@ impl Loader {
         &self.reviewer
     }
 
-    /// Whether the same objects may come to more at another time: a policy failed while it was loaded.
-    pub(crate) fn worth_another_try(&self) -> bool {
-        self.again
+    /// From when on the same objects may come to more: a policy failed while it was loaded.
+    pub(crate) fn next_try(&self) -> Option<Instant> {
+        self.loading.next_try()
     }
 
     /// Puts these objects into use, and returns all that is wrong with them, `problems` first.
@@ -363,14 +371,37 @@ impl Loader {
         );
         configuration.say_what_stays(&mut problems);
         problems.extend(found);
-        let mut policies = Vec::new();
-        self.again = false;
+        let before: &[Active] = before.as_ref().map_or(&[], |before| &before.policies);
+        let last = |policy: &Policy| before.iter().find(|active| active.policy.name == policy.name);
+        let last_good = |policy: &Policy| last(policy).filter(|active| active.digest.is_some());
+        let mut new = BTreeSet::new();
         for policy in configuration.policies() {
-            let last = before
-                .iter()
-                .flat_map(|before| &before.policies)
-                .find(|active| active.policy.name == policy.name && active.digest.is_some());
-            policies.push(self.active(policy, last, &objects, &mut problems).await);
+            let last = last_good(policy);
+            if let Some(component) = &policy.component
+                && !last.is_some_and(|last| loads_alike(&last.policy, policy))
+            {
+                let (engine, wanted, component) = (self.engine.clone(), policy.clone(), component.clone());
+                let last_stays = last.is_some();
+                let load = async move { wanted.load(&engine, &component, last_stays).await };
+                self.loading.begin(policy, load);
+                new.insert(policy.name.as_str());
+            }
+        }
+        self.loading.retain(|policy| new.contains(policy));
+        self.loading.wait().await;
+        let (mut policies, mut under_way) = (Vec::new(), BTreeMap::new());
+        for policy in configuration.policies() {
+            let loaded = new
+                .contains(policy.name.as_str())
+                .then(|| self.loading.progress(&policy.name));
+            if let Some(Progress::UnderWay) = loaded {
+                // Until it is, things are as if it hadn't been written yet.
+                let last = last(policy);
+                under_way.insert(policy.name.clone(), as_before(last));
+                policies.extend(last.cloned());
+                continue;
+            }
+            policies.push(self.active(policy, last_good(policy), loaded, &objects, &mut problems));
         }
         configuration.settle(policies.iter().map(Active::as_it_runs).collect());
         let configuration = Arc::new(configuration);
@@ -388,15 +419,17 @@ impl Loader {
             stores: Arc::clone(&self.stores),
             policies,
             first_look: Arc::clone(&self.first_look),
+            under_way,
         });
         problems
     }
 
-    /// The policy as it is now; else its last good version; else one that counts as failed.
-    async fn active(
-        &mut self,
+    /// The policy as it is now, which is what was `loaded` where that is new; else its last good version; else one that counts as failed.
+    fn active(
+        &self,
         policy: &Policy,
         last: Option<&Active>,
+        loaded: Option<Progress>,
         objects: &Objects,
         problems: &mut Vec<Problem>,
     ) -> Active {
@@ -416,26 +449,27 @@ impl Loader {
                 modules.loaded(&policy.name, component);
             }
         };
-        if let Some(last) = last.filter(|last| loads_alike(&last.policy, policy)) {
-            policy.component.iter().for_each(loads);
-            return changed(policy.clone(), last.loaded.clone(), last.digest.clone(), problems);
-        }
         if let Some(component) = &policy.component {
             let object = ObjectRef::cluster("WasmPolicy", &policy.name);
-            match policy.load(&self.engine, component, last.is_some()).await {
-                Ok(Loaded { policy, loaded, slip }) => {
+            match loaded {
+                Some(Progress::Done(done)) => {
+                    let Loaded { policy, loaded, slip } = *done;
                     loads(component);
                     problems.extend(slip.map(|slip| objects.problem(object, slip)));
                     return changed(policy, loaded, Some(digest_of(component).into()), problems);
                 }
-                Err(error) => {
-                    // A machine that is busy now may be quiet later.
-                    self.again |= matches!(error, LoadError::Failed(_));
+                Some(Progress::Failed(reason)) => {
                     let stays = match last {
                         Some(_) => "its last good version stays",
                         None => policy.without_it(),
                     };
-                    problems.push(objects.problem(object, format!("{error}; {stays}")));
+                    problems.push(objects.problem(object, format!("{reason}; {stays}")));
+                }
+                Some(Progress::UnderWay) | None => {
+                    if let Some(last) = last {
+                        loads(component);
+                        return changed(policy.clone(), last.loaded.clone(), last.digest.clone(), problems);
+                    }
                 }
             }
         }
@@ -460,15 +494,13 @@ impl Loader {
     }
 }
 
-/// Whether what is compiled of a policy is the same: what it matches and when it runs is not.
-fn loads_alike(a: &Policy, b: &Policy) -> bool {
-    let (a_spec, b_spec) = (&a.spec, &b.spec);
-    a.component == b.component
-        && a_spec.settings == b_spec.settings
-        && a_spec.capabilities == b_spec.capabilities
-        && a_spec.limits == b_spec.limits
-        && a_spec.failure_policy == b_spec.failure_policy
-        && a_spec.mode == b_spec.mode
+/// What runs of a policy that is being compiled.
+fn as_before(last: Option<&Active>) -> &'static str {
+    match last {
+        Some(last) if last.digest.is_some() => "its last good version runs",
+        Some(last) => last.policy.without_it(),
+        None => "nothing of it runs",
+    }
 }
 
 /// Keeps the configuration as the folder has it until it is stopped.
@@ -484,13 +516,12 @@ pub(crate) async fn keep_folder(path: PathBuf, mut loader: Loader, stop: Cancell
                         pull_secrets: loader.pull_secrets(),
                         ..objects
                     };
-                    let mut news = loader.module_news();
+                    let mut news = loader.news();
                     loader.load(objects, problems).await;
                     let again = async {
-                        if loader.worth_another_try() {
-                            tokio::time::sleep(TRY_AGAIN).await;
-                        } else {
-                            std::future::pending().await
+                        match loader.next_try() {
+                            Some(at) => tokio::time::sleep_until(at).await,
+                            None => std::future::pending().await,
                         }
                     };
                     tokio::select! {

@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod configuration;
 pub mod controllers;
 pub mod http;
+mod loading;
 pub mod metrics;
 pub(crate) mod minting;
 pub mod modules;

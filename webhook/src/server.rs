@@ -19,7 +19,7 @@ use crate::http::accept::Listener;
 use crate::http::certificate::{self, CertificateError, Certificates, TlsSource};
 use crate::http::routes::{self, App};
 use crate::metrics::Metrics;
-use crate::modules::{ModuleSettings, Modules};
+use crate::modules::ModuleSettings;
 use crate::namespaces::folder::Recorded;
 use crate::traces::Traces;
 
@@ -163,7 +163,7 @@ impl Server {
             engine,
             &metrics,
             (options.budget, options.traces),
-            options.modules.map(Modules::new),
+            options.modules,
             stop.clone(),
         );
         let current = certificate::keep_current(
@@ -244,7 +244,7 @@ impl Configured {
         engine: Engine,
         metrics: &Arc<Metrics>,
         (budget, traces): (Duration, Option<Arc<Traces>>),
-        modules: Option<Modules>,
+        modules: Option<ModuleSettings>,
         stop: CancellationToken,
     ) -> Self {
         let with_modules = |loader: Loader| match modules {

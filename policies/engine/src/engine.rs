@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -26,6 +26,9 @@ const MEMORY_MAX: usize = 1 << 30;
 /// policies lets fewer of them run at once than there is room for.
 const PARTS: u32 = 16;
 pub(crate) const MAX_CONCURRENT: u32 = 128;
+/// Components that are compiled at the same time, which takes hundreds of MiB each where another language's runtime is in them. Two, so that one of those doesn't hold
+/// up all others.
+const COMPILED_AT_ONCE: usize = 2;
 
 /// How an engine is set up.
 #[derive(Clone, Debug)]
@@ -69,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) shipped: Option<Shipped>,
     pub(crate) cache: Option<Cache>,
     pub(crate) room: Arc<Room>,
+    pub(crate) compiling: Arc<Semaphore>,
     pub(crate) ticker: Ticker,
     /// Of the policies that have run for long; who holds it is next.
     pub(crate) turns: Arc<Mutex<()>>,
@@ -94,6 +98,7 @@ impl Engine {
         Ok(Self(Arc::new(Shared {
             ticker: Ticker::new(&engine),
             turns: Arc::default(),
+            compiling: Arc::new(Semaphore::new(COMPILED_AT_ONCE)),
             shipped: options.shipped_dir.and_then(Shipped::open),
             cache: options.cache_dir.and_then(|dir| Cache::open(dir, &engine)),
             room: Room::new(options.memory_mib, options.max_concurrent),

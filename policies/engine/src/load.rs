@@ -256,7 +256,10 @@ impl Engine {
             _ => return Err(LoadError::NotAComponent),
         }
         let (engine, bytes) = (self.clone(), spec.component.clone());
+        let turn = Arc::clone(&self.0.compiling).acquire_owned().await;
         let component = tokio::task::spawn_blocking(move || {
+            // Until it is compiled, even where nobody waits for it any more.
+            let _turn = turn;
             let component = engine.compile(&bytes)?;
             unless_busy(|| component.initialize_copy_on_write_image())
                 .map_err(|error| LoadError::Failed(Failure::Start(format!("{error:#}"))))?;

@@ -90,6 +90,14 @@ impl Reviewer {
         self.swapped.send_replace(());
     }
 
+    /// Whether this is the configuration of the moment still.
+    pub(crate) fn goes_by(&self, snapshot: &Arc<Snapshot>) -> bool {
+        self.snapshot
+            .load()
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, snapshot))
+    }
+
     /// Tells of each new configuration.
     pub(crate) fn configured_anew(&self) -> watch::Receiver<()> {
         self.swapped.subscribe()

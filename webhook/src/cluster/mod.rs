@@ -107,12 +107,12 @@ impl Cluster {
             stop,
         } = self;
         let mut news = changes.subscribe();
-        let mut modules = loader.module_news();
+        let mut late = loader.news();
         let (mut statuses, mut events) = (Statuses::new(client.clone()), Events::new(client.clone()));
         let follow = async {
             sources.settled().await;
             let (mut before, mut problems, mut told) = (None, Vec::new(), None);
-            let (mut reported, mut tried) = (Instant::now(), Instant::now());
+            let mut reported = Instant::now();
             loop {
                 let mut pause = REFRESH;
                 match sources.gather(&client, loader.pull_secrets()).await {
@@ -121,14 +121,15 @@ impl Cluster {
                             pause = RETRY;
                         }
                         // Our own writes of status come back as changes.
-                        let came = modules.has_changed().unwrap_or(false);
-                        modules.mark_unchanged();
+                        let came = late.has_changed().unwrap_or(false);
+                        late.mark_unchanged();
                         let new = came || before.as_ref() != Some(&gathered.fingerprint);
-                        let again = loader.worth_another_try() && tried.elapsed() >= REFRESH;
-                        if new || again {
-                            tried = Instant::now();
+                        if new || loader.next_try().is_some_and(|at| at <= Instant::now()) {
                             problems = loader.load(gathered.objects, gathered.problems).await;
                             before = Some(gathered.fingerprint);
+                        }
+                        if let Some(at) = loader.next_try() {
+                            pause = pause.min(at.saturating_duration_since(Instant::now()));
                         }
                         let elected = leads.has_changed().unwrap_or(false);
                         let leading = *leads.borrow_and_update();
@@ -139,9 +140,13 @@ impl Cluster {
                                 told = Some(heard);
                                 reported = Instant::now();
                                 let (resources, delivered) = (&gathered.resources, sources.delivered());
-                                statuses
+                                let written = statuses
                                     .report(resources, &problems, &snapshot, &health, &delivered)
                                     .await;
+                                if !written {
+                                    told = None;
+                                    pause = pause.min(RETRY);
+                                }
                                 events
                                     .tell(&problems, health.wrong(), |object| sources.reference(object))
                                     .await;
@@ -157,7 +162,7 @@ impl Cluster {
                 let something = async {
                     tokio::select! {
                         _ = news.changed() => {}
-                        Ok(()) = modules.changed() => modules.mark_changed(),
+                        Ok(()) = late.changed() => late.mark_changed(),
                         Ok(()) = leads.changed() => leads.mark_changed(),
                     }
                 };

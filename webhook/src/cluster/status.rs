@@ -1,19 +1,28 @@
 //! What became of each `StorageBackend` and `WasmPolicy`, written where its author looks: into its status.
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tidewaiter_core::backend::{BACKEND_LABEL, managed_name};
-use tidewaiter_world::{Problem, Reach};
+use tidewaiter_world::{ObjectRef, Problem, Reach};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::configuration::Snapshot;
 use crate::controllers::{Health, Minting};
 use crate::namespaces::cluster::writes;
+
+/// Writes at once.
+const AT_ONCE: usize = 8;
+/// What one of them may take.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Writes statuses, where the objects don't have them already.
 pub(super) struct Statuses {
@@ -30,7 +39,7 @@ impl Statuses {
         }
     }
 
-    /// What can't be written now is written the next time.
+    /// Whether all is written. What isn't, because the API server refuses or is slow, is for the next time: nothing else is current while it is awaited.
     pub(super) async fn report(
         &mut self,
         resources: &[Arc<DynamicObject>],
@@ -38,8 +47,8 @@ impl Statuses {
         snapshot: &Snapshot,
         health: &Health,
         delivered: &[Arc<Secret>],
-    ) {
-        let mut complaint = String::new();
+    ) -> bool {
+        let mut writes = Vec::new();
         for resource in resources {
             let Some(types) = &resource.types else { continue };
             let name = resource.name_any();
@@ -52,7 +61,8 @@ impl Statuses {
                         .is_some_and(|object| object.kind == types.kind && object.name == name)
                 })
                 .collect();
-            let mut conditions = vec![usable(&types.kind, &said)];
+            let under_way = snapshot.under_way(&name).filter(|_| types.kind == "WasmPolicy");
+            let mut conditions = vec![under_way.map_or_else(|| usable(&types.kind, &said), compiling)];
             let mut looked = true;
             let facts = if types.kind == "WasmPolicy" {
                 let imports = snapshot.imports(&name);
@@ -70,21 +80,39 @@ impl Statuses {
             let Some(status) = status(resource, &conditions, looked, &facts) else {
                 continue;
             };
-            let api_resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tidewaiter.dev", "v1alpha1", &types.kind));
-            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &api_resource);
-            if let Err(error) = api
-                .patch_status(&name, &writes(), &Patch::Merge(json!({ "status": status })))
-                .await
-            {
-                complaint = error.to_string();
-                if self.complaint != complaint {
-                    warn!(kind = types.kind, name, %error, "can't write the status; trying again");
-                    self.complaint.clone_from(&complaint);
-                }
-            }
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("tidewaiter.dev", "v1alpha1", &types.kind));
+            writes.push(write(
+                Api::all_with(self.client.clone(), &resource),
+                types.kind.clone(),
+                name,
+                status,
+            ));
+        }
+        let complaints: Vec<String> = stream::iter(writes)
+            .buffer_unordered(AT_ONCE)
+            .filter_map(|written| ready(written.err()))
+            .collect()
+            .await;
+        let complaint = complaints.first().cloned().unwrap_or_default();
+        if self.complaint != complaint && !complaint.is_empty() {
+            warn!("{complaint}; trying again");
         }
         self.complaint = complaint;
+        complaints.is_empty()
     }
+}
+
+async fn write(api: Api<DynamicObject>, kind: String, name: String, status: Value) -> Result<(), String> {
+    let (params, change) = (writes(), Patch::Merge(json!({ "status": status })));
+    let error = match timeout(PATIENCE, api.patch_status(&name, &params, &change)).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("the API server didn't answer in {} s", PATIENCE.as_secs()),
+    };
+    Err(format!(
+        "can't write the status of {}: {error}",
+        ObjectRef::cluster(&kind, &name)
+    ))
 }
 
 /// How many namespaces have a backend's credentials.
@@ -130,6 +158,16 @@ fn usable(kind: &str, problems: &[&Problem]) -> Condition {
         status,
         reason,
         message: messages.join("; "),
+    }
+}
+
+/// Nobody knows yet whether a policy can be used.
+fn compiling(until_then: &str) -> Condition {
+    Condition {
+        type_: "Loaded",
+        status: "Unknown",
+        reason: "Compiling",
+        message: format!("it is being compiled; until then {until_then}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Modules that come over the network: fetched beside everything else, looked up again and again, and handed over when they are here.
 //!
 //! ```text
-//! WasmPolicy ─▶ what is asked for ─▶ a task each: disk, registry, disk … ─▶ supplied with the objects ─▶ compiled aside ─▶ kept on disk once it loads
+//! WasmPolicy ─▶ what is asked for ─▶ a task each: disk, registry, disk … ─▶ supplied with the objects ─▶ loaded (`loading.rs`) ─▶ kept on disk once it loads
 //! ```
 //!
 //! A registry that hangs holds up its own policy alone. A configuration waits for a new module for a moment, so that it needn't be made twice.
@@ -66,23 +66,18 @@ struct State {
 }
 
 impl Modules {
-    /// None are fetched yet.
-    pub fn new(settings: ModuleSettings) -> Self {
+    /// None are fetched yet. `news` is told when a module came, or what is to be said of one is another.
+    pub fn new(settings: ModuleSettings, news: watch::Sender<()>) -> Self {
         Self {
             settings: Arc::new(settings),
             entries: HashMap::new(),
-            news: watch::Sender::new(()),
+            news,
             started: false,
         }
     }
 
     pub(crate) fn settings(&self) -> Arc<ModuleSettings> {
         Arc::clone(&self.settings)
-    }
-
-    /// Changes when a module came, or what is to be said of one is another.
-    pub(crate) fn news(&self) -> watch::Receiver<()> {
-        self.news.subscribe()
     }
 
     /// Names of Secrets that open registries for all policies.

@@ -89,7 +89,9 @@ fn a_backend_that_mints_no_more_delivers_its_own_key_and_the_minted_one_is_revok
     })?;
     store.until_reads(&minted, &store.own("fraud"), false)?;
     ensure!(store.reads(&own, &store.own("fraud"))?, "what is delivered can't read");
-    ensure!(store.record().is_err(), "the record of the minted key is still there");
+    // A round of the leader's that had begun before may have put one in its place for a moment.
+    let gone = || Ok(store.record().is_err().then_some(()));
+    world.cluster.until("the record of a minted key is gone", SOON, gone)?;
     ensure!(annotations()? == before, "the service was changed");
 
     store.custom.change(&with)?;
