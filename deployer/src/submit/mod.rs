@@ -6,12 +6,15 @@
 //!                                                                                                   └─▶ apply
 //! ```
 //!
+//! [`Deployment`] takes all of these steps for a model and its service.
+//!
 //! What Tidewaiter's webhook would fill in shows in the dry run, so that nobody needs the right to look for the webhook itself. Whether something is left
 //! to do shows there too: the answer differs from the object that is stored, or it doesn't.
 
 mod apply;
 mod conflict;
 mod credentials;
+mod deployment;
 mod difference;
 mod history;
 mod look;
@@ -20,6 +23,7 @@ mod store;
 pub use apply::{Applied, FIELD_MANAGER, Proposal, apply, propose};
 pub use conflict::{Conflict, SubmitError};
 pub use credentials::{Delivered, Delivery, bind, deliver, would_deliver};
+pub use deployment::{Deployment, Planned, Step, Submitted};
 pub use difference::{content, is_same};
 pub use history::{ANNOTATION as HISTORY, Entry, entries, with_entry, with_history_of};
 pub use look::{Seen, kserve_config, look, may_be_reviewed};
