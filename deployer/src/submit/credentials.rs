@@ -168,7 +168,7 @@ fn is_mine(there: &DynamicObject, service: Option<&str>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
 
@@ -225,7 +225,7 @@ mod tests {
         )
     }
 
-    fn store() -> Store {
+    pub(in super::super) fn store() -> Store {
         let keys = [("aws_access_key_id", "id"), ("aws_secret_access_key", "key")];
         let keys: BTreeMap<_, _> = keys
             .into_iter()

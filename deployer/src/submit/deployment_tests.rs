@@ -1,16 +1,13 @@
 //! A deployment before an API server that stores what it is given, but for what it is told to refuse.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use http_body_util::BodyExt as _;
 use kube::client::Body;
-use tidewaiter_core::credentials::SecretValue;
 use tidewaiter_core::filled;
-use tidewaiter_core::kserve_config::KserveConfig;
 use tonic::codegen::http::{Request, Response};
 
-use super::super::StoreSettings;
+use super::super::credentials::tests::store;
 use super::*;
 use crate::cluster::Error;
 use crate::model::Framework;
@@ -75,17 +72,6 @@ impl Server {
             }
         }
     }
-}
-
-fn store() -> Store {
-    let keys = [("aws_access_key_id", "id"), ("aws_secret_access_key", "key")];
-    let keys: BTreeMap<_, _> = keys
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), SecretValue::from(value.to_owned())))
-        .collect();
-    Store::of(keys, &StoreSettings::default(), &KserveConfig::default())
-        .unwrap()
-        .unwrap()
 }
 
 /// Of `s3://models/fraud` for team-a, with keys.
