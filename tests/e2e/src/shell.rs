@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
+use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::tools::Module;
 use tidewaiter_ground::{Cluster, HOST, MINIO_PORT, MINIO_USER, host};
 
@@ -26,7 +27,13 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Has the programs built, unless they are.
+    /// Builds the programs, where there is a network: in the ground there is none.
+    pub fn prepare(cache: &Cache) -> Result<()> {
+        Module::Helm.build(cache)?;
+        Module::Mc.build(cache).map(drop)
+    }
+
+    /// After [`prepare`](Self::prepare).
     pub fn open(cluster: &Cluster) -> Result<Self> {
         let folder = tempfile::tempdir_in(cluster.folder())?;
         let helm = cluster.helm_command()?;

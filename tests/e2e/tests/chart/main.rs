@@ -40,6 +40,7 @@ use tidewaiter_e2e::let_pass::LetPass;
 use tidewaiter_e2e::load::{has_credentials, service};
 use tidewaiter_e2e::rights::Rights;
 use tidewaiter_e2e::runner::{asked_for, ends, everything, selected};
+use tidewaiter_e2e::shell::Shell;
 use tidewaiter_e2e::{in_the_ground, manifests, policy, registry, server};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::{Model, SavedWith};
@@ -347,7 +348,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     }
     let build = || {
         let cache = Cache::open()?;
-        Module::Helm.build(&cache)?;
+        Shell::prepare(&cache)?;
         if everything() {
             Cluster::prepare_cert_manager(&cache)?;
             Cluster::prepare_network_policies(&cache)?;
