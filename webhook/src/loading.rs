@@ -37,6 +37,8 @@ pub(crate) enum Progress {
 struct Entry {
     /// As it is asked for.
     policy: Policy,
+    /// Why it failed the last time; that holds until this time is over.
+    failed: Option<String>,
     state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
 }
@@ -70,11 +72,12 @@ impl Loading {
         policy: &Policy,
         load: impl Future<Output = Result<Loaded, LoadError>> + Send + 'static,
     ) {
-        let entry = self.entries.get(&policy.name);
-        let is_due = |entry: &Entry| entry.next_try().is_some_and(|at| at <= Instant::now());
-        if entry.is_some_and(|entry| loads_alike(&entry.policy, policy) && !is_due(entry)) {
+        let alike = self.entries.get(&policy.name);
+        let alike = alike.filter(|entry| loads_alike(&entry.policy, policy));
+        if alike.is_some_and(|entry| entry.next_try().is_none_or(|at| at > Instant::now())) {
             return;
         }
+        let failed = alike.and_then(Entry::reason);
         let state = Arc::<Mutex<State>>::default();
         let (news, told) = (self.news.clone(), Arc::clone(&state));
         let task = tokio::spawn(async move {
@@ -93,7 +96,15 @@ impl Loading {
             }
         });
         let policy = policy.clone();
-        self.entries.insert(policy.name.clone(), Entry { policy, state, task });
+        self.entries.insert(
+            policy.name.clone(),
+            Entry {
+                policy,
+                failed,
+                state,
+                task,
+            },
+        );
     }
 
     /// Forgets the policies that aren't `wanted`.
@@ -131,7 +142,7 @@ impl Loading {
         };
         let mut state = lock(&entry.state);
         match state.outcome.take() {
-            None => Progress::UnderWay,
+            None => entry.failed.clone().map_or(Progress::UnderWay, Progress::Failed),
             Some(Ok(loaded)) => {
                 drop(state);
                 self.entries.remove(policy);
@@ -152,6 +163,10 @@ impl Loading {
 }
 
 impl Entry {
+    fn reason(&self) -> Option<String> {
+        Some(lock(&self.state).outcome.as_ref()?.as_ref().err()?.reason.clone())
+    }
+
     fn next_try(&self) -> Option<Instant> {
         lock(&self.state).outcome.as_ref()?.as_ref().err()?.again
     }
@@ -279,10 +294,18 @@ mod tests {
         }
         assert_eq!(loading.next_try(), Some(Instant::now() + TRY_AGAIN));
         sleep(TRY_AGAIN).await;
-        loading.begin(&busy, ready(Ok(loaded(&busy))));
+        let (end, ended) = oneshot::channel();
+        loading.begin(&busy, async { ended.await.unwrap() });
+        loading.wait().await;
+        assert!(
+            failed(&mut loading, &busy).contains("when it was loaded"),
+            "until it is known"
+        );
+        end.send(Ok(loaded(&busy))).ok().unwrap();
         let mended = policy("broken", &json!({"mode": "off"}));
         loading.begin(&mended, ready(Ok(loaded(&mended))));
         loading.wait().await;
+        sleep(MOMENT).await;
         for name in ["busy", "broken"] {
             assert!(matches!(loading.progress(name), Progress::Done(_)), "{name}");
         }

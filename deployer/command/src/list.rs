@@ -13,7 +13,7 @@ use super::status::CHANGED_SINCE;
 use super::table::table;
 use super::{Ending, Failure};
 
-/// List InferenceServices, or find those that serve the same model.
+/// List InferenceServices and graphs of them, or find those that serve the same model.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "ls",

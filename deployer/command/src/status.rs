@@ -33,7 +33,7 @@ pub(crate) struct StatusArguments {
     output: Option<Format>,
 }
 
-/// Show everything about a service: how it is, by which way its Pods open the model's store, what Tidewaiter filled in, every deployment, and what happened.
+/// Show everything about a service or a graph: how it is, by which way its Pods open the model's store, what Tidewaiter filled in, every deployment, and what happened.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 it is ready, 1 it is not, 2 an error.
 
@@ -188,29 +188,10 @@ fn told(deployment: &Deployment) -> String {
 
 fn in_full(description: &Description, now: Timestamp) -> String {
     let mut text = shown(&description.status, now);
-    let credentials = match &description.credentials {
-        Credentials::StorageKey { secret, key } => {
-            let key = key.as_deref().unwrap_or("the store's default");
-            format!("key {key} of Secret {secret} (model.storage)")
-        }
-        Credentials::Annotation { secret } => format!("Secret {secret}, by annotation"),
-        Credentials::ServiceAccount {
-            account,
-            secrets,
-            identity,
-        } => {
-            let what = match (identity, secrets) {
-                (Some(identity), _) => format!("which stands for {identity}"),
-                (None, Some(secrets)) if !secrets.is_empty() => format!("with Secrets {}", secrets.join(", ")),
-                (None, Some(_)) => {
-                    "which has no Secrets: the store has to be open to anybody, or to the node".to_owned()
-                }
-                (None, None) => "which can't be read, or isn't there".to_owned(),
-            };
-            format!("ServiceAccount {account}, {what}")
-        }
-    };
-    let _ = writeln!(text, "\n{BOLD}Credentials{BOLD:#}\n  {}", clean(&credentials));
+    if let Some(credentials) = &description.credentials {
+        let way = way_to_store(credentials);
+        let _ = writeln!(text, "\n{BOLD}Credentials{BOLD:#}\n  {}", clean(&way));
+    }
     if !description.filled.is_empty() {
         let _ = writeln!(text, "\n{BOLD}Filled in by Tidewaiter{BOLD:#}");
         for (path, value) in &description.filled {
@@ -249,4 +230,152 @@ fn in_full(description: &Description, now: Timestamp) -> String {
         let _ = writeln!(text, "\nunknown: {}", clean(unknown));
     }
     text
+}
+
+fn way_to_store(credentials: &Credentials) -> String {
+    match credentials {
+        Credentials::StorageKey { secret, key } => {
+            let key = key.as_deref().unwrap_or("the store's default");
+            format!("key {key} of Secret {secret} (model.storage)")
+        }
+        Credentials::Annotation { secret } => format!("Secret {secret}, by annotation"),
+        Credentials::ServiceAccount {
+            account,
+            secrets,
+            identity,
+        } => {
+            let what = match (identity, secrets) {
+                (Some(identity), _) => format!("which stands for {identity}"),
+                (None, Some(secrets)) if !secrets.is_empty() => format!("with Secrets {}", secrets.join(", ")),
+                (None, Some(_)) => {
+                    "which has no Secrets: the store has to be open to anybody, or to the node".to_owned()
+                }
+                (None, None) => "which can't be read, or isn't there".to_owned(),
+            };
+            format!("ServiceAccount {account}, {what}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::{Value, json};
+    use tidewaiter_deployer::live::{Canary, Condition, Happening, PodState, Summary};
+
+    use super::*;
+
+    fn members(of: &Value, into: &mut BTreeSet<String>) {
+        match of {
+            Value::Object(object) => {
+                for (name, value) in object {
+                    into.insert(name.clone());
+                    members(value, into);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| members(item, into)),
+            _ => {}
+        }
+    }
+
+    fn words(rows: &[&str]) -> BTreeSet<String> {
+        let page = include_str!("../../../docs/deploy.md");
+        let row = |name: &&str| {
+            let beginning = format!("| `{name}` | ");
+            let found = page.lines().find(|line| line.starts_with(&beginning));
+            found.unwrap_or_else(|| panic!("docs/deploy.md has no row for {name}"))
+        };
+        let quoted = |row: &str| row.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        rows.iter().map(row).flat_map(quoted).collect()
+    }
+
+    #[test]
+    fn the_page_for_scripts_has_every_member_of_what_list_status_describe_and_history_print() {
+        let text = || Some("text".to_owned());
+        let entry = json!({
+            "at": "", "by": "", "from": "", "storageUri": "", "format": "", "runtime": "", "runtimeVersion": "", "protocolVersion": "",
+        });
+        let deployment = Deployment {
+            entry: serde_json::from_value(entry).unwrap(),
+            changed_since: true,
+        };
+        let status = Status {
+            summary: Summary {
+                name: "fraud".to_owned(),
+                namespace: "team-a".to_owned(),
+                ready: "True".to_owned(),
+                framework: "sklearn".to_owned(),
+                url: text(),
+                storage_uri: text(),
+                created: None,
+            },
+            address: text(),
+            mode: Some("Standard"),
+            router: text(),
+            steps: vec!["first".to_owned()],
+            runtime: text(),
+            runtime_version: text(),
+            protocol: text(),
+            conditions: vec![Condition {
+                of: String::new(),
+                status: String::new(),
+                reason: String::new(),
+                message: String::new(),
+                since: String::new(),
+            }],
+            failure: text(),
+            canaries: vec![Canary {
+                name: String::new(),
+                percent: 10,
+                ready: None,
+                storage_uri: text(),
+            }],
+            pods: vec![PodState {
+                name: String::new(),
+                component: String::new(),
+                state: String::new(),
+                message: "why".to_owned(),
+                ready: 1,
+                containers: 1,
+                restarts: 0,
+                image: String::new(),
+                node: String::new(),
+                created: None,
+            }],
+            deployed: Some(deployment.clone()),
+        };
+        let description = |credentials| Description {
+            status: status.clone(),
+            credentials: Some(credentials),
+            filled: BTreeMap::new(),
+            history: vec![deployment.clone()],
+            events: vec![Happening {
+                at: None,
+                of: String::new(),
+                object: String::new(),
+                reason: String::new(),
+                message: String::new(),
+                count: 1,
+            }],
+            unknown: vec![String::new()],
+        };
+        let mut printed = BTreeSet::new();
+        for credentials in [
+            Credentials::StorageKey {
+                secret: String::new(),
+                key: text(),
+            },
+            Credentials::ServiceAccount {
+                account: String::new(),
+                secrets: None,
+                identity: None,
+            },
+        ] {
+            members(&serde_json::to_value(description(credentials)).unwrap(), &mut printed);
+        }
+        let told = words(&["list", "status", "describe", "history"]);
+        let untold: Vec<_> = printed.difference(&told).collect();
+        assert!(untold.is_empty(), "docs/deploy.md, \"For scripts\": {untold:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Everything about a service: how it is, by which way it has its credentials, what Tidewaiter filled in, and what happened to it.
+//! Everything about a service, or a graph of services: how it is, by which way it has its credentials, what Tidewaiter filled in, and what happened to it.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +20,9 @@ pub struct Description {
     /// How it is.
     #[serde(flatten)]
     pub status: Status,
-    /// By which way its Pods open the model's store.
-    pub credentials: Credentials,
+    /// By which way its Pods open the model's store; none of a graph, whose Pods open none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
     /// What Tidewaiter's webhook filled in: value by path.
     pub filled: BTreeMap<String, Value>,
     /// Every deployment that is on record, the newest first.
@@ -86,7 +87,7 @@ const IDENTITIES: [&str; 3] = [
     "azure.workload.identity/client-id",
 ];
 
-/// Reads everything about a service.
+/// Reads everything about a service, or a graph of services.
 ///
 /// # Errors
 /// Where it isn't there; where the API server says nothing. What may not be read is told in the answer.
@@ -96,39 +97,17 @@ pub async fn describe(
     name: &str,
     kserve_namespace: &str,
 ) -> Result<Description, Error> {
-    let service = Deployed::read(cluster, namespace, name).await?;
+    let service = Deployed::read_or_graph(cluster, namespace, name).await?;
     let objects = pods::objects(cluster, &service).await?;
     let mut unknown = Vec::new();
     let mut known = |error: Error| unknown.push(error.to_string());
-    let map = cluster
-        .get(&kinds::CONFIG_MAP, Some(kserve_namespace), CONFIG_MAP)
-        .await;
-    let config = map.map_or_else(
-        |error| {
-            known(error);
-            KserveConfig::default()
-        },
-        |map| map.map(|map| config(&map.data)).unwrap_or_default(),
-    );
-    let mut credentials = credentials(&service, &config);
-    if let Credentials::ServiceAccount {
-        account,
-        secrets,
-        identity,
-    } = &mut credentials
-    {
-        match cluster.get(&kinds::SERVICE_ACCOUNT, Some(namespace), account).await {
-            Ok(Some(object)) => {
-                *secrets = Some(listed(&object.data["secrets"]));
-                let annotations = object.metadata.annotations.unwrap_or_default();
-                *identity = IDENTITIES.iter().find_map(|name| annotations.get(*name)).cloned();
-            }
-            Ok(None) => {}
-            Err(error) => known(error),
-        }
-    }
+    let credentials = if service.is_graph() {
+        None
+    } else {
+        Some(way_to_store(cluster, &service, kserve_namespace, &mut known).await)
+    };
     let names = objects.iter().filter_map(|pod| pod["metadata"]["name"].as_str());
-    let owners = std::iter::once(("InferenceService", name)).chain(names.map(|name| ("Pod", name)));
+    let owners = std::iter::once((service.kind().kind, name)).chain(names.map(|name| ("Pod", name)));
     let mut events = Vec::new();
     for (kind, name) in owners {
         let fields = format!("involvedObject.kind={kind},involvedObject.name={name}");
@@ -149,6 +128,45 @@ pub async fn describe(
         events,
         unknown,
     })
+}
+
+async fn way_to_store(
+    cluster: &Cluster,
+    service: &Deployed,
+    kserve_namespace: &str,
+    mut known: impl FnMut(Error),
+) -> Credentials {
+    let map = cluster
+        .get(&kinds::CONFIG_MAP, Some(kserve_namespace), CONFIG_MAP)
+        .await;
+    let config = map.map_or_else(
+        |error| {
+            known(error);
+            KserveConfig::default()
+        },
+        |map| map.map(|map| config(&map.data)).unwrap_or_default(),
+    );
+    let mut credentials = credentials(service, &config);
+    if let Credentials::ServiceAccount {
+        account,
+        secrets,
+        identity,
+    } = &mut credentials
+    {
+        match cluster
+            .get(&kinds::SERVICE_ACCOUNT, Some(&service.namespace()), account)
+            .await
+        {
+            Ok(Some(object)) => {
+                *secrets = Some(listed(&object.data["secrets"]));
+                let annotations = object.metadata.annotations.unwrap_or_default();
+                *identity = IDENTITIES.iter().find_map(|name| annotations.get(*name)).cloned();
+            }
+            Ok(None) => {}
+            Err(error) => known(error),
+        }
+    }
+    credentials
 }
 
 fn config(map: &Value) -> KserveConfig {

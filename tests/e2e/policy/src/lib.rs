@@ -46,6 +46,8 @@ pub enum Does {
     Ask,
     /// Has a backend's credentials delivered, whosever they are.
     Take(String),
+    /// Never says whether its settings can be used.
+    Brood,
 }
 
 impl Policy for Unruly {
@@ -54,14 +56,19 @@ impl Policy for Unruly {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Does what its settings say.";
 
+    fn check(settings: &Settings) -> Result<(), String> {
+        if matches!(settings.does, Does::Brood) {
+            spin();
+        }
+        Ok(())
+    }
+
     fn review(_: &Request, settings: &Settings) -> Verdict {
         match &settings.does {
-            Does::Nothing => Verdict::admit(),
+            Does::Nothing | Does::Brood => Verdict::admit(),
             Does::Label(value) => Verdict::admit().fill("/metadata/labels/unruly", value.as_str(), "the test says so"),
             Does::Deny(reason) => Verdict::admit().deny("unruly", reason.as_str(), None),
-            Does::Loop => loop {
-                std::hint::spin_loop();
-            },
+            Does::Loop => spin(),
             Does::Trap => panic!("as the settings say"),
             Does::Recurse => Verdict::admit().warn(format!("{} deep", deeper(0))),
             Does::Stall(uri) => loop {
@@ -78,6 +85,12 @@ impl Policy for Unruly {
             Does::Take(backend) => Verdict::admit().credentials(backend.as_str(), Delivery::Annotation),
             Does::Ask => Verdict::admit().warn(format!("{} labels", cluster::namespace_labels().len())),
         }
+    }
+}
+
+fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
     }
 }
 

@@ -62,6 +62,11 @@ pub(crate) const TESTS: &[Test] = &[
         what_can_not_be_a_policy_is_said_in_its_status,
     ),
     (
+        "a_policy_that_takes_long_to_load_holds_up_no_other_object",
+        false,
+        a_policy_that_takes_long_to_load_holds_up_no_other_object,
+    ),
+    (
         "what_can_not_be_used_is_refused_by_kubectl",
         false,
         what_can_not_be_used_is_refused_by_kubectl,
@@ -162,6 +167,27 @@ fn what_can_not_be_a_policy_is_said_in_its_status(world: &World) -> Result<()> {
             answer.body
         );
     }
+    Ok(())
+}
+
+/// It broods for as long as a policy may, over settings that it then hasn't accepted.
+fn a_policy_that_takes_long_to_load_holds_up_no_other_object(world: &World) -> Result<()> {
+    world.policy()?;
+    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let namespace = world.namespace("brooding")?;
+    let name = namespace.name();
+    let mut brooding = unruly_in(name, name, &json!("brood"), "fail");
+    brooding["spec"]["limits"] = json!({"timeMs": 10_000});
+    let brooding = Custom::apply(&world.cluster, &unasked(&brooding))?;
+    let said = brooding.until("Loaded", "Unknown")?;
+    ensure!(said.contains("nothing of it runs"), "{said}");
+    let beside = Custom::apply(&world.cluster, &backend(name, name, &[&format!("s3://{name}/")]))?;
+    beside.until("Accepted", "True")?;
+    // Nobody is refused by a policy that can't be asked yet; whoever can't be used is no policy.
+    let said = brooding.until("Loaded", "False")?;
+    ensure!(said.contains("ran for more than 10000 ms when it was loaded"), "{said}");
+    let answer = world.cluster.api()?.would_create(name, &service("fraud", &uri))?;
+    ensure!(answer.message().contains("is not loaded"), "{}", answer.body);
     Ok(())
 }
 

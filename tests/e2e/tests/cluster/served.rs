@@ -295,6 +295,24 @@ fn served_a_graph_of_two_steps(world: &World) -> Result<()> {
     model.check(&answers(&answer)).with_context(|| format!("{asked:?}"))?;
     let said = run(&team, &["status", "chain"])?.ended(0)?;
     ensure!(said.stdout.contains("Sequence of first, second"), "{said:?}");
+    let described = run(&team, &["describe", "chain", "-o", "json"])?.ended(0)?;
+    let described: Value = serde_json::from_str(&described.stdout)?;
+    ensure!(
+        described["framework"] == "graph" && described["credentials"].is_null() && described["unknown"].is_null(),
+        "{described}"
+    );
+    let listed = run(&team, &["list", "-o", "json"])?.ended(0)?;
+    let listed: Value = serde_json::from_str(&listed.stdout)?;
+    let names: Vec<_> = listed
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| &one["name"])
+        .collect();
+    ensure!(
+        names == ["both", "chain", "first", "second", "split", "which"],
+        "{listed}"
+    );
     run(&team, &["url", "chain"])?.ended(1)?;
     run(&team, &["logs", "chain"])?.ended(0)?;
     let no_grpc = run(&team, &["predict", "chain", "--data", &question, "--protocol", "grpc"])?.ended(2)?;
