@@ -169,6 +169,11 @@ impl Namespaces for InCluster {
         namespaces
     }
 
+    fn holds_minted(&self, namespace: &str, backend: &str) -> bool {
+        let there = self.secrets.current(namespace, &managed_name(backend));
+        there.is_some_and(|there| ours(&there.metadata) && there.annotations().contains_key(minting::ANNOTATION))
+    }
+
     fn ends(&self, backend: &str) -> Option<Timestamp> {
         let name = managed_name(backend);
         let copies = self.secrets.all();
