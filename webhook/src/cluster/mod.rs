@@ -140,10 +140,10 @@ impl Cluster {
                                 told = Some(heard);
                                 reported = Instant::now();
                                 let (resources, delivered) = (&gathered.resources, sources.delivered());
-                                let written = statuses
+                                let soon = statuses
                                     .report(resources, &problems, &snapshot, &health, &delivered)
                                     .await;
-                                if !written {
+                                if soon {
                                     told = None;
                                     pause = pause.min(RETRY);
                                 }

@@ -15,6 +15,7 @@ use tidewaiter_world::{ObjectRef, Problem, Reach};
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::refusal::is_meant;
 use crate::configuration::Snapshot;
 use crate::controllers::{Health, Minting};
 use crate::namespaces::cluster::writes;
@@ -39,7 +40,8 @@ impl Statuses {
         }
     }
 
-    /// Whether all is written. What isn't, because the API server refuses or is slow, is for the next time: nothing else is current while it is awaited.
+    /// Whether another try is worth it soon: the API server is slow, or has too much to do. What isn't written is for the next time: nothing else is current while it
+    /// is awaited.
     pub(super) async fn report(
         &mut self,
         resources: &[Arc<DynamicObject>],
@@ -88,31 +90,46 @@ impl Statuses {
                 status,
             ));
         }
-        let complaints: Vec<String> = stream::iter(writes)
+        let unwritten: Vec<Unwritten> = stream::iter(writes)
             .buffer_unordered(AT_ONCE)
             .filter_map(|written| ready(written.err()))
             .collect()
             .await;
-        let complaint = complaints.first().cloned().unwrap_or_default();
+        let complaint = unwritten.first().map(|one| one.why.clone()).unwrap_or_default();
         if self.complaint != complaint && !complaint.is_empty() {
             warn!("{complaint}; trying again");
         }
         self.complaint = complaint;
-        complaints.is_empty()
+        unwritten.iter().any(|one| one.soon)
     }
 }
 
-async fn write(api: Api<DynamicObject>, kind: String, name: String, status: Value) -> Result<(), String> {
+/// A status that couldn't be written.
+struct Unwritten {
+    why: String,
+    /// It may be in a moment.
+    soon: bool,
+}
+
+async fn write(api: Api<DynamicObject>, kind: String, name: String, status: Value) -> Result<(), Unwritten> {
     let (params, change) = (writes(), Patch::Merge(json!({ "status": status })));
-    let error = match timeout(PATIENCE, api.patch_status(&name, &params, &change)).await {
+    let (error, soon) = match timeout(PATIENCE, api.patch_status(&name, &params, &change)).await {
         Ok(Ok(_)) => return Ok(()),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("the API server didn't answer in {} s", PATIENCE.as_secs()),
+        Ok(Err(kube::Error::Api(status))) => {
+            let soon = !is_meant(&status, false);
+            (status.message, soon)
+        }
+        Ok(Err(error)) => (error.to_string(), true),
+        Err(_) => (
+            format!("the API server didn't answer in {} s", PATIENCE.as_secs()),
+            true,
+        ),
     };
-    Err(format!(
-        "can't write the status of {}: {error}",
-        ObjectRef::cluster(&kind, &name)
-    ))
+    let object = ObjectRef::cluster(&kind, &name);
+    Err(Unwritten {
+        why: format!("can't write the status of {object}: {error}"),
+        soon,
+    })
 }
 
 /// How many namespaces have a backend's credentials.

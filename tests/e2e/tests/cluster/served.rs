@@ -14,7 +14,7 @@ use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
 use tidewaiter_ground::{MINIO_USER, Namespace, post};
 
-use crate::using::answers_its_signature;
+use crate::using::{answers_its_signature, document, names};
 use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -295,22 +295,14 @@ fn served_a_graph_of_two_steps(world: &World) -> Result<()> {
     model.check(&answers(&answer)).with_context(|| format!("{asked:?}"))?;
     let said = run(&team, &["status", "chain"])?.ended(0)?;
     ensure!(said.stdout.contains("Sequence of first, second"), "{said:?}");
-    let described = run(&team, &["describe", "chain", "-o", "json"])?.ended(0)?;
-    let described: Value = serde_json::from_str(&described.stdout)?;
+    let described = document(&run(&team, &["describe", "chain", "-o", "json"])?.ended(0)?)?;
     ensure!(
         described["framework"] == "graph" && described["credentials"].is_null() && described["unknown"].is_null(),
         "{described}"
     );
-    let listed = run(&team, &["list", "-o", "json"])?.ended(0)?;
-    let listed: Value = serde_json::from_str(&listed.stdout)?;
-    let names: Vec<_> = listed
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|one| &one["name"])
-        .collect();
+    let listed = document(&run(&team, &["list", "-o", "json"])?.ended(0)?)?;
     ensure!(
-        names == ["both", "chain", "first", "second", "split", "which"],
+        names(&listed) == ["both", "chain", "first", "second", "split", "which"],
         "{listed}"
     );
     run(&team, &["url", "chain"])?.ended(1)?;

@@ -63,6 +63,16 @@ pub(crate) fn document(said: &Said) -> Result<Value> {
     serde_json::from_str(&said.stdout).with_context(|| format!("no JSON: {said:?}"))
 }
 
+/// Of what `list` prints for a program.
+pub(crate) fn names(listed: &Value) -> Vec<&Value> {
+    listed
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| &one["name"])
+        .collect()
+}
+
 /// A namespace of its own with a service that a person wrote, and its model.
 pub(crate) fn deployed(world: &World, name: &str, kind: &str, with: SavedWith) -> Result<(Namespace, Model, String)> {
     let (model, uri) = world.model(kind, with, "mlflow")?;
@@ -222,13 +232,10 @@ fn using_status_and_logs_of_what_runs_and_of_what_fails(world: &World) -> Result
     namespace.apply(&lost.replace("      storageUri", "      protocolVersion: v2\n      storageUri"))?;
     namespace.ready("fraud")?;
     let listed = document(&run(&namespace, &["list", "-o", "json"])?.ended(0)?)?;
-    let names: Vec<_> = listed
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|one| &one["name"])
-        .collect();
-    ensure!(names == ["fraud", "lost"] && listed[0]["ready"] == "True", "{listed}");
+    ensure!(
+        names(&listed) == ["fraud", "lost"] && listed[0]["ready"] == "True",
+        "{listed}"
+    );
     let alike = document(&run(&namespace, &["list", "-o", "json", "--like", "fraud"])?.ended(0)?)?;
     ensure!(alike.as_array().is_some_and(|alike| alike.len() == 1), "{alike}");
 
