@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::quantity::Quantity;
 use crate::service::Role;
@@ -68,6 +69,8 @@ pub struct Container {
     pub resources: Resources,
     args: Option<Vec<String>>,
     env: Option<Vec<Variable>>,
+    #[serde(rename = "envFrom")]
+    env_from: Option<Vec<IgnoredAny>>,
     ports: Option<Vec<Port>>,
 }
 
@@ -197,12 +200,19 @@ impl Container {
         self.argument(name).map_or(Said::Nothing, number)
     }
 
-    /// The number that a variable gives.
+    /// The number that a variable gives. Where variables come from elsewhere (`envFrom`), it may be among them.
     pub fn variable_number(&self, name: &str) -> Said {
         let variable = self.env.iter().flatten().rev().find(|variable| variable.name == name);
-        variable.map_or(Said::Nothing, |variable| {
-            variable.value.as_deref().map_or(Said::Unknown, number)
-        })
+        match variable {
+            Some(variable) => variable.value.as_deref().map_or(Said::Unknown, number),
+            None if self.env_from.as_ref().is_some_and(|from| !from.is_empty()) => Said::Unknown,
+            None => Said::Nothing,
+        }
+    }
+
+    /// What its arguments begin with: a flag, or the program that an image's entry point starts.
+    pub fn first_argument(&self) -> Option<&str> {
+        self.args.as_deref().unwrap_or_default().first().map(String::as_str)
     }
 }
 
@@ -238,14 +248,27 @@ impl Resources {
         both.flatten().map(|(name, amount)| (name.as_str(), *amount))
     }
 
-    /// A request that is larger than the limit, where one of them may be of the container that this one is laid over: the resource's name, and both.
-    pub fn contradiction<'a>(&'a self, under: Option<&Self>) -> Option<(&'a str, Quantity, Quantity)> {
+    /// A request that Kubernetes doesn't take with its limit, where one of them may be of the container that this one is laid over: the resource's name, the
+    /// request, and the limit, if there is one. Of what nobody may have more than is there, such as GPUs, the two have to be the same.
+    ///
+    /// Source: `ValidateContainerResourceRequirements` of Kubernetes (`pkg/apis/core/validation/validation.go`).
+    pub fn contradiction<'a>(&'a self, under: Option<&Self>) -> Option<(&'a str, Quantity, Option<Quantity>)> {
         let limit = |name: &str| self.limit(name).or_else(|| under?.limit(name));
         let request = |name: &str| self.request(name).or_else(|| under?.request(name));
         self.amounts()
-            .filter_map(|(name, _)| Some((name, request(name)?, limit(name)?)))
-            .find(|(_, request, limit)| request > limit)
+            .filter_map(|(name, _)| Some((name, request(name)?, limit(name))))
+            .find(|(name, request, limit)| match limit {
+                Some(limit) if is_shared(name) => request > limit,
+                Some(limit) => request != limit,
+                None => !is_shared(name),
+            })
     }
+}
+
+/// Whether there may be asked for less of a resource than is used (`IsOvercommitAllowed`).
+pub fn is_shared(resource: &str) -> bool {
+    let is_native = !resource.contains('/') || resource.contains("kubernetes.io/");
+    is_native && !resource.starts_with("hugepages-")
 }
 
 #[cfg(test)]
@@ -327,7 +350,7 @@ mod tests {
         let amount = |text| Quantity::parse(text).unwrap();
         assert_eq!(
             own.contradiction(Some(&under)),
-            Some(("memory", amount("2Gi"), amount("1Gi")))
+            Some(("memory", amount("2Gi"), Some(amount("1Gi"))))
         );
         // What is wrong in the runtime alone is not the service's.
         assert_eq!(read("{}").contradiction(Some(&under)), None);

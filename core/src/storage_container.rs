@@ -3,6 +3,7 @@
 //! Source: `GetStorageContainerSpec` (`pkg/webhook/admission/pod`) of KServe 0.15.2 and 0.20.0.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// By which a policy lists them.
 pub const API_VERSION: &str = "serving.kserve.io/v1alpha1";
@@ -77,10 +78,43 @@ impl<C> StorageContainer<C> {
         })
     }
 
+    /// Of a regular expression only what it begins with is read, so it may be said of more than it fits.
+    fn may_support(&self, uri: &str) -> bool {
+        let mut formats = self.spec.supported_uri_formats.iter();
+        self.has_prefix_of(uri)
+            || formats.any(|format| {
+                let regex = format.regex.as_deref().filter(|regex| !regex.is_empty());
+                regex.is_some_and(|regex| uri.contains(beginning(regex)))
+            })
+    }
+
     fn has_pattern(&self) -> bool {
         let mut formats = self.spec.supported_uri_formats.iter();
         formats.any(|format| format.regex.as_deref().is_some_and(|regex| !regex.is_empty()))
     }
+}
+
+/// What every text has in it that a regular expression fits, as far as that is the text that it begins with: `http` of `https?://(.+)`. Empty where nothing can be
+/// said.
+fn beginning(regex: &str) -> &str {
+    if regex.contains('|') {
+        return "";
+    }
+    let regex = regex.strip_prefix('^').unwrap_or(regex);
+    let end = regex
+        .find(|c: char| r"\.+*?()[]{}^$".contains(c))
+        .unwrap_or(regex.len());
+    let optional = regex[end..].starts_with(['?', '*', '{']);
+    let last = regex[..end].char_indices().next_back().filter(|_| optional);
+    &regex[..last.map_or(end, |(at, _)| at)]
+}
+
+/// Whether one of all that the cluster has, as JSON texts, may fetch from a URI that KServe's own initializer doesn't know.
+pub fn may_fetch(all: &[String], uri: &str) -> bool {
+    let mut all = all
+        .iter()
+        .filter_map(|text| serde_json::from_str::<StorageContainer<IgnoredAny>>(text).ok());
+    all.any(|container| container.fetches_for_pods() && container.may_support(uri))
 }
 
 /// Of all that the cluster has. `named` is the one that the service asks for by name (`storageContainerName`).
@@ -96,5 +130,53 @@ pub fn choose<'a, C>(all: &'a [StorageContainer<C>], uri: &str, named: Option<&s
         [only] if enabled().all(|other| std::ptr::eq(other, *only) || !other.has_pattern()) => Chosen::One(*only),
         [] if !enabled().any(StorageContainer::has_pattern) => Chosen::Configured,
         _ => Chosen::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn fetches(formats: &Value, uri: &str) -> bool {
+        let container = json!({"metadata": {"name": "own"}, "spec": {"container": {}, "supportedUriFormats": formats}});
+        may_fetch(&[container.to_string()], uri)
+    }
+
+    /// As KServe installs it (`config/storagecontainers/default.yaml` of 0.15.2 and 0.20.0).
+    #[test]
+    fn kserves_own_fetches_nothing_more_than_its_initializer() {
+        let default = json!([
+            {"prefix": "gs://"}, {"prefix": "s3://"}, {"prefix": "hdfs://"}, {"prefix": "hf://"}, {"prefix": "webhdfs://"},
+            {"regex": "https://(.+?).blob.core.windows.net/(.+)"}, {"regex": "https://(.+?).file.core.windows.net/(.+)"},
+            {"regex": "https?://(.+)/(.+)"},
+        ]);
+        for uri in [
+            "models:/fraud/1",
+            "models://fraud/1",
+            "dbfs:/fraud",
+            "s3a://b/k",
+            "abfss://c@a.dfs.core.windows.net/k",
+        ] {
+            assert!(!fetches(&default, uri), "{uri}");
+        }
+    }
+
+    #[test]
+    fn one_of_the_admins_may_fetch_what_its_formats_allow() {
+        for format in [
+            json!({"prefix": "models:"}),
+            json!({"regex": "^models:/.+"}),
+            json!({"regex": "models?:/"}),
+            json!({"regex": "(models|runs):/.+"}),
+            json!({"regex": "runs:/|models:/"}),
+        ] {
+            assert!(fetches(&json!([format]), "models:/fraud/1"), "{format}");
+        }
+        assert!(!fetches(
+            &json!([{"regex": "runs:/.+"}, {"prefix": ""}, {"regex": ""}]),
+            "models:/fraud/1"
+        ));
     }
 }

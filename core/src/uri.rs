@@ -137,8 +137,11 @@ impl StorageUri {
             uri: without_password(text),
             reason: reason.to_owned(),
         };
-        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(malformed("it has a blank or a control character in it"));
+        if text.trim() != text {
+            return Err(malformed("it begins or ends with a blank"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(malformed("it has a control character in it"));
         }
         if let Some(reason) = unsupported(text) {
             return Err(UriError::Unsupported {
@@ -184,17 +187,32 @@ impl StorageUri {
                 "it has a user or password in it, which anyone who sees the Pod could read",
             ));
         }
-        if matches!(scheme, Scheme::S3 | Scheme::Gs) && authority.contains([':', '*', '%', '\\']) {
+        // AWS takes the ARN of an access point for a bucket's name.
+        let is_arn = scheme == Scheme::S3 && authority.starts_with("arn:");
+        if matches!(scheme, Scheme::S3 | Scheme::Gs)
+            && (authority.contains(['*', '%', '\\']) || (authority.contains(':') && !is_arn))
+        {
             return Err(malformed("the bucket's name has a character in it that no bucket has"));
+        }
+        if scheme.has_authority() && authority.contains(char::is_whitespace) {
+            return Err(malformed("it has a blank before its path"));
         }
         let key = trim_slashes(text, authority_end..cut);
         if has_dot_segments(&text[key.clone()]) {
             return Err(malformed(DOT_SEGMENTS));
         }
-        if scheme == Scheme::Hf
-            && (key.is_empty() || text[key.clone()].contains('/') || text[key.clone()].starts_with(':'))
-        {
-            return Err(malformed("write hf://owner/model or hf://owner/model:revision"));
+        if scheme == Scheme::Hf {
+            let model = &text[key.clone()];
+            if model.is_empty() || model.starts_with(':') || model.contains(|c: char| c == '/' || c.is_whitespace()) {
+                return Err(malformed("write hf://owner/model or hf://owner/model:revision"));
+            }
+            // `_download_hf` of KServe's storage initializer counts the parts between slashes.
+            if key != (authority_end + 1..text.len()) {
+                let plain = format!("hf://{authority}/{model}");
+                return Err(malformed(&format!(
+                    "KServe takes one slash in it, and no more; write {plain}"
+                )));
+            }
         }
         Ok(Self {
             text: text.to_owned(),

@@ -103,7 +103,11 @@ fn malformed_uris_are_refused_with_the_reason() {
         ("s3://", "bucket's name is missing"),
         ("s3:///key", "bucket's name is missing"),
         ("s3:bucket/key", "two slashes"),
-        ("s3://bucket/a b", "blank"),
+        ("s3://bucket/a ", "ends with a blank"),
+        ("s3://buc ket/a", "blank before its path"),
+        ("s3://bucket/a\tb", "control character"),
+        ("s3://bucket:80/a", "no bucket has"),
+        ("gs://arn:aws:s3:::b/a", "no bucket has"),
         ("s3://bucket/a?x=1", "`?`"),
         ("s3://bucket/../other", "`..` segment"),
         ("s3://bucket/a/%2e%2E/b", "`..` segment"),
@@ -115,9 +119,28 @@ fn malformed_uris_are_refused_with_the_reason() {
         ("https://?x=/y", "host's name is missing"),
         ("hf://owner", "hf://owner/model"),
         ("hf://owner/model/file", "hf://owner/model"),
+        ("hf://owner/my model", "hf://owner/model"),
+        ("hf://owner/model/", "write hf://owner/model"),
+        ("hf://owner//model:main", "write hf://owner/model:main"),
         ("pvc:///x", "claim's name is missing"),
     ] {
         assert!(refusal(text).contains(reason), "{text}: {}", refusal(text));
+    }
+}
+
+#[test]
+fn what_kserve_loads_is_let_pass_however_odd_it_looks() {
+    for (text, authority, key) in [
+        ("s3://bucket/credit risk/v 1", "bucket", "credit risk/v 1"),
+        ("gs://bucket/Modèle final", "bucket", "Modèle final"),
+        (
+            "s3://arn:aws:s3:us-west-2:123456789012:accesspoint:models/fraud",
+            "arn:aws:s3:us-west-2:123456789012:accesspoint:models",
+            "fraud",
+        ),
+    ] {
+        let uri = uri(text);
+        assert_eq!((uri.authority(), uri.key()), (authority, key));
     }
 }
 

@@ -19,7 +19,7 @@ use super::stores::{StoreArguments, TrackingArguments, unchecked};
 use super::table::clean;
 use super::{Ending, Failure, GOOD, folders};
 
-/// Set how many replicas a service has at least and at most.
+/// Set how many replicas a service, or a graph's router, has at least and at most.
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("replicas").required(true).multiple(true),
@@ -44,7 +44,7 @@ pub(crate) struct ScaleArguments {
     component: Which,
 }
 
-/// Stop a service: its Pods go, and come back with `tidewaiter start`.
+/// Stop a service: its Pods go, and come back with `tidewaiter start`. Of a graph, its router.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 done, or nothing to do, 1 Pods are still ending, 2 an error.
@@ -64,7 +64,7 @@ pub(crate) struct StopArguments {
     timeout: Duration,
 }
 
-/// Start a service that was stopped.
+/// Start a service, or a graph, that was stopped.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 done, or nothing to do, 2 an error.
 
@@ -220,7 +220,7 @@ pub(super) async fn split(arguments: SplitArguments) -> Result<Ending, Failure> 
             let source: Source = text.parse().map_err(source::Error::from)?;
             in_a_store(&source)?;
             let (cluster, namespace) = (&place.cluster, &place.namespace);
-            let service = Deployed::read(cluster, namespace, name).await?;
+            let service = Deployed::read_or_graph(cluster, namespace, name).await?;
             live::takes_models(&service, release)?;
             let seen = submit::look(cluster, namespace, name, &arguments.kserve_namespace).await?;
             for remark in &seen.remarks {

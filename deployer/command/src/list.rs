@@ -118,15 +118,12 @@ fn shown(summaries: &[Summary], now: Timestamp) -> String {
 
 pub(super) async fn history(arguments: HistoryArguments) -> Result<Ending, Failure> {
     let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
-    let service = Deployed::read(&cluster, &namespace, &arguments.service.name).await?;
+    let service = Deployed::read_or_graph(&cluster, &namespace, &arguments.service.name).await?;
     let history = live::history(&service);
     if let Some(format) = arguments.output {
         print!("{}", document(&history, format)?);
     } else if history.is_empty() {
-        eprintln!(
-            "Service {namespace}/{} has no history: others deployed it.",
-            service.name()
-        );
+        eprintln!("{namespace}/{} has no history: others deployed it.", service.name());
     } else {
         print!("{}", deployments(&history));
     }

@@ -331,6 +331,10 @@ pub fn rollback(service: &Deployed, canary: Option<&str>, release: Release) -> R
 }
 
 fn is_knative(service: &Deployed, done: &'static str) -> Result<bool, Error> {
+    if service.is_graph() {
+        let next = "`tidewaiter deploy --graph splitter` says how it splits its requests, with --step SERVICE=WEIGHT";
+        return Err(Error::refused(service, done, "graphs have no canaries", next));
+    }
     match service.mode() {
         Some(DeploymentMode::Knative) => Ok(true),
         Some(DeploymentMode::Standard) => Ok(false),

@@ -14,7 +14,7 @@ const TRIES: usize = 8;
 pub struct Release {
     /// Canaries beside the predictor in Standard mode (`spec.canary`): from 0.20.
     pub has_canaries: bool,
-    /// Stopping in Standard mode: from 0.16, which is told by `storageUris`.
+    /// Stopping in Standard mode, and stopping graphs: from 0.16, which is told by `storageUris`.
     pub stops_standard: bool,
 }
 
@@ -48,17 +48,17 @@ pub enum Error {
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
     /// It is as it should be.
-    #[error("service {service} {what}")]
+    #[error("{service} {what}")]
     Already {
-        /// `namespace/name`
+        /// `service namespace/name`, or `graph`.
         service: String,
         /// In which way, such as `is stopped already`.
         what: String,
     },
     /// KServe can't, or would do something else.
-    #[error("service {service} can't be {done}: {reason}")]
+    #[error("{service} can't be {done}: {reason}")]
     Refused {
-        /// `namespace/name`
+        /// `service namespace/name`, or `graph`.
         service: String,
         /// Such as `stopped`.
         done: &'static str,
@@ -97,7 +97,8 @@ impl Error {
 }
 
 pub(super) fn told(service: &Deployed) -> String {
-    format!("{}/{}", service.namespace(), service.name())
+    let kind = if service.is_graph() { "graph" } else { "service" };
+    format!("{kind} {}/{}", service.namespace(), service.name())
 }
 
 /// What is to be written, and what has to be known beside it.
@@ -117,7 +118,7 @@ impl Planned {
     }
 }
 
-/// Reads a service, plans, and writes the plan if nobody wrote in between; else once more.
+/// Reads a service or a graph, plans, and writes the plan if nobody wrote in between; else once more.
 ///
 /// # Errors
 /// What the plan says; where the API server, or a webhook, refuses.
@@ -129,11 +130,11 @@ pub async fn apply(
 ) -> Result<Changed, Error> {
     let mut last = None;
     for _ in 0..TRIES {
-        let service = Deployed::read(cluster, namespace, name).await?;
+        let service = Deployed::read_or_graph(cluster, namespace, name).await?;
         let planned = plan(&service)?;
         let mut patch = planned.patch;
         patch["metadata"]["resourceVersion"] = json!(service.object().metadata.resource_version);
-        match cluster.merge(&kinds::INFERENCE_SERVICE, namespace, name, &patch).await {
+        match cluster.merge(service.kind(), namespace, name, &patch).await {
             Ok(object) => return Ok(changed(object, planned.notes)),
             Err(error @ cluster::Error::Changed { .. }) => last = Some(error),
             Err(error) => return Err(error.into()),

@@ -7,8 +7,17 @@ use super::Deployed;
 
 /// The service `fraud` of `team-a`, with these members.
 pub(crate) fn deployed(object: Value) -> Deployed {
+    of("v1beta1", "InferenceService", object)
+}
+
+/// The graph of that name.
+pub(crate) fn graph(object: Value) -> Deployed {
+    of("v1alpha1", "InferenceGraph", object)
+}
+
+fn of(version: &str, kind: &str, object: Value) -> Deployed {
     let mut whole = json!({
-        "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
+        "apiVersion": format!("serving.kserve.io/{version}"), "kind": kind,
         "metadata": {"name": "fraud", "namespace": "team-a"},
     });
     merge(&mut whole, object);

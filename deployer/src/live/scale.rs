@@ -17,13 +17,20 @@ pub struct Replicas {
     pub max: Option<u32>,
 }
 
-/// Plans a component's replicas.
+/// Plans a component's replicas, or those of a graph's router.
 ///
 /// # Errors
 /// Where the service has no such component, where there would be more at least than at most, and for none at all where its mode doesn't go to zero.
 pub fn scale(service: &Deployed, component: Component, wanted: Replicas) -> Result<Planned, Error> {
     let refused = |reason: &str, next: &str| Error::refused(service, "scaled", reason, next);
-    let Some(part) = service.component(component) else {
+    // A graph's router has its replicas in the spec itself.
+    let graph = service.is_graph() && component == Component::Predictor;
+    let part = if graph {
+        Some(service.spec())
+    } else {
+        service.component(component)
+    };
+    let Some(part) = part else {
         return Err(refused(
             &format!("it has no {}", component.as_str()),
             "`tidewaiter status` shows what it has",
@@ -65,7 +72,12 @@ pub fn scale(service: &Deployed, component: Component, wanted: Replicas) -> Resu
     if change.is_empty() {
         return Err(Error::already(service, "has these replicas already"));
     }
-    let mut planned = Planned::new(json!({"spec": {component.as_str(): Value::Object(change)}}));
+    let change = Value::Object(change);
+    let mut planned = Planned::new(if graph {
+        json!({ "spec": change })
+    } else {
+        json!({"spec": {component.as_str(): change}})
+    });
     if service.mode() == Some(DeploymentMode::Standard) && matches!(class, "none" | "external") && wanted.max.is_some()
     {
         planned.notes.push(format!(
@@ -77,7 +89,7 @@ pub fn scale(service: &Deployed, component: Component, wanted: Replicas) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::deployed;
+    use super::super::fixture::{deployed, graph};
     use super::*;
 
     fn service(mode: &str, predictor: Value) -> Deployed {
@@ -117,6 +129,25 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn a_graphs_router_is_scaled_in_its_spec() {
+        let router = graph(json!({"spec": {"minReplicas": 1, "nodes": {"root": {"routerType": "Sequence"}}}}));
+        assert_eq!(
+            of(&router, Some(2), Some(3)),
+            Ok(json!({"spec": {"minReplicas": 2, "maxReplicas": 3}}))
+        );
+        assert!(of(&router, Some(1), None).unwrap_err().starts_with("graph "));
+        let other = scale(
+            &router,
+            Component::Transformer,
+            Replicas {
+                min: Some(2),
+                max: None,
+            },
+        );
+        assert!(other.unwrap_err().to_string().contains("it has no transformer"));
     }
 
     #[test]

@@ -6,21 +6,29 @@ use tidewaiter_core::kserve_config::DeploymentMode;
 use super::change::{Planned, told};
 use super::{Deployed, Error, Release, STOP};
 
-/// Plans to stop a service.
+/// Plans to stop a service, or a graph's router; what a graph asks runs on.
 ///
 /// # Errors
-/// Where it is stopped, or where KServe would pay no heed: before 0.16 it stops services in Knative mode alone.
+/// Where it is stopped, or where KServe would pay no heed: before 0.16 it stops services in Knative mode alone, and no graphs.
 pub fn stop(service: &Deployed, release: Release) -> Result<Planned, Error> {
     if service.is_stopped() {
         return Err(Error::already(service, "is stopped already"));
     }
-    if service.mode() == Some(DeploymentMode::Standard) && !release.stops_standard {
+    let reason = match service.mode() {
+        _ if release.stops_standard => None,
+        _ if service.is_graph() => Some("KServe before 0.16 stops no graphs"),
+        Some(DeploymentMode::Standard) => {
+            Some("KServe before 0.16 stops services in Knative mode alone, and this one is in Standard mode")
+        }
+        _ => None,
+    };
+    if let Some(reason) = reason {
         let next = format!(
-            "`kubectl -n {} delete isvc {}` takes its Pods away for good; KServe from 0.16 on can stop it",
+            "`kubectl -n {} delete {} {}` takes its Pods away for good; KServe from 0.16 on can stop it",
             service.namespace(),
+            service.kind().in_roles(),
             service.name()
         );
-        let reason = "KServe before 0.16 stops services in Knative mode alone, and this one is in Standard mode";
         return Err(Error::refused(service, "stopped", reason, &next));
     }
     Ok(Planned::new(json!({"metadata": {"annotations": {STOP: "true"}}})))
@@ -43,7 +51,7 @@ pub fn start(service: &Deployed) -> Result<Planned, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::deployed;
+    use super::super::fixture::{deployed, graph};
     use super::*;
 
     const OLD: Release = Release {
@@ -75,5 +83,10 @@ mod tests {
         let error = stop(&mode("RawDeployment"), OLD).unwrap_err();
         assert!(error.to_string().contains("before 0.16"), "{error}");
         assert!(stop(&mode("Serverless"), OLD).is_ok());
+        let graph = graph(json!({"status": {"deploymentMode": "Serverless"}}));
+        let error = stop(&graph, OLD).unwrap_err();
+        assert!(error.to_string().contains("stops no graphs"), "{error}");
+        assert!(error.next().contains("inferencegraphs"), "{}", error.next());
+        assert!(stop(&graph, NEW).is_ok());
     }
 }

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, PostParams};
+use kube::api::{DeleteParams, DynamicObject};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::apply::{Proposal, apply, propose};
 use super::conflict::SubmitError;
 use super::credentials::{Delivered, Delivery, bind, deliver, would_deliver};
-use super::history::{Entry, with_entry, with_history_of};
+use super::history::{with_entry, with_history_of};
 use super::look::{Seen, may_be_reviewed};
 use super::store::Store;
 use crate::cluster::{Cluster, kinds};
@@ -170,8 +169,7 @@ impl<'a> Deployment<'a> {
             });
         }
         let object = if planned.proposal.restarts {
-            let entry = Entry::of(&planned.built.object, now(), whoami(self.cluster).await, from);
-            with_entry(planned.built.object.clone(), self.before(), entry)
+            with_entry(self.cluster, planned.built.object.clone(), self.before(), from).await
         } else {
             self.with_history(&planned.built)
         };
@@ -344,20 +342,6 @@ impl<'a> Deployment<'a> {
             )));
         }
     }
-}
-
-/// Who the API server takes this user for.
-async fn whoami(cluster: &Cluster) -> String {
-    let api: Api<SelfSubjectReview> = Api::all(cluster.client().clone());
-    let review = serde_json::from_value(json!({"metadata": {}})).unwrap_or_default();
-    let answer = api.create(&PostParams::default(), &review).await.ok();
-    let name = answer.and_then(|review| review.status?.user_info?.username);
-    name.unwrap_or_else(|| "unknown".to_owned())
-}
-
-fn now() -> String {
-    let now = jiff::Timestamp::now();
-    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

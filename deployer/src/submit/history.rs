@@ -3,11 +3,13 @@
 //! KServe copies a service's annotations into the Pods' template: one that changes restarts the model. So an entry is added only by a deployment that restarts
 //! it anyway, and every other one writes the history that is there.
 
-use kube::ResourceExt as _;
-use kube::api::DynamicObject;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::api::{DynamicObject, PostParams};
+use kube::{Api, ResourceExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::cluster::{Cluster, kinds};
 use crate::source::without_token;
 
 /// A JSON array of [`Entry`], the newest first.
@@ -28,7 +30,7 @@ pub struct Entry {
     /// Where the model lies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_uri: Option<String>,
-    /// What loads it.
+    /// What loads it; of a graph `graph`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// By which runtime, where the object names one.
@@ -44,15 +46,16 @@ pub struct Entry {
 
 impl Entry {
     /// Of an object as it is submitted. Whoever may see a service, or one of its Pods, sees its history: a token in a URI is left out.
-    pub fn of(object: &Value, at: String, by: String, from: &str) -> Self {
+    fn of(object: &Value, at: String, by: String, from: &str) -> Self {
         let model = &object["spec"]["predictor"]["model"];
         let text = |value: &Value| value.as_str().map(str::to_owned);
+        let graph = (object["kind"] == kinds::INFERENCE_GRAPH.kind).then(|| "graph".to_owned());
         Self {
             at,
             by,
             from: without_token(from),
             storage_uri: model["storageUri"].as_str().map(without_token),
-            format: text(&model["modelFormat"]["name"]),
+            format: text(&model["modelFormat"]["name"]).or(graph),
             runtime: text(&model["runtime"]),
             runtime_version: text(&model["runtimeVersion"]),
             protocol_version: text(&model["protocolVersion"]),
@@ -76,9 +79,23 @@ pub fn with_history_of(mut object: Value, service: Option<&DynamicObject>) -> Va
     object
 }
 
-/// The object with one more entry before those that a service has.
-#[must_use]
-pub fn with_entry(mut object: Value, service: Option<&DynamicObject>, entry: Entry) -> Value {
+/// The object with an entry, of now and by this user, before those that a service has. `from` is what the user asked for.
+pub async fn with_entry(cluster: &Cluster, object: Value, service: Option<&DynamicObject>, from: &str) -> Value {
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let entry = Entry::of(&object, now, whoami(cluster).await, from);
+    before(object, service, entry)
+}
+
+/// Who the API server takes this user for.
+async fn whoami(cluster: &Cluster) -> String {
+    let api: Api<SelfSubjectReview> = Api::all(cluster.client().clone());
+    let review = serde_json::from_value(json!({"metadata": {}})).unwrap_or_default();
+    let answer = api.create(&PostParams::default(), &review).await.ok();
+    let name = answer.and_then(|review| review.status?.user_info?.username);
+    name.unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn before(mut object: Value, service: Option<&DynamicObject>, entry: Entry) -> Value {
     let mut history = vec![entry];
     history.extend(service.map(entries).unwrap_or_default());
     history.truncate(LENGTH);
@@ -100,7 +117,7 @@ mod tests {
         let mut service: Option<DynamicObject> = None;
         for number in 0..12 {
             let bare = json!({"metadata": {"name": "a"}});
-            let object = with_entry(bare, service.as_ref(), entry(&format!("s3://a/{number}")));
+            let object = before(bare, service.as_ref(), entry(&format!("s3://a/{number}")));
             service = Some(serde_json::from_value(object).unwrap());
         }
         let history = entries(service.as_ref().unwrap());

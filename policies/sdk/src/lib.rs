@@ -17,6 +17,7 @@ mod object;
 mod runtime;
 mod served;
 mod settings;
+pub mod storage_containers;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod verdict;

@@ -41,6 +41,9 @@ impl Asked {
 pub(crate) fn place(asked: &Asked, backend: &Backend) -> Result<Place, String> {
     let uri = &asked.uri;
     match (backend.spec().kind, uri.scheme()) {
+        (BackendType::S3, Scheme::S3) if uri.authority().contains(':') => {
+            Err("what lies behind an access point can't be looked at from here".to_owned())
+        }
         (BackendType::S3, Scheme::S3) | (BackendType::Gcs, Scheme::Gs) => Ok(Place::Bucket {
             bucket: uri.authority().to_owned(),
             key: uri.key().to_owned(),

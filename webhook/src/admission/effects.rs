@@ -136,11 +136,6 @@ async fn deliver(
         }
     };
     let done = match wanted {
-        // Of a backend that mints no more. The leader puts its own key in the place of the minted one, and revokes that: as long as its record is there.
-        ToDeliver::Copy(_) if namespaces.holds_minted(review.namespace, &effect.backend) => Ok(Minting {
-            provided: Provided::Unchanged,
-            untold: None,
-        }),
         ToDeliver::Copy(wanted) => {
             let provided = namespaces.provide(review.namespace, wanted, until).await;
             provided.map(|provided| Minting { provided, untold: None })

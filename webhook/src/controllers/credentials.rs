@@ -172,15 +172,15 @@ impl Keeper {
         let copy = copies.get(&(namespace.clone(), backend.clone()));
         match (step, copy) {
             (Step::Have(need), _) => {
-                let provided = have(&*self.namespaces, namespace, backend, need, copy.is_some(), snapshot).await?;
-                if provided == Some(Provided::Written) {
+                let provided = have(&*self.namespaces, namespace, backend, need, copy.is_some(), snapshot).await;
+                if provided == Ok(Some(Provided::Written)) {
                     self.metrics.credentials("renewed");
                     info!(namespace, backend, "credentials renewed");
                 }
-                if let (Some(_), Some(copy)) = (provided, copy) {
-                    self.end_minted(namespace, backend, copy, snapshot).await;
+                if let Some(copy) = copy {
+                    self.end_minted(namespace, backend, copy, snapshot).await?;
                 }
-                Ok(())
+                provided.map(drop)
             }
             (Step::Mark, Some(copy)) => {
                 let mark = json!({"metadata": {
@@ -199,15 +199,28 @@ impl Keeper {
         }
     }
 
-    /// Revokes the key that was minted before `minting` was taken from the backend, whose own key has its place in the Secret now.
-    async fn end_minted(&self, namespace: &str, backend: &str, before: &Secret, snapshot: &Snapshot) {
-        if !before.annotations().contains_key(minting::ANNOTATION) {
-            return;
-        }
-        if let Some(configured) = snapshot.configuration.backends().get(backend) {
-            let former = Mint::former(&snapshot.configuration, configured);
-            self.namespaces.revoke(&former, namespace, before).await;
-        }
+    /// Revokes the keys that were minted before `minting` was taken from the backend, whose own key has their place in the Secret now: a review may have
+    /// written it there, or this round.
+    async fn end_minted(
+        &self,
+        namespace: &str,
+        backend: &str,
+        copy: &Secret,
+        snapshot: &Snapshot,
+    ) -> Result<(), String> {
+        let configured = snapshot.configuration.backends().get(backend);
+        let Some(configured) = configured.filter(|_| minting::overwritten(copy).next().is_some()) else {
+            return Ok(());
+        };
+        let former = Mint::former(&snapshot.configuration, configured);
+        let revoked = self.namespaces.revoke_overwritten(&former, namespace, copy).await;
+        revoked.map_err(|error| format!("the access keys that were minted before aren't revoked: {error}"))?;
+        self.metrics.credentials("revoked");
+        info!(
+            namespace,
+            backend, "the access keys that were minted before are revoked"
+        );
+        Ok(())
     }
 
     /// The Secret last: it carries the mark.
@@ -220,8 +233,11 @@ impl Keeper {
         if let Some(map) = self.namespaces.config_maps.current(namespace, &name) {
             delete::<ConfigMap>(&self.client, namespace, &*map).await?;
         }
-        if let Ok(ToDeliver::Minted(mint)) = snapshot.wanted(backend, false) {
-            self.namespaces.revoke(mint, namespace, copy).await;
+        if let Some(configured) = snapshot.configuration.backends().get(backend) {
+            let mint = Mint::former(&snapshot.configuration, configured);
+            if let Err(error) = self.namespaces.revoke(&mint, namespace, copy).await {
+                warn!(namespace, backend, "its access keys aren't revoked yet: {error}");
+            }
         }
         self.metrics.credentials("collected");
         info!(namespace, backend, "unused credentials are collected");

@@ -28,6 +28,8 @@ pub(crate) struct State {
     pub(crate) poor: bool,
     /// It takes requests, and never answers.
     pub(crate) silent: bool,
+    /// It answers that it can't.
+    pub(crate) unwell: bool,
 }
 
 impl Minio {
@@ -111,6 +113,9 @@ impl Minio {
         let user = state.accounts.get(key).cloned();
         let own = user.as_deref() == Some(USER);
         let none = refusal(404, "XMinioInvalidIAMCredentials");
+        if state.unwell {
+            return refusal(503, "XMinioServerNotInitialized");
+        }
         match action {
             "list" => {
                 let own = state.accounts.iter().filter(|(_, user)| *user == USER);

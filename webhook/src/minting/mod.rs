@@ -28,7 +28,7 @@ use tidewaiter_world::{Configuration, Labels, Trust as StoreTrust};
 use tokio::time::{Instant, timeout_at};
 
 use record::digest;
-pub(crate) use record::{ANNOTATION, Known, Record, beginning, end};
+pub(crate) use record::{ANNOTATION, Known, OVERWRITTEN, Record, beginning, end, ids, overwritten};
 
 use self::gate::Gate;
 use crate::cluster::clock;

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use tidewaiter_core::backend::BACKEND_LABEL;
 use tidewaiter_core::credentials::storage_key;
 use tidewaiter_minio::{AccessKey, Account};
 
@@ -14,6 +15,9 @@ use super::LATE;
 
 /// The annotation that holds it.
 pub(crate) const ANNOTATION: &str = "tidewaiter.dev/minted-key";
+
+/// The annotation of a Secret in which minted keys were overwritten: the IDs of those that are still to be revoked, with commas between.
+pub(crate) const OVERWRITTEN: &str = "tidewaiter.dev/keys-to-revoke";
 
 /// The most keys of before that are kept: a key is replaced when two thirds of its life are over, so there is hardly more than one.
 const RETIRED: usize = 8;
@@ -116,6 +120,32 @@ fn fingerprint(key: &AccessKey) -> String {
 pub(crate) fn end(secret: &Secret) -> Option<Timestamp> {
     let record = secret.metadata.annotations.as_ref()?.get(ANNOTATION)?;
     Some(serde_json::from_str::<Record>(record).ok()?.expires)
+}
+
+/// The IDs of the minted keys that a Secret holds or held, whoever made them: who takes them away revokes them.
+pub(crate) fn ids(secret: &Secret) -> BTreeSet<String> {
+    let backend = secret
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(BACKEND_LABEL));
+    let held = backend.and_then(|backend| Record::of(secret, backend, ""));
+    let held = held.into_iter().flat_map(|(key, record)| {
+        let retired = record.retired.into_keys();
+        retired.chain([key.id().to_owned()])
+    });
+    overwritten(secret).map(str::to_owned).chain(held).collect()
+}
+
+/// The IDs of those that were overwritten.
+pub(crate) fn overwritten(secret: &Secret) -> impl Iterator<Item = &str> {
+    let annotation = secret
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(OVERWRITTEN));
+    let ids = annotation.into_iter().flat_map(|ids| ids.split(','));
+    ids.filter(|id| !id.is_empty()).take(RETIRED + 1)
 }
 
 /// Of lines, in 32 letters.

@@ -169,11 +169,6 @@ impl Namespaces for InCluster {
         namespaces
     }
 
-    fn holds_minted(&self, namespace: &str, backend: &str) -> bool {
-        let there = self.secrets.current(namespace, &managed_name(backend));
-        there.is_some_and(|there| ours(&there.metadata) && there.annotations().contains_key(minting::ANNOTATION))
-    }
-
     fn ends(&self, backend: &str) -> Option<Timestamp> {
         let name = managed_name(backend);
         let copies = self.secrets.all();
@@ -394,6 +389,11 @@ pub(super) fn change<K: Serialize>(found: &K, wanted: &K) -> Result<Value, serde
     for key in annotations.iter().filter(|key| is_ours(key)) {
         if change["metadata"]["annotations"].get(key).is_none() {
             change["metadata"]["annotations"][key] = Value::Null;
+            // With its record goes who knows of the key.
+            if key == minting::ANNOTATION {
+                let ids = Vec::from_iter(minting::ids(&serde_json::from_value(found.clone())?)).join(",");
+                change["metadata"]["annotations"][minting::OVERWRITTEN] = ids.into();
+            }
         }
     }
     for key in &members(&found, "/data") {

@@ -132,7 +132,7 @@ fn status(code: u16, message: &str) -> Value {
 pub(in crate::namespaces) const SECRET: &str = "/api/v1/namespaces/team-a/secrets/tidewaiter-minio";
 const ACCOUNT: &str = "/api/v1/namespaces/team-a/serviceaccounts/tidewaiter-minio";
 
-fn wanted(key: &str) -> Wanted {
+pub(in crate::namespaces) fn wanted(key: &str) -> Wanted {
     wanted_with(key, json!({"endpoint": "http://minio:9000"}))
 }
 

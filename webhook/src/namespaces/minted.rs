@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::Patch;
 use kube::{Api, ResourceExt};
+use serde_json::json;
 use tidewaiter_core::backend::managed_name;
 use tidewaiter_minio::{AccessKey, Error};
 use tidewaiter_world::Labels;
@@ -16,7 +17,7 @@ use tracing::warn;
 use super::cluster::{InCluster, change, creates, marked_as, ours, unwritten, writes};
 use super::{Minting, ProvideError, Provided, within};
 use crate::cluster::clock;
-use crate::minting::{Known, Mint, Minted, OVERLAP, Place, Record, Unmintable, Untold};
+use crate::minting::{self, Known, Mint, Minted, OVERLAP, OVERWRITTEN, Place, Record, Unmintable, Untold, beginning};
 
 /// Of a review's time, what is kept to write down that MinIO didn't answer.
 const WRITING: Duration = Duration::from_millis(300);
@@ -264,27 +265,49 @@ impl InCluster {
     }
 
     /// Revokes the keys of a Secret that is gone. What fails is found again when the keys are compared.
-    pub(crate) async fn revoke(&self, mint: &Mint, namespace: &str, gone: &Secret) {
-        let Ok(cluster) = self.cluster().await else {
-            return;
-        };
-        let place = Place {
-            cluster: &cluster,
-            namespace,
-            labels: None,
-        };
-        let (Some((key, record)), Ok(admin)) = (mint.held(place, gone), mint.admin()) else {
-            return;
-        };
-        for id in record.retired.keys().map(String::as_str).chain([key.id()]) {
-            if let Err(error) = admin.delete(id).await {
-                warn!(
-                    namespace,
-                    backend = mint.backend(),
-                    "an access key isn't revoked yet: {error}"
-                );
+    pub(crate) async fn revoke(&self, mint: &Mint, namespace: &str, gone: &Secret) -> Result<(), Trouble> {
+        let ids = minting::ids(gone);
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.revoke_all(mint, namespace, ids.iter().map(String::as_str)).await
+    }
+
+    /// Revokes the keys over which another was written in this Secret, and takes them off it. What fails still stands there.
+    pub(crate) async fn revoke_overwritten(
+        &self,
+        mint: &Mint,
+        namespace: &str,
+        secret: &Secret,
+    ) -> Result<(), Trouble> {
+        self.revoke_all(mint, namespace, minting::overwritten(secret)).await?;
+        let change = json!({"metadata": {
+            "resourceVersion": secret.resource_version(),
+            "annotations": {OVERWRITTEN: null},
+        }});
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        match api.patch(&secret.name_any(), &writes(), &Patch::Merge(&change)).await {
+            // As it is now, it is looked at in the next round.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            done => Ok(done.map(drop)?),
+        }
+    }
+
+    /// Whoever may write a Secret has no other namespace's keys revoked by it.
+    async fn revoke_all<'i>(
+        &self,
+        mint: &Mint,
+        namespace: &str,
+        ids: impl Iterator<Item = &'i str>,
+    ) -> Result<(), Trouble> {
+        let beginning = beginning(&self.cluster().await?, namespace, mint.backend());
+        let mut done = Ok(());
+        for id in ids.filter(|id| id.starts_with(&beginning)) {
+            if let Err(error) = mint.admin()?.delete(id).await {
+                done = Err(error.into());
             }
         }
+        done
     }
 
     /// Has MinIO told anew of a namespace's key, since it has forgotten, or `unanswered`: since it may yet do what it was told before.

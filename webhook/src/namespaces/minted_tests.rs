@@ -6,7 +6,7 @@ use super::*;
 use crate::minting::fake::Minio;
 use crate::minting::tests::{PLACE, YAML, mint_of, secret, uris};
 use crate::namespaces::Namespaces as _;
-use crate::namespaces::cluster::tests::{ApiServer, SECRET, namespaces};
+use crate::namespaces::cluster::tests::{ApiServer, SECRET, namespaces, wanted};
 
 /// A namespace with a key that can read one model, and that MinIO knows.
 struct World {
@@ -190,8 +190,47 @@ async fn a_backend_that_mints_no_more_revokes_what_it_made() {
     let yaml = YAML.replace("http://127.0.0.1:9", &world.minio.endpoint);
     let yaml = yaml.replace("  minting: { keyLifetime: 30d }\n", "");
     let former = crate::minting::tests::former_of(&yaml);
-    world.namespaces.revoke(&former, "team-a", &world.secret()).await;
+    world
+        .namespaces
+        .revoke(&former, "team-a", &world.secret())
+        .await
+        .unwrap();
     assert_eq!(world.minio.keys(), Vec::<String>::new());
+}
+
+/// Whoever writes the backend's own key there, a review or the leader, and whatever it knew of the Secret.
+#[tokio::test]
+async fn a_key_that_is_written_over_stays_on_record_until_it_is_revoked() {
+    let world = World::new().await;
+    world.rotate().await.unwrap();
+    // Of another namespace's: nobody has that revoked here.
+    let mut spoilt = world.api.get(SECRET);
+    spoilt["metadata"]["annotations"][OVERWRITTEN] = "OTHERS-KEY,,".into();
+    world.api.put(SECRET, spoilt);
+    world.minio.own("OTHERS-KEY");
+    let yaml = YAML.replace("http://127.0.0.1:9", &world.minio.endpoint);
+    let yaml = yaml.replace("  minting: { keyLifetime: 30d }\n", "");
+    let former = crate::minting::tests::former_of(&yaml);
+
+    let until = Instant::now() + Duration::from_secs(20);
+    let copy = wanted("the-roots-secret");
+    world.namespaces.provide("team-a", &copy, until).await.unwrap();
+    let written = world.secret();
+    assert!(former.held(PLACE, &written).is_none());
+    assert_eq!(minting::overwritten(&written).count(), 3, "{:?}", written.metadata);
+    // And again: what is still to be revoked stays.
+    world.namespaces.provide("team-a", &copy, until).await.unwrap();
+    assert_eq!(world.secret().metadata, written.metadata);
+
+    world.minio.state.lock().unwrap().unwell = true;
+    let revoke = || world.namespaces.revoke_overwritten(&former, "team-a", &written);
+    revoke().await.unwrap_err();
+    assert_eq!(world.secret().metadata, written.metadata);
+    world.minio.state.lock().unwrap().unwell = false;
+    revoke().await.unwrap();
+    assert_eq!(world.minio.keys(), ["OTHERS-KEY"]);
+    assert!(!world.secret().annotations().contains_key(OVERWRITTEN));
+    assert_eq!(world.secret().data, written.data);
 }
 
 #[tokio::test]

@@ -294,11 +294,6 @@ pub trait Namespaces: Send + Sync {
     /// The namespaces that have a backend's credentials, sorted.
     fn copies(&self, backend: &str) -> Vec<String>;
 
-    /// Whether the key that is there was minted.
-    fn holds_minted(&self, _namespace: &str, _backend: &str) -> bool {
-        false
-    }
-
     /// When the first of the access keys ends that were minted for this backend. None where its own are copied.
     fn ends(&self, _backend: &str) -> Option<Timestamp> {
         None

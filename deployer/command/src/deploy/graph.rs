@@ -5,7 +5,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 use tidewaiter_deployer::cluster::{Kind, kinds};
 use tidewaiter_deployer::service::{GraphWishes, Router, Step, TrainedWishes, graph, trained_model};
-use tidewaiter_deployer::submit::propose;
+use tidewaiter_deployer::submit::{propose, with_entry, with_history_of};
 use tidewaiter_deployer::wait::wait_for_condition;
 
 use super::super::arguments::Format;
@@ -47,7 +47,7 @@ pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Fai
             }
         }
     }
-    submit(context, &kinds::INFERENCE_GRAPH, &object, None).await
+    submit(context, &kinds::INFERENCE_GRAPH, object, None).await
 }
 
 pub(super) async fn add_model(context: &Context, server: &str, ready: &mut Ready) -> Result<Ending, Failure> {
@@ -82,24 +82,25 @@ pub(super) async fn add_model(context: &Context, server: &str, ready: &mut Ready
         memory: context.wishes.memory.clone().unwrap_or_default(),
     };
     let object = trained_model(&wishes, &context.wishes, &uri, namespace, live.as_ref())?;
-    submit(context, &kinds::TRAINED_MODEL, &object, Some(ready)).await
+    submit(context, &kinds::TRAINED_MODEL, object, Some(ready)).await
 }
 
 async fn submit(
     context: &Context,
     kind: &'static Kind,
-    object: &Value,
+    object: Value,
     ready: Option<&mut Ready>,
 ) -> Result<Ending, Failure> {
     let arguments = &context.arguments;
     let name = &context.name;
     if arguments.dry_run == Some(DryRun::Client) {
-        print!("{}", document(object, arguments.output.unwrap_or(Format::Yaml))?);
+        print!("{}", document(&object, arguments.output.unwrap_or(Format::Yaml))?);
         return Ok(Ending::Nothing);
     }
     let before = context.cluster.get(kind, Some(&context.namespace), name).await?;
     let before = before.as_ref();
-    let proposal = propose(&context.cluster, kind, object, before, arguments.force_conflicts).await?;
+    let object = with_history_of(object, before);
+    let proposal = propose(&context.cluster, kind, &object, before, arguments.force_conflicts).await?;
     said(&proposal);
     let also = ready
         .as_ref()
@@ -120,7 +121,14 @@ async fn submit(
     if proposal.is_same {
         eprintln!("{name} is deployed already, and the same: nothing was done");
     } else {
-        store(context, kind, object, before).await?;
+        // A model on another's server has no history of its own.
+        let object = if kind.kind == kinds::INFERENCE_GRAPH.kind {
+            let steps = context.wishes.steps.join(", ");
+            with_entry(&context.cluster, object, before, &steps).await
+        } else {
+            object
+        };
+        store(context, kind, &object, before).await?;
         stored(context, &format!("{} {name}", kind.kind), before);
     }
     finish(context, kind, before, report).await

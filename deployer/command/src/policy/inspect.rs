@@ -11,6 +11,7 @@ use super::super::arguments::Format;
 use super::super::output::document;
 use super::super::table::{clean, table};
 use super::super::{BOLD, DIM, Ending, Failure};
+use super::project::file_of;
 use super::source::{Component, component, engine};
 
 /// Say what a policy is: version, contract, imports, settings, size, digest.
@@ -21,8 +22,8 @@ Examples:
   tidewaiter policy inspect house-rules.wasm
   tidewaiter policy inspect storage-credentials -o yaml   one that Tidewaiter ships")]
 pub(crate) struct InspectArguments {
-    /// A component's file, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
-    #[arg(value_name = "FILE")]
+    /// A project's folder, a component's file, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
+    #[arg(value_name = "FOLDER|FILE")]
     source: String,
     /// Print it for a program
     #[arg(long, short, value_enum, value_name = "FORMAT")]
@@ -36,8 +37,8 @@ pub(crate) struct InspectArguments {
 Examples:
   tidewaiter policy docs house-rules.wasm > README.md")]
 pub(crate) struct DocsArguments {
-    /// A component's file, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
-    #[arg(value_name = "FILE")]
+    /// A project's folder, a component's file, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
+    #[arg(value_name = "FOLDER|FILE")]
     source: String,
 }
 
@@ -57,7 +58,7 @@ pub(super) async fn docs(arguments: DocsArguments) -> Result<Ending, Failure> {
 }
 
 async fn about(source: &str) -> Result<(About, Component), Failure> {
-    let component = component(source).await?;
+    let component = component(&file_of(source)?).await?;
     let about = About::read(&engine()?, component.bytes.clone()).await;
     let about = about.map_err(|error| Failure {
         message: format!("{source}: {error}"),

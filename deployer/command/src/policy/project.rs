@@ -9,6 +9,7 @@ use tidewaiter_tools::{
     About, BuildError, Language, Manifest, ManifestError, NewError, Sdk, image_of, new_project, pasted,
 };
 
+use super::super::output::note;
 use super::super::{Ending, Failure, GOOD, HINT};
 use super::source::engine;
 
@@ -142,10 +143,28 @@ pub(super) async fn build(arguments: BuildArguments) -> Result<Ending, Failure> 
     Ok(Ending::Nothing)
 }
 
+/// A component's file: of a project what it built.
+pub(super) fn file_of(source: &str) -> Result<String, Failure> {
+    let path = Path::new(source);
+    if !path.is_dir() {
+        return Ok(source.to_owned());
+    }
+    let manifest = Manifest::read(path)?;
+    Ok(component_of(path, &manifest)?.display().to_string())
+}
+
 /// The component of a project, where it was built.
 pub(super) fn component_of(folder: &Path, manifest: &Manifest) -> Result<PathBuf, Failure> {
     let path = folder.join(&manifest.component);
     if path.is_file() {
+        if let Some(source) = manifest.changed_since(folder) {
+            note(&format!(
+                "{} was changed since {} was built: `tidewaiter policy build {}` builds it anew",
+                source.display(),
+                manifest.component.display(),
+                pasted(folder)
+            ));
+        }
         return Ok(path);
     }
     Err(Failure {

@@ -14,8 +14,8 @@ use tidewaiter_core::policy_resource::{DEFAULT_KINDS, KSERVE_KINDS};
 use tidewaiter_deployer::cluster::Cluster;
 use tidewaiter_engine::{Limits, LoadedPolicy};
 use tidewaiter_tools::{
-    About, Ask, Bench, Given, HostCall, Live, LogLine, Manifest, Prepared, Told, Traced, asked_about_by_nobody, bench,
-    listening, load,
+    About, Ask, Bench, Given, HostCall, Live, LogLine, Prepared, Told, Traced, asked_about_by_nobody, bench, listening,
+    load,
 };
 use tidewaiter_world::yaml_problem;
 
@@ -25,7 +25,7 @@ use super::super::output::{difference, document, indented, note, yaml};
 use super::super::review::manifests_of;
 use super::super::table::{clean, table};
 use super::super::{BAD, BOLD, DIM, Ending, Failure, GOOD};
-use super::project::component_of;
+use super::project::file_of;
 use super::source::{component, engine};
 
 /// Run a policy on one object, and show what it asks and says.
@@ -339,16 +339,6 @@ fn asked(object: &Value) -> Result<Ask, Failure> {
         message: error.to_string(),
         next: None,
     })
-}
-
-/// A component's file: of a project what it built.
-fn file_of(source: &str) -> Result<String, Failure> {
-    let path = Path::new(source);
-    if !path.is_dir() {
-        return Ok(source.to_owned());
-    }
-    let manifest = Manifest::read(path)?;
-    Ok(component_of(path, &manifest)?.display().to_string())
 }
 
 /// A YAML or JSON file.

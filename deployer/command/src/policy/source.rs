@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tidewaiter_builtin::POLICIES;
 use tidewaiter_engine::{Engine, Options};
-use tidewaiter_registry::{Reference, nobody};
+use tidewaiter_registry::{Error, Reference, nobody};
 use tidewaiter_tools::Origin;
 use tidewaiter_world::builtin;
 
@@ -27,10 +27,17 @@ pub(super) struct Component {
 pub(super) async fn component(source: &str) -> Result<Component, Failure> {
     if source.starts_with("oci://") {
         let reference: Reference = source.parse()?;
-        let pulled = RegistryArguments::default()
-            .open(&reference)?
-            .pull(&reference, &nobody)
-            .await?;
+        let pulled = RegistryArguments::default().open(&reference)?;
+        let pulled = pulled.pull(&reference, &nobody).await.map_err(|error| match error {
+            Error::Unreachable { .. } => Failure {
+                message: error.to_string(),
+                next: Some(format!(
+                    "for a registry without TLS, or with certificates of your own, fetch it first: `tidewaiter policy pull {reference}` with --plain-http or \
+                     --ca, and name the file"
+                )),
+            },
+            error => error.into(),
+        })?;
         return Ok(Component {
             bytes: pulled.component,
             origin: Origin::Registry(source.to_owned()),

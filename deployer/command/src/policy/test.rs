@@ -115,6 +115,12 @@ pub(super) async fn run(arguments: TestArguments) -> Result<Ending, Failure> {
             });
         }
     }
+    if arguments.objects == 0 && all.iter().all(|file| file.cases.is_empty()) {
+        return Err(Failure {
+            message: format!("nothing is tried of {file}: it has no cases, and --objects 0 leaves the laws out"),
+            next: Some("name cases with --cases, or leave --objects out".to_owned()),
+        });
+    }
     let limits = Limits {
         time_ms: arguments.time_ms,
         memory_mib: arguments.memory_mib,

@@ -110,6 +110,12 @@ impl Placement {
             || requirements.any(|requirement| LABELS.contains(&requirement.key.as_str()))
     }
 
+    /// Whether it asks for certain nodes, by whatever label: there may be none of them yet.
+    pub(crate) fn asks_for_nodes(&self) -> bool {
+        let mut selector = self.node_selector.iter().flatten();
+        selector.next().is_some() || !self.terms().is_empty()
+    }
+
     fn terms(&self) -> &[Term] {
         let affinity = self
             .affinity

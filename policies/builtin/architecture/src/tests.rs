@@ -364,3 +364,19 @@ proptest! {
         prop_assert!(verdict.denial.is_none() || !built.is_empty());
     }
 }
+
+#[test]
+fn a_pool_of_nodes_that_is_still_to_come_is_waited_for() {
+    let arm64 = world(&["arm64"]);
+    assert!(denied(&review(&arm64, &service("lightgbm", &json!({})))).contains("this cluster's nodes are arm64"));
+    let pool = json!({"key": "karpenter.sh/nodepool", "operator": "In", "values": ["gpu"]});
+    let terms = json!({"nodeSelectorTerms": [{"matchExpressions": [pool]}]});
+    for selector in [
+        json!({"nodeSelector": {"pool": "gpu-amd64"}}),
+        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}),
+    ] {
+        let verdict = review(&arm64, &placed("lightgbm", &selector));
+        assert_eq!((verdict.denial, verdict.fills.len()), (None, 0), "{selector}");
+        assert_eq!(verdict.warnings, ["tidewaiter"], "{selector}");
+    }
+}

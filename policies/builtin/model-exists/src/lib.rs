@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tidewaiter_policy::core::service::{Component, Service};
 use tidewaiter_policy::core::uri::StorageUri;
 use tidewaiter_policy::storage::{self, Resolution};
-use tidewaiter_policy::{Mode, Policy, Request, Verdict};
+use tidewaiter_policy::{Mode, Policy, Request, Verdict, storage_containers};
 
 use finding::Finding;
 use place::Place;
@@ -73,6 +73,7 @@ impl Policy for ModelExists {
     const NAME: &'static str = "model-exists";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Refuses a model that is not where its URI says";
+    const OBJECTS: &'static [(&'static str, &'static str)] = &[storage_containers::OBJECT];
 
     fn settings_schema() -> Option<&'static str> {
         Some(
@@ -104,7 +105,7 @@ impl Policy for ModelExists {
                     continue;
                 }
                 asked.push(&model.uri);
-                let Some(finding) = find(&service, component, &model.uri) else {
+                let Some(finding) = find(request, &service, component, &model.uri) else {
                     continue;
                 };
                 verdict = finding.say(&model.pointer, *settings, comes_later, verdict);
@@ -123,7 +124,7 @@ fn loads(old: &Service<'_>, uri: &str) -> bool {
 }
 
 /// What is wrong with one URI.
-fn find(service: &Service<'_>, component: &Component<'_>, uri: &str) -> Option<Finding> {
+fn find(request: &Request, service: &Service<'_>, component: &Component<'_>, uri: &str) -> Option<Finding> {
     let name = component.name();
     let parsed = StorageUri::parse(uri);
     // Wrong by itself, whoever serves it.
@@ -132,6 +133,7 @@ fn find(service: &Service<'_>, component: &Component<'_>, uri: &str) -> Option<F
     }
     let served = match storage::resolve(uri) {
         Resolution::Served(served) => served,
+        Resolution::Unsupported(_) if storage_containers::may_fetch(request, uri) => return None,
         Resolution::Unsupported(reason) => return Some(Finding::unsupported(&name, &reason)),
         // Said by the policy that sees to credentials, or nothing to look at.
         Resolution::OwnSecret(_)

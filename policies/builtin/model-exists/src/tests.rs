@@ -198,6 +198,19 @@ fn what_mlflow_alone_can_load_is_refused_with_what_to_write() {
     let (code, message, _) = refused(&world, &bare("models:/fraud/3"));
     assert_eq!(code, "unsupported-uri");
     assert_eq!(message, "predictor: KServe can't load `models:/fraud/3`: write s3://…");
+    let fetches = |formats: Value| {
+        let container = json!({"metadata": {"name": "own"}, "spec": {"container": {}, "supportedUriFormats": formats}});
+        world.clone().cluster_object(
+            "serving.kserve.io/v1alpha1",
+            "ClusterStorageContainer",
+            "own",
+            &container,
+        )
+    };
+    refused(&fetches(json!([{"regex": "https?://(.+)"}])), &bare("models:/fraud/3"));
+    // KServe has it fetched by the admin's own.
+    let verdict = review(&fetches(json!([{"prefix": "models:/"}])), &bare("models:/fraud/3"));
+    assert_eq!(verdict, Verdict::admit());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! KServe 0.15 and 0.20, which lays the object's container over the runtime's and puts the containers beside it behind; `ValidateResourceRequirements` of Kubernetes.
 
 use tidewaiter_policy::Verdict;
-use tidewaiter_policy::core::containers::{Resources, SERVER};
+use tidewaiter_policy::core::containers::{Resources, SERVER, is_shared};
 use tidewaiter_policy::core::quantity::Quantity;
 
 use crate::Subject;
@@ -18,6 +18,21 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
     let mode = subject.settings.contradiction;
     let contradicts = |resources: &Resources, under: Option<&Resources>, place: &str, verdict: &mut Verdict| {
         let Some((name, request, limit)) = resources.contradiction(under) else {
+            return;
+        };
+        let Some(limit) = limit.filter(|_| is_shared(name)) else {
+            subject.found(
+                verdict,
+                mode,
+                "request-not-limit",
+                &format!(
+                    "it asks for {name} {request}, and {}: Kubernetes wants limits.{name} to be the same as the request, and else no Pod is made. Set limits.{name} to \
+                     {request} in {place}, and leave out the request",
+                    limit.map_or_else(|| "has no limit".to_owned(), |limit| format!("may use {limit}"))
+                ),
+                &format!("{name} is asked for without the same limit; no Pod will be made"),
+                place,
+            );
             return;
         };
         let whose = if resources.limit(name).is_some() {

@@ -74,10 +74,15 @@ pub(crate) fn review(subject: &Subject<'_>, component: &Component<'_>, served: O
     let to = pod.led_to(subject.mode);
     // Behind a transformer the server's protocol is nobody else's matter.
     let is_grpc = !to.is_transformer && served.is_some_and(|served| served.protocol.starts_with("grpc"));
-    let mut say = |code: &str, what: &str, short: &str| {
+    let mut say_so = |is_certain: bool, code: &str, what: &str, short: &str| {
+        let mode = subject.settings.ports;
         found(
             verdict,
-            subject.settings.ports,
+            if is_certain || mode == Mode::Off {
+                mode
+            } else {
+                Mode::Warn
+            },
             code,
             format!("{who}: {what}"),
             &format!("{who}: {short}"),
@@ -85,14 +90,16 @@ pub(crate) fn review(subject: &Subject<'_>, component: &Component<'_>, served: O
         );
     };
     match subject.mode {
-        Some(DeploymentMode::Knative) => in_knative(&pod, to, is_grpc, &mut say),
-        Some(DeploymentMode::Standard) => in_standard(&to.ports, &mut say),
+        Some(DeploymentMode::Knative) => in_knative(&pod, to, is_grpc, &mut |code, what, short| {
+            say_so(true, code, what, short)
+        }),
+        Some(DeploymentMode::Standard) => {
+            in_standard(&to.ports, &mut |code, what, short| say_so(true, code, what, short))
+        }
         Some(DeploymentMode::ModelMesh) | None => {}
     }
-    if subject.mode.is_some()
-        && let Some(listens) = to.listens
-    {
-        wrong_number(&to.ports, listens, &mut say);
+    if let (Some(mode), Some(listens)) = (subject.mode, to.listens) {
+        wrong_number(&to.ports, listens, mode, &mut say_so);
     }
     if is_grpc && to.ports.is_empty() {
         grpc_without_port(subject, component, &pod, verdict);
@@ -340,13 +347,14 @@ fn in_standard(ports: &[Port], say: &mut impl FnMut(&str, &str, &str)) {
 }
 
 /// The first port is where KServe's Service, and Knative's, lead to.
-fn wrong_number(ports: &[Port], listens: Ports, say: &mut impl FnMut(&str, &str, &str)) {
+fn wrong_number(ports: &[Port], listens: Ports, mode: DeploymentMode, say: &mut impl FnMut(bool, &str, &str, &str)) {
     let Ports { rest, grpc } = listens;
     for (index, port) in ports.iter().enumerate() {
         let (number, name) = (port.container_port, port.name.to_ascii_lowercase());
         let is_grpc = name.contains("grpc") || name.contains("h2c");
         if is_grpc && number == rest && rest != grpc {
             say(
+                true,
                 "wrong-port",
                 &format!(
                     "port {} is {number}, where the server speaks REST. For gRPC it listens on {grpc}; write that",
@@ -355,7 +363,9 @@ fn wrong_number(ports: &[Port], listens: Ports, say: &mut impl FnMut(&str, &str,
                 &format!("port {} is {number}, which is REST; gRPC is on {grpc}", port.name),
             );
         } else if index == 0 && !is_grpc && number == grpc && rest != grpc {
+            // Without a proxy between, KServe's Service leads gRPC there as well as anything: only who comes by HTTP finds nobody.
             say(
+                mode == DeploymentMode::Knative || name.starts_with("http"),
                 "wrong-port",
                 &format!(
                     "requests by HTTP are led to port {number}, where the server speaks gRPC. Name it h2c where gRPC is meant; for REST write {rest}"
@@ -365,6 +375,7 @@ fn wrong_number(ports: &[Port], listens: Ports, say: &mut impl FnMut(&str, &str,
         } else if index == 0 && number != rest && number != grpc {
             let meant = if is_grpc { grpc } else { rest };
             say(
+                true,
                 "wrong-port",
                 &format!(
                     "nothing listens on port {number}: the server has {rest} for REST and {grpc} for gRPC. Write {meant}"

@@ -81,6 +81,9 @@ const PYTHON: [&str; 7] = [
     "huggingfaceserver",
 ];
 
+/// Images whose entry point starts what it is given have their server's name there.
+const PROGRAMS: [&str; 2] = ["tritonserver", "mlserver"];
+
 /// The ports of the server of this image, told by the object's container and, after it, by the runtime's. None where nobody can say.
 ///
 /// KServe puts the object's arguments behind the runtime's (`MergeRuntimeContainers`), and its variables over them.
@@ -94,7 +97,11 @@ pub(crate) fn ports(repository: &str, own: &Container, runtime: Option<&Containe
         KNOWN.iter().find(|known| known.repository == repository)?
     };
     // What another program than the image's own takes of it isn't known.
-    if own.command.is_some() || (is_python && own.argument("enable_grpc").is_some()) {
+    let begins = runtime
+        .and_then(Container::first_argument)
+        .or_else(|| own.first_argument());
+    let is_another = begins.is_some_and(|first| !first.starts_with('-') && !PROGRAMS.contains(&first));
+    if own.command.is_some() || is_another || (is_python && own.argument("enable_grpc").is_some()) {
         return None;
     }
     let of = |(name, untold): (&str, u16), in_kserve: u16| {

@@ -253,6 +253,8 @@ fn a_transformer_that_asks_in_another_protocol_is_refused() {
         );
     }
     passes(&world(), &transformed(&["--predictor_protocol", "v2"]));
+    // MLServer speaks it, whatever its runtime lists.
+    passes(&world(), &transformed(&["--predictor_protocol", "grpc-v2"]));
     assert_eq!(
         warned(&world(), &transformed(&[])),
         "transformer: KServe's SDK asks the predictor in v1, which it doesn't speak; add --predictor_protocol v2"

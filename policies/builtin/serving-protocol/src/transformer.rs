@@ -29,7 +29,8 @@ pub(crate) fn review(subject: &mut Subject<'_>, served: Option<&Served>, verdict
     let Some(container) = containers.first() else { return };
     let Served { runtime, protocol } = served;
     match container.argument(ARGUMENT) {
-        Some(asked) if !runtime.speaks(asked) => {
+        // What a runtime lists is what KServe may choose it for. Servers of v2 speak it over gRPC as well, whether they list that or not, as MLServer's doesn't.
+        Some(asked) if !runtime.speaks(asked) && (asked != "grpc-v2" || !runtime.speaks("v2")) => {
             let spoken = runtime.protocols.join(", ");
             found(
                 verdict,

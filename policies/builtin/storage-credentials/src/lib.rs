@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use tidewaiter_policy::core::lines::line;
 use tidewaiter_policy::core::service::{Component, Service};
-use tidewaiter_policy::{Policy, Request, Verdict, storage};
+use tidewaiter_policy::{Policy, Request, Verdict, storage, storage_containers};
 
 use plan::Plan;
 
@@ -48,6 +48,7 @@ impl Policy for StorageCredentials {
     const NAME: &'static str = "storage-credentials";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Gives each model the credentials of the store that it lies in.";
+    const OBJECTS: &'static [(&'static str, &'static str)] = &[storage_containers::OBJECT];
 
     fn settings_schema() -> Option<&'static str> {
         Some(
@@ -76,7 +77,9 @@ impl Policy for StorageCredentials {
         for component in service.components() {
             plan::refuse_key_alone(&subject, component, &mut verdict);
             plan::say_unseen(&subject, component, &mut verdict);
-            plans.push(need::of(component).and_then(|need| plan::make(&subject, component, need, &mut verdict)));
+            plans.push(
+                need::of(component, request).and_then(|need| plan::make(&subject, component, need, &mut verdict)),
+            );
         }
         if request.object.contains("serviceAccountName")
             && service

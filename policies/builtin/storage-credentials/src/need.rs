@@ -2,6 +2,7 @@
 
 use tidewaiter_policy::core::service::{Component, Model};
 use tidewaiter_policy::storage::{self, NotGranted, Resolution, Served, Unusable};
+use tidewaiter_policy::{Request, storage_containers};
 
 /// What a component's models need, in the order of its models.
 pub(crate) struct Need {
@@ -51,7 +52,7 @@ impl Store {
 }
 
 /// What a component needs; none where it loads no model by a URI, as a server of many models does.
-pub(crate) fn of(component: &Component<'_>) -> Option<Need> {
+pub(crate) fn of(component: &Component<'_>, request: &Request) -> Option<Need> {
     let mut need = Need {
         stores: Vec::new(),
         not_granted: Vec::new(),
@@ -74,6 +75,9 @@ pub(crate) fn of(component: &Component<'_>) -> Option<Need> {
             Resolution::Unusable(unusable) => need.unusable.push((unusable, uri.to_string(), pointer.clone())),
             Resolution::Unserved => need.unserved.push((uri.to_string(), pointer.clone())),
             Resolution::NoCredentials => {}
+            Resolution::Unsupported(_) if storage_containers::may_fetch(request, uri) => {
+                need.unserved.push((uri.to_string(), pointer.clone()));
+            }
             Resolution::Unsupported(reason) => need.unsupported = need.unsupported.or(Some((reason, pointer.clone()))),
         }
     }

@@ -607,13 +607,32 @@ fn a_uri_that_kserve_cannot_load_is_refused_with_what_to_write() {
         .unwrap_err()
         .to_string();
     let object = service(json!({"predictor": {"model": {"storageUri": "models:/fraud/1"}}}));
-    let verdict = review(&world().resolve("models:", Resolution::Unsupported(reason)), &object);
+    let world = world().resolve("models:", Resolution::Unsupported(reason));
+    let verdict = review(&world, &object);
     let (code, message, path) = denial(&verdict);
     assert_eq!(
         (code, path),
         ("unsupported-uri", Some("/spec/predictor/model/storageUri"))
     );
     assert!(message.contains("s3://mlflow/"), "{message}");
+    // The admin's own container fetches it.
+    let mut named = object.clone();
+    named["spec"]["predictor"]["storageContainerName"] = json!("from-mlflow");
+    let container = json!({"metadata": {"name": "own"}, "spec": {"container": {}, "supportedUriFormats": [{"prefix": "models:/"}]}});
+    let fetched = world.clone().cluster_object(
+        "serving.kserve.io/v1alpha1",
+        "ClusterStorageContainer",
+        "own",
+        &container,
+    );
+    for (world, object) in [(&world, &named), (&fetched, &object)] {
+        let verdict = review(world, object);
+        untouched(&verdict);
+        assert_eq!(
+            verdict.warnings,
+            ["predictor: no credentials; no StorageBackend serves models:/fraud/1"]
+        );
+    }
 }
 
 #[test]

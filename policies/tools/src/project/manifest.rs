@@ -25,6 +25,16 @@ pub enum Language {
 }
 
 impl Language {
+    /// What its sources' names end with.
+    fn endings(self) -> &'static [&'static str] {
+        match self {
+            Self::Rust => &["rs", "toml"],
+            Self::TypeScript => &["ts", "js"],
+            Self::Python => &["py"],
+            Self::Go => &["go"],
+        }
+    }
+
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Rust, Self::TypeScript, Self::Python, Self::Go];
 
@@ -121,5 +131,70 @@ impl Manifest {
             )));
         }
         Ok(manifest)
+    }
+
+    /// A source in the project's folder that was changed after the component was built, relative to the folder; none where there is none, or nobody can say. What
+    /// compilers leave there isn't looked at.
+    pub fn changed_since(&self, folder: &Path) -> Option<PathBuf> {
+        let built = fs::metadata(folder.join(&self.component)).ok()?.modified().ok()?;
+        let mut folders = vec![folder.to_owned()];
+        while let Some(next) = folders.pop() {
+            for entry in fs::read_dir(next).ok()?.flatten() {
+                let (path, name) = (entry.path(), entry.file_name());
+                let name = name.to_string_lossy();
+                let Ok(metadata) = entry.metadata() else { continue };
+                if metadata.is_dir() {
+                    if !name.starts_with('.') && !BUILT.contains(&&*name) {
+                        folders.push(path);
+                    }
+                    continue;
+                }
+                let ending = path.extension().and_then(|ending| ending.to_str());
+                let is_source = ending.is_some_and(|ending| self.language.endings().contains(&ending));
+                if is_source && metadata.modified().is_ok_and(|changed| changed > built) {
+                    return Some(path.strip_prefix(folder).unwrap_or(&path).to_owned());
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Folders that a build fills.
+const BUILT: [&str; 6] = ["target", "node_modules", "dist", "build", "__pycache__", "generated"];
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_source_that_was_changed_after_the_build_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str, minutes: u64| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let file = fs::File::create(path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_mins(minutes))
+                .unwrap();
+        };
+        let text = "language: rust\ncomponent: rules.wasm\n";
+        fs::write(folder.path().join(MANIFEST), text).unwrap();
+        let manifest = Manifest::read(folder.path()).unwrap();
+        at("src/lib.rs", 5);
+        assert_eq!(manifest.changed_since(folder.path()), None, "nothing was built");
+        at("rules.wasm", 4);
+        for other in [
+            "target/debug/build.rs",
+            ".git/hook.rs",
+            "src/notes.md",
+            "cases/own.yaml",
+        ] {
+            at(other, 1);
+        }
+        assert_eq!(manifest.changed_since(folder.path()), None);
+        at("src/lib.rs", 3);
+        assert_eq!(manifest.changed_since(folder.path()), Some(PathBuf::from("src/lib.rs")));
     }
 }

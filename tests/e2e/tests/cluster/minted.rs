@@ -126,7 +126,7 @@ impl<'a> Store<'a> {
         Ok(said.warnings().into_iter().map(str::to_owned).collect())
     }
 
-    fn secret(&self) -> Result<Value> {
+    pub(crate) fn secret(&self) -> Result<Value> {
         self.namespace.get(&format!("secret/tidewaiter-{}", self.name()))
     }
 

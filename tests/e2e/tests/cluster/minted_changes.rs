@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 use tidewaiter_ground::{MINIO_PORT, MINIO_USER};
 
 use crate::minted::{SOON, Store, minting};
@@ -90,8 +90,15 @@ fn a_backend_that_mints_no_more_delivers_its_own_key_and_the_minted_one_is_revok
     store.until_reads(&minted, &store.own("fraud"), false)?;
     ensure!(store.reads(&own, &store.own("fraud"))?, "what is delivered can't read");
     // A round of the leader's that had begun before may have put one in its place for a moment.
-    let gone = || Ok(store.record().is_err().then_some(()));
-    world.cluster.until("the record of a minted key is gone", SOON, gone)?;
+    let records = ["minted-key", "keys-to-revoke"];
+    let gone = || {
+        let secret = store.secret()?;
+        let mut records = records
+            .iter()
+            .map(|record| &secret["metadata"]["annotations"][format!("tidewaiter.dev/{record}")]);
+        Ok(records.all(Value::is_null).then_some(()))
+    };
+    world.cluster.until("the records of minted keys are gone", SOON, gone)?;
     ensure!(annotations()? == before, "the service was changed");
 
     store.custom.change(&with)?;

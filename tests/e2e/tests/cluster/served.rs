@@ -320,7 +320,31 @@ fn served_a_graph_of_two_steps(world: &World) -> Result<()> {
     for step in ["0", "1"] {
         model.check(&answers(&both[step])).with_context(|| both.to_string())?;
     }
-    Ok(())
+    let history = document(&run(&team, &["history", "which", "-o", "json"])?.ended(0)?)?;
+    ensure!(
+        history[0]["from"] == "first=nothing, second=instances" && history[0]["format"] == "graph",
+        "{history}"
+    );
+    let promoted = run(&team, &["promote", "which"])?.ended(2)?;
+    ensure!(promoted.stderr.contains("graphs have no canaries"), "{promoted:?}");
+    run(&team, &["scale", "which", "--min", "2", "--max", "2"])?.ended(0)?;
+    let pods = || {
+        let of_it = "--selector=serving.kserve.io/inferencegraph=which";
+        let pods = team.kubectl(&["get", "pods", of_it, "--output=name"])?;
+        Ok::<_, anyhow::Error>(pods.lines().count())
+    };
+    let replicas = |wanted| {
+        let what = format!("the graph's router has {wanted} Pods");
+        world
+            .cluster
+            .until(&what, Duration::from_mins(2), || Ok((pods()? == wanted).then_some(())))
+    };
+    replicas(2)?;
+    run(&team, &["stop", "which"])?.ended(0)?;
+    ensure!(pods()? == 0, "a graph that was stopped has Pods");
+    run(&team, &["start", "which"])?.ended(0)?;
+    replicas(2)?;
+    model.check(&answers(&ask("which")?))
 }
 
 fn answers(answer: &Value) -> Vec<f64> {

@@ -273,6 +273,13 @@ fn a_port_on_which_the_server_does_not_speak_so_is_refused() {
             &with_ports("sklearn", "v1", json!([{"containerPort": 8081, "name": "h2c"}])),
         );
     }
+    // KServe's Service in Standard mode leads there whatever it is called, and who asks by gRPC is answered.
+    let unnamed = with_ports("mlflow", "v2", json!([{"containerPort": 9000}]));
+    assert_eq!(refused(&in_mode("Knative"), &unnamed).0, "wrong-port");
+    assert_eq!(
+        warned(&in_mode("Standard"), &unnamed),
+        "predictor: port 9000 is the server's for gRPC; name it h2c, or write 8080"
+    );
     // A second port may be for anything, unless it says gRPC and is REST.
     let second = |port: Value| with_ports("mlflow", "v2", json!([{"containerPort": 9000, "name": "h2c"}, port]));
     passes(
@@ -314,6 +321,20 @@ fn what_the_user_tells_the_server_counts_before_what_the_runtime_does() {
     passes(
         &world,
         &service("mlflow", told(json!({"protocolVersion": "v2", "env": from_elsewhere}))),
+    );
+    passes(
+        &world,
+        &service(
+            "mlflow",
+            told(json!({"protocolVersion": "v2", "envFrom": [{"configMapRef": {"name": "ports"}}]})),
+        ),
+    );
+    let by_shell =
+        json!({"containers": [{"name": "kserve-container", "args": ["bash", "-c", "tritonserver --grpc-port=9500"]}]});
+    let world_by_shell = in_mode("Standard").runtime_spec("kserve-tritonserver", &by_shell);
+    passes(
+        &world_by_shell,
+        &service("triton", told(json!({"protocolVersion": "grpc-v2"}))),
     );
     passes(&world, &service("sklearn", told(json!({"command": ["sh"]}))));
     passes(&world, &service("sklearn", told(json!({"image": "example.com/own:1"}))));
