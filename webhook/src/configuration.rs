@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidewaiter_core::backend::Backend;
+use tidewaiter_core::backend::{Backend, Credentials};
 use tidewaiter_core::document::Document;
 use tidewaiter_core::policy_resource::{Capability, Match, Module, Operation, Subject, WasmPolicySpec};
 use tidewaiter_engine::outcome::{self, Review};
@@ -25,7 +25,7 @@ use crate::loading::{Loading, Progress, loads_alike};
 use crate::metrics::Metrics;
 use crate::minting::Mint;
 use crate::modules::{FirstLook, ModuleSettings, Modules};
-use crate::namespaces::Wanted;
+use crate::namespaces::{Version, Wanted};
 
 /// A folder that can't be read is looked at again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -267,6 +267,10 @@ fn delivered(configuration: &Arc<Configuration>) -> HashMap<String, Result<Deliv
             return Ok(Delivered::Minted(Box::new(mint)));
         }
         let alone = Wanted::new(name, contents, configuration.ca_bundle(name));
+        let alone = match version(configuration.objects(), backend) {
+            Some(version) => alone.of_version(&version),
+            None => alone,
+        };
         Ok(Delivered::Copied {
             with_service_account: alone.clone().with_service_account(),
             alone,
@@ -276,6 +280,21 @@ fn delivered(configuration: &Arc<Configuration>) -> HashMap<String, Result<Deliv
     backends
         .map(|backend| (backend.name().to_owned(), deliver(backend)))
         .collect()
+}
+
+/// Of what a backend's copies are made from.
+fn version(objects: &Objects, backend: &Backend) -> Option<Version> {
+    let Credentials::SecretRef(reference) = &backend.spec().credentials else {
+        return None;
+    };
+    let mut backends = objects.backends.iter();
+    let written = backends.find(|written| written.metadata.name.as_deref() == Some(backend.name()))?;
+    let mut secrets = objects.secrets.iter();
+    let secret = secrets.find(|secret| {
+        let metadata = &secret.metadata;
+        metadata.name.as_ref() == Some(&reference.name) && metadata.namespace.as_ref() == Some(&reference.namespace)
+    })?;
+    Version::new(written, secret)
 }
 
 /// Labels of an object. What is no text is no label.

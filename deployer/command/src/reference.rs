@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use clap::{Arg, Command, CommandFactory as _};
+use clap::{Arg, ArgAction, Command, CommandFactory as _};
 
 use super::arguments::Arguments;
 
@@ -62,7 +62,16 @@ fn row(argument: &Arg, text: &mut String) {
         _ => String::new(),
     };
     let name = match value {
-        Some(value) if name.is_empty() => format!("[{value}]..."),
+        Some(value) if name.is_empty() => {
+            let several = matches!(argument.get_action(), ArgAction::Append);
+            let value = if argument.is_required_set() {
+                value.to_string()
+            } else {
+                format!("[{value}]")
+            };
+            // A bar would end the table's cell, also in code.
+            format!("{}{}", value.replace('|', "\\|"), if several { "..." } else { "" })
+        }
         Some(value) => format!("{name} {value}"),
         None => name,
     };

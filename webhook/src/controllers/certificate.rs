@@ -25,6 +25,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
+use super::QUIET;
 use super::authority::{AuthorityError, Certificate, Due, Issued, Lifetimes, valid};
 use crate::cluster::clock;
 use crate::cluster::watched::{Changes, Watched, follow};
@@ -134,7 +135,10 @@ impl Keeper {
                     RETRY
                 }
             };
-            let _ = timeout(pause, self.changed.changed()).await;
+            if timeout(pause, self.changed.changed()).await.is_ok() {
+                // Somebody else who wants it otherwise, as another installation's leader, would be written against as fast as the API server answers.
+                sleep(QUIET).await;
+            }
         }
     }
 

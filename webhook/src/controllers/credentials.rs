@@ -223,16 +223,16 @@ impl Keeper {
         Ok(())
     }
 
-    /// The Secret last: it carries the mark.
+    /// The Secret last: it carries the mark, and without it nobody looks for the others.
     async fn collect(&self, namespace: &str, backend: &str, copy: &Secret, snapshot: &Snapshot) -> Result<(), String> {
         let name = managed_name(backend);
         if let Some(account) = self.namespaces.service_accounts.current(namespace, &name) {
             delete::<ServiceAccount>(&self.client, namespace, &*account).await?;
         }
-        delete::<Secret>(&self.client, namespace, copy).await?;
         if let Some(map) = self.namespaces.config_maps.current(namespace, &name) {
             delete::<ConfigMap>(&self.client, namespace, &*map).await?;
         }
+        delete::<Secret>(&self.client, namespace, copy).await?;
         if let Some(configured) = snapshot.configuration.backends().get(backend) {
             let mint = Mint::former(&snapshot.configuration, configured);
             if let Err(error) = self.namespaces.revoke(&mint, namespace, copy).await {

@@ -23,7 +23,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::minted::Wish;
-use super::{Minting, Namespaces, ProvideError, Provided, Subject, UNUSED_SINCE, Wanted, account, config_map, within};
+use super::{
+    Minting, Namespaces, ProvideError, Provided, Subject, UNUSED_SINCE, Version, Wanted, account, config_map, within,
+};
 use crate::cluster::refusal::is_meant;
 use crate::cluster::watched::{Changes, Watched, follow_in};
 use crate::minting::{self, Mint};
@@ -353,7 +355,7 @@ where
             if !*there {
                 return Ok(Write::Foreign);
             }
-            if as_wanted(&found) {
+            if as_wanted(&found) || is_newer(Metadata::metadata(&found), Metadata::metadata(wanted)) {
                 return Ok(Write::Done(Provided::Unchanged));
             }
             let params = writes();
@@ -370,6 +372,18 @@ where
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether a replica that knows more has written it. The mark that it is unused is taken off in any case.
+fn is_newer(found: &ObjectMeta, wanted: &ObjectMeta) -> bool {
+    let versions = Version::of(found).zip(Version::of(wanted));
+    let marked = found
+        .annotations
+        .as_ref()
+        .is_some_and(|all| all.contains_key(UNUSED_SINCE));
+    !marked
+        && found.deletion_timestamp.is_none()
+        && versions.is_some_and(|(found, wanted)| found.is_newer_than(&wanted))
 }
 
 /// The merge patch that makes `found` as wanted. It takes out what we no longer want among what is ours, and leaves what others added.

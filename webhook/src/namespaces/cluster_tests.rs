@@ -12,7 +12,7 @@ use kube::Client;
 use kube::client::Body;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
-use tidewaiter_core::backend::{Backend, StorageBackendSpec};
+use tidewaiter_core::backend::{Backend, StorageBackend, StorageBackendSpec};
 use tidewaiter_core::credentials::kserve_secret;
 use tidewaiter_core::kserve_config::KserveConfig;
 use tokio_util::sync::CancellationToken;
@@ -482,4 +482,57 @@ async fn a_secret_is_there_only_if_it_is_ours_and_stays() {
     leaving["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z".into();
     server.put(SECRET, leaving);
     assert!(!has(Vec::new()).await);
+}
+
+/// Two replicas, of which one knows the rotated key already.
+#[tokio::test]
+async fn a_replica_that_knows_less_does_not_put_the_last_key_back() {
+    let from = |key: &str, backend: &str, generation: i64, secret: &str| {
+        let written: StorageBackend = serde_json::from_value(json!({
+            "apiVersion": "tidewaiter.dev/v1alpha1", "kind": "StorageBackend",
+            "metadata": {"name": "minio", "uid": backend, "generation": generation},
+            "spec": {"type": "s3", "serves": ["s3://mlflow/"]},
+        }))
+        .unwrap();
+        let source = serde_json::from_value(json!({"metadata": {"resourceVersion": secret}})).unwrap();
+        wanted(key).of_version(&Version::new(&written, &source).unwrap())
+    };
+    let there = |key: &str, backend: &str, generation, secret: &str| {
+        let mut there = within("team-a", &*from(key, backend, generation, secret).secret);
+        there.metadata.resource_version = Some("7".into());
+        there
+    };
+    for (version, written) in [
+        (("one", 1, "99"), Provided::Unchanged),
+        (("one", 1, "100"), Provided::Written),
+        (("one", 1, "101"), Provided::Written),
+        // The backend names another Secret.
+        (("one", 2, "5"), Provided::Written),
+        (("another", 1, "5"), Provided::Written),
+    ] {
+        let server = ApiServer::default();
+        let new = there("new", "one", 1, "100");
+        server.put(SECRET, serde_json::to_value(&new).unwrap());
+        let namespaces = namespaces(&server, vec![new]).await;
+        let (backend, generation, secret) = version;
+        let other = from("other", backend, generation, secret);
+        assert_eq!(
+            namespaces.provide("team-a", &other, soon()).await.unwrap(),
+            written,
+            "{version:?}"
+        );
+    }
+    // About to be collected: whoever uses it takes the mark off, whatever it knows.
+    let server = ApiServer::default();
+    let mut marked = there("new", "one", 1, "100");
+    let annotations = marked.metadata.annotations.as_mut().unwrap();
+    annotations.insert(UNUSED_SINCE.to_owned(), "2026-01-01T00:00:00Z".to_owned());
+    server.put(SECRET, serde_json::to_value(&marked).unwrap());
+    let namespaces = namespaces(&server, vec![marked]).await;
+    let older = from("old", "one", 1, "99");
+    assert_eq!(
+        namespaces.provide("team-a", &older, soon()).await.unwrap(),
+        Provided::Written
+    );
+    assert!(server.get(SECRET)["metadata"]["annotations"][UNUSED_SINCE].is_null());
 }

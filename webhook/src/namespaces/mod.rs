@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod folder;
 mod minted;
+mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tidewaiter_world::Labels;
 use tokio::time::Instant;
 
 pub(crate) use self::minted::Trouble;
+pub(crate) use self::version::Version;
 use crate::minting::{Mint, Untold};
 
 /// Put on what a namespace no longer uses, before it is deleted. A review that needs the object takes the mark off by writing it.
@@ -71,6 +73,11 @@ impl Wanted {
             service_account: Some(Arc::new(account(&self.backend))),
             ..self
         }
+    }
+
+    /// Made from this version.
+    pub(crate) fn of_version(self, version: &Version) -> Self {
+        self.with_annotation(version::SOURCE, version.text())
     }
 
     /// With a further annotation on the Secret.

@@ -377,6 +377,10 @@ fn a_pool_of_nodes_that_is_still_to_come_is_waited_for() {
     ] {
         let verdict = review(&arm64, &placed("lightgbm", &selector));
         assert_eq!((verdict.denial, verdict.fills.len()), (None, 0), "{selector}");
-        assert_eq!(verdict.warnings, ["tidewaiter"], "{selector}");
+        assert_eq!(
+            verdict.warnings,
+            ["waits for a node of amd64: this cluster's are arm64"],
+            "{selector}"
+        );
     }
 }

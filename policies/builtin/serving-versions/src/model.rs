@@ -87,15 +87,41 @@ pub(crate) fn look(format: &str, uri: &str) -> Look {
     }
     match storage::read(&format!("{uri}/MLmodel"), 0, TEXT_LIMIT) {
         Ok(bytes) => described(format, uri, &bytes),
-        Err(Error::NotFound) if format == "mlflow" => {
-            warned(format!("a server for mlflow will find no model: no MLmodel at {uri}"))
-        }
+        Err(Error::NotFound) if format == "mlflow" => without_mlmodel(uri),
         Err(Error::NotFound) if format == "tensorflow" => logged(format!(
             "no MLmodel at {uri}, and a SavedModel isn't looked into; the runtime is not checked"
         )),
         Err(Error::NotFound) => undescribed(format, uri),
         Err(error) => failed(uri, error),
     }
+}
+
+/// Of a model that MLflow is to load.
+fn without_mlmodel(uri: &str) -> Look {
+    if is_archive(last_name(uri)) {
+        return unpacked(last_name(uri));
+    }
+    // The commonest slip: the run's folder of artifacts in place of the model in it.
+    let listing = storage::list_objects(uri, LIST_LIMIT).ok();
+    let mut objects = listing.iter().flat_map(|listing| &listing.objects);
+    let deeper = objects.find_map(|object| object.path.strip_suffix("/MLmodel"));
+    warned(match deeper {
+        Some(folder) => format!(
+            "a server for mlflow will find no model: its MLmodel is in {0}; add /{0} to the URI",
+            cut(folder, NAME)
+        ),
+        None => format!("a server for mlflow will find no model: no MLmodel at {uri}"),
+    })
+}
+
+fn is_archive(name: &str) -> bool {
+    ARCHIVES.iter().any(|ending| name.ends_with(ending))
+}
+
+fn unpacked(archive: &str) -> Look {
+    logged(format!(
+        "{archive} is unpacked before it is served, and isn't looked into; the runtime is not checked"
+    ))
 }
 
 fn failed(uri: &str, error: Error) -> Look {
@@ -258,11 +284,9 @@ fn undescribed(format: &str, uri: &str) -> Look {
 /// Where there are files, and none that a server for this format looks for.
 fn without_its_file(format: &str, names: &[String]) -> Look {
     if let [only] = names
-        && ARCHIVES.iter().any(|ending| only.ends_with(ending))
+        && is_archive(only)
     {
-        return logged(format!(
-            "{only} is unpacked before it is served, and isn't looked into; the runtime is not checked"
-        ));
+        return unpacked(only);
     }
     let is_skops = |name: &&String| {
         let extension = name.rsplit_once('.').map(|(_, extension)| extension);

@@ -459,6 +459,14 @@ fn a_store_that_shows_nothing_is_one_warning_and_no_pin() {
         verdict.warnings,
         ["a server for mlflow will find no model: no MLmodel at s3://mlflow/1/model"]
     );
+    let run = world().object("s3://mlflow/1/model/inner/MLmodel", b"flavors: {}".as_slice());
+    assert_eq!(
+        review(&run, &format("mlflow")).warnings,
+        ["a server for mlflow will find no model: its MLmodel is in inner; add /inner to the URI"]
+    );
+    let mut archive = format("mlflow");
+    archive["spec"]["predictor"]["model"]["storageUri"] = json!("s3://mlflow/1/model.tar.gz");
+    assert_eq!(review(&world(), &archive).warnings, Vec::<String>::new());
     let verdict = review(&world(), &format("sklearn"));
     assert_eq!(
         verdict.warnings,

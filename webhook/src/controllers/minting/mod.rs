@@ -30,6 +30,8 @@ use crate::namespaces::{Namespaces, ProvideError, Provided, Trouble};
 const PATIENCE: Duration = Duration::from_secs(25);
 /// Between two comparisons with what MinIO has.
 const COMPARE: Duration = Duration::from_mins(10);
+/// After one that failed.
+const COMPARE_AGAIN: Duration = Duration::from_mins(1);
 
 /// Keeps the keys.
 pub(super) struct Keeper {
@@ -90,7 +92,12 @@ impl Keeper {
         let cluster = match mints.peek() {
             Some(_) => match self.namespaces.cluster().await {
                 Ok(cluster) => cluster,
-                Err(_) => return,
+                Err(error) => {
+                    warn!(
+                        "minted keys wait, since the namespace kube-system, by which they are known, can't be read: {error}"
+                    );
+                    return;
+                }
             },
             None => String::new(),
         };
@@ -139,9 +146,19 @@ impl Keeper {
                 let now = (Instant::now(), user.to_owned());
                 let last = memory.compared.insert(mint.backend().to_owned(), now);
                 if let Err(error) = self.compare(snapshot, mint, &cluster, memory).await {
-                    if let Some(last) = last.filter(|(_, by)| by != user) {
+                    match last {
                         // In the next round.
-                        memory.compared.insert(mint.backend().to_owned(), last);
+                        Some(last) if last.1 != user => {
+                            memory.compared.insert(mint.backend().to_owned(), last);
+                        }
+                        _ => {
+                            let then = Instant::now().checked_sub(COMPARE.saturating_sub(COMPARE_AGAIN));
+                            if let Some(then) = then {
+                                memory
+                                    .compared
+                                    .insert(mint.backend().to_owned(), (then, user.to_owned()));
+                            }
+                        }
                     }
                     warn!(
                         backend = mint.backend(),
