@@ -491,7 +491,9 @@ async fn a_replica_that_knows_less_does_not_put_the_last_key_back() {
         let written: StorageBackend = serde_json::from_value(json!({
             "apiVersion": "tidewaiter.dev/v1alpha1", "kind": "StorageBackend",
             "metadata": {"name": "minio", "uid": backend, "generation": generation},
-            "spec": {"type": "s3", "serves": ["s3://mlflow/"]},
+            "spec": {
+                "type": "s3", "serves": ["s3://mlflow/"], "credentials": {"secretRef": {"namespace": "minio", "name": "root"}},
+            },
         }))
         .unwrap();
         let source = serde_json::from_value(json!({"metadata": {"resourceVersion": secret}})).unwrap();
