@@ -6,21 +6,33 @@
 //
 //	package main
 //
-//	import policy "github.com/tidewaiter/tidewaiter/policies/sdk-go"
+//	import (
+//		policy "github.com/tidewaiter/tidewaiter/policies/sdk-go"
+//		"github.com/tidewaiter/tidewaiter/policies/sdk-go/cluster"
+//	)
+//
+//	type Settings struct {
+//		Team string `json:"team" description:"The team of services that don't say" shown:"true"`
+//	}
 //
 //	func init() {
-//		policy.Register(policy.Policy[policy.NoSettings]{
+//		policy.Register(policy.Policy[Settings]{
 //			Name: "owner", Version: "0.1.0", Summary: "Every service says whose it is.",
-//			Review: func(request *policy.Request, _ policy.NoSettings) *policy.Verdict {
-//				if request.Object.Labels["team"] == "" {
-//					return policy.Admit().Warn(request.Name + " belongs to nobody")
+//			Settings: Settings{Team: "nobody"},
+//			Review: func(request *policy.Request, settings Settings) *policy.Verdict {
+//				if _, said := request.Object.Labels["team"]; said {
+//					return policy.Admit()
 //				}
-//				return policy.Admit()
+//				owner, labelled := cluster.NamespaceLabels()["team"]
+//				if !labelled {
+//					owner = settings.Team
+//				}
+//				return policy.Admit().Fill("/metadata/labels/team", owner, "every service says whose it is")
 //			},
 //		})
 //	}
 //
-//	func main() {} // Never called: the component is a library.
+//	func main() {}
 package policy
 
 import (
@@ -32,8 +44,17 @@ import (
 	"strings"
 )
 
-// Policy is what a policy is, and how it answers. S is the type of its settings: a struct whose fields have `json` tags, and may have a
-// `description`, and `shown:"true"` where users may see the value, as in a denial.
+// Policy is what a policy is, and how it answers. S is the type of its settings: a struct whose fields have `json` tags, and may have these:
+//
+//	description:"The most replicas"  what the admin reads of it
+//	shown:"true"                     users may see its value, as in a denial
+//	required:"true"                  an admin has to give it; its value in Settings is no default then
+//	minimum:"1" maximum:"10"         of a number; an unsigned one has the minimum 0 without it
+//	pattern:"^s3://"                 a regular expression that is found in a text: JSON Schema's, without look-around
+//	enum:"strict,lax"                the texts or numbers that it may be, by commas
+//
+// minimum, maximum, pattern and enum of a list or a map hold for each value in it. Tidewaiter looks at them when it loads the policy, [Policy.CheckSettings]
+// by itself doesn't. A tag that doesn't fit its field's type panics when the policy is described.
 type Policy[S any] struct {
 	// Name is a DNS label.
 	Name string

@@ -3,6 +3,8 @@ package policy
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -58,6 +60,97 @@ func TestASchemaFollowsFromAStruct(t *testing.T) {
 	}
 	if !reflect.DeepEqual(schema.Properties, want) || schema.AdditionalProperties {
 		t.Fatalf("%v", schema.Properties)
+	}
+}
+
+func TestThePackagesDocShowsTheExampleOfTheREADME(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	_, rest, _ := strings.Cut(read("README.md"), "```go\n")
+	example, _, found := strings.Cut(rest, "```")
+	doc, _, _ := strings.Cut(read("policy.go"), "\npackage policy\n")
+	var shown strings.Builder
+	for line := range strings.Lines(doc + "\n") {
+		if code, indented := strings.CutPrefix(line, "//\t"); indented {
+			shown.WriteString(code)
+		} else if shown.Len() > 0 {
+			shown.WriteString(strings.TrimPrefix(line, "//"))
+		}
+	}
+	if !found || shown.String() != example {
+		t.Errorf("policy.go shows\n%s\nand README.md\n%s", shown.String(), example)
+	}
+}
+
+func TestTagsSayWhatASettingMayBe(t *testing.T) {
+	type tagged struct {
+		Replicas int64               `json:"maxReplicas" minimum:"1" maximum:"100"`
+		GPUs     uint8               `json:"gpus" minimum:"2"`
+		Share    *float64            `json:"share" maximum:"0.5"`
+		Mode     string              `json:"mode" enum:"strict,lax"`
+		Sizes    []int               `json:"sizes" enum:"1,2"`
+		Prefixes map[string][]string `json:"prefixes" pattern:"^s3://"`
+		Team     string              `json:"team" required:"true"`
+		Quota    struct {
+			Owner string `json:"owner" required:"true"`
+		} `json:"quota"`
+	}
+	var schema map[string]any
+	described := Policy[tagged]{Settings: tagged{Replicas: 10, Team: "nobody"}}.Describe().Schema
+	if err := json.Unmarshal([]byte(described), &schema); err != nil {
+		t.Fatal(err)
+	}
+	text := map[string]any{"type": "string"}
+	want := map[string]any{"type": "object", "additionalProperties": false, "required": []any{"team"}, "properties": map[string]any{
+		"maxReplicas": map[string]any{"type": "integer", "minimum": 1.0, "maximum": 100.0, "default": 10.0},
+		"gpus":        map[string]any{"type": "integer", "minimum": 2.0},
+		"share":       map[string]any{"type": "number", "maximum": 0.5},
+		"mode":        map[string]any{"type": "string", "enum": []any{"strict", "lax"}},
+		"sizes":       map[string]any{"type": "array", "items": map[string]any{"type": "integer", "enum": []any{1.0, 2.0}}},
+		"prefixes": map[string]any{"type": "object", "additionalProperties": map[string]any{
+			"type": "array", "items": map[string]any{"type": "string", "pattern": "^s3://"},
+		}},
+		"team": text,
+		"quota": map[string]any{
+			"type": "object", "additionalProperties": false, "required": []any{"owner"}, "properties": map[string]any{"owner": text},
+		},
+	}}
+	if !reflect.DeepEqual(schema, want) {
+		t.Fatalf("%s", described)
+	}
+}
+
+func TestATagThatDoesntFitItsSettingPanicsAndNamesIt(t *testing.T) {
+	for says, describe := range map[string]func() Description{
+		`Most can't have the tag minimum:"one": its type is int`: Policy[struct {
+			Most int `minimum:"one"`
+		}]{}.Describe,
+		`Most can't have the tag maximum:"1.5": its type is []int32`: Policy[struct {
+			Most []int32 `maximum:"1.5"`
+		}]{}.Describe,
+		`Team can't have the tag minimum:"1": its type is string`: Policy[struct {
+			Team string `minimum:"1"`
+		}]{}.Describe,
+		`Most can't have the tag pattern:"1": its type is uint8`: Policy[struct {
+			Most uint8 `pattern:"1"`
+		}]{}.Describe,
+		`On can't have the tag enum:"true": its type is bool`: Policy[struct {
+			On bool `enum:"true"`
+		}]{}.Describe,
+	} {
+		func() {
+			defer func() {
+				if said := fmt.Sprint(recover()); !strings.Contains(said, says) {
+					t.Errorf("%s: %s", says, said)
+				}
+			}()
+			describe()
+		}()
 	}
 }
 
