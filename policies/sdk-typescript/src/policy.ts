@@ -1,5 +1,5 @@
 import type { InferenceService } from "./object.ts";
-import { type Of, type Schema, settings } from "./settings.ts";
+import { closed, type Of, type Schema, settings } from "./settings.ts";
 import type { Entry, Json, ObjectKind, Operation, RawRequest, RawVerdict } from "./types.ts";
 import type { Verdict } from "./verdict.ts";
 
@@ -34,7 +34,10 @@ export interface Policy<S extends Schema, O> {
   readonly version: string;
   /** One sentence. */
   readonly summary: string;
-  /** JSON Schema of the settings. Tidewaiter refuses settings that don't fit it; `review` gets its defaults. Default: no settings are typed. */
+  /**
+   * JSON Schema of the settings. Tidewaiter refuses settings that don't fit it, and those that `properties` doesn't name unless `additionalProperties` allows
+   * others; `review` gets its defaults. Default: no settings are typed.
+   */
   readonly settings?: S;
   /** Kinds that `cluster.getObject` and `cluster.listObjects` are asked for. */
   readonly objects?: readonly ObjectKind[];
@@ -58,7 +61,7 @@ export function policy<const S extends Schema = Schema, O = InferenceService>(of
       name: of.name,
       version: of.version,
       summary: of.summary,
-      settingsSchema: of.settings === undefined ? null : JSON.stringify(of.settings),
+      settingsSchema: of.settings === undefined ? null : JSON.stringify(closed(of.settings)),
       objects: [...(of.objects ?? [])],
     }),
     checkSettings(text) {

@@ -9,10 +9,11 @@ export class Verdict {
 
   /**
    * A value for a place that the user left empty. `path` is a JSON Pointer to a member of an object (missing parents are made); `reason` is for
-   * the user, at most 90 characters, without the value. A fill over a value of the user is dropped, with a warning.
+   * the user, at most 90 characters, without the value. A fill over a value of the user is dropped, with a warning. Throws a `TypeError` for what
+   * JSON hasn't: `NaN`, `Infinity`, `undefined`. (A member of an object that is undefined is left out.)
    */
   fill(path: string, value: Json, reason: string): this {
-    this.#fills.push({ path, value: JSON.stringify(value), reason });
+    this.#fills.push({ path, value: jsonOf(path, value), reason });
     return this;
   }
 
@@ -49,3 +50,16 @@ export const admit = (): Verdict => new Verdict();
 
 /** Refuses the object: see {@link Verdict.deny}. */
 export const deny = (code: string, message: string, path?: string): Verdict => new Verdict().deny(code, message, path);
+
+/** JSON.stringify makes null of a number that JSON has no word for, and of what isn't there in a list. */
+function jsonOf(path: string, value: unknown): string {
+  const refuse = (what: unknown): never => {
+    throw new TypeError(`${path} can't be filled in: ${String(what)} is nothing that JSON has`);
+  };
+  const text = JSON.stringify(value, (_, part: unknown) => {
+    if (typeof part === "number" && !Number.isFinite(part)) refuse(part);
+    if (Array.isArray(part) && part.includes(undefined)) refuse(undefined);
+    return part;
+  }) as string | undefined;
+  return text ?? refuse(value);
+}

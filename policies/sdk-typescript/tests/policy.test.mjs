@@ -75,8 +75,52 @@ test("settings that the admin didn't give are the schema's defaults, however dee
   assert.deepEqual(JSON.parse(review(request(), "{}").warnings[0]), { most: 10, quota: { gpus: 2 } });
   const given = JSON.parse(review(request(), '{"most": 3, "quota": {"gpus": 0}, "owner": "me"}').warnings[0]);
   assert.deepEqual(given, { most: 3, quota: { gpus: 0 }, owner: "me" });
-  assert.deepEqual(JSON.parse(describe().settingsSchema), settings);
+  assert.equal(JSON.parse(describe().settingsSchema).properties.most.default, 10);
   assert.deepEqual(describe().objects, []);
+});
+
+/** What a policy with these settings is given for what its admin gave. */
+function given(settings, text) {
+  const { review } = policy({ name: "a", version: "1.0.0", summary: "A.", settings, review: (_, given) => admit().warn(JSON.stringify(given)) });
+  return JSON.parse(review(request(), text).warnings[0]);
+}
+
+test("defaults are also those of what is in lists and maps", () => {
+  const rule = { type: "object", properties: { name: { type: "string" }, most: { type: "integer", default: 3 } } };
+  const schema = {
+    type: "object",
+    properties: {
+      rules: { type: "array", items: rule, default: [{ name: "all" }] },
+      byTeam: { type: "object", additionalProperties: { type: "array", items: rule } },
+      quota: { ...rule, additionalProperties: rule },
+    },
+  };
+  assert.deepEqual(given(schema, "{}"), { rules: [{ name: "all", most: 3 }] });
+  const text = '{"rules": [{"name": "a"}, {"most": 1}], "byTeam": {"__proto__": [{}], "toString": []}, "quota": {"name": "b", "x": {}}}';
+  const wanted = '{"rules":[{"name":"a","most":3},{"most":1}],"byTeam":{"__proto__":[{"most":3}],"toString":[]},"quota":{"name":"b","x":{"most":3},"most":3}}';
+  assert.deepEqual(given(schema, text), JSON.parse(wanted));
+});
+
+test("a schema takes the properties that it names and no others, unless it says so", () => {
+  const carried = (settings) => JSON.parse(policy({ name: "a", version: "1.0.0", summary: "A.", settings, review: admit }).describe().settingsSchema);
+  const part = { properties: { a: true } };
+  const only = { ...part, additionalProperties: false };
+  assert.deepEqual(carried({ type: "object", properties: { list: { items: part }, one: part } }), {
+    type: "object",
+    properties: { list: { items: only }, one: only },
+    additionalProperties: false,
+  });
+  assert.deepEqual(carried({ additionalProperties: part }), { additionalProperties: only });
+  for (const said of [
+    { ...part, additionalProperties: true },
+    { ...part, additionalProperties: { type: "string" } },
+    { ...part, unevaluatedProperties: true },
+    { ...part, allOf: [part] },
+    { type: "object" },
+    { items: [part, true] },
+  ]) {
+    assert.deepEqual(carried(said), said);
+  }
 });
 
 test("what check throws is the contract's error: a sentence", () => {
@@ -101,6 +145,18 @@ test("a verdict is as the contract has it, of several denials the first", () => 
     warnings: [],
     effects: [{ tag: "credentials", val: { backend: "minio", delivery: "annotation" } }],
   });
+});
+
+test("a fill is JSON or an error", () => {
+  assert.equal(admit().fill("/a", { b: [1, null], c: undefined }, "why").raw().fills[0].value, '{"b":[1,null]}');
+  for (const [wrong, says] of [
+    [NaN, "NaN"],
+    [{ a: [-Infinity] }, "-Infinity"],
+    [undefined, "undefined"],
+    [[1, undefined], "undefined"],
+  ]) {
+    assert.throws(() => admit().fill("/a", wrong, "why"), { name: "TypeError", message: `/a can't be filled in: ${says} is nothing that JSON has` });
+  }
 });
 
 test("the request's JSON is read", () => {
