@@ -201,6 +201,42 @@ func TestAPointerFindsWhatIsThereAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestModelsAreFoundInEveryShapeThatKServeHas(t *testing.T) {
+	text, err := os.ReadFile("testdata/models.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		Name   string
+		Object json.RawMessage
+		Models []ModelURI
+	}
+	if err := json.Unmarshal(text, &cases); err != nil || len(cases) < 5 {
+		t.Fatal(len(cases), err)
+	}
+	for _, one := range cases {
+		found := (&Request{JSON: string(one.Object)}).ModelURIs()
+		if len(found)+len(one.Models) > 0 && !reflect.DeepEqual(found, one.Models) {
+			t.Errorf("%s: %v", one.Name, found)
+		}
+	}
+}
+
+func TestWhatIsNoTextNamesNoModel(t *testing.T) {
+	for _, other := range []string{"null", "5", `"x"`, `[null, "x", {"name": 5}]`, `{"storageUri": {"a": 1}, "name": []}`, "[", "{"} {
+		predictor := strings.ReplaceAll(`{"model": ?, "sklearn": ?, "containers": ?, "storageUris": ?}`, "?", other)
+		for _, object := range []string{
+			`{"spec": {"predictor": ` + predictor + `, "transformer": ` + other + `, "canary": ` + other + `}}`,
+			`{"spec": ` + other + `}`,
+			`{"kind": "LLMInferenceService", "spec": {"model": {"uri": [` + other + `], "lora": {"adapters": ` + other + `}}}}`,
+		} {
+			if found := (&Request{JSON: object}).ModelURIs(); found != nil {
+				t.Errorf("%s: %v", object, found)
+			}
+		}
+	}
+}
+
 const service = `{
 	"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "unknown": [{"name": "x]}\"\\"}, null, 1.5e3],
 	"metadata": {"name": "churn", "generateName": "c-", "namespace": "team-a",

@@ -39,6 +39,14 @@ type Entry struct{ Path, JSON string }
 
 // At is what stands at a JSON Pointer (RFC 6901) of the object, as encoding/json has it: map[string]any, []any, string, float64, bool. Nil where nothing does.
 func (r *Request) At(pointer string) any {
+	if here := r.find(pointer); here != nil {
+		return here.read()
+	}
+	return nil
+}
+
+// find is the part of the object at a JSON Pointer; nil where there is none.
+func (r *Request) find(pointer string) *place {
 	if r.all == nil {
 		r.all = &place{text: r.JSON}
 	}
@@ -49,7 +57,7 @@ func (r *Request) At(pointer string) any {
 			return nil
 		}
 	}
-	return here.read()
+	return here
 }
 
 // Decode reads the object into a type of the policy's own. It reads all of it, which for a large object is most of what a review costs.

@@ -28,7 +28,7 @@ const LANGUAGES: [(&str, &[&str], &str); 4] = [
 /// What builds leave behind.
 const BUILT: [&str; 6] = ["node_modules", "target", "__pycache__", ".venv", "venv", ".git"];
 /// Of an SDK: what only its own tests need, and the data of core that only the server has.
-const NOT_NEEDED: [&str; 4] = ["template", "tests", "snapshots", "data"];
+const NOT_NEEDED: [&str; 5] = ["template", "tests", "testdata", "snapshots", "data"];
 
 /// The virtual manifest that Rust's SDK stands in: the repository's, with the crates that are there.
 const MEMBERS: &str = "members = [\"core\", \"policies/sdk\"]";
@@ -99,7 +99,8 @@ fn walk(folder: &Path, base: &Path, sdk: bool, files: &mut Vec<(String, PathBuf)
     entries.sort();
     for path in entries {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let not_needed = NOT_NEEDED.contains(&name.as_str()) || name.ends_with("_tests.rs");
+        let not_needed =
+            NOT_NEEDED.contains(&name.as_str()) || ["_tests.rs", "_test.go"].iter().any(|end| name.ends_with(end));
         if BUILT.contains(&name.as_str()) || sdk && not_needed {
             continue;
         }

@@ -1,10 +1,12 @@
-//! What the SDKs carry of the contract is the contract. `UPDATE_SDKS=1` writes it anew.
+//! What the SDKs carry of the contract is the contract, and what they know of services is what core knows. `UPDATE_SDKS=1` writes it anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+use tidewaiter_core::service::Service;
 use tidewaiter_examples::{missing, policies};
 use tidewaiter_tools::Language;
 use wit_bindgen_core::Files;
@@ -25,7 +27,7 @@ fn is(path: &Path, wanted: &str) {
     let there = fs::read_to_string(path).unwrap_or_default();
     assert!(
         there == wanted,
-        "{} is not what the contract says; UPDATE_SDKS=1 cargo test -p tidewaiter-examples --test contract writes it anew",
+        "{} is not what it is made of; UPDATE_SDKS=1 cargo test -p tidewaiter-examples --test contract writes it anew",
         path.display()
     );
 }
@@ -35,6 +37,30 @@ fn the_packages_carry_the_contract() {
     let places = ["sdk-typescript/policy.wit", "sdk-python/tidewaiter_policy/policy.wit"];
     for place in places {
         is(&policies().join(place), &contract());
+    }
+}
+
+/// The SDKs' own tests ask theirs for the same.
+#[test]
+fn core_finds_the_models_that_the_tests_of_the_sdks_expect() {
+    let text = fs::read_to_string(policies().join("examples/models.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    for case in &cases {
+        let object = case["object"].to_string();
+        let service = Service::parse(case["object"]["kind"].as_str().unwrap(), &object).unwrap();
+        let mut found: Vec<Value> = Vec::new();
+        for model in service.components().iter().flat_map(|component| &component.models) {
+            // Prefill Pods load what the others load.
+            let model = json!({"uri": model.uri, "path": model.pointer});
+            if !found.contains(&model) {
+                found.push(model);
+            }
+        }
+        assert_eq!(Value::from(found), case["models"], "{}", case["name"]);
+    }
+    let folders = ["sdk-typescript/tests", "sdk-python/tests", "sdk-go/testdata"];
+    for folder in folders {
+        is(&policies().join(folder).join("models.json"), &text);
     }
 }
 

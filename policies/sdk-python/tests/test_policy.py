@@ -3,10 +3,11 @@
 import json
 import unittest
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Dict, List, Literal, Optional
 from unittest.mock import patch
 
-from tidewaiter_policy import ObjectKind, Request, admit, at, cluster, deny, policy, storage
+from tidewaiter_policy import ObjectKind, Request, admit, at, cluster, deny, model_uris, policy, storage
 from tidewaiter_policy.settings import build, schema_of, setting
 
 
@@ -88,6 +89,20 @@ class RequestTest(unittest.TestCase):
         for pointer in ("/a", "/a~1b/~0/2", "/a~1b/~0/-1", "/a~1b/~0/x", "/a~1b/~0/0/y"):
             self.assertEqual(at(value, pointer, "default"), "default")
         self.assertIs(at(value, ""), value)
+
+    def test_models_are_found_in_every_shape_that_kserve_has(self):
+        cases = json.loads((Path(__file__).parent / "models.json").read_text())
+        self.assertGreater(len(cases), 5)
+        for case in cases:
+            with self.subTest(case["name"]):
+                self.assertEqual([found._asdict() for found in model_uris(case["object"])], case["models"])
+
+    def test_what_is_no_text_names_no_model(self):
+        for other in (None, 5, "x", [None, "x", {"name": 5}], {"storageUri": {"a": 1}, "name": []}):
+            spec = {"predictor": {"model": other, "sklearn": other, "containers": other, "storageUris": other}, "transformer": other, "canary": other}
+            self.assertEqual(model_uris({"spec": spec}), [])
+            self.assertEqual(model_uris({"spec": other}), [])
+            self.assertEqual(model_uris({"kind": "LLMInferenceService", "spec": {"model": {"uri": other and [other], "lora": {"adapters": other}}}}), [])
 
     def test_a_policy_answers_with_its_settings(self):
         @policy(name="a", version="1.0.0", summary="A.", settings=Needed, objects=[ObjectKind("v1", "ResourceQuota")])

@@ -12,8 +12,21 @@ source imports (at the top of a module, where the build sees them), and a WasmPo
             return admit().warn(f"{request.name} belongs to nobody")
 """
 
-from .objects import InferenceService, at
+from .objects import InferenceService, ModelUri, at, model_uris
 from .request import Entry, ObjectKind, Policy, Request, policy
 from .verdict import Verdict, admit, deny
 
-__all__ = ["Entry", "InferenceService", "ObjectKind", "Policy", "Request", "Verdict", "admit", "at", "deny", "policy"]
+__all__ = [
+    "Entry",
+    "InferenceService",
+    "ModelUri",
+    "ObjectKind",
+    "Policy",
+    "Request",
+    "Verdict",
+    "admit",
+    "at",
+    "deny",
+    "model_uris",
+    "policy",
+]

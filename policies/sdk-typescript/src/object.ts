@@ -98,8 +98,63 @@ export function at(object: unknown, pointer: string): unknown {
   for (const token of pointer.slice(1).split("/")) {
     if (typeof here !== "object" || here === null) return undefined;
     const key = token.replaceAll("~1", "/").replaceAll("~0", "~");
-    if (!Object.hasOwn(here, key)) return undefined;
+    if (!Object.hasOwn(here, key) || (Array.isArray(here) && key === "length")) return undefined;
     here = (here as Record<string, unknown>)[key];
   }
   return here;
 }
+
+/** Where a model lies, as somebody wrote it, and a JSON Pointer to the field that says so. */
+export interface ModelUri {
+  readonly uri: string;
+  readonly path: string;
+}
+
+/** Fields that say how a component is implemented; the first one counts. */
+const IMPLEMENTATIONS = ["model", "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle", "art"];
+
+/**
+ * Where the models lie that a service loads, in all the shapes that KServe 0.15 to 0.20 has: `model` and the older `sklearn` and others, `storageUris`, the
+ * variable `STORAGE_URI` of a container of the user's own, canaries, and an LLMInferenceService's model and adapters. What is empty or no text is left out. A `storage`
+ * without a URI names its place by a key in a Secret, and isn't here.
+ */
+export function modelUris(object: unknown): ModelUri[] {
+  return uriPaths(object)
+    .map((path) => ({ uri: text(object, path), path }))
+    .filter(({ uri }) => uri !== "");
+}
+
+function text(object: unknown, path: string): string {
+  const value = at(object, path);
+  return typeof value === "string" ? value : "";
+}
+
+function uriPaths(object: unknown): string[] {
+  const items = (path: string): string[] => {
+    const list = at(object, path);
+    return Array.isArray(list) ? list.map((_, index) => `${path}/${index}`) : [];
+  };
+  if (at(object, "/kind") === "LLMInferenceService") {
+    return ["/spec/model/uri", ...items("/spec/model/lora/adapters").map((adapter) => `${adapter}/uri`)];
+  }
+  const canaries = items("/spec/canary").map((canary) => `${canary}/predictor`);
+  return ["/spec/predictor", "/spec/transformer", "/spec/explainer", ...canaries].flatMap((component) => {
+    const others = items(`${component}/storageUris`).map((one) => `${one}/uri`);
+    const implementation = IMPLEMENTATIONS.map((field) => `${component}/${field}`).find((path) => isObject(at(object, path)));
+    if (implementation !== undefined) return [`${implementation}/storageUri`, ...others];
+    const server = serverOf(object, items(`${component}/containers`), component.endsWith("/predictor"));
+    const variables = server === undefined ? [] : items(`${server}/env`);
+    const variable = variables.find((path) => at(object, `${path}/name`) === "STORAGE_URI");
+    return variable === undefined ? others : [`${variable}/value`, ...others];
+  });
+}
+
+/** The container that KServe takes for the server: a predictor's by its name, or the only one, or the first where it has no name; else the first. */
+function serverOf(object: unknown, containers: string[], predictor: boolean): string | undefined {
+  const [first] = containers;
+  if (!predictor) return first;
+  const named = containers.find((path) => at(object, `${path}/name`) === "kserve-container");
+  return named ?? (containers.length > 1 && text(object, `${first}/name`) !== "" ? undefined : first);
+}
+
+const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);

@@ -38,7 +38,7 @@ await build({
   format: "esm",
   plugins: [contract],
 });
-const { admit, at, cluster, deny, policy, storage } = await import(join(folder, "sdk.mjs"));
+const { admit, at, cluster, deny, modelUris, policy, storage } = await import(join(folder, "sdk.mjs"));
 
 const request = (members) => ({
   operation: "create",
@@ -176,7 +176,21 @@ test("a pointer finds what is there and nothing else", () => {
   const object = { "a/b": { "~": [1, { x: null }] } };
   assert.equal(at(object, "/a~1b/~0/0"), 1);
   assert.equal(at(object, "/a~1b/~0/1/x"), null);
-  for (const pointer of ["/a", "/a~1b/~0/2", "/a~1b/~0/0/y", "/toString"]) assert.equal(at(object, pointer), undefined);
+  for (const pointer of ["/a", "/a~1b/~0/2", "/a~1b/~0/length", "/a~1b/~0/0/y", "/toString"]) assert.equal(at(object, pointer), undefined);
+});
+
+test("models are found in every shape that KServe has", () => {
+  const cases = JSON.parse(readFileSync(join(import.meta.dirname, "models.json"), "utf8"));
+  assert.ok(cases.length > 5);
+  for (const { name, object, models } of cases) assert.deepEqual(modelUris(object), models, name);
+});
+
+test("what is no text names no model", () => {
+  for (const other of [null, 5, "x", [null, "x", { name: 5 }], { storageUri: { a: 1 }, name: [] }]) {
+    const spec = { predictor: { model: other, sklearn: other, containers: other, storageUris: other }, transformer: other, canary: other };
+    const llm = { kind: "LLMInferenceService", spec: { model: { uri: [other], lora: { adapters: other } } } };
+    for (const object of [{ spec }, { spec: other }, llm]) assert.deepEqual(modelUris(object), []);
+  }
 });
 
 test("errors of the contract become exceptions with words", () => {
