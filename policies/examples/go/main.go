@@ -12,7 +12,7 @@ import (
 // Settings are what the admin may set.
 type Settings struct {
 	Prefixes    []string `json:"prefixes" description:"Models come from below one of these; none allows all" shown:"true"`
-	MaxReplicas int32    `json:"maxReplicas" description:"The most replicas of one service" shown:"true"`
+	MaxReplicas int64    `json:"maxReplicas" description:"The most replicas of one service" shown:"true" minimum:"1"`
 }
 
 func init() {
@@ -45,7 +45,7 @@ func review(request *policy.Request, settings Settings) *policy.Verdict {
 		message := fmt.Sprintf("%s is not below %s; move the model there", predictor.Model.StorageURI, strings.Join(settings.Prefixes, ", "))
 		verdict.Deny("model-not-allowed", message, "/spec/predictor/model/storageUri")
 	}
-	if predictor.MaxReplicas > settings.MaxReplicas {
+	if int64(predictor.MaxReplicas) > settings.MaxReplicas {
 		message := fmt.Sprintf("maxReplicas is %d, and %d is the most; ask for fewer", predictor.MaxReplicas, settings.MaxReplicas)
 		verdict.Deny("too-many-replicas", message, "/spec/predictor/maxReplicas")
 	}

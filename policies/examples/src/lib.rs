@@ -89,6 +89,41 @@ pub fn template(language: Language) -> Result<Vec<u8>> {
     })
 }
 
+/// The component of the policy that the README of a language's SDK begins with, in a project as [`template`] makes it, from the cache, else built. Not for Rust: the
+/// tests of its SDK compile its README.
+///
+/// # Errors
+/// As for [`component`], and where the README begins with no policy.
+pub fn readme(language: Language) -> Result<Vec<u8>> {
+    let (_, sdk) = folders(language);
+    let parts = [sdk.to_owned(), "wit".to_owned(), format!("{sdk}/template")];
+    built(language, "readme", &parts, |work| {
+        let project = work.join("project");
+        new_project(&project, "owner", language, &Sdk::Bundled)?;
+        let text = fs::read_to_string(policies().join(sdk).join("README.md"))?;
+        let policy = first_code(&text).with_context(|| format!("the README of {sdk} shows no policy"))?;
+        fs::write(project.join(source(language)), policy)?;
+        Ok(project)
+    })
+}
+
+/// Where a project keeps its policy.
+fn source(language: Language) -> &'static str {
+    match language {
+        Language::Rust => "src/lib.rs",
+        Language::TypeScript => "src/policy.ts",
+        Language::Python => "policy.py",
+        Language::Go => "main.go",
+    }
+}
+
+/// What stands in the first block of code of a Markdown text.
+fn first_code(markdown: &str) -> Option<&str> {
+    let (_, after) = markdown.split_once("```")?;
+    let (_language, code) = after.split_once('\n')?;
+    Some(code.split_once("```")?.0)
+}
+
 /// A key over what builds a language's projects.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Ended, Operation, Review};
 use tidewaiter_engine::{Capability, Engine, FailurePolicy, Limits, Mode, Options, PolicySpec, review};
-use tidewaiter_examples::{component, missing, policies, template};
+use tidewaiter_examples::{component, missing, policies, readme, template};
 use tidewaiter_tools::{About, Ask, Draw, Given, Language, Law, Laws, Prepared, Suite, load, read_cases};
 
 /// What a policy in each language needs at most; Python's has the default.
@@ -102,6 +102,30 @@ async fn a_new_project_in_python_passes_as_made() {
 #[tokio::test]
 async fn a_new_project_in_go_passes_as_made() {
     passes_as_made(Language::Go, "sdk-go").await;
+}
+
+async fn answers_as_its_readme_says(language: Language) {
+    if let Some(reason) = missing(language) {
+        eprintln!("not tested: {reason}");
+        return;
+    }
+    let built = readme(language).expect("the policy of the README builds");
+    answers(language, built, "owner", policies().join("examples/readme.yaml")).await;
+}
+
+#[tokio::test]
+async fn the_policy_of_the_readme_for_typescript_builds_and_answers_its_cases() {
+    answers_as_its_readme_says(Language::TypeScript).await;
+}
+
+#[tokio::test]
+async fn the_policy_of_the_readme_for_python_builds_and_answers_its_cases() {
+    answers_as_its_readme_says(Language::Python).await;
+}
+
+#[tokio::test]
+async fn the_policy_of_the_readme_for_go_builds_and_answers_its_cases() {
+    answers_as_its_readme_says(Language::Go).await;
 }
 
 /// One object for each law and settings: what its author runs draws more. Time is another matter on a machine that does much else.
