@@ -72,6 +72,7 @@ async fn each_planted_policy_is_caught_by_its_law_and_no_other() {
             "the setting token stands in a line of its log",
         ),
         ("answers", Law::Answers, "trapped"),
+        ("answers-amount", Law::Answers, "trapped"),
         (
             "deterministic-update",
             Law::Deterministic,

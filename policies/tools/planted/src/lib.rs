@@ -43,6 +43,8 @@ pub enum Breaks {
     NoLeakLog,
     /// It panics where a service has no predictor.
     Answers,
+    /// It panics where a CPU is a number.
+    AnswersAmount,
     /// On an update it takes the first label that it is told of.
     DeterministicUpdate,
     /// On an update it fills in whatever the user has there.
@@ -56,6 +58,7 @@ pub enum Breaks {
 }
 
 const PASSES: &str = "/metadata/annotations/passes";
+const CPU: &str = "/spec/predictor/model/resources/limits/cpu";
 const REPLICAS: &str = "/spec/predictor/minReplicas";
 
 impl Policy for Planted {
@@ -69,7 +72,7 @@ impl Policy for Planted {
             r#"{"type": "object", "additionalProperties": false, "properties": {
                 "breaks": {"enum": ["nothing", "idempotent", "deterministic", "users-word", "stubborn", "no-leak",
                     "no-leak-log", "answers", "deterministic-update", "users-word-update", "no-leak-update", "answers-update",
-                    "answers-large"], "default": "nothing"},
+                    "answers-large", "answers-amount"], "default": "nothing"},
                 "token": {"type": "string"},
                 "team": {"type": "string", "description": "Whose services these are", "x-shown": true}}}"#,
         )
@@ -109,6 +112,7 @@ impl Policy for Planted {
             }
             Breaks::AnswersUpdate if request.old_object.is_some() => panic!("a service is never changed"),
             Breaks::AnswersLarge if request.object.len() > 1 << 20 => panic!("a service is never this large"),
+            Breaks::AnswersAmount if object.pointer(CPU).is_some_and(Value::is_number) => panic!("an amount is a text"),
             Breaks::Answers if predictor.is_none() => panic!("every service has a predictor"),
             _ => admit,
         }

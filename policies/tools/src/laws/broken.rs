@@ -96,7 +96,7 @@ impl Trial<'_> {
             if let Some(failure) = told.failures.first() {
                 return found(
                     format!("{how}the policy {}", failure.reason),
-                    "a policy has to cope with every object that a user can send: what it expects may be missing, or of another kind",
+                    "a policy has to cope with every object that the API server takes: what it expects may be missing, and an amount may be a text or a number",
                 );
             }
         }

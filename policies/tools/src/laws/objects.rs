@@ -123,6 +123,15 @@ fn parts(uris: &[Value]) -> Vec<(&'static str, Vec<Value>)> {
             "/spec/predictor/model/resources",
             vec![resources, json!({"limits": {"nvidia.com/gpu": "1"}})],
         ),
+        // Amounts alone have no single type in KServe's schema: a text or an integer. The API server refuses whatever else is of another type than that says.
+        (
+            "/spec/predictor/model/resources/limits/cpu",
+            vec![json!(2), json!("500m")],
+        ),
+        (
+            "/spec/predictor/model/resources/requests",
+            vec![json!({"cpu": 1, "memory": 1_073_741_824})],
+        ),
         (
             "/spec/predictor/model/ports",
             vec![
