@@ -110,6 +110,11 @@ pub(crate) async fn measure() -> Result<Hostile> {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     hostile.reviews = sent.load(Ordering::Relaxed);
+    ensure!(
+        hostile.reviews >= kinds.len() * ROUNDS,
+        "hardly any hostile policy ran: {} reviews",
+        hostile.reviews
+    );
     Ok(hostile)
 }
 

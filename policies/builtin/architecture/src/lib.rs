@@ -36,9 +36,9 @@ pub struct Architecture;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
     /// An image that runs on no node. Default: refused.
-    pub images: Act,
+    pub images: Mode,
     /// Libraries in the model that load on no node. Default: a warning, since nobody sees from here whether they are loaded.
-    pub libraries: Act,
+    pub libraries: Mode,
     /// How many native files of a model are looked into, 0 to 64. Default: 8. With 0 no store is asked.
     pub files: u32,
 }
@@ -46,21 +46,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            images: Act::Deny,
-            libraries: Act::Warn,
+            images: Mode::Deny,
+            libraries: Mode::Warn,
             files: 8,
         }
     }
-}
-
-/// What happens to a service that runs nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Act {
-    /// Refused.
-    Deny,
-    /// Admitted with a warning.
-    Warn,
 }
 
 const MOST_FILES: u32 = 64;
@@ -76,7 +66,7 @@ impl Policy for Architecture {
 
     fn settings_schema() -> Option<&'static str> {
         Some(
-            r#"{"type":"object","additionalProperties":false,"properties":{"images":{"enum":["deny","warn"],"default":"deny"},"libraries":{"enum":["deny","warn"],"default":"warn"},"files":{"type":"integer","minimum":0,"maximum":64,"default":8}}}"#,
+            r#"{"type":"object","additionalProperties":false,"properties":{"images":{"enum":["deny","warn","off"],"default":"deny","description":"An image that runs on no node"},"libraries":{"enum":["deny","warn","off"],"default":"warn","description":"Libraries in the model that load on no node"},"files":{"type":"integer","minimum":0,"maximum":64,"default":8,"description":"How many native files of a model are looked into; with 0 no store is asked"}}}"#,
         )
     }
 
@@ -352,16 +342,18 @@ impl Subject<'_> {
         }
     }
 
-    fn say(&self, act: Act, message: &str, line: &str, verdict: Verdict) -> Verdict {
+    fn say(&self, act: Mode, message: &str, line: &str, verdict: Verdict) -> Verdict {
         let implementation = self.component.implementation.as_ref();
         let pointer = implementation.map_or(self.component.pointer.as_str(), |implementation| {
             &implementation.pointer
         });
-        if act == Act::Deny && verdict.denial.is_none() {
-            let message = lines::cut(&format!("{pointer}: {message}"), lines::MESSAGE);
-            verdict.deny("architecture", message, Some(pointer))
-        } else {
-            verdict.warn(lines::line(line))
+        match act {
+            Mode::Off => verdict,
+            Mode::Deny if verdict.denial.is_none() => {
+                let message = lines::cut(&format!("{pointer}: {message}"), lines::MESSAGE);
+                verdict.deny("architecture", message, Some(pointer))
+            }
+            Mode::Deny | Mode::Warn => verdict.warn(lines::line(line)),
         }
     }
 

@@ -384,3 +384,14 @@ fn a_pool_of_nodes_that_is_still_to_come_is_waited_for() {
         );
     }
 }
+
+#[test]
+fn what_is_off_is_not_said_and_pods_are_placed_all_the_same() {
+    let off = Settings {
+        images: Mode::Off,
+        ..Settings::default()
+    };
+    let by = |world: &World| world.review_with::<Architecture>(&create(&service("lightgbm", &json!({}))), &off);
+    assert_eq!(by(&world(&["arm64"])), Verdict::admit());
+    assert_eq!(by(&world(&["amd64", "arm64"])).fills.len(), 1);
+}

@@ -39,7 +39,65 @@ pub(crate) const TESTS: &[Test] = &[
         "a_namespaces_own_secret_opens_its_store_and_nothing_is_copied",
         a_namespaces_own_secret_opens_its_store_and_nothing_is_copied,
     ),
+    (
+        "whoever_views_the_cluster_reads_the_configuration_and_its_admins_alone_write_it",
+        whoever_views_the_cluster_reads_the_configuration_and_its_admins_alone_write_it,
+    ),
 ];
+
+/// By the cluster's own roles, which the chart's join.
+fn whoever_views_the_cluster_reads_the_configuration_and_its_admins_alone_write_it(world: &World) -> Result<()> {
+    world.release()?;
+    let namespace = world.cluster.namespace("roles")?;
+    let user = |role: &str| format!("{}-{role}", namespace.name());
+    let may = |role: &str, verb: &str, kind: &str| -> Result<bool> {
+        let (user, kind) = (user(role), format!("{kind}.tidewaiter.dev"));
+        let asked = ["auth", "can-i", verb, &kind, "--as", &user];
+        Ok(world.cluster.try_kubectl(&asked, "")?.ok)
+    };
+    let bindings = ["view", "edit", "admin"].map(|role| (role, user(role)));
+    for (role, user) in &bindings {
+        let role = format!("--clusterrole={role}");
+        let user = format!("--user={user}");
+        let name = user.trim_start_matches("--user=");
+        world
+            .cluster
+            .kubectl(&["create", "clusterrolebinding", name, &role, &user])?;
+    }
+    let in_one = format!("--user={}", user("team"));
+    namespace.kubectl(&["create", "rolebinding", "team", "--clusterrole=admin", &in_one])?;
+    let judged = (|| {
+        for kind in ["storagebackends", "wasmpolicies"] {
+            // The controller that joins roles takes a moment.
+            let what = format!("who views the cluster reads {kind}");
+            world.cluster.until(&what, Duration::from_mins(1), || {
+                Ok((may("view", "list", kind)? && may("admin", "create", kind)?).then_some(()))
+            })?;
+            for (role, writes) in [("view", false), ("edit", false), ("admin", true)] {
+                ensure!(may(role, "get", kind)?, "{role} doesn't read {kind}");
+                for verb in ["create", "update", "patch", "delete"] {
+                    ensure!(
+                        may(role, verb, kind)? == writes,
+                        "{role} and {verb} {kind}: not as install.md says"
+                    );
+                }
+            }
+            ensure!(
+                !may("team", "list", kind)?,
+                "the admin of one namespace reads {kind}, which are of none"
+            );
+        }
+        ensure!(
+            !may("admin", "use", "storagebackends")?,
+            "to use a backend is a right of its own"
+        );
+        Ok(())
+    })();
+    for (_, user) in &bindings {
+        world.cluster.kubectl(&["delete", "clusterrolebinding", user])?;
+    }
+    judged
+}
 
 /// Users are impersonated, as a cluster's own sign-in would name them.
 fn whoever_may_not_use_a_backend_is_told_whom_to_ask(world: &World) -> Result<()> {
