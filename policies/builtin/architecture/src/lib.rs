@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use tidewaiter_policy::{
-    Policy, Request, Verdict, cluster,
+    Mode, Policy, Request, Verdict, cluster,
     core::{
         kserve_config::DeploymentMode,
         lines, pointer,
