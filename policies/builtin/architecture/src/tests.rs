@@ -314,9 +314,9 @@ fn settings_that_are_no_settings_are_refused() {
         "settings of architecture: files is 65, and may be 0 to 64"
     );
     assert!(
-        checked(r#"{"images": "off"}"#)
+        checked(r#"{"images": "refuse"}"#)
             .unwrap_err()
-            .contains("unknown variant `off`")
+            .contains("unknown variant `refuse`")
     );
     serde_json::from_str::<Value>(Architecture::settings_schema().unwrap()).unwrap();
 }
