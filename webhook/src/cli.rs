@@ -81,6 +81,9 @@ pub struct Arguments {
     /// Where compiled policies, and modules that came over the network, are kept for the next start; without it they are compiled and fetched at each start
     #[arg(long, env = "TIDEWAITER_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// What compiled policies may take there together, in MiB; those that were not used for the longest time make room. For modules the file of --modules says it
+    #[arg(long, env = "TIDEWAITER_COMPILED_MIB", value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub compiled_mib: u32,
     /// How modules are fetched from registries and web servers: a YAML file with hosts, mirrors, pull secrets and who must have signed
     #[arg(long, env = "TIDEWAITER_MODULES", value_name = "FILE")]
     pub modules: Option<PathBuf>,

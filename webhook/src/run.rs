@@ -102,6 +102,7 @@ async fn options(arguments: Arguments) -> Result<Options> {
         observe: arguments.metrics_listen,
         tls,
         cache_dir: arguments.cache_dir,
+        compiled_mib: arguments.compiled_mib,
         shipped_dir: Some(arguments.shipped_dir),
         budget: arguments.budget,
         max_body: arguments.max_body,

@@ -20,11 +20,14 @@ use crate::http::certificate::{self, CertificateError, Certificates, TlsSource};
 use crate::http::routes::{self, App};
 use crate::metrics::Metrics;
 use crate::modules::ModuleSettings;
-use crate::namespaces::folder::Recorded;
+use crate::namespaces::{self, folder::Recorded};
 use crate::traces::Traces;
 
-/// What is still at work this long after the listeners closed is given up. Longer than any review may take with the chart's values.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// What is still at work this long after the listeners closed is given up: a review may wait for its turn, spend the budget, write credentials, and be answered
+/// on a slow machine. The chart's `terminationGracePeriodSeconds` is made of the same.
+fn patience(budget: Duration) -> Duration {
+    budget + namespaces::PATIENCE + Duration::from_secs(6)
+}
 
 /// Where the configuration comes from, and with it where credentials go.
 pub enum Source {
@@ -68,6 +71,8 @@ pub struct Options {
     pub tls: TlsSource,
     /// Where compiled policies are kept.
     pub cache_dir: Option<PathBuf>,
+    /// What they may take there, in MiB. Default: 256.
+    pub compiled_mib: u32,
     /// How modules are fetched over the network; none for not at all.
     pub modules: Option<ModuleSettings>,
     /// Where compiled policies lie that came with the program. Default: nowhere.
@@ -91,6 +96,7 @@ impl Options {
             observe: None,
             tls,
             cache_dir: None,
+            compiled_mib: EngineOptions::default().cache_mib,
             modules: None,
             shipped_dir: None,
             budget: Duration::from_secs(2),
@@ -149,6 +155,7 @@ impl Server {
         let (stop_listening, stop) = (CancellationToken::new(), CancellationToken::new());
         let engine = Engine::new(EngineOptions {
             cache_dir: options.cache_dir,
+            cache_mib: options.compiled_mib,
             shipped_dir: options.shipped_dir,
             ..EngineOptions::default()
         })?;
@@ -194,7 +201,8 @@ impl Server {
             router: routes::admission(Arc::clone(&app)),
             metrics: Arc::clone(&metrics),
         };
-        let serving = tokio::spawn(listener.serve(stop_listening.clone(), PATIENCE));
+        let patience = patience(options.budget);
+        let serving = tokio::spawn(listener.serve(stop_listening.clone(), patience));
         let observing = match options.observe {
             Some(address) => {
                 let socket = bind(address).await?;
@@ -205,7 +213,7 @@ impl Server {
                     router: routes::observing(Arc::clone(&app)),
                     metrics: Arc::clone(&metrics),
                 };
-                tokio::spawn(listener.serve(stop.clone(), PATIENCE));
+                tokio::spawn(listener.serve(stop.clone(), patience));
                 Some(bound)
             }
             None => None,
@@ -399,6 +407,30 @@ mod tests {
             key: Vec::new(),
         };
         Server::start(Options::new(source, tls)).await.unwrap()
+    }
+
+    /// What is written in the chart, in its own words.
+    fn chart(file: &str) -> String {
+        let file = format!("{}/../charts/tidewaiter/{file}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(file).unwrap()
+    }
+
+    #[test]
+    fn a_review_has_its_time_before_the_api_server_gives_up_and_when_its_replica_goes() {
+        // Half a second for the way there and back, and for what policies do beside asking stores.
+        let beside = (namespaces::PATIENCE + Duration::from_millis(500)).as_millis();
+        assert!(chart("templates/checks.yaml").contains(&format!("gt (add $budget {beside}) $timeout")));
+        assert!(chart("values.yaml").contains(&format!("at least {beside}ms less than `timeoutSeconds`")));
+        assert!(Duration::from_secs(25) + Duration::from_millis(2500) < Duration::from_secs(30));
+
+        assert_eq!(patience(Duration::from_secs(2)), Duration::from_secs(10));
+        assert_eq!(patience(Duration::from_secs(25)), Duration::from_secs(33));
+        // Beside the drain: who comes late, those that are at work, the Lease, and some to spare.
+        let beside = 6 + patience(Duration::ZERO).as_secs() + 2 + 2;
+        let seconds = "(div (add (include \"tidewaiter.milliseconds\" .Values.webhook.budget | int64) 999) 1000)";
+        let grace =
+            format!("terminationGracePeriodSeconds: {{{{ add .Values.webhook.drainSeconds {seconds} {beside} }}}}\n");
+        assert!(chart("templates/deployment.yaml").contains(&grace), "{grace}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -329,6 +329,53 @@ fn the_program_knows_every_flag_that_the_chart_gives_it() {
     }
 }
 
+/// A flag wins over its variable: who sets that would wait in vain for something to change.
+#[test]
+fn a_variable_of_a_flag_that_the_chart_gives_is_refused_and_the_value_is_named() {
+    let deployment = read("charts/tidewaiter/templates/deployment.yaml");
+    let given = names(&deployment, "- --", |c| c.is_ascii_lowercase() || c == '-');
+    let checks = read("charts/tidewaiter/templates/checks.yaml");
+    let program = tidewaiter_webhook::cli::Arguments::command();
+    let mut variables = BTreeSet::new();
+    for argument in program.get_arguments() {
+        if argument.get_long().is_some_and(|flag| given.contains(flag)) {
+            let variable = argument.get_env().and_then(|name| name.to_str()).unwrap();
+            variables.insert(variable.strip_prefix("TIDEWAITER_").unwrap().to_owned());
+        }
+    }
+    let settings: BTreeSet<_> = settings("tidewaiter").iter().map(Setting::name).collect();
+    let lines = checks.lines().skip_while(|line| *line != "{{- $flags := dict").skip(1);
+    let mut refused = BTreeSet::new();
+    for line in lines.take_while(|line| *line != "}}") {
+        let mut words = line.split('"').skip(1).step_by(2);
+        let (variable, advice) = (words.next().unwrap(), words.next().unwrap());
+        refused.insert(variable.to_owned());
+        if let Some(value) = advice.strip_prefix("set ") {
+            let value = value.split(' ').next().unwrap();
+            let is_one = settings
+                .iter()
+                .any(|name| name == value || name.starts_with(&format!("{value}.")));
+            assert!(is_one, "{variable}: there is no value {value}");
+        }
+    }
+    assert_eq!(refused, variables);
+}
+
+#[test]
+fn by_default_there_is_room_on_disk_for_what_is_kept() {
+    let values = yaml("charts/tidewaiter/values.yaml");
+    let limit = values["cache"]["sizeLimit"].as_str().unwrap();
+    let limit: u64 = limit.strip_suffix("Mi").unwrap().parse().unwrap();
+    let mib = |section: &str, value: &str| values[section][value].as_u64().unwrap();
+    let kept = mib("cache", "compiledMiB") + mib("modules", "cacheMiB") + mib("modules", "maxModuleMiB");
+    assert!(kept <= limit, "{kept} of {limit} MiB");
+    let arguments = tidewaiter_webhook::cli::Arguments::try_parse_from(["tidewaiter-webhook"]).unwrap();
+    assert_eq!(u64::from(arguments.compiled_mib), mib("cache", "compiledMiB"));
+    // What the pages give as an example fits too.
+    let example = format!("\n    cacheMiB: {}\n", mib("modules", "cacheMiB"));
+    assert!(read("docs/distribution.md").contains(&example), "{example}");
+}
+
 #[test]
 fn every_metric_that_is_asked_for_is_told() {
     // Families are told only once they have a value, so a new server's metrics don't name them all; where they are made does.

@@ -35,6 +35,9 @@ const COMPILED_AT_ONCE: usize = 2;
 pub struct Options {
     /// Where compiled policies are kept for the next start. None: they are compiled at each start. The folder is made where it is missing.
     pub cache_dir: Option<PathBuf>,
+    /// Space in MiB that those may take there together; which were not used for the longest time make room. Default: 256, half of what the chart gives to all
+    /// that is kept.
+    pub cache_mib: u32,
     /// Where compiled policies lie that came with the program (see [`compile_for`](crate::compile_for)); they are looked for there first. Trusted as the program
     /// itself is: only where nobody but its owner can write there.
     pub shipped_dir: Option<PathBuf>,
@@ -49,6 +52,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_dir: None,
+            cache_mib: 256,
             shipped_dir: None,
             max_concurrent: MAX_CONCURRENT,
             memory_mib: 256,
@@ -100,7 +104,9 @@ impl Engine {
             turns: Arc::default(),
             compiling: Arc::new(Semaphore::new(COMPILED_AT_ONCE)),
             shipped: options.shipped_dir.and_then(Shipped::open),
-            cache: options.cache_dir.and_then(|dir| Cache::open(dir, &engine)),
+            cache: options
+                .cache_dir
+                .and_then(|dir| Cache::open(dir, u64::from(options.cache_mib) << 20, &engine)),
             room: Room::new(options.memory_mib, options.max_concurrent),
             engine,
             linker,

@@ -11,6 +11,7 @@ use tidewaiter_core::policy_resource::{Capability, FailurePolicy, Limits, Mode};
 use wasmtime::component::Component;
 
 use crate::bindings::{PolicyPre, tidewaiter};
+use crate::cache::InUse;
 use crate::describe;
 use crate::empty;
 use crate::engine::Engine;
@@ -133,6 +134,7 @@ pub(crate) struct Loaded {
     pub(crate) peak: Arc<AtomicU32>,
     imports: Vec<Capability>,
     description: Option<Description>,
+    _file: Option<InUse>,
 }
 
 pub use tidewaiter::policy::types::{Description, ObjectKind};
@@ -257,13 +259,13 @@ impl Engine {
         }
         let (engine, bytes) = (self.clone(), spec.component.clone());
         let turn = Arc::clone(&self.0.compiling).acquire_owned().await;
-        let component = tokio::task::spawn_blocking(move || {
+        let (component, file) = tokio::task::spawn_blocking(move || {
             // Until it is compiled, even where nobody waits for it any more.
             let _turn = turn;
-            let component = engine.compile(&bytes)?;
+            let (component, file) = engine.compile(&bytes)?;
             unless_busy(|| component.initialize_copy_on_write_image())
                 .map_err(|error| LoadError::Failed(Failure::Start(format!("{error:#}"))))?;
-            Ok(component)
+            Ok((component, file))
         })
         .await
         .map_err(|error| LoadError::Compile(error.to_string()))??;
@@ -290,6 +292,7 @@ impl Engine {
             peak: Arc::default(),
             imports,
             description: None,
+            _file: file,
         };
         let description = at_load(&loaded, async |policy, store| policy.call_describe(store).await).await?;
         describe::check(&description).map_err(LoadError::Description)?;
@@ -297,16 +300,19 @@ impl Engine {
         Ok(loaded)
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {
+    /// With what keeps its file in the cache, if it has one there.
+    fn compile(&self, bytes: &[u8]) -> Result<(Component, Option<InUse>), LoadError> {
         if let Some(shipped) = &self.0.shipped
             && let Some(component) = shipped.component(&self.0.engine, bytes)
         {
-            return Ok(component);
+            return Ok((component, None));
         }
         let compile = || Component::from_binary(&self.0.engine, bytes);
         match &self.0.cache {
-            Some(cache) => cache.component(&self.0.engine, bytes, compile),
-            None => compile(),
+            Some(cache) => cache
+                .component(&self.0.engine, bytes, compile)
+                .map(|(component, file)| (component, Some(file))),
+            None => compile().map(|component| (component, None)),
         }
         .map_err(|error| LoadError::Compile(format!("{error:#}")))
     }

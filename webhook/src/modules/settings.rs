@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tidewaiter_registry::{Cache, Fetcher, ModulesFile, Ways};
 
 /// A module on disk that nobody used for the longest time goes beyond this.
-const CACHE_MIB: u64 = 512;
+const CACHE_MIB: u64 = 128;
 
 /// How modules are fetched.
 #[derive(Clone)]

@@ -52,6 +52,32 @@ pub(crate) fn a_wrong_value_is_named(world: &World) -> Result<()> {
             &["webhook.budget (2s)", "webhook.timeoutSeconds (2 s)"],
         ),
         (
+            "webhook.timeoutSeconds=4",
+            &[
+                "webhook.budget (2s) must be at least 2500ms less",
+                "webhook.timeoutSeconds (4 s)",
+            ],
+        ),
+        (
+            "modules.cacheMiB=512",
+            &[
+                "cache.sizeLimit (512Mi)",
+                "cache.compiledMiB (256), modules.cacheMiB (512)",
+            ],
+        ),
+        (
+            "cache.compiledMiB=1000,cache.sizeLimit=1Gi",
+            &["cache.sizeLimit (1Gi)", "cache.compiledMiB (1000)"],
+        ),
+        (
+            "extraEnv[0].name=TIDEWAITER_BUDGET",
+            &[
+                "extraEnv: TIDEWAITER_BUDGET is for the chart to set",
+                "set webhook.budget",
+            ],
+        ),
+        ("extraEnv[0].name=POD_NAME", &["extraEnv: POD_NAME is the chart's own"]),
+        (
             "certificates.selfManaged.authorityLifetime=100d",
             &["authorityLifetime (100d) must be at least twice as long"],
         ),
