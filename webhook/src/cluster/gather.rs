@@ -24,7 +24,7 @@ use super::Place;
 use super::named::Named;
 use super::reader;
 use super::refusal::{LASTING, is_meant};
-use super::watched::{Changes, Watched, follow, follow_in, slim};
+use super::watched::{Changes, Watched, follow, follow_by_role, follow_in, follow_labels, slim};
 use crate::namespaces::cluster::InCluster;
 
 /// Reads by name at once.
@@ -110,9 +110,7 @@ impl Sources {
         let all = watcher::Config::default;
         // They configure nothing: to write them must not make us read everything again.
         let our_changes = Changes::default();
-        let Place {
-            kserve_namespace, only, ..
-        } = place;
+        let only = &place.only;
         // Catalogues are the admin's, and may be in our own namespace.
         let mut with_own = only.clone();
         if !only.is_empty() && !only.contains(&place.namespace) {
@@ -123,15 +121,15 @@ impl Sources {
             policies: custom("tidewaiter.dev", "v1alpha1", "WasmPolicy"),
             runtimes: custom("serving.kserve.io", "v1alpha1", "ServingRuntime"),
             cluster_runtimes: custom("serving.kserve.io", "v1alpha1", "ClusterServingRuntime"),
-            namespaces: follow(Api::all(client.clone()), all(), "Namespace", changed, stop),
-            nodes: follow(Api::all(client.clone()), all(), "Node", changed, stop),
-            kserve_config: follow(
-                Api::namespaced(client.clone(), kserve_namespace),
-                all().fields(&format!("metadata.name={KSERVE_CONFIG_MAP}")),
-                "KServe's ConfigMap",
+            namespaces: follow_labels(Api::all(client.clone()), |_| true, "Namespace", changed, stop),
+            nodes: follow_labels(
+                Api::all(client.clone()),
+                |label| label == ARCHITECTURE,
+                "Node",
                 changed,
                 stop,
             ),
+            kserve_config: kserve_config(client, place, changed, stop),
             catalogues: follow_in(
                 client,
                 &with_own,
@@ -153,7 +151,7 @@ impl Sources {
             modules: Named::new(changed, stop),
             read: Mutex::default(),
             namespace: place.namespace.clone(),
-            kserve_namespace: kserve_namespace.clone(),
+            kserve_namespace: place.kserve_namespace.clone(),
         }
     }
 
@@ -294,6 +292,17 @@ impl Sources {
         objects.config_maps.extend(maps);
         Ok(again || maps_again)
     }
+}
+
+/// The right to read it is of the `ClusterRole`, or where that ends at named namespaces, of a Role in KServe's own.
+fn kserve_config(client: &Client, place: &Place, changed: &Changes, stop: &CancellationToken) -> Watched<ConfigMap> {
+    let (namespace, what) = (&place.kserve_namespace, "KServe's ConfigMap");
+    let named = watcher::Config::default().fields(&format!("metadata.name={KSERVE_CONFIG_MAP}"));
+    if place.only.is_empty() {
+        return follow(Api::namespaced(client.clone(), namespace), named, what, changed, stop);
+    }
+    // An API server that has just begun refuses it for a moment.
+    follow_by_role(client, namespace, &named, what, LASTING, (changed, stop))
 }
 
 /// Watched as they come, so that one object of an unexpected shape doesn't hide all others of its kind.

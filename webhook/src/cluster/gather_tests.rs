@@ -54,6 +54,88 @@ async fn it_waits_for_what_was_delivered() {
     stop.cancel();
 }
 
+/// As after KServe's namespace was made anew, and the Role that was in it is gone.
+#[tokio::test(start_paused = true)]
+async fn it_waits_a_minute_for_a_configuration_of_kserve_that_it_may_not_read() {
+    let service = tower::service_fn(|request: axum::http::Request<Body>| async move {
+        let uri = request.uri().to_string();
+        if uri.contains("watch=true") {
+            std::future::pending::<()>().await;
+        }
+        let refused = uri.contains("/namespaces/kserve/configmaps?");
+        let body = if refused {
+            json!({"kind": "Status", "status": "Failure", "code": 403, "message": "configmaps is forbidden", "reason": "Forbidden"})
+        } else {
+            json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": []})
+        };
+        let response = axum::http::Response::builder().status(if refused { 403 } else { 200 });
+        let response = response.body(Body::from(body.to_string().into_bytes()));
+        Ok::<_, Infallible>(response.expect("a response"))
+    });
+    let client = Client::new(service, "default");
+    for (only, settles) in [(vec!["team-a".to_owned()], true), (Vec::new(), false)] {
+        let stop = CancellationToken::new();
+        let place = Place { only, ..place() };
+        let sources = Sources::watch(&client, &place, &Changes::default(), &stop);
+        let early = timeout(LASTING * 9 / 10, sources.settled()).await;
+        assert!(early.is_err(), "an API server that has just begun refuses everything");
+        let late = timeout(LASTING, sources.settled()).await;
+        assert_eq!(late.is_ok(), settles, "{:?}", place.only);
+        stop.cancel();
+    }
+}
+
+/// A kubelet writes its node's status every few seconds.
+#[tokio::test]
+async fn of_a_node_its_architecture_alone_is_news() {
+    let (write, written) = tokio::sync::watch::channel(String::new());
+    let node = |arch: &str, version: &str| {
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {
+            "name": "one", "uid": "1", "resourceVersion": version, "annotations": {"written": version},
+            "labels": {"kubernetes.io/arch": arch, "pool": version},
+        }})
+    };
+    let service = tower::service_fn(move |request: axum::http::Request<Body>| {
+        let mut written = written.clone();
+        async move {
+            let uri = request.uri().to_string();
+            if !uri.contains("/nodes?") {
+                std::future::pending::<()>().await;
+            }
+            let body = if uri.contains("watch=true") {
+                written.mark_unchanged();
+                let lines = futures::stream::unfold(written, async |mut written| {
+                    written.changed().await.ok()?;
+                    let line = written.borrow_and_update().clone();
+                    Some((Ok::<_, Infallible>(line.into_bytes()), written))
+                });
+                axum::body::Body::from_stream(lines)
+            } else {
+                let mut list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}});
+                list["items"] = json!([node("amd64", "1")]);
+                axum::body::Body::from(list.to_string())
+            };
+            Ok::<_, Infallible>(axum::http::Response::new(body))
+        }
+    });
+    let (stop, changed) = (CancellationToken::new(), Changes::default());
+    let sources = Sources::watch(&Client::new(service, "default"), &place(), &changed, &stop);
+    timeout(Duration::from_secs(10), sources.nodes.settled())
+        .await
+        .expect("nodes are listed");
+    let mut news = changed.subscribe();
+    for (arch, version, wakes) in [("amd64", "2", false), ("amd64", "3", false), ("arm64", "4", true)] {
+        // Until it is watched.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        news.mark_unchanged();
+        write.send_replace(json!({"type": "MODIFIED", "object": node(arch, version)}).to_string() + "\n");
+        let woken = timeout(Duration::from_millis(500), news.changed()).await.is_ok();
+        assert_eq!(woken, wakes, "{version}");
+    }
+    assert_eq!(sources.nodes.all()[0].labels().len(), 1);
+    stop.cancel();
+}
+
 /// One object with a name that can't be must not keep all others from being used.
 #[tokio::test]
 async fn a_name_that_can_not_be_is_one_that_is_not_there() {

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, Stream, StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
@@ -41,6 +43,16 @@ where
 {
     parts: Vec<Part<K>>,
     dyntype: K::DynamicType,
+}
+
+/// What is followed.
+pub(crate) struct What<K> {
+    /// The kind, for the log.
+    pub(crate) kind: &'static str,
+    /// Where; none for everywhere, or where a `ClusterRole` gives the right to it.
+    pub(crate) namespace: Option<String>,
+    /// Whether an object is the same as before in all that anybody asks for.
+    pub(crate) same: fn(&K, &K) -> bool,
 }
 
 /// What one watch shows.
@@ -100,7 +112,7 @@ where
     /// A watch that failed is begun anew, with a list: one that goes on by itself says nothing until the next change, and what it shows would count as
     /// outdated for so long.
     pub fn follow<S>(
-        mut watch: impl FnMut() -> S + Send + 'static,
+        watch: impl FnMut() -> S + Send + 'static,
         dyntype: K::DynamicType,
         what: &'static str,
         changed: Changes,
@@ -109,8 +121,28 @@ where
     where
         S: Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
     {
+        let what = What {
+            kind: what,
+            namespace: None,
+            same: |_, _| false,
+        };
+        Self::follow_news(watch, dyntype, what, changed, stop)
+    }
+
+    /// As [`Self::follow`], and nobody is woken for an object that is the same as before in what is kept of it.
+    pub(crate) fn follow_news<S>(
+        mut watch: impl FnMut() -> S + Send + 'static,
+        dyntype: K::DynamicType,
+        what: What<K>,
+        changed: Changes,
+        stop: CancellationToken,
+    ) -> Self
+    where
+        S: Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
+    {
         let mut writer = Writer::<K>::new(dyntype.clone());
-        let part = Part::new(writer.as_reader());
+        let part = Part::new(writer.as_reader(), what.namespace.clone());
+        let store = part.store.clone();
         let Part {
             live,
             lost,
@@ -120,7 +152,7 @@ where
         } = part.clone();
         let watched = Self {
             parts: vec![part],
-            dyntype,
+            dyntype: dyntype.clone(),
         };
         tokio::spawn(async move {
             let mut complaint = String::new();
@@ -135,20 +167,28 @@ where
                         };
                         match event {
                             None => return None,
-                            Some(Err(error)) => return Some(explain(&error)),
+                            Some(Err(error)) => return Some(explain(&error, what.namespace.as_deref())),
                             Some(Ok(event)) => {
+                                let known = if let Event::Apply(object) = &event {
+                                    let before = store.get(&object.to_object_ref(dyntype.clone()));
+                                    before.is_some_and(|before| (what.same)(&before, object))
+                                } else {
+                                    false
+                                };
                                 writer.apply_watcher_event(&event);
                                 // Only a complete list is a state of the cluster.
                                 if matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
                                     if !complaint.is_empty() {
-                                        info!(kind = what, "the watch works again");
+                                        info!(kind = what.kind, "the watch works again");
                                         complaint.clear();
                                     }
                                     pause = FIRST_PAUSE;
                                     absent.store(false, Ordering::Release);
                                     live.store(true, Ordering::Release);
                                     settle.send_replace(true);
-                                    changed.send_replace(());
+                                    if !known {
+                                        changed.send_replace(());
+                                    }
                                 }
                             }
                         }
@@ -166,7 +206,7 @@ where
                 };
                 absent.store(missing, Ordering::Release);
                 if complaint != message {
-                    warn!(kind = what, "{message}; trying again");
+                    warn!(kind = what.kind, "{message}; trying again");
                     complaint = message;
                 }
                 // A kind that doesn't exist has no objects; that is known, and not waited for. Any other error says nothing about what there is.
@@ -241,9 +281,9 @@ where
     K: Lookup + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
-    fn new(store: Store<K>) -> Self {
+    fn new(store: Store<K>, namespace: Option<String>) -> Self {
         Self {
-            namespace: None,
+            namespace,
             store,
             live: Arc::default(),
             lost: Arc::default(),
@@ -298,20 +338,86 @@ where
     if namespaces.is_empty() {
         return follow(Api::all(client.clone()), config.clone(), what, changed, stop);
     }
-    let parts = namespaces.iter().flat_map(|namespace| {
-        let api = Api::namespaced(client.clone(), namespace);
-        let mut watched = follow(api, config.clone(), what, changed, stop);
-        for part in &mut watched.parts {
-            part.namespace = Some(namespace.clone());
-            // With the namespace went the right to look into it: nobody waits for what may never be there again.
-            part.settle_after(NAMED, changed, stop);
-        }
-        watched.parts
-    });
+    let parts = namespaces
+        .iter()
+        .flat_map(|namespace| follow_by_role(client, namespace, config, what, NAMED, (changed, stop)).parts);
     Watched {
         parts: parts.collect(),
         dyntype: (),
     }
+}
+
+/// Watches in one namespace, by a Role that is in it. With the namespace goes the right to look into it: nobody waits longer than `limit` for what may never
+/// be there again.
+pub(crate) fn follow_by_role<K>(
+    client: &Client,
+    namespace: &str,
+    config: &watcher::Config,
+    what: &'static str,
+    limit: Duration,
+    (changed, stop): (&Changes, &CancellationToken),
+) -> Watched<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (api, config) = (Api::<K>::namespaced(client.clone(), namespace), config.clone());
+    let watched = Watched::follow_news(
+        move || slim(watcher::watcher(api.clone(), config.clone())),
+        (),
+        What {
+            kind: what,
+            namespace: Some(namespace.to_owned()),
+            same: |_, _| false,
+        },
+        changed.clone(),
+        stop.clone(),
+    );
+    for part in &watched.parts {
+        part.settle_after(limit, changed, stop);
+    }
+    watched
+}
+
+/// Watches what objects of a kind that belongs to no namespace are called, and those of their labels that are `kept`. A change of anything else wakes nobody,
+/// such as what each node's kubelet writes of it all the time.
+pub(crate) fn follow_labels<K>(
+    api: Api<PartialObjectMeta<K>>,
+    kept: fn(&str) -> bool,
+    what: &'static str,
+    changed: &Changes,
+    stop: &CancellationToken,
+) -> Watched<PartialObjectMeta<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let less = move |object: &mut PartialObjectMeta<K>| {
+        let mut labels = object.metadata.labels.take();
+        if let Some(labels) = &mut labels {
+            labels.retain(|label, _| kept(label));
+        }
+        object.metadata = ObjectMeta {
+            name: object.metadata.name.take(),
+            labels,
+            ..ObjectMeta::default()
+        };
+    };
+    Watched::follow_news(
+        move || reduce(watcher::watcher(api.clone(), watcher::Config::default()), less),
+        (),
+        What {
+            kind: what,
+            namespace: None,
+            same: |before, now| before.metadata == now.metadata,
+        },
+        changed.clone(),
+        stop.clone(),
+    )
 }
 
 /// Watches objects of a kind that is known when this is compiled.
@@ -349,8 +455,8 @@ pub(crate) fn reduce<K: Resource>(
     events.map_ok(move |event| event.modify(less))
 }
 
-/// What is wrong with a watch, and whether it is that the kind doesn't exist.
-fn explain(error: &watcher::Error) -> (String, bool) {
+/// What is wrong with a watch, in a namespace if a Role of that gives the right to it, and whether it is that the kind doesn't exist.
+fn explain(error: &watcher::Error, namespace: Option<&str>) -> (String, bool) {
     use watcher::Error;
     let (Error::InitialListFailed(source) | Error::WatchStartFailed(source) | Error::WatchFailed(source)) = error
     else {
@@ -361,13 +467,16 @@ fn explain(error: &watcher::Error) -> (String, bool) {
             "the cluster doesn't know this kind: install its CustomResourceDefinition if it is to be used".into(),
             true,
         ),
-        kube::Error::Api(status) if status.code == 403 => (
-            format!(
-                "this ServiceAccount may not watch it: {} (install the chart's ClusterRole)",
-                status.message
-            ),
-            false,
-        ),
+        kube::Error::Api(status) if status.code == 403 => {
+            let next = match namespace {
+                Some(namespace) => format!(
+                    "the chart's Role in the namespace {namespace} is missing, as where that was made anew: run helm upgrade"
+                ),
+                None => "install the chart's ClusterRole".to_owned(),
+            };
+            let message = format!("this ServiceAccount may not watch it: {} ({next})", status.message);
+            (message, false)
+        }
         kube::Error::Api(status) => (status.message.clone(), false),
         other => (other.to_string(), false),
     }
@@ -444,5 +553,55 @@ mod tests {
         sleep(LAST_PAUSE).await;
         assert!(watched.live());
         assert!(watched.current("a", "map").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_is_the_same_in_what_is_kept_of_it_wakes_nobody() {
+        let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+        let mut told = Some(told);
+        let watch = move || {
+            let told = told.take().expect("one watch");
+            let told = futures::stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
+            let list = [Event::Init, Event::InitApply(map("map")), Event::InitDone];
+            futures::stream::iter(list).chain(told).map(Ok)
+        };
+        let (changed, what) = (
+            Changes::default(),
+            What {
+                kind: "test",
+                namespace: None,
+                same: |before: &ConfigMap, now: &ConfigMap| before.data == now.data,
+            },
+        );
+        let mut news = changed.subscribe();
+        let watched = Watched::follow_news(watch, (), what, changed, CancellationToken::new());
+        watched.settled().await;
+        let data = |text: &str| ConfigMap {
+            data: Some([("key".to_owned(), text.to_owned())].into()),
+            ..map("map")
+        };
+        for (event, wakes) in [
+            (Event::Apply(data("a")), true),
+            (Event::Apply(data("a")), false),
+            (Event::Apply(data("b")), true),
+            (Event::Apply(map("other")), true),
+            (Event::Delete(map("other")), true),
+        ] {
+            news.mark_unchanged();
+            tell.send(event).unwrap();
+            sleep(Duration::from_millis(1)).await;
+            assert_eq!(news.has_changed().unwrap(), wakes);
+        }
+        assert_eq!(watched.current("a", "map").unwrap().data, data("b").data);
+    }
+
+    #[test]
+    fn who_may_not_watch_is_told_which_role_gives_the_right_to_it() {
+        let refused = kube::core::Status::failure("configmaps is forbidden", "Forbidden").with_code(403);
+        let error = watcher::Error::InitialListFailed(kube::Error::Api(Box::new(refused)));
+        let (everywhere, missing) = explain(&error, None);
+        assert!(everywhere.ends_with("configmaps is forbidden (install the chart's ClusterRole)") && !missing);
+        let (here, missing) = explain(&error, Some("kserve"));
+        assert!(here.contains("Role in the namespace kserve") && here.contains("run helm upgrade") && !missing);
     }
 }

@@ -9,9 +9,10 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tidewaiter_core::backend::MANAGED_NAME;
 use tidewaiter_core::filled;
+use tidewaiter_core::uri::{Scheme, StorageUri};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::watched::{Changes, Watched, reduce};
+use crate::cluster::watched::{Changes, Watched, What, reduce};
 
 /// The kinds whose models need credentials, in each version that some release of KServe serves: an upgrade may take one away, and a conversion webhook that
 /// is down hides those that aren't stored.
@@ -27,6 +28,8 @@ const CREATED: &str = "created";
 const ADOPTED: &str = "adopted";
 const URIS: &str = "uris";
 const SETTLED: &str = "settled";
+/// No store has a name as long, in bytes: an S3 key ends at 1,024.
+const URI: usize = 2048;
 
 /// All services of the cluster.
 #[derive(Clone)]
@@ -55,7 +58,7 @@ pub(super) struct Service {
     pub(super) named: BTreeSet<String>,
     /// Those among them that it names as a ServiceAccount.
     pub(super) accounts: BTreeSet<String>,
-    /// Models in S3 that it names, wherever; kept only where something of ours is named too.
+    /// Models in stores that it names, wherever.
     pub(super) uris: BTreeSet<String>,
     /// Whether what runs is what its spec says, as far as KServe tells: no older revision, no model that is still being loaded.
     pub(super) settled: bool,
@@ -100,7 +103,12 @@ impl Services {
             let resource = resource(version, kind);
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
             let watch = move || reduce(watcher(api.clone(), watcher::Config::default()), shrink);
-            Watched::follow(watch, resource, kind, changes.clone(), stop.clone())
+            let what = What {
+                kind,
+                namespace: None,
+                same: |before, now| before == now,
+            };
+            Watched::follow_news(watch, resource, what, changes.clone(), stop.clone())
         });
         Self { kinds }
     }
@@ -166,9 +174,8 @@ fn shrink(object: &mut DynamicObject) {
         names.take(value, "");
     }
     let created = object.metadata.creation_timestamp.as_ref();
-    let ours = !names.named.is_empty();
     object.data = json!({
-        URIS: if ours { names.uris } else { BTreeSet::new() },
+        URIS: names.uris,
         SETTLED: settled(&object.data["status"]),
         NAMED: names.named,
         ACCOUNTS: names.accounts,
@@ -180,7 +187,6 @@ fn shrink(object: &mut DynamicObject) {
         name: object.metadata.name.take(),
         namespace: object.metadata.namespace.take(),
         uid: object.metadata.uid.take(),
-        resource_version: object.metadata.resource_version.take(),
         generation: object.metadata.generation,
         ..ObjectMeta::default()
     };
@@ -210,10 +216,18 @@ impl Names {
             if member == "serviceAccountName" {
                 self.accounts.insert(text.to_owned());
             }
-        } else if text.starts_with("s3://") {
+        } else if names_a_store(text) {
             self.uris.insert(text.to_owned());
         }
     }
+}
+
+/// Whether that is the URI of something in a store that a backend may serve.
+fn names_a_store(text: &str) -> bool {
+    let uri = || StorageUri::parse(text).map(|uri| uri.scheme());
+    text.len() <= URI
+        && text.contains("://")
+        && uri().is_ok_and(|scheme| scheme != Scheme::Other && !scheme.needs_no_credentials())
 }
 
 /// Whether a status speaks of nothing that is still on its way: `modelStatus.transitionStatus` of each mode, and of Knative's the revisions with traffic.
@@ -289,6 +303,9 @@ mod tests {
                 "containers": [{"env": [
                     {"valueFrom": {"secretKeyRef": {"name": "tidewaiter-keys"}}},
                     {"name": "STORAGE_URI", "value": "s3://mlflow/fraud"},
+                    {"name": "BEFORE", "value": "gs://kfserving-examples/models"},
+                    {"name": "CACHE", "value": "pvc://claim/models"},
+                    {"name": "LONG", "value": format!("s3://{}", "long/".repeat(500))},
                 ]}],
             }},
             "status": {"modelStatus": {"transitionStatus": "InProgress"}},
@@ -304,7 +321,8 @@ mod tests {
         assert_eq!(service.accounts, ["tidewaiter-accounts".to_owned()].into());
         assert_eq!((service.created, service.written), (1_767_225_600, 1_767_225_660));
         assert!(service.adopted && !service.settled);
-        assert_eq!(service.uris, ["s3://mlflow/fraud".to_owned()].into());
+        let uris = ["gs://kfserving-examples/models", "s3://mlflow/fraud"];
+        assert_eq!(service.uris, uris.map(str::to_owned).into());
         assert_eq!(
             (&*service.namespace, &*service.name, &*service.uid),
             ("team-a", "fraud", "u")

@@ -10,6 +10,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::failure::Failure;
 
+/// A store that nobody has asked for so long, after it was left alone, may well answer again. Longer than the leader's looks are apart.
+const FORGOTTEN: Duration = Duration::from_mins(5);
+
 /// When a store is left alone, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -69,9 +72,13 @@ impl Gate {
         }
     }
 
-    /// Whether calls are refused without being tried.
+    /// Whether the store is known not to answer. Where nobody has asked it for a while, that isn't known any more.
     pub(crate) fn is_shut(&self) -> bool {
-        !matches!(*self.state(), State::Closed { .. })
+        match &*self.state() {
+            State::Closed { .. } => false,
+            State::Open { until, .. } => until.elapsed() < FORGOTTEN,
+            State::Probing { .. } => true,
+        }
     }
 
     /// Runs a call through the gate, until the deadline at the latest.
@@ -285,6 +292,22 @@ mod tests {
             "while one probes, the others aren't tried"
         );
         probe.await.expect("the store answers again");
+        assert!(!gate.is_shut());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_nobody_asks_any_more_is_not_told_as_shut_for_ever() {
+        let gate = gate(Duration::from_secs(10));
+        let tried = AtomicUsize::new(0);
+        for _ in 0..3 {
+            fail(&gate, &tried).await;
+        }
+        tokio::time::sleep(Duration::from_mins(2)).await;
+        assert!(gate.is_shut(), "it may be asked again in a moment");
+        fail(&gate, &tried).await;
+        tokio::time::sleep(Duration::from_mins(4)).await;
+        assert!(gate.is_shut(), "somebody did");
+        tokio::time::sleep(Duration::from_mins(2)).await;
         assert!(!gate.is_shut());
     }
 
