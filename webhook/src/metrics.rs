@@ -121,6 +121,7 @@ pub struct Metrics {
     counting: Mutex<()>,
     credentials_stale: Family<BackendLabels, Gauge>,
     credentials_age: Family<BackendLabels, Gauge>,
+    credentials_valid: Family<BackendLabels, Gauge>,
     /// How many, and since when the oldest, by who keeps them and by backend.
     behind: Mutex<BTreeMap<&'static str, Behind>>,
     /// 1 in the replica that leads.
@@ -180,6 +181,7 @@ impl Default for Metrics {
             counting: Mutex::default(),
             credentials_stale: Family::default(),
             credentials_age: Family::default(),
+            credentials_valid: Family::default(),
             behind: Mutex::default(),
             leader: Gauge::default(),
             swept: Family::default(),
@@ -270,6 +272,11 @@ impl Metrics {
             "For how long the oldest of these copies has not been equal to its source; told by the leader",
             Unit::Seconds,
             self.credentials_age.clone(),
+        );
+        registry.register(
+            "backend_credentials_valid",
+            "1 where the backend's store takes its credentials, 0 where it refuses them, nothing while it doesn't answer; told by the leader",
+            self.credentials_valid.clone(),
         );
         registry.register(
             "swept",
@@ -393,6 +400,7 @@ impl Metrics {
         self.leader.set(0);
         self.credentials_stale.clear();
         self.credentials_age.clear();
+        self.credentials_valid.clear();
         self.audited.clear();
     }
 
@@ -437,6 +445,18 @@ impl Metrics {
             };
             self.credentials_stale.get_or_create(&labels).set(*count);
             self.credentials_age.get_or_create(&labels).set(*oldest);
+        }
+    }
+
+    /// Whether the stores that answer take the credentials that their backends have for them, by backend.
+    pub(crate) fn credentials_valid<'a>(&self, valid: impl Iterator<Item = (&'a str, bool)>) {
+        self.credentials_valid.clear();
+        for (backend, valid) in valid {
+            self.credentials_valid
+                .get_or_create(&BackendLabels {
+                    backend: backend.into(),
+                })
+                .set(valid.into());
         }
     }
 
@@ -596,6 +616,7 @@ mod tests {
             metrics.configuration_loaded(ok);
         }
         metrics.breakers([("minio", true)].into_iter());
+        metrics.credentials_valid([("minio", false)].into_iter());
         for cache in ["stores", "policies"] {
             metrics.cache(cache, Counts { hits: 1, misses: 1 });
         }

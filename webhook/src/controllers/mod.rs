@@ -126,10 +126,17 @@ impl Controllers {
                 let audit = Audit {
                     client: self.client.clone(),
                     reviewer: Arc::clone(&self.reviewer),
-                    services,
+                    services: services.clone(),
                     metrics: Arc::clone(&self.metrics),
                     configuration: self.configuration.clone(),
                     interval: self.audit_interval,
+                };
+                let health = health::Keeper {
+                    reviewer: Arc::clone(&self.reviewer),
+                    services,
+                    metrics: Arc::clone(&self.metrics),
+                    health: Arc::clone(&self.health.0),
+                    changes: self.health.1.clone(),
                 };
                 tokio::join!(
                     certificate,
@@ -137,7 +144,7 @@ impl Controllers {
                     minting.keep(),
                     sweep.keep(),
                     audit.keep(),
-                    health::keep(&self.reviewer, &self.health.0, &self.health.1)
+                    health.keep()
                 );
             })
         })

@@ -130,7 +130,12 @@ pub const LABELS: &[Label] = &[
     },
     Label {
         name: "backend",
-        of: &["breaker_open", "credentials_stale", "credentials_age_seconds"],
+        of: &[
+            "breaker_open",
+            "backend_credentials_valid",
+            "credentials_stale",
+            "credentials_age_seconds",
+        ],
         says: "the StorageBackend's name",
         values: &[],
     },

@@ -149,6 +149,16 @@ const ALERTS: &[(&str, u32, &[Series], &[Series])] = &[
         &[("tidewaiter_credentials_age_seconds{backend='minio'}", "0 60 120 0x30")],
     ),
     (
+        "TidewaiterCredentialsRefused",
+        15,
+        &[("tidewaiter_backend_credentials_valid{backend='minio',pod='a'}", "0x20")],
+        // Another key came in time.
+        &[(
+            "tidewaiter_backend_credentials_valid{backend='minio',pod='a'}",
+            "0x8 1x20",
+        )],
+    ),
+    (
         "TidewaiterSlippedPast",
         5,
         &[("tidewaiter_swept_total{result='refused'}", "0 0 1x20")],
