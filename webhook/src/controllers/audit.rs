@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tidewaiter_core::backend::{MANAGED_BY, MANAGED_BY_LABEL};
 use tidewaiter_core::document::Document;
+use tidewaiter_core::lines;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -34,8 +35,12 @@ const READING: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(20);
 /// Services that are judged at once. There is no hurry, and reviews of what arrives have none of their time taken.
 const AT_ONCE: usize = 2;
-/// A report is one object, and etcd takes no more than 1.5 MiB: what goes beyond is counted.
+/// A report is one object for people to read: what goes beyond is counted,
 const RESULTS: usize = 1000;
+/// as is what would make its JSON longer than this, in bytes. etcd takes 1.5 MiB, and the report has more than its results.
+const BYTES: usize = 1 << 20;
+/// Of one result's message, in characters: it may join many values.
+const MESSAGE: usize = 1024;
 
 /// See the module.
 pub(super) struct Audit {
@@ -299,7 +304,7 @@ fn report(services: &[(Service, Vec<Finding>)], now: Timestamp) -> Value {
                 "rule": finding.rule,
                 "result": finding.result,
                 "scored": true,
-                "message": finding.message,
+                "message": lines::cut(&finding.message, MESSAGE),
                 "resources": [{
                     "apiVersion": service.resource().api_version,
                     "kind": service.kind,
@@ -310,8 +315,13 @@ fn report(services: &[(Service, Vec<Finding>)], now: Timestamp) -> Value {
             }));
         }
     }
-    let dropped = results.len().saturating_sub(RESULTS);
-    results.truncate(RESULTS);
+    let ends = results.iter().scan(0, |end, result: &Value| {
+        *end += result.to_string().len() + 1;
+        Some(*end)
+    });
+    let kept = ends.take(RESULTS).take_while(|end| *end <= BYTES).count();
+    let dropped = results.len() - kept;
+    results.truncate(kept);
     let namespace = services.first().map(|(service, _)| service.namespace.as_str());
     json!({
         "apiVersion": "wgpolicyk8s.io/v1alpha2",
@@ -404,6 +414,28 @@ mod tests {
         assert!(report.to_string().len() < 1_500_000);
         assert_eq!(report["metadata"]["annotations"]["tidewaiter.dev/left-out"], "200");
         assert_eq!(report["summary"]["fail"], 1200);
+    }
+
+    #[test]
+    fn long_messages_are_cut_and_a_report_of_many_still_fits() {
+        let findings = || {
+            vec![Finding {
+                result: "warn",
+                policy: "p".into(),
+                rule: "would-be-filled-in",
+                // In JSON each of these takes two bytes.
+                message: "\"".repeat(5000),
+            }]
+        };
+        let services: Vec<_> = (0..900).map(|n| (service(&format!("s{n}")), findings())).collect();
+        let report = report(&services, Timestamp::now());
+        assert!(report.to_string().len() < 1_100_000);
+        let results = report["results"].as_array().unwrap();
+        assert_eq!(results[0]["message"].as_str().unwrap().chars().count(), 1024);
+        assert!((400..900).contains(&results.len()), "{}", results.len());
+        let left_out = (900 - results.len()).to_string();
+        assert_eq!(report["metadata"]["annotations"]["tidewaiter.dev/left-out"], left_out);
+        assert_eq!(report["summary"]["warn"], 900);
     }
 
     /// Against an API server with reports in the namespaces a and b and no service that can be read, which keeps what it was told to delete.
