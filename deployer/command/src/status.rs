@@ -56,7 +56,7 @@ pub(super) async fn run(arguments: StatusArguments) -> Result<Ending, Failure> {
     let status = live::status(&cluster, &namespace, &arguments.service.name).await?;
     match arguments.output {
         Some(format) => print!("{}", document(&status, format)?),
-        None => print!("{}", shown(&status, Timestamp::now())),
+        None => print!("{}{}", shown(&status, Timestamp::now()), unknown(&status)),
     }
     Ok(ending(&status))
 }
@@ -147,6 +147,9 @@ fn shown(status: &Status, now: Timestamp) -> String {
         text.push('\n');
         text.push_str(&table(["CANARY", "PERCENT", "READY", "MODEL"], &rows));
     }
+    if !status.sees_pods {
+        return text;
+    }
     text.push('\n');
     if status.pods.is_empty() {
         text.push_str("No Pods.\n");
@@ -226,10 +229,13 @@ fn in_full(description: &Description, now: Timestamp) -> String {
         text.push('\n');
         text.push_str(&table(["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"], &rows));
     }
-    for unknown in &description.unknown {
-        let _ = writeln!(text, "\nunknown: {}", clean(unknown));
-    }
-    text
+    text + &unknown(&description.status)
+}
+
+/// What could not be read.
+fn unknown(status: &Status) -> String {
+    let lines = status.unknown.iter();
+    lines.map(|line| format!("\nunknown: {}\n", clean(line))).collect()
 }
 
 fn way_to_store(credentials: &Credentials) -> String {
@@ -343,7 +349,9 @@ mod tests {
                 node: String::new(),
                 created: None,
             }],
+            sees_pods: true,
             deployed: Some(deployment.clone()),
+            unknown: vec![String::new()],
         };
         let description = |credentials| Description {
             status: status.clone(),
@@ -358,7 +366,6 @@ mod tests {
                 message: String::new(),
                 count: 1,
             }],
-            unknown: vec![String::new()],
         };
         let mut printed = BTreeSet::new();
         for credentials in [

@@ -9,7 +9,7 @@ use tidewaiter_core::filled;
 use tidewaiter_core::kserve_config::{CONFIG_MAP, KserveConfig, SHIPPED_ANNOTATION};
 
 use super::pods;
-use super::status::Status;
+use super::status::{Status, if_allowed};
 use super::{Component, Deployed, Deployment, history};
 use crate::cluster::{Cluster, Error, kinds};
 
@@ -29,9 +29,6 @@ pub struct Description {
     pub history: Vec<Deployment>,
     /// Of the service and its Pods, the oldest first.
     pub events: Vec<Happening>,
-    /// What could not be read, a sentence each.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unknown: Vec<String>,
 }
 
 /// By which way a predictor's Pods open the model's store, as KServe chooses it.
@@ -98,15 +95,18 @@ pub async fn describe(
     kserve_namespace: &str,
 ) -> Result<Description, Error> {
     let service = Deployed::read_or_graph(cluster, namespace, name).await?;
-    let objects = pods::objects(cluster, &service).await?;
     let mut unknown = Vec::new();
+    let objects = if_allowed(pods::objects(cluster, &service).await, &mut unknown)?;
     let mut known = |error: Error| unknown.push(error.to_string());
     let credentials = if service.is_graph() {
         None
     } else {
         Some(way_to_store(cluster, &service, kserve_namespace, &mut known).await)
     };
-    let names = objects.iter().filter_map(|pod| pod["metadata"]["name"].as_str());
+    let names = objects
+        .iter()
+        .flatten()
+        .filter_map(|pod| pod["metadata"]["name"].as_str());
     let owners = std::iter::once((service.kind().kind, name)).chain(names.map(|name| ("Pod", name)));
     let mut events = Vec::new();
     for (kind, name) in owners {
@@ -120,13 +120,13 @@ pub async fn describe(
         }
     }
     events.sort_by_key(|event| event.at);
+    let states = objects.map(|objects| objects.iter().map(pods::state).collect());
     Ok(Description {
-        status: Status::of(&service, objects.iter().map(pods::state).collect()),
+        status: Status::of(&service, states, unknown),
         credentials,
         filled: filled_in(&service),
         history: history(&service),
         events,
-        unknown,
     })
 }
 

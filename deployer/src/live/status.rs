@@ -84,15 +84,22 @@ pub struct Status {
     /// What its requests are split between.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub canaries: Vec<Canary>,
-    /// All its Pods.
+    /// All its Pods; none where they may not be listed, and then `unknown` says so.
     pub pods: Vec<PodState>,
+    /// Whether they could be listed.
+    #[serde(skip)]
+    pub sees_pods: bool,
     /// The last deployment, where Tidewaiter did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployed: Option<Deployment>,
+    /// What could not be read, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }
 
 impl Status {
-    pub(super) fn of(service: &Deployed, pods: Vec<PodState>) -> Self {
+    /// `pods` is none where they may not be listed; why not is `unknown`'s to say.
+    pub(super) fn of(service: &Deployed, pods: Option<Vec<PodState>>, unknown: Vec<String>) -> Self {
         use tidewaiter_core::kserve_config::DeploymentMode;
         let failure = &service.status()["modelStatus"]["lastFailureInfo"];
         let words = ["reason", "message"].map(|name| failure[name].as_str().unwrap_or_default());
@@ -119,8 +126,10 @@ impl Status {
             // KServe keeps the last one after the model is loaded.
             failure: (!words.is_empty() && !is_loaded).then(|| words.join(": ")),
             canaries: Canaries::of(service).0,
-            pods,
+            sees_pods: pods.is_some(),
+            pods: pods.unwrap_or_default(),
             deployed: history(service).into_iter().next(),
+            unknown,
         }
     }
 }
@@ -128,11 +137,23 @@ impl Status {
 /// Reads how a service is, or a graph of services.
 ///
 /// # Errors
-/// Where it isn't there; where the API server says no, or says nothing.
+/// Where it isn't there, or may not be read; where the API server says nothing. That its Pods may not be listed is told in the answer.
 pub async fn status(cluster: &Cluster, namespace: &str, name: &str) -> Result<Status, Error> {
     let service = Deployed::read_or_graph(cluster, namespace, name).await?;
-    let pods = pods(cluster, &service).await?;
-    Ok(Status::of(&service, pods))
+    let mut unknown = Vec::new();
+    let pods = if_allowed(pods(cluster, &service).await, &mut unknown)?;
+    Ok(Status::of(&service, pods, unknown))
+}
+
+/// What was read; none where that isn't allowed, which is noted.
+pub(super) fn if_allowed<T>(read: Result<T, Error>, unknown: &mut Vec<String>) -> Result<Option<T>, Error> {
+    match read {
+        Err(error @ Error::Forbidden { .. }) => {
+            unknown.push(error.to_string());
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
 }
 
 #[cfg(test)]
@@ -141,6 +162,35 @@ mod tests {
 
     use super::super::fixture::deployed;
     use super::*;
+    use crate::live::describe;
+    use crate::reach::tests::{Answers, cluster};
+
+    #[tokio::test]
+    async fn who_may_not_list_pods_is_told_so_and_all_the_rest() {
+        let service = json!({"metadata": {"name": "fraud", "namespace": "team-a"},
+            "status": {"url": "http://fraud", "conditions": [{"type": "Ready", "status": "True"}]}});
+        let no = json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "pods is forbidden: user \"eve\" cannot list pods"});
+        let answers = || {
+            cluster(Answers::from([
+                (
+                    "/apis/serving.kserve.io/v1beta1/namespaces/team-a/inferenceservices/fraud",
+                    service.clone(),
+                ),
+                ("/api/v1/namespaces/team-a/pods", no.clone()),
+                ("/api/v1/namespaces/team-a/events", json!({"items": []})),
+            ]))
+        };
+        let told = "not allowed to list pods in namespace team-a";
+        let status = status(&answers(), "team-a", "fraud").await.unwrap();
+        assert_eq!((status.summary.ready.as_str(), status.sees_pods), ("True", false));
+        assert_eq!(status.unknown, [told]);
+        let description = describe(&answers(), "team-a", "fraud", "kserve").await.unwrap();
+        let description = json!(description);
+        assert_eq!(
+            (&description["unknown"], &description["pods"]),
+            (&json!([told]), &json!([]))
+        );
+    }
 
     #[test]
     fn a_service_in_one_line() {
@@ -175,7 +225,7 @@ mod tests {
                 "transitionStatus": transition, "states": {"activeModelState": state},
                 "lastFailureInfo": {"reason": "ModelLoadFailed", "message": "no such key"},
             }}}));
-            Status::of(&service, Vec::new()).failure
+            Status::of(&service, None, Vec::new()).failure
         };
         assert_eq!(
             failure("BlockedByFailedLoad", "").as_deref(),
