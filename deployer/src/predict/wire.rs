@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value, json};
 use super::datatype::Datatype;
 use super::protocol::InferTensorContents;
 use super::protocol::infer_parameter::ParameterChoice;
-use super::protocol::model_infer_request::InferInputTensor;
+use super::protocol::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use super::protocol::{InferParameter, ModelInferRequest, ModelInferResponse};
 use super::request::Request;
 use super::tensor::{Tensor, elements};
@@ -18,7 +18,7 @@ use super::{Error, InputError};
 /// A request for a model of this name.
 ///
 /// # Errors
-/// Where an element has no place in its type.
+/// Where an element has no place in its type, or what is asked for has no name.
 pub(super) fn request(model: &str, request: &Request) -> Result<ModelInferRequest, InputError> {
     // All of a request's inputs are raw, or none.
     let is_raw = request
@@ -57,9 +57,31 @@ pub(super) fn request(model: &str, request: &Request) -> Result<ModelInferReques
         id: text("id"),
         parameters: members.map(parameters).unwrap_or_default(),
         inputs,
-        outputs: Vec::new(),
+        outputs: outputs(request.others.get("outputs"))?,
         raw_input_contents,
     })
+}
+
+/// What the user asks for of all that the model answers; where they say nothing, all of it.
+fn outputs(asked: Option<&Value>) -> Result<Vec<InferRequestedOutputTensor>, InputError> {
+    let wrong = |what: &str| InputError::Tensor {
+        name: "outputs".to_owned(),
+        what: what.to_owned(),
+    };
+    let asked = match asked {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(asked) => asked.as_array().ok_or_else(|| wrong("they are no list"))?,
+    };
+    let output = |output: &Value| {
+        Ok(InferRequestedOutputTensor {
+            name: output["name"]
+                .as_str()
+                .ok_or_else(|| wrong("one has no name"))?
+                .to_owned(),
+            parameters: output["parameters"].as_object().map(parameters).unwrap_or_default(),
+        })
+    };
+    asked.iter().map(output).collect()
 }
 
 /// An answer in the form that REST gives it.

@@ -57,6 +57,30 @@ fn sixteen_bits_go_raw_and_others_by_type() {
 }
 
 #[test]
+fn who_asks_for_some_outputs_alone_asks_so_over_grpc_too() {
+    let asked = |outputs: Value| {
+        let whole = Request {
+            inputs: vec![tensor(Datatype::Fp32, vec![json!(0.1)])],
+            others: Map::from_iter([("outputs".to_owned(), outputs)]),
+        };
+        request("fraud", &whole)
+    };
+    let outputs = asked(json!([{"name": "label"}, {"name": "score", "parameters": {"content_type": "np"}}]));
+    let outputs = outputs.unwrap().outputs;
+    let names: Vec<_> = outputs.iter().map(|output| output.name.as_str()).collect();
+    assert_eq!(names, ["label", "score"]);
+    let parameters = outputs[1].parameters.clone().into_iter().filter_map(member);
+    assert_eq!(
+        parameters.collect::<Vec<_>>(),
+        [("content_type".to_owned(), json!("np"))]
+    );
+    assert!(asked(json!([])).unwrap().outputs.is_empty());
+    for wrong in [json!("label"), json!([{"parameters": {}}])] {
+        assert!(asked(wrong).unwrap_err().to_string().starts_with("tensor outputs: "));
+    }
+}
+
+#[test]
 fn half_precision_is_that_of_ieee() {
     for (number, bits) in [
         (0.0, 0),
