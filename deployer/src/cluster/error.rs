@@ -1,6 +1,7 @@
 //! What can go wrong between here and an API server, each with what to do about it.
 
 use super::Kind;
+use super::kinds::INFERENCE_SERVICE;
 
 /// What was asked of an API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,10 +184,20 @@ impl Error {
                 format!("ask for a role with {} {place}", listed(&rights))
             }
             Self::UnknownKind { kind } => kind.install.to_owned(),
-            Self::NotFound { attempt, .. } => match &attempt.namespace {
-                Some(namespace) => format!("look whether namespace {namespace} is the right one, and there"),
-                None => "look whether it is there".to_owned(),
-            },
+            Self::NotFound { attempt, .. } => {
+                let kind = attempt.kind;
+                match &attempt.namespace {
+                    Some(namespace) if *kind == INFERENCE_SERVICE => format!(
+                        "`tidewaiter list --namespace {namespace}` shows what is there; name another namespace by --namespace"
+                    ),
+                    Some(namespace) => format!(
+                        "look whether there is a namespace {namespace}, and what is in it: `kubectl --namespace {namespace} get {}`; name another \
+                         one by --namespace",
+                        kind.in_roles()
+                    ),
+                    None => format!("`kubectl get {}` shows those that there are", kind.in_roles()),
+                }
+            }
             Self::Changed { .. } => "run the command again, and look at what it shows".to_owned(),
             Self::Refused { .. } => "do what the message says, and run the command again".to_owned(),
         }
@@ -321,6 +332,16 @@ mod tests {
         );
         let gone = api(404, "NotFound", "namespaces \"x\" not found", "x");
         let attempt = Attempt::named("create", &kinds::SECRET, Some("x"), "minio");
-        assert!(matches!(Error::of(attempt, "", &gone), Error::NotFound { .. }));
+        assert_eq!(
+            self::told(attempt, &gone),
+            "can't create secrets minio in namespace x: namespaces \"x\" not found; look whether there is a namespace x, and what is in it: \
+             `kubectl --namespace x get secrets`; name another one by --namespace"
+        );
+        let missing = api(404, "NotFound", "there is no such service", "fraud");
+        let attempt = Attempt::get(&kinds::INFERENCE_SERVICE, Some("x"), "fraud");
+        assert_eq!(
+            Error::of(attempt, "", &missing).next(),
+            "`tidewaiter list --namespace x` shows what is there; name another namespace by --namespace"
+        );
     }
 }

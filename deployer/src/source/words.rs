@@ -70,6 +70,14 @@ pub enum SourceError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A path as Windows has it, on a machine that has no drives.
+    #[error("`{text}` is a path of Windows, and this machine has no drive {drive}:")]
+    Windows {
+        /// As it was written.
+        text: String,
+        /// The drive's letter.
+        drive: char,
+    },
     /// KServe would not understand it.
     #[error(transparent)]
     Uri(#[from] UriError),
@@ -77,10 +85,18 @@ pub enum SourceError {
 
 impl SourceError {
     /// What to write instead.
-    pub fn next(&self) -> &'static str {
-        match self {
+    pub fn next(&self) -> String {
+        let next = match self {
             Self::Empty | Self::Uri(_) => {
                 "write models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/PATH, s3://BUCKET/PATH, or a folder"
+            }
+            Self::Windows { text, drive } => {
+                let path = text[2..].replace('\\', "/");
+                let path = path.trim_start_matches('/');
+                return format!(
+                    "write it as this machine has it: in WSL as /mnt/{}/{path}",
+                    drive.to_ascii_lowercase()
+                );
             }
             Self::Mlflow { text, .. } if text.starts_with("runs:") => "write runs:/RUN/PATH, such as runs:/4f0c…/model",
             Self::Mlflow { text, .. } if text.starts_with("mlflow-artifacts:") => {
@@ -89,7 +105,8 @@ impl SourceError {
             Self::Mlflow { .. } => {
                 "write models:/NAME/VERSION, models:/NAME@ALIAS, models:/NAME/latest, or models:/m-ID"
             }
-        }
+        };
+        next.to_owned()
     }
 }
 
@@ -155,6 +172,18 @@ impl FromStr for Source {
         let Some((scheme, rest)) = text.split_once(':') else {
             return Ok(Self::Local(text.into()));
         };
+        // No scheme has one letter; a drive has.
+        if let (Ok([drive]), true) = (<[u8; 1]>::try_from(scheme.as_bytes()), rest.starts_with(['\\', '/']))
+            && drive.is_ascii_alphabetic()
+        {
+            if cfg!(windows) {
+                return Ok(Self::Local(text.into()));
+            }
+            return Err(SourceError::Windows {
+                text: text.to_owned(),
+                drive: char::from(drive),
+            });
+        }
         match scheme {
             "models" => Self::registered(text, rest),
             "runs" => {
@@ -306,6 +335,14 @@ mod tests {
         assert!(refused("mlflow-artifacts:/a/../b").contains("goes up"));
         assert!(refused("s3a://bucket/path").contains("write s3://bucket/path"));
         assert!(refused("").contains("no model was named"));
+        for path in [r"C:\models\fraud", "C:/models/fraud"] {
+            assert_eq!(
+                refused(path),
+                format!(
+                    "`{path}` is a path of Windows, and this machine has no drive C:; write it as this machine has it: in WSL as /mnt/c/models/fraud"
+                )
+            );
+        }
         assert!(!refused("https://me:hidden@host/model").contains("hidden"));
     }
 
