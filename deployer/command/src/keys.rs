@@ -247,6 +247,29 @@ mod tests {
         );
     }
 
+    /// Alone, as every command that opens stores has them.
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        _keys: KeyArguments,
+    }
+
+    #[test]
+    fn who_gave_keys_of_two_stores_is_told_flags_that_there_are() {
+        use tidewaiter_deployer::submit::Store;
+        let keys = ["aws_access_key_id", "hf_token"].map(|name| (name.to_owned(), SecretValue::from("x".to_owned())));
+        let config = tidewaiter_core::kserve_config::KserveConfig::default();
+        let error = Store::of(Keys::from(keys), &StoreSettings::default(), &config).unwrap_err();
+        let next = error.next();
+        let command = <Line as clap::CommandFactory>::command();
+        let known: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        let named: Vec<_> = next.split(' ').filter_map(|word| word.strip_prefix("--")).collect();
+        assert_eq!(named.len(), KEYS.len(), "{next}");
+        for flag in named {
+            assert!(known.contains(&flag.trim_end_matches(',')), "{flag} is no flag");
+        }
+    }
+
     #[test]
     fn an_address_of_s3_is_no_other_stores() {
         let arguments = KeyArguments::default();

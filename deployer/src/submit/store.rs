@@ -12,7 +12,7 @@ use tidewaiter_core::endpoint::Endpoint;
 use tidewaiter_core::kserve_config::KserveConfig;
 
 /// The names under which ZenML's guide, and the stores themselves, know credentials: what each is for.
-const KEYS: [(&str, BackendType); 12] = [
+const KEYS: [(&str, BackendType); 9] = [
     ("aws_access_key_id", BackendType::S3),
     ("aws_secret_access_key", BackendType::S3),
     ("google_application_credentials", BackendType::Gcs),
@@ -21,10 +21,7 @@ const KEYS: [(&str, BackendType); 12] = [
     ("azure_client_secret", BackendType::Azure),
     ("azure_tenant_id", BackendType::Azure),
     ("azure_storage_access_key", BackendType::Azure),
-    ("azure_access_token", BackendType::Azure),
     ("hf_token", BackendType::HuggingFace),
-    ("https_host", BackendType::Https),
-    ("headers", BackendType::Https),
 ];
 
 /// How an S3 store is reached.
