@@ -343,8 +343,10 @@ async fn materialise(
             Content::Packed(archive) => {
                 let to = scratch.join(format!("packed-{number}"));
                 let (archive, from, packed) = (archive.clone(), source.clone(), to.clone());
+                let (scratch, bytes) = (scratch.to_owned(), located.model.bytes);
                 source::blocking(move || {
-                    prepare::pack(&archive, &from, &packed).map_err(|error| source::unreadable(&packed, &error))
+                    prepare::pack(&archive, &from, &packed)
+                        .map_err(|error| source::unwritable(&packed, &scratch, bytes, &error))
                 })
                 .await?;
                 upload::Content::File(to)

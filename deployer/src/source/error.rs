@@ -37,6 +37,38 @@ pub enum Error {
         /// The innermost cause.
         reason: String,
     },
+    /// The server is asked for a file, and nothing comes.
+    #[error("the tracking server {server} sends nothing of {what}: {reason}")]
+    Slow {
+        /// Its address.
+        server: String,
+        /// The file.
+        what: String,
+        /// How long it was waited for, or who gave up.
+        reason: String,
+    },
+    /// What the server sends breaks off, again and again where it is a model's file.
+    #[error("the tracking server {server} broke off {what} after {bytes} bytes: {reason}")]
+    Broken {
+        /// Its address.
+        server: String,
+        /// The file, or `its answer to …`.
+        what: String,
+        /// How many came.
+        bytes: u64,
+        /// The innermost cause.
+        reason: String,
+    },
+    /// This machine's disk is full.
+    #[error(
+        "there is no room left in {folder} for the model, of which {bytes} bytes have to be kept there until they are uploaded"
+    )]
+    NoRoom {
+        /// Where files are kept on the way.
+        folder: String,
+        /// How many bytes are needed there in all.
+        bytes: u64,
+    },
     /// Somebody answers who is no MLflow.
     #[error("{server} doesn't answer as an MLflow server: {reason}")]
     NotMlflow {
@@ -167,13 +199,26 @@ impl Error {
     /// What to do about it.
     pub fn next(&self) -> String {
         match self {
-            Self::Words(error) => error.next().to_owned(),
+            Self::Words(error) => error.next(),
             Self::Store(error) => error.next(),
             Self::NoTracking { .. } => "name it by --tracking-server, MLFLOW_TRACKING_URI, or in the profile".to_owned(),
             Self::OtherHost { host, .. } => {
                 format!("if you trust {host} with your credentials, name it as the tracking server")
             }
             Self::NoServer { server, .. } => format!("is {server} the right address, and can this machine reach it?"),
+            Self::Slow { .. } => {
+                "MLflow fetches a file from its artifact store before it sends any of it: give that store's own key here, so that the file is read from there; or have \
+                 the server's admin look whether it gets the file, and whether a proxy before it waits long enough"
+                    .to_owned()
+            }
+            Self::Broken { .. } => {
+                "try again; if it breaks off again, the server or a proxy before it gives no answer more time (gunicorn's --timeout, proxy_read_timeout): have its admin \
+                 raise that, or give the artifact store's own key here, so that the model is read from there"
+                    .to_owned()
+            }
+            Self::NoRoom { folder, .. } => {
+                format!("make room in {folder}, or name a folder on a larger disk by XDG_CACHE_HOME")
+            }
             Self::NotMlflow { .. } => {
                 "give the address that MLFLOW_TRACKING_URI has, with its path where it has one".to_owned()
             }

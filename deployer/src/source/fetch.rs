@@ -1,11 +1,11 @@
 //! Brings files to this machine that have to be uploaded elsewhere. Memory stays flat: a few megabytes of each.
 
-use std::io::Write as _;
+use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use futures::StreamExt as _;
 
+use super::tracking::Piece;
 use super::{Entry, Error, Folder, Located, unreadable};
 
 /// Bytes of one request, and files at once.
@@ -49,11 +49,12 @@ pub(crate) async fn fetch(
     let one = |entry: &Entry| {
         let (entry, to) = (entry.clone(), root.join(&entry.path));
         async move {
-            file(folder, &entry, &to, &|bytes| {
-                done.set(done.get() + bytes);
+            let failed = |error: io::Error| unwritable(&to, scratch, total, &error);
+            let count = |more: u64, less: u64| {
+                done.set((done.get() + more).saturating_sub(less));
                 told(done.get().min(total), total);
-            })
-            .await
+            };
+            file(folder, &entry, &to, &failed, &count).await
         }
     };
     let mut running = futures::stream::iter(entries.into_iter().map(one)).buffer_unordered(AT_ONCE);
@@ -64,20 +65,46 @@ pub(crate) async fn fetch(
     Ok(to)
 }
 
-async fn file(folder: &Folder, entry: &Entry, to: &Path, told: &dyn Fn(u64)) -> Result<(), Error> {
-    let failed = |error: std::io::Error| unreadable(to, &error);
+/// Why a file could not be written that belongs to `bytes` in all below a folder.
+pub(crate) fn unwritable(file: &Path, below: &Path, bytes: u64, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoRoom {
+            folder: below.display().to_string(),
+            bytes,
+        },
+        _ => unreadable(file, error),
+    }
+}
+
+/// `count` is told of bytes that came, and of such that came for nothing.
+async fn file(
+    folder: &Folder,
+    entry: &Entry,
+    to: &Path,
+    failed: &dyn Fn(io::Error) -> Error,
+    count: &dyn Fn(u64, u64),
+) -> Result<(), Error> {
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
     let mut written = std::fs::File::create(to).map_err(failed)?;
     let mut size = 0;
-    let mut put = |bytes: Bytes| -> Result<(), Error> {
-        size += bytes.len() as u64;
-        told(bytes.len() as u64);
-        written.write_all(&bytes).map_err(failed)
+    let mut put = |piece: Piece| -> Result<(), Error> {
+        match piece {
+            Piece::Next(bytes) => {
+                size += bytes.len() as u64;
+                count(bytes.len() as u64, 0);
+                written.write_all(&bytes).map_err(failed)
+            }
+            Piece::Again => {
+                count(0, size);
+                size = 0;
+                written.rewind().and_then(|()| written.set_len(0)).map_err(failed)
+            }
+        }
     };
     if let Folder::Tracking(artifacts) = folder {
-        artifacts.copy(&entry.path, &mut put).await?;
+        artifacts.copy(&entry.path, entry.bytes, &mut put).await?;
     } else {
         let mut offset = 0;
         while offset < entry.bytes {
@@ -86,7 +113,7 @@ async fn file(folder: &Folder, entry: &Entry, to: &Path, told: &dyn Fn(u64)) -> 
                 break;
             }
             offset += bytes.len() as u64;
-            put(bytes)?;
+            put(Piece::Next(bytes))?;
         }
     }
     if entry.bytes > 0 && size != entry.bytes {

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use tidewaiter_core::uri::{Scheme, StorageUri};
 
 pub use error::Error;
-pub(crate) use fetch::fetch;
+pub(crate) use fetch::{fetch, unwritable};
 pub use folder::{Entry, Folder};
 pub(crate) use folder::{blocking, local_file, unreadable, walk};
 pub use tracking::{Artifacts, Auth, Tracking};

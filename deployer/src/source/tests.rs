@@ -74,6 +74,152 @@ impl Server {
     }
 }
 
+/// A server of files that answers by a script: what it writes to the first request, the second and so on, before it closes; nothing at all to what comes after.
+async fn scripted(answers: &[&str]) -> (Artifacts, Arc<Mutex<Vec<String>>>) {
+    let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let noted = Arc::clone(&asked);
+    tokio::spawn(async move {
+        let mut answers = answers.into_iter();
+        let mut silent = Vec::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            let mut chunk = [0; 4096];
+            while !is_whole(&request) {
+                match socket.read(&mut chunk).await {
+                    Ok(read) if read > 0 => request.extend_from_slice(&chunk[..read]),
+                    _ => break,
+                }
+            }
+            let request = String::from_utf8_lossy(&request).into_owned();
+            let range = request.lines().find_map(|line| line.strip_prefix("range: "));
+            noted.lock().unwrap().push(range.unwrap_or_default().to_owned());
+            match answers.next() {
+                Some(answer) => drop(socket.write_all(answer.as_bytes()).await),
+                None => silent.push(socket),
+            }
+        }
+    });
+    let tracking = Tracking {
+        timeout: Some(std::time::Duration::from_millis(500)),
+        ..Tracking::open(format!("http://{address}"))
+    };
+    let of = tracking::Of::Run {
+        id: "4f0c".to_owned(),
+        path: "model".to_owned(),
+    };
+    let client = Client::new(&tracking).unwrap();
+    (Artifacts { client, of }, asked)
+}
+
+/// What is fetched of ten digits, by a scratch folder of its own.
+async fn fetched(artifacts: Artifacts, scratch: &std::path::Path) -> Result<(String, Vec<u64>), String> {
+    let located = Located {
+        uri: None,
+        model: Model::unseen(Framework::Onnx),
+        origin: Origin {
+            asked: "runs:/4f0c/model".to_owned(),
+            steps: Vec::new(),
+        },
+        folder: Some(Folder::Tracking(artifacts)),
+        entries: vec![Entry {
+            path: "net.onnx".to_owned(),
+            bytes: 10,
+        }],
+        found: Found::Unseen,
+    };
+    let done = Mutex::new(Vec::new());
+    let folder = fetch(&located, vec!["net.onnx"], scratch, &|bytes, _| {
+        done.lock().unwrap().push(bytes)
+    })
+    .await;
+    match folder {
+        Ok(folder) => {
+            let text = std::fs::read_to_string(folder.join("net.onnx")).unwrap();
+            Ok((text, done.into_inner().unwrap()))
+        }
+        Err(error) => Err(format!("{error}; {}", error.next())),
+    }
+}
+
+const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234";
+const WHOLE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789";
+
+#[tokio::test]
+async fn a_file_that_broke_off_goes_on_where_it_was_and_else_comes_anew() {
+    let scratch = tempfile::tempdir().unwrap();
+    let rest = "HTTP/1.1 206 Partial\r\ncontent-length: 5\r\ncontent-range: bytes 5-9/10\r\n\r\n56789";
+    let (artifacts, asked) = scripted(&[HALF, rest]).await;
+    let (text, _) = fetched(artifacts, scratch.path()).await.unwrap();
+    assert_eq!(text, "0123456789");
+    assert_eq!(*asked.lock().unwrap(), ["", "bytes=5-"]);
+
+    // Without a length, what ends too early looks as if it were whole.
+    let unmeasured = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n012";
+    let nothing = "HTTP/1.1 416 No\r\ncontent-length: 0\r\n\r\n";
+    let (artifacts, asked) = scripted(&[unmeasured, nothing, HALF, WHOLE]).await;
+    let (text, done) = fetched(artifacts, scratch.path()).await.unwrap();
+    assert_eq!(text, "0123456789");
+    assert_eq!(*asked.lock().unwrap(), ["", "bytes=3-", "", "bytes=5-"]);
+    assert_eq!(done.last(), Some(&10));
+}
+
+#[tokio::test]
+async fn a_file_that_breaks_off_again_and_again_is_told_as_one() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (artifacts, asked) = scripted(&[HALF; 8]).await;
+    let told = fetched(artifacts, scratch.path()).await.unwrap_err();
+    assert!(
+        told.contains(" broke off runs:/4f0c/model/net.onnx after 5 bytes: ") && told.contains("gunicorn"),
+        "{told}"
+    );
+    assert_eq!(asked.lock().unwrap().len(), 4);
+    // A worker that is killed while it fetches the file closes the connection, too.
+    let (artifacts, asked) = scripted(&[""; 8]).await;
+    let told = fetched(artifacts, scratch.path()).await.unwrap_err();
+    assert!(
+        told.contains(" broke off runs:/4f0c/model/net.onnx after 0 bytes: "),
+        "{told}"
+    );
+    assert_eq!(asked.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_begin_is_not_asked_for_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    for (answers, reason) in [
+        (&[][..], "it was waited for 0 seconds"),
+        (&["HTTP/1.1 504 Late\r\ncontent-length: 0\r\n\r\n"], "a proxy before it"),
+    ] {
+        let (artifacts, asked) = scripted(answers).await;
+        let told = fetched(artifacts, scratch.path()).await.unwrap_err();
+        assert!(
+            told.contains(&format!(" sends nothing of runs:/4f0c/model/net.onnx: {reason}")),
+            "{told}"
+        );
+        assert_eq!(asked.lock().unwrap().len(), 1);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_told_with_the_folder_and_what_has_to_fit() {
+    let scratch = tempfile::tempdir().unwrap();
+    std::fs::create_dir(scratch.path().join("fetched")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", scratch.path().join("fetched/net.onnx")).unwrap();
+    let (artifacts, _) = scripted(&[WHOLE]).await;
+    let told = fetched(artifacts, scratch.path()).await.unwrap_err();
+    let folder = scratch.path().display();
+    assert!(
+        told.starts_with(&format!(
+            "there is no room left in {folder} for the model, of which 10 bytes "
+        )) && told.contains("XDG_CACHE_HOME"),
+        "{told}"
+    );
+}
+
 fn is_whole(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request);
     let Some((head, body)) = text.split_once("\r\n\r\n") else {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{LOCATION, RANGE};
+use reqwest::header::{CONTENT_RANGE, LOCATION, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
@@ -18,6 +18,12 @@ use super::folder::Entry;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long a file may take to its first byte: with a store as its artifact root, MLflow fetches all of it before it sends any.
+const FIRST_BYTE: Duration = Duration::from_mins(15);
+/// How long a file may stand still on its way.
+const STILL: Duration = Duration::from_mins(1);
+/// A transfer that came so many bytes further before it broke off again is worth all tries anew.
+const FURTHER: u64 = 1 << 20;
 /// Waits before a request is sent again, where the server is busy or fails.
 #[cfg(not(test))]
 const WAITS: [Duration; 3] = [
@@ -41,7 +47,7 @@ pub struct Tracking {
     pub ca_bundle: Option<Vec<u8>>,
     /// Whether any certificate is taken.
     pub insecure: bool,
-    /// How long an answer may take; half a minute by default.
+    /// How long an answer may take. By default half a minute; a file a quarter of an hour to its first byte, and then a minute to each next one.
     pub timeout: Option<Duration>,
 }
 
@@ -79,6 +85,10 @@ impl Tracking {
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// For files, which have limits of their own.
+    patient: reqwest::Client,
+    first_byte: Duration,
+    still: Duration,
     base: Url,
     auth: Auth,
 }
@@ -128,21 +138,31 @@ impl Client {
         let path = format!("{}/", base.path().trim_end_matches('/'));
         base.set_path(&path);
         base.set_query(None);
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("tidewaiter/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT)
-            .read_timeout(tracking.timeout.unwrap_or(ANSWER))
-            .tls_danger_accept_invalid_certs(tracking.insecure);
+        let mut certificates = Vec::new();
         if let Some(bundle) = &tracking.ca_bundle {
-            let certificates = reqwest::Certificate::from_pem_bundle(bundle);
-            let certificates = certificates.map_err(|_| unusable("the CA bundle holds no certificate in PEM form"))?;
-            for certificate in certificates {
-                http = http.add_root_certificate(certificate);
-            }
+            let read = reqwest::Certificate::from_pem_bundle(bundle);
+            certificates = read.map_err(|_| unusable("the CA bundle holds no certificate in PEM form"))?;
         }
-        let http = http.build().map_err(|error| unusable(&innermost(&error)))?;
-        Ok(Self { http, base, auth })
+        let client = || {
+            let client = reqwest::Client::builder()
+                .user_agent(concat!("tidewaiter/", env!("CARGO_PKG_VERSION")))
+                .redirect(Policy::none())
+                .connect_timeout(CONNECT)
+                .tls_danger_accept_invalid_certs(tracking.insecure);
+            certificates
+                .iter()
+                .cloned()
+                .fold(client, reqwest::ClientBuilder::add_root_certificate)
+        };
+        let http = client().read_timeout(tracking.timeout.unwrap_or(ANSWER)).build();
+        Ok(Self {
+            http: http.map_err(|error| unusable(&innermost(&error)))?,
+            patient: client().build().map_err(|error| unusable(&innermost(&error)))?,
+            first_byte: tracking.timeout.unwrap_or(FIRST_BYTE),
+            still: tracking.timeout.unwrap_or(STILL),
+            base,
+            auth,
+        })
     }
 
     /// As errors call it.
@@ -184,9 +204,10 @@ impl Client {
     }
 
     async fn ask(&self, method: Method, url: Url, body: Option<String>) -> Result<Said, Error> {
-        let response = self.send(method, url, body, None, false).await?;
+        let what = format!("its answer to {}", url.path());
+        let response = self.send(method, url, body, None, None).await?;
         let status = response.status();
-        let bytes = self.body(response, 0, LONGEST as u64).await?;
+        let bytes = self.body(response, 0, LONGEST as u64, &what).await?;
         let value: Option<Value> = serde_json::from_slice(&bytes).ok();
         match (status.is_success(), value) {
             (true, Some(value)) => Ok(Ok(value)),
@@ -215,30 +236,47 @@ impl Client {
         }
     }
 
-    /// Sends, and sends again where the server is busy. Refusals of who asks are errors already. For a `file` that its store doesn't have, MLflow answers 500.
+    /// Sends, and sends again where the server is busy. Refusals of who asks are errors already. A range without an end is all of the rest. For a `file` (as errors
+    /// call it) that its store doesn't have, MLflow answers 500; and one that is long in coming isn't asked for again, nor more than once one that is cut off before
+    /// it begins: the server would fetch it anew.
     async fn send(
         &self,
         method: Method,
         url: Url,
         body: Option<String>,
-        range: Option<(u64, u64)>,
-        file: bool,
+        range: Option<(u64, Option<u64>)>,
+        file: Option<&str>,
     ) -> Result<Response, Error> {
+        let slow = |what: &str, reason: String| Error::Slow {
+            server: self.server(),
+            what: what.to_owned(),
+            reason,
+        };
+        let http = if file.is_some() { &self.patient } else { &self.http };
         let mut waits = WAITS.into_iter();
+        let mut cut = false;
         loop {
-            let mut request = self.http.request(method.clone(), url.clone());
+            let mut request = http.request(method.clone(), url.clone());
             if let Some(body) = &body {
                 request = request.header("content-type", "application/json").body(body.clone());
             }
             if let Some((start, end)) = range {
-                request = request.header(RANGE, format!("bytes={start}-{}", end.saturating_sub(1)));
+                let last = end.map_or_else(String::new, |end| end.saturating_sub(1).to_string());
+                request = request.header(RANGE, format!("bytes={start}-{last}"));
             }
             request = match &self.auth {
                 Auth::None => request,
                 Auth::Token(token) => request.bearer_auth(self.text(token)?),
                 Auth::Basic { user, password } => request.basic_auth(user, Some(self.text(password)?)),
             };
-            let again = match request.send().await {
+            let answer = match file {
+                None => request.send().await,
+                Some(file) => match tokio::time::timeout(self.first_byte, request.send()).await {
+                    Ok(answer) => answer,
+                    Err(_) => return Err(slow(file, format!("it was waited for {}", told(self.first_byte)))),
+                },
+            };
+            let again = match answer {
                 Ok(response) => match response.status() {
                     StatusCode::UNAUTHORIZED => {
                         return Err(Error::Unauthorized {
@@ -260,10 +298,22 @@ impl Client {
                             to.map_or_else(|| "another address".to_owned(), |to| to.origin().ascii_serialization());
                         return Err(self.not_mlflow(&format!("it sends us to {to}")));
                     }
-                    StatusCode::INTERNAL_SERVER_ERROR if file => return Ok(response),
+                    StatusCode::INTERNAL_SERVER_ERROR if file.is_some() => return Ok(response),
+                    StatusCode::GATEWAY_TIMEOUT if file.is_some() => {
+                        let reason = "a proxy before it waits no longer (504)".to_owned();
+                        return Err(slow(file.unwrap_or_default(), reason));
+                    }
                     status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => Ok(response),
                     _ => return Ok(response),
                 },
+                // It was asked for, and the server fetches it anew each time.
+                Err(error) if file.is_some() && !error.is_connect() => {
+                    if cut {
+                        return Err(self.broken(file.unwrap_or_default(), 0, innermost(&error)));
+                    }
+                    cut = true;
+                    Err(error)
+                }
                 Err(error) => Err(error),
             };
             match (waits.next(), again) {
@@ -279,14 +329,12 @@ impl Client {
         }
     }
 
-    /// A body from an offset on, at most so many bytes.
-    async fn body(&self, mut response: Response, mut skip: u64, length: u64) -> Result<Bytes, Error> {
+    /// A body from an offset on, at most so many bytes; `what` it is in errors.
+    async fn body(&self, mut response: Response, mut skip: u64, length: u64, what: &str) -> Result<Bytes, Error> {
         let mut read = BytesMut::new();
         loop {
-            let chunk = response.chunk().await.map_err(|error| Error::NoServer {
-                server: self.server(),
-                reason: innermost(&error),
-            })?;
+            let chunk = self.chunk(&mut response).await;
+            let chunk = chunk.map_err(|reason| self.broken(what, read.len() as u64, reason))?;
             let Some(mut chunk) = chunk else { break };
             let gone = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
             let _ = chunk.split_to(gone);
@@ -298,6 +346,23 @@ impl Client {
             }
         }
         Ok(read.freeze())
+    }
+
+    /// The next piece of a body, or why it broke off.
+    async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, String> {
+        match tokio::time::timeout(self.still, response.chunk()).await {
+            Ok(chunk) => chunk.map_err(|error| innermost(&error)),
+            Err(_) => Err(format!("nothing came for {}", told(self.still))),
+        }
+    }
+
+    fn broken(&self, what: &str, bytes: u64, reason: String) -> Error {
+        Error::Broken {
+            server: self.server(),
+            what: what.to_owned(),
+            bytes,
+            reason,
+        }
     }
 
     fn text(&self, secret: &SecretValue) -> Result<String, Error> {
@@ -351,6 +416,14 @@ pub(super) enum Of {
     Logged { id: String },
     /// Of a registered version: the server reads files of it, and lists none.
     Version { name: String, version: String },
+}
+
+/// A part of a file on its way.
+pub(super) enum Piece {
+    /// What comes next.
+    Next(Bytes),
+    /// The file begins anew: what came so far is none of it.
+    Again,
 }
 
 /// What a registered version may have beside its `MLmodel`.
@@ -477,7 +550,8 @@ impl Artifacts {
 
     /// None where the server says that there is no such file.
     async fn read_if_there(&self, path: &str, offset: u64, length: u64) -> Result<Option<Bytes>, Error> {
-        let response = self.open(path, Some((offset, offset.saturating_add(length)))).await?;
+        let range = (offset, Some(offset.saturating_add(length)));
+        let response = self.open(path, Some(range)).await?;
         let Some(response) = response else { return Ok(None) };
         // Few servers know ranges; what stands far behind is not worth reading everything before it.
         let skip = match response.status() {
@@ -485,28 +559,64 @@ impl Artifacts {
             _ if offset > LONGEST as u64 => return Ok(Some(Bytes::new())),
             _ => offset,
         };
-        self.client.body(response, skip, length).await.map(Some)
+        let what = self.file(path);
+        self.client.body(response, skip, length, &what).await.map(Some)
     }
 
-    /// A file's whole content, piece by piece.
-    pub(super) async fn copy(&self, path: &str, put: &mut dyn FnMut(Bytes) -> Result<(), Error>) -> Result<(), Error> {
-        let response = self.open(path, None).await?;
-        let mut response = response.ok_or_else(|| Error::Nothing {
-            place: format!("{}/{path}", self.told()),
-        })?;
+    /// As errors call a file.
+    fn file(&self, path: &str) -> String {
+        format!("{}/{path}", self.told())
+    }
+
+    /// A file's whole content, piece by piece; `size` is how many bytes it has, 0 where nobody knows. Where it breaks off it goes on from there, and from a server
+    /// that knows no ranges it comes anew; a few times, unless much comes each time.
+    pub(super) async fn copy(
+        &self,
+        path: &str,
+        size: u64,
+        put: &mut dyn FnMut(Piece) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (mut here, mut furthest, mut tries) = (0_u64, 0_u64, 0);
         loop {
-            let chunk = response.chunk().await.map_err(|error| Error::NoServer {
-                server: self.client.server(),
-                reason: innermost(&error),
-            })?;
-            match chunk {
-                Some(chunk) => put(chunk)?,
-                None => return Ok(()),
+            let from = (here > 0).then_some((here, None));
+            let response = match self.open(path, from).await? {
+                Some(response) if from.is_none() || goes_on(&response, here) => Some(response),
+                None if from.is_none() => {
+                    return Err(Error::Nothing { place: self.file(path) });
+                }
+                other => {
+                    put(Piece::Again)?;
+                    here = 0;
+                    other.filter(|response| response.status() == StatusCode::OK)
+                }
+            };
+            let reason = if let Some(mut response) = response {
+                loop {
+                    match self.client.chunk(&mut response).await {
+                        Ok(Some(chunk)) => {
+                            here += chunk.len() as u64;
+                            put(Piece::Next(chunk))?;
+                        }
+                        Ok(None) if here >= size => return Ok(()),
+                        Ok(None) => break "it ended too early".to_owned(),
+                        Err(reason) => break reason,
+                    }
+                }
+            } else {
+                "it can't go on where it was".to_owned()
+            };
+            if here >= furthest + FURTHER {
+                (furthest, tries) = (here, 0);
             }
+            let Some(wait) = WAITS.get(tries) else {
+                return Err(self.client.broken(&self.file(path), here, reason));
+            };
+            tries += 1;
+            tokio::time::sleep(*wait).await;
         }
     }
 
-    async fn open(&self, path: &str, range: Option<(u64, u64)>) -> Result<Option<Response>, Error> {
+    async fn open(&self, path: &str, range: Option<(u64, Option<u64>)>) -> Result<Option<Response>, Error> {
         let url = match &self.of {
             Of::Proxy { path: root } => {
                 let mut url = self.client.url("api/2.0/mlflow-artifacts/artifacts", &[])?;
@@ -528,13 +638,34 @@ impl Artifacts {
                 &[("name", name), ("version", version), ("path", path)],
             )?,
         };
-        let response = self.client.send(Method::GET, url, None, range, true).await?;
+        let response = self
+            .client
+            .send(Method::GET, url, None, range, Some(&self.file(path)))
+            .await?;
         match response.status().as_u16() {
             200 | 206 => Ok(Some(response)),
             400 | 404 | 416 => Ok(None),
             500 if !matches!(self.of, Of::Proxy { .. }) => Ok(None),
             status => Err(self.client.failing(status, "")),
         }
+    }
+}
+
+/// Whether an answer is the rest of a file from this byte on.
+fn goes_on(response: &Response, from: u64) -> bool {
+    let range = response
+        .headers()
+        .get(CONTENT_RANGE)
+        .and_then(|range| range.to_str().ok());
+    response.status() == StatusCode::PARTIAL_CONTENT
+        && range.is_some_and(|range| range.starts_with(&format!("bytes {from}-")))
+}
+
+/// `15 minutes`, `90 seconds`
+fn told(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds % 60 == 0 && seconds > 60 => format!("{} minutes", seconds / 60),
+        seconds => format!("{seconds} seconds"),
     }
 }
 
