@@ -121,6 +121,9 @@ pub async fn prepare(located: &Located, wishes: Wishes<'_>) -> Result<Prepared, 
 fn lay_out(located: &Located, wishes: Wishes<'_>, texts: &BTreeMap<String, String>) -> Result<Prepared, Error> {
     let entries = located.entries.as_slice();
     let framework = located.model.framework;
+    if let Some(torch_serve) = wishes.torch_serve {
+        only_of_weights(&located.found, framework, torch_serve, wishes.function)?;
+    }
     if let Some(function) = wishes.function {
         return function::lay_out(&located.found, entries, texts, function, wishes.name);
     }
@@ -163,6 +166,38 @@ fn lay_out(located: &Located, wishes: Wishes<'_>, texts: &BTreeMap<String, Strin
             )),
         },
     }
+}
+
+/// Refuses what is said of an archive where none is made.
+fn only_of_weights(
+    found: &Found,
+    framework: Framework,
+    said: &TorchServe,
+    function: Option<&Function>,
+) -> Result<(), Error> {
+    let but = match found {
+        _ if function.is_some() => "a function answers here, by MLServer".to_owned(),
+        Found::File { .. } if framework == Framework::Pytorch => return Ok(()),
+        Found::Structure(Structure::TorchServe { .. }) => {
+            "this is an archive already, with all that it was made of".to_owned()
+        }
+        Found::Unseen => "this can't be looked at from here, and is used as it is".to_owned(),
+        _ => format!("this is a model for {framework}"),
+    };
+    let plain = TorchServe::default();
+    let flags = [
+        ("--model-class", said.model_class.is_some()),
+        ("--extra-file", !said.extra_files.is_empty()),
+        ("--requirements", said.requirements.is_some()),
+        ("--model-version", said.version != plain.version),
+    ];
+    // One of TorchServe's own handlers is what is taken where none is named, too.
+    let flag = flags.into_iter().find_map(|(flag, is_said)| is_said.then_some(flag));
+    let flag = flag.unwrap_or("--handler");
+    Err(Error::wrong(
+        format!("{flag} is for PyTorch weights, of which an archive for TorchServe is made, and {but}"),
+        format!("leave {flag} out, and whatever else is said of an archive"),
+    ))
 }
 
 /// What layouts depend on is small: configurations and the user's own code.

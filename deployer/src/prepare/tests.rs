@@ -67,6 +67,59 @@ async fn refused(files: &[(&str, &str)]) -> String {
     Folder::new(files).prepare(None, PLAIN).await.unwrap_err()
 }
 
+#[tokio::test]
+async fn what_is_said_of_an_archive_is_refused_where_none_is_made() {
+    let handler = TorchServe::default();
+    let class = TorchServe {
+        model_class: Some("net.py".into()),
+        ..TorchServe::default()
+    };
+    let version = TorchServe {
+        version: "2.0".to_owned(),
+        ..TorchServe::default()
+    };
+    let function = Function {
+        predict: "house.answer".to_owned(),
+        pre: None,
+        post: None,
+        load: None,
+    };
+    for (files, said, function, told) in [
+        (
+            &[("churn.pkl", PICKLE)][..],
+            &handler,
+            None,
+            "--handler is for PyTorch weights, of which an archive for TorchServe is made, and this is a model for sklearn",
+        ),
+        (
+            &[("model-store/a.mar", "x"), ("config/config.properties", "")],
+            &class,
+            None,
+            "--model-class is for PyTorch weights, of which an archive for TorchServe is made, and this is an archive already",
+        ),
+        (
+            &[("net.pt", "x"), ("house.py", "def answer(model, data): ...")],
+            &version,
+            Some(&function),
+            "--model-version is for PyTorch weights, of which an archive for TorchServe is made, and a function answers here",
+        ),
+    ] {
+        let wishes = Wishes {
+            torch_serve: Some(said),
+            function,
+            ..PLAIN
+        };
+        let framework = function.map(|_| Framework::Custom);
+        let error = Folder::new(files).prepare(framework, wishes).await.unwrap_err();
+        assert!(error.starts_with(told), "{error}");
+    }
+    let wishes = Wishes {
+        torch_serve: Some(&handler),
+        ..PLAIN
+    };
+    Folder::new(&[("net.pt", "x")]).prepare(None, wishes).await.unwrap();
+}
+
 const LIGHTGBM: &str = "tree\nversion=v4\nnum_class=1\n";
 const XGBOOST: &str = r#"{"learner":{"x":1},"version":[3,0,2]}"#;
 const PICKLE: &str = "cos\nx\n(csklearn.svm\nSVC\n.";
