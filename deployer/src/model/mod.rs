@@ -15,6 +15,8 @@ pub struct Model {
     pub framework: Framework,
     /// Version by package, named as on `PyPI`: of what saved the model. Empty where nothing tells.
     pub versions: BTreeMap<String, String>,
+    /// Packages that it lists, in whatever version, named as on `PyPI`; where nothing is listed, none.
+    pub lists: Vec<String>,
     /// What goes in and out; none where the model doesn't say.
     pub signature: Option<Signature>,
     /// An input that the model's author left beside it, as JSON in the order that it was written in: `MLflow`'s `serving_input_example.json` where there is one
@@ -34,6 +36,7 @@ impl Model {
         Self {
             framework,
             versions: BTreeMap::new(),
+            lists: Vec::new(),
             signature: None,
             input_example: None,
             has_environment: false,

@@ -1,5 +1,7 @@
 //! Packages that a model needs and its server's image is known to be without: the server would start, and fail to load the model.
 
+use std::collections::BTreeSet;
+
 use tidewaiter_core::catalogue::Catalogue;
 use tidewaiter_core::runtimes::ServingRuntime;
 
@@ -21,8 +23,10 @@ pub(super) fn check(wishes: &Wishes, model: &Model, runtime: Option<&ServingRunt
     }
     let catalogue = Catalogue::built_in();
     let allowed = |name: &str| TOOLS.contains(&name) || wishes.allow_missing.iter().any(|allowed| allowed == name);
-    let names = model.versions.keys().map(String::as_str);
+    // Also those that any version of would do: there is none of them.
+    let names: BTreeSet<&str> = model.versions.keys().chain(&model.lists).map(String::as_str).collect();
     let missing: Vec<_> = names
+        .into_iter()
         .filter(|name| !allowed(name) && catalogue.lacks(&image.repository, name))
         .collect();
     if missing.is_empty() {
@@ -58,6 +62,7 @@ mod tests {
         Model {
             framework: Framework::Mlflow,
             versions: versions.collect::<BTreeMap<_, _>>(),
+            lists: Vec::new(),
             signature: None,
             input_example: None,
             has_environment: false,
@@ -90,6 +95,15 @@ mod tests {
             error.next().contains("--allow-missing imbalanced-learn"),
             "{}",
             error.next()
+        );
+
+        let listed = Model {
+            lists: vec!["imbalanced-learn".to_owned(), "scikit-learn".to_owned()],
+            ..model(&["scikit-learn"])
+        };
+        assert_eq!(
+            check(&wishes, &listed, Some(&mlserver)).unwrap_err().to_string(),
+            error.to_string()
         );
 
         let anyway = Wishes {

@@ -62,8 +62,8 @@ pub(crate) async fn identify(
 ) -> Result<(Model, Found), Error> {
     let place = folder.told();
     if claimed == Some(Framework::Custom) {
-        let versions = beside(folder, entries, "", None).await?;
-        return Ok((model(Framework::Custom, versions, entries.iter()), Found::Own));
+        let listed = beside(folder, entries, "", None).await?;
+        return Ok((model(Framework::Custom, listed, entries.iter()), Found::Own));
     }
     if let Some(root) = mlflow_root(entries, &place)? {
         return described(folder, entries, &root, claimed).await;
@@ -83,13 +83,13 @@ pub(crate) async fn identify(
         Found::File { path, .. } => parent(path).to_owned(),
         _ => String::new(),
     };
-    let mut versions = beside(folder, entries, &root, None).await?;
-    versions.extend(chosen.versions());
+    let mut listed = beside(folder, entries, &root, None).await?;
+    listed.versions.extend(chosen.versions());
     let mine: Vec<_> = match &chosen.found {
         Found::File { path, .. } => entries.iter().filter(|entry| entry.path == *path).collect(),
         _ => entries.iter().filter(|entry| is_below(&entry.path, &root)).collect(),
     };
-    Ok((model(chosen.framework, versions, mine.into_iter()), chosen.found))
+    Ok((model(chosen.framework, listed, mine.into_iter()), chosen.found))
 }
 
 /// What can't be looked at is what its user says it is.
@@ -104,7 +104,7 @@ pub(super) fn unseen(uri: StorageUri, origin: Origin, claimed: Option<Framework>
     })?;
     Ok(Located {
         uri: Some(uri),
-        model: model(framework, BTreeMap::new(), std::iter::empty()),
+        model: model(framework, Listed::default(), std::iter::empty()),
         origin,
         folder: None,
         entries: Vec::new(),
@@ -112,11 +112,14 @@ pub(super) fn unseen(uri: StorageUri, origin: Origin, claimed: Option<Framework>
     })
 }
 
-fn model<'a>(
-    framework: Framework,
+/// Packages that a model is known to have been saved with: those whose versions are known, and all that it lists.
+#[derive(Default)]
+struct Listed {
     versions: BTreeMap<String, String>,
-    entries: impl Iterator<Item = &'a Entry>,
-) -> Model {
+    names: Vec<String>,
+}
+
+fn model<'a>(framework: Framework, listed: Listed, entries: impl Iterator<Item = &'a Entry>) -> Model {
     let (mut bytes, mut files) = (0, 0);
     for entry in entries {
         bytes += entry.bytes;
@@ -124,7 +127,8 @@ fn model<'a>(
     }
     Model {
         framework,
-        versions,
+        versions: listed.versions,
+        lists: listed.names,
         signature: None,
         input_example: None,
         has_environment: false,
@@ -171,10 +175,10 @@ async fn described(
         reason,
     };
     let mlmodel = MlModel::parse(&text).map_err(|error| wrong(error.to_string()))?;
-    let mut versions = beside(folder, entries, root, mlmodel.python_version.as_deref()).await?;
-    versions.extend(description::versions(&mlmodel));
+    let mut listed = beside(folder, entries, root, mlmodel.python_version.as_deref()).await?;
+    listed.versions.extend(description::versions(&mlmodel));
     let mine: Vec<_> = entries.iter().filter(|entry| is_below(&entry.path, root)).collect();
-    let mut found = model(Framework::Mlflow, versions, mine.iter().copied());
+    let mut found = model(Framework::Mlflow, listed, mine.iter().copied());
     let described = description::read(&text).map_err(|error| wrong(error.to_string()))?;
     found.signature = described.signature;
     let environment = below(root, "environment.tar.gz");
@@ -345,23 +349,17 @@ async fn content(folder: &Folder, entry: &Entry) -> Result<Content, Error> {
     Ok(Content::Sniffed(sniff(&head, &tail)))
 }
 
-/// Versions that the files beside a model name exactly.
-async fn beside(
-    folder: &Folder,
-    entries: &[Entry],
-    root: &str,
-    python: Option<&str>,
-) -> Result<BTreeMap<String, String>, Error> {
+/// What the files beside a model name, and the versions where they name one exactly.
+async fn beside(folder: &Folder, entries: &[Entry], root: &str, python: Option<&str>) -> Result<Listed, Error> {
     let text = read_text(folder, entries, &below(root, "requirements.txt")).await?;
-    let Some(text) = text else {
-        return Ok(BTreeMap::new());
-    };
-    let requirements = Requirements::from_text(&text, python);
-    let pinned = requirements.packages.into_iter().filter_map(|package| {
-        let version = package.exact?;
-        Some((package.name, version.to_string()))
-    });
-    Ok(pinned.collect())
+    let mut listed = Listed::default();
+    for package in Requirements::from_text(&text.unwrap_or_default(), python).packages {
+        if let Some(version) = package.exact {
+            listed.versions.insert(package.name.clone(), version.to_string());
+        }
+        listed.names.push(package.name);
+    }
+    Ok(listed)
 }
 
 async fn read_text(folder: &Folder, entries: &[Entry], path: &str) -> Result<Option<String>, Error> {

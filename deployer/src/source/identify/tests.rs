@@ -148,7 +148,7 @@ async fn versions_come_from_the_bytes_and_from_what_lies_beside() {
     let (model, _) = look(
         &[
             ("model.json", XGBOOST),
-            ("requirements.txt", b"numpy==1.26.4\nxgboost>=2\n"),
+            ("requirements.txt", b"numpy==1.26.4\nxgboost>=2\nimbalanced_learn\n"),
         ],
         None,
     )
@@ -156,5 +156,6 @@ async fn versions_come_from_the_bytes_and_from_what_lies_beside() {
     .unwrap();
     assert_eq!(model.versions["numpy"], "1.26.4");
     assert_eq!(model.versions["xgboost"], "3.0.2");
+    assert_eq!(model.lists, ["numpy", "xgboost", "imbalanced-learn"]);
     assert_eq!(model.files, 1);
 }
