@@ -152,6 +152,15 @@ impl Cluster {
         Ok(!listed.items.is_empty())
     }
 
+    /// Whether the API server has a group in this version, such as `serving.knative.dev/v1`; none where it doesn't say.
+    pub(crate) async fn serves(&self, group_version: &str) -> Option<bool> {
+        match self.client.list_api_group_resources(group_version).await {
+            Ok(_) => Some(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Some(false),
+            Err(_) => None,
+        }
+    }
+
     /// Whether a namespace is there.
     ///
     /// # Errors

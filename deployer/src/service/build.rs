@@ -287,9 +287,16 @@ fn beside(wishes: &Wishes, side: &Container, protocol_version: Option<&str>) -> 
         env.insert("STORAGE_URI".to_owned(), uri.clone());
     }
     let mut args = side.args.clone();
-    // KServe's SDK asks the predictor in v1 where nothing else is said.
-    if protocol_version == Some("v2") && !args.iter().any(|arg| arg.starts_with("--predictor_protocol")) {
-        args.extend(["--predictor_protocol".to_owned(), "v2".to_owned()]);
+    // KServe's SDK asks the predictor in v1 where nothing else is said, and by REST in v2 (`PredictorProtocol`, `kserve/constants/constants.py`).
+    let protocol = match (wishes.protocol, protocol_version) {
+        (Some(Protocol::Grpc), _) | (_, Some("grpc-v2")) => Some("grpc-v2"),
+        (_, Some("v2")) => Some("v2"),
+        _ => None,
+    };
+    if let Some(protocol) = protocol
+        && !args.iter().any(|arg| arg.starts_with("--predictor_protocol"))
+    {
+        args.extend(["--predictor_protocol".to_owned(), protocol.to_owned()]);
     }
     let mut server = container(&env, &args, &side.resources);
     server.insert("name".to_owned(), json!(CONTAINER));
@@ -326,7 +333,7 @@ fn container(env: &BTreeMap<String, String>, args: &[String], resources: &Resour
 }
 
 /// A GPU has to be in both, and as many.
-fn resources(wishes: &Wishes) -> Resources {
+pub(super) fn resources(wishes: &Wishes) -> Resources {
     let mut resources = wishes.resources.clone();
     if let Some(gpus) = wishes.gpus {
         let name = wishes.gpu_resource.as_deref().unwrap_or(GPU);
@@ -344,7 +351,7 @@ fn annotations(wishes: &Wishes, mode: DeploymentMode, facts: &Facts) -> BTreeMap
     let scales = wishes.scale_metric.is_some() && mode == DeploymentMode::Standard;
     // An earlier deploy wrote it, and this one would take it out again: KServe fills its default in then, and refuses the service for it.
     let differs = facts.deployed_as.is_some_and(|mode| mode != facts.default_mode());
-    if wishes.deployment_mode.is_some() || differs || scales {
+    if wishes.deployment_mode.is_some() || differs || facts.keeps_mode || scales {
         annotations
             .entry(MODE.to_owned())
             .or_insert_with(|| facts.mode_name(mode).to_owned());

@@ -9,6 +9,7 @@ use tidewaiter_core::image::canonical_repository;
 use tidewaiter_core::runtimes::ServingRuntime;
 use tidewaiter_core::version::Version;
 
+use super::build::resources;
 use super::error::WishError;
 use super::facts::Facts;
 use super::wishes::{Protocol, Wishes};
@@ -47,9 +48,10 @@ pub fn choose(wishes: &Wishes, model: &Model, namespace: &str, facts: &Facts, pi
     if let Some(name) = &wishes.runtime {
         return named(name, wishes, model, namespace, facts, &versions, pins);
     }
+    let gpu = asks_gpu(wishes);
     let candidates = versions.iter().filter_map(|version| {
         let runtime = facts.runtimes.select(namespace, format, None, version)?;
-        Some((*version, runtime, judged(model, runtime, None)))
+        Some((*version, runtime, judged(model, runtime, None, gpu)))
     });
     // `min_by_key` keeps the first among equals.
     let best = candidates.min_by_key(|(_, _, judged)| rank(judged.as_ref().map_or(Fit::Unknown, |judged| judged.fit)));
@@ -65,12 +67,12 @@ pub fn choose(wishes: &Wishes, model: &Model, namespace: &str, facts: &Facts, pi
     };
     if let Some(tag) = &wishes.runtime_version {
         chosen.pin = Some((runtime.name.clone(), Some(tag.clone())));
-        let judged = self::judged(model, runtime, Some(tag));
+        let judged = self::judged(model, runtime, Some(tag), gpu);
         chosen.remarks.extend(unfit(wishes, runtime, judged.as_ref(), pins)?);
         return Ok(chosen);
     }
     if let Some(reason) = judged.as_ref().and_then(Judged::misfit) {
-        match release_that_fits(model, runtime, version, namespace, facts) {
+        match release_that_fits(model, runtime, version, namespace, facts, gpu) {
             Some((other, tag)) if pins => {
                 chosen
                     .remarks
@@ -135,15 +137,19 @@ pub(crate) fn beside(
             (runtime, is_other)
         }
     };
-    let own_tag = || runtime.image.as_ref().and_then(|image| image.tag.clone());
+    let limits = stable["resources"]["limits"].as_object().into_iter().flatten();
+    let gpu = limits
+        .filter_map(|(name, amount)| Some((name.as_str(), amount.as_str()?)))
+        .any(is_gpu);
+    let own_tag = || own_tag(runtime, gpu);
     // The tag that would be merged in belongs to the image of another runtime.
     let tag = text("runtimeVersion").filter(|_| !is_other);
-    let judged = judged(model, runtime, tag);
+    let judged = judged(model, runtime, tag, gpu);
     let Some(reason) = judged.as_ref().and_then(Judged::misfit) else {
         let pin = is_other.then(|| (runtime.name.clone(), own_tag()));
         return Ok(Beside { pin, remark: None });
     };
-    if let Some((other, tag)) = release_that_fits(model, runtime, version, namespace, facts) {
+    if let Some((other, tag)) = release_that_fits(model, runtime, version, namespace, facts, gpu) {
         return Ok(Beside {
             remark: Some(format!("{reason}: the canary gets {} in release {tag}", other.name)),
             pin: Some((other.name.clone(), Some(tag))),
@@ -173,12 +179,13 @@ fn release_that_fits<'a>(
     version: &str,
     namespace: &str,
     facts: &'a Facts,
+    gpu: bool,
 ) -> Option<(&'a ServingRuntime, String)> {
     let supporting = facts.runtimes.supporting(namespace, format_name(model.framework), None);
     supporting
         .into_iter()
         .filter(|found| !found.runtime.disabled && found.runtime.speaks(version))
-        .filter_map(|found| Some((found.runtime, nearest(model, found.runtime)?)))
+        .filter_map(|found| Some((found.runtime, nearest(model, found.runtime, gpu)?)))
         .min_by_key(|(other, (exact, _))| (Reverse(*exact), other.name != runtime.name))
         .map(|(other, (_, tag))| (other, tag))
 }
@@ -249,7 +256,7 @@ fn named(
             versions.join(" or ")
         )));
     };
-    let judged = judged(model, runtime, wishes.runtime_version.as_deref());
+    let judged = judged(model, runtime, wishes.runtime_version.as_deref(), asks_gpu(wishes));
     let remark = unfit(wishes, runtime, judged.as_ref(), pins)?;
     Ok(Chosen {
         protocol_version: (*version).to_owned(),
@@ -364,12 +371,40 @@ impl Judged {
     }
 }
 
+/// Whether a GPU is asked for that KServe takes another image for.
+fn asks_gpu(wishes: &Wishes) -> bool {
+    let limits = resources(wishes).limits;
+    limits.iter().any(|(name, amount)| is_gpu((name, amount)))
+}
+
+/// As KServe's `IsGPUEnabled` (`pkg/utils/utils.go`) has it.
+fn is_gpu((name, amount): (&str, &str)) -> bool {
+    (name == "nvidia.com/gpu" || name.starts_with("nvidia.com/mig-")) && amount != "0"
+}
+
+/// Repositories whose images for a GPU carry `-gpu` behind the tag. KServe appends it where no `runtimeVersion` is set (`UpdateImageTag`, 0.15 to 0.20), and takes
+/// one that is set as it is.
+const GPU_VARIANTS: [&str; 3] = [
+    "docker.io/tensorflow/serving",
+    "docker.io/pytorch/torchserve-kfs",
+    "docker.io/kserve/huggingfaceserver",
+];
+
+/// The tag that a runtime's image runs with where no other one is set.
+fn own_tag(runtime: &ServingRuntime, gpu: bool) -> Option<String> {
+    let image = runtime.image.as_ref()?;
+    let tag = image.tag.as_deref()?;
+    let repository = canonical_repository(&image.repository);
+    let varies = gpu && !tag.ends_with("-gpu") && GPU_VARIANTS.contains(&repository.as_str());
+    Some(if varies { format!("{tag}-gpu") } else { tag.to_owned() })
+}
+
 /// How a runtime's image takes the model, in its own release or another one; none where that isn't known.
-fn judged(model: &Model, runtime: &ServingRuntime, tag: Option<&str>) -> Option<Judged> {
+fn judged(model: &Model, runtime: &ServingRuntime, tag: Option<&str>, gpu: bool) -> Option<Judged> {
     let image = runtime.image.as_ref()?;
     // KServe puts another version in a tag's place alone.
-    let own = image.tag.as_deref()?;
-    let tag = tag.unwrap_or(own);
+    let own = own_tag(runtime, gpu)?;
+    let tag = tag.unwrap_or(&own);
     let catalogue = Catalogue::built_in();
     let release = catalogue.release(&image.repository, tag, &PACKAGES)?;
     let (package, _, saved, held) = compared(model, &release)?;
@@ -382,10 +417,11 @@ fn judged(model: &Model, runtime: &ServingRuntime, tag: Option<&str>) -> Option<
     })
 }
 
-/// The release of a runtime's image that fits, whether exactly, and its tag: the nearest newer one, else the nearest older one.
-fn nearest(model: &Model, runtime: &ServingRuntime) -> Option<(bool, String)> {
+/// The release of a runtime's image that fits, whether exactly, and its tag: the nearest newer one, else the nearest older one; for a GPU where one is asked for and
+/// the image has such releases.
+fn nearest(model: &Model, runtime: &ServingRuntime, gpu: bool) -> Option<(bool, String)> {
     let image = runtime.image.as_ref()?;
-    let current = image.tag.as_deref()?;
+    let current = own_tag(runtime, gpu)?;
     let releases = Catalogue::built_in().releases(&canonical_repository(&image.repository), &PACKAGES);
     let at = releases.iter().position(|release| release.tag == current)?;
     let distance = |index: usize| {
@@ -399,7 +435,8 @@ fn nearest(model: &Model, runtime: &ServingRuntime) -> Option<(bool, String)> {
     releases
         .iter()
         .enumerate()
-        .filter(|(_, release)| plain(release.tag) == plain(current))
+        .filter(|(_, release)| plain(release.tag) == plain(&current))
+        .filter(|(_, release)| release.tag.ends_with("-gpu") == current.ends_with("-gpu"))
         .map(|(index, release)| (judge(model, release), index))
         .filter(|(fit, _)| fit.is_usable())
         .min_by_key(|&(fit, index)| (fit != Fit::Fit, distance(index)))

@@ -16,6 +16,8 @@ pub struct Facts {
     pub release: Option<(u64, u64)>,
     /// How a service of this name is deployed already; a mode never changes.
     pub deployed_as: Option<DeploymentMode>,
+    /// Whether the service of this name says its mode itself, and how a service is deployed that doesn't isn't known: then it has to go on saying it.
+    pub keeps_mode: bool,
     /// Whether it is `ModelMesh` that serves the service of this name, and not KServe.
     pub is_model_mesh: bool,
 }

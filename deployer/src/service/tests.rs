@@ -21,6 +21,7 @@ fn facts(release: &str, mode: kserve_config::DeploymentMode) -> Facts {
         release: Facts::release_of(&runtimes),
         runtimes,
         deployed_as: None,
+        keeps_mode: false,
         is_model_mesh: false,
     }
 }
@@ -42,6 +43,7 @@ fn model(framework: Framework, versions: &[(&str, &str)]) -> Model {
             .collect(),
         signature: None,
         input_example: None,
+        lists: Vec::new(),
         has_environment: false,
         bytes: 0,
         files: 0,
@@ -234,6 +236,83 @@ fn a_field_that_does_not_exist_is_refused_by_name() {
     assert!(error.contains("minReplica"), "{error}");
     assert!(serde_saphyr::from_str::<Wishes>("framework: pickle").is_err());
     assert!(serde_saphyr::from_str::<Wishes>("deploymentMode: RawDeployment").is_ok());
+}
+
+#[test]
+fn what_stands_before_a_model_asks_it_in_what_its_port_speaks() {
+    let told = |yaml: &str, facts: &Facts| {
+        let spec = spec(yaml, Framework::Mlflow, facts);
+        ["transformer", "explainer"].map(|role| spec[role]["containers"][0]["args"].clone())
+    };
+    let both = |protocol: &str| [0; 2].map(|_| json!(["--predictor_protocol", protocol]));
+    let of =
+        |protocol: &str| format!("{{protocol: {protocol}, transformer: {{image: a/b}}, explainer: {{image: a/c}}}}");
+    // Its one port is gRPC's.
+    assert_eq!(told(&of("grpc"), &standard()), both("grpc-v2"));
+    assert_eq!(told(&of("grpc"), &knative()), both("grpc-v2"));
+    // The first of two is REST's.
+    assert_eq!(told(&of("both"), &standard()), both("v2"));
+    assert_eq!(told(&of("rest"), &standard()), both("v2"));
+    let own = "{protocol: grpc, image: a/model, transformer: {image: a/b, args: ['--predictor_protocol=v1']}}";
+    assert_eq!(told(own, &standard())[0], json!(["--predictor_protocol=v1"]));
+}
+
+#[test]
+fn a_release_for_a_gpu_is_pinned_where_one_was_asked_for() {
+    let new = model(Framework::Tensorflow, &[("tensorflow", "2.16.1")]);
+    // Triton, which nothing is known of, would be taken first.
+    let servers = of_release("v0.20.0").unwrap().into_iter();
+    let facts = Facts {
+        runtimes: Runtimes::new(servers.filter(|runtime| runtime.name.contains("tensorflow")).collect()),
+        ..standard()
+    };
+    let pin = |yaml: &str| built(yaml, &new, &facts).unwrap().chosen.unwrap().pin.unwrap().1;
+    let plain = pin("{}").unwrap();
+    assert!(!plain.ends_with("-gpu"), "{plain}");
+    for yaml in ["gpus: 1", "resources: {limits: {nvidia.com/mig-1g.5gb: 1}}"] {
+        assert_eq!(pin(yaml), Some(format!("{plain}-gpu")), "{yaml}");
+    }
+    for yaml in ["gpus: 0", "{gpus: 1, gpuResource: amd.com/gpu}"] {
+        assert_eq!(pin(yaml).as_ref(), Some(&plain), "{yaml}");
+    }
+    // A canary beside a model that has a GPU gets one, too.
+    let stable = json!({
+        "modelFormat": {"name": "tensorflow"}, "protocolVersion": "v1", "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    });
+    let canary = choose::beside(&new, &stable, "team-a", &standard(), false).unwrap();
+    assert_eq!(canary.pin.unwrap().1, Some(format!("{plain}-gpu")));
+}
+
+#[test]
+fn a_service_that_says_its_mode_goes_on_saying_it_where_the_default_is_not_known() {
+    let mode = |keeps_mode: bool| {
+        let facts = Facts {
+            deployed_as: Some(DeploymentMode::Standard),
+            keeps_mode,
+            ..standard()
+        };
+        let built = built("{}", &model(Framework::Sklearn, &[]), &facts).unwrap();
+        built.object["metadata"]["annotations"]["serving.kserve.io/deploymentMode"].clone()
+    };
+    assert_eq!((mode(true), mode(false)), (json!("Standard"), Value::Null));
+}
+
+#[test]
+fn an_image_of_ones_own_takes_no_word_on_how_another_server_is_made() {
+    for (wish, flag) in [
+        ("predict: house.answer", "--predict"),
+        ("handler: base_handler", "--handler"),
+        ("extraFiles: [a.json]", "--extra-file"),
+    ] {
+        let error = wishes(&format!("{{image: a/b, {wish}}}")).whole().unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("{flag} and --image exclude each other")),
+            "{error}"
+        );
+    }
+    wishes("{image: a/b, framework: sklearn}").whole().unwrap();
 }
 
 #[test]

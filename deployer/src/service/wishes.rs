@@ -157,11 +157,22 @@ impl Wishes {
         }
     }
 
-    /// Refuses half of a graph, or of a model on another's server, and quantities that are none. What such an object has no place for is refused when it is made.
+    /// Refuses half of a graph, or of a model on another's server, what an image of the user's own has no use for, and quantities that are none. What such an object has no place for is refused when it is made.
     ///
     /// # Errors
-    /// What is missing, or which quantity it is.
+    /// What is missing or too much, or which quantity it is.
     pub fn whole(&self) -> Result<(), WishError> {
+        if self.image.is_some()
+            && let Some(field) = self.of_servers()
+        {
+            let flag = flag(field);
+            return Err(WishError::contradiction(
+                format!(
+                    "{flag} and --image exclude each other: {flag} is for a server that KServe knows, and an image of your own takes the model's files as they are"
+                ),
+                format!("leave out {flag}; or leave out --image, and the model is made ready for a server of KServe's"),
+            ));
+        }
         let (problem, next) = match (&self.server, &self.memory) {
             _ if self.graph.is_none() && !self.steps.is_empty() => (
                 "--step names a service of a graph, and no graph was wished for".to_owned(),
@@ -178,6 +189,22 @@ impl Wishes {
             _ => return self.quantities(),
         };
         Err(WishError::contradiction(problem, next))
+    }
+
+    /// A field that is set and says how a model is made ready for `MLServer` or `TorchServe`.
+    fn of_servers(&self) -> Option<&'static str> {
+        let fields = [
+            ("predict", self.predict.is_some()),
+            ("pre", self.pre.is_some()),
+            ("post", self.post.is_some()),
+            ("load", self.load.is_some()),
+            ("modelClass", self.model_class.is_some()),
+            ("handler", self.handler.is_some()),
+            ("extraFiles", !self.extra_files.is_empty()),
+            ("requirements", self.requirements.is_some()),
+            ("modelVersion", self.model_version.is_some()),
+        ];
+        fields.into_iter().find_map(|(field, is_set)| is_set.then_some(field))
     }
 
     /// A dry run of the client's asks nobody else.
