@@ -19,7 +19,10 @@ use super::{Ending, Failure, folders, output, profile};
 
 /// Upload a model's files to a store, as they are.
 ///
-/// They go to a folder below --to that is named by their content, so that the same model is sent once, and an upload that was interrupted goes on where it was. A
+/// All of a folder is sent, but for a tidewaiter.yaml at its root, which is no part of the model, and for what version control and Python leave there.
+///
+/// They go to a folder below --to that is named by their content, so that the same model is sent once, and an upload that was interrupted goes on where it was (on Azure, and on S3
+/// with keys of KMS, small files that were sent already are sent again: such a store doesn't tell their content). A
 /// manifest beside the folder is written last: it is there only when everything is. Prints the URI for `storageUri`.
 ///
 /// S3's key is that of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, else that of ~/.aws; Google's that of GOOGLE_APPLICATION_CREDENTIALS or gcloud; Azure's that of

@@ -67,9 +67,7 @@ impl Folder {
         let (folder, mut entries) = match self {
             Self::Local(path) => {
                 let root = path.clone();
-                let mut entries = blocking(move || walk(&root)).await?;
-                entries.retain(|entry| entry.path != WISHES);
-                (Self::Local(path), entries)
+                (Self::Local(path), blocking(move || walk(&root)).await?)
             }
             Self::Store(bucket, key) | Self::Object(bucket, key) => in_store(bucket, key).await?,
             Self::Tracking(artifacts) => {
@@ -176,6 +174,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     })
 }
 
+/// Every file of a model on this machine, in no order; not what is wished for beside it.
 pub(crate) fn walk(root: &Path) -> Result<Vec<Entry>, Error> {
     let meta = std::fs::metadata(root).map_err(|error| unreadable(root, &error))?;
     if meta.is_file() {
@@ -189,6 +188,7 @@ pub(crate) fn walk(root: &Path) -> Result<Vec<Entry>, Error> {
     // A folder that is linked from below itself would be walked for ever.
     let mut seen = BTreeSet::new();
     descend(root, "", 0, &mut seen, &mut found)?;
+    found.retain(|entry| entry.path != WISHES);
     Ok(found)
 }
 

@@ -403,7 +403,7 @@ fn unreadable(file: &str, reason: &str) -> Error {
     }
 }
 
-/// The files of a folder, as they are.
+/// The files of a folder, as they are, without a `tidewaiter.yaml` at its root: what a deployment is told, as it may be a variable with a key, is no part of the model.
 ///
 /// # Errors
 /// Where it can't be read.
