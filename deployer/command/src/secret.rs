@@ -12,6 +12,7 @@ use tidewaiter_deployer::submit::{self, Delivery, Store, SubmitError};
 
 use super::keys::KeyArguments;
 use super::profile;
+use super::stores::StoreArguments;
 use super::{Ending, Failure, GOOD};
 
 /// What to do about Secrets.
@@ -76,6 +77,8 @@ pub(super) async fn run(command: Secret) -> Result<Ending, Failure> {
         .filter_map(|(key, value)| Some((key, value.clone()?)))
         .collect();
     let settings = profile::settings(arguments.profile.as_deref(), &flags)?;
+    let keys = arguments.store.keys()?;
+    lasts(StoreArguments::session_token(&keys).is_some())?;
     let cluster = Cluster::connect(&Access {
         kubeconfig: arguments.kubeconfig.clone(),
         context: settings.get(Key::KubernetesContext).map(str::to_owned),
@@ -89,7 +92,6 @@ pub(super) async fn run(command: Secret) -> Result<Ending, Failure> {
     for remark in remarks {
         eprintln!("{}", super::output::dim(&remark));
     }
-    let keys = arguments.store.keys()?;
     let settings = arguments.store.settings(&keys);
     let store = Store::of(keys, &settings, &config).map_err(SubmitError::from)?;
     let Some(store) = store else {
@@ -121,4 +123,28 @@ pub(super) async fn run(command: Secret) -> Result<Ending, Failure> {
         "\nA service uses it by `tidewaiter deploy --secret {name}`, or by `serviceAccountName: {name}` in its predictor."
     );
     Ok(Ending::Nothing)
+}
+
+/// Refuses a key that ends within hours, and that KServe has no place for the token of.
+fn lasts(has_token: bool) -> Result<(), Failure> {
+    if !has_token {
+        return Ok(());
+    }
+    Err(Failure {
+        message: "the key of AWS_ACCESS_KEY_ID is a temporary one (AWS_SESSION_TOKEN), which KServe can't open a store with".to_owned(),
+        next: Some("give a key that lasts by --aws-access-key-id and --aws-secret-access-key, or have the Pods' ServiceAccount open the store by a role".to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_key_is_refused() {
+        let failure = lasts(true).unwrap_err();
+        assert!(failure.message.contains("AWS_SESSION_TOKEN"), "{failure:?}");
+        assert!(failure.next.unwrap().contains("--aws-access-key-id"));
+        assert!(lasts(false).is_ok());
+    }
 }

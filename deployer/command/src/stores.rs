@@ -105,9 +105,28 @@ impl StoreArguments {
         })
     }
 
-    /// The keys that open a URI, for whoever is given them: not those of `~/.aws`, which are this user's own.
+    /// The keys that open a URI, for whoever is given them: not those of `~/.aws`, which are this user's own. Nor the environment's beside a profile of `~/.aws` that
+    /// was named, whose key is used here in place of theirs.
     pub(super) fn keys_for(&self, uri: &str) -> Result<Keys, Failure> {
+        if self.aws_profile.is_some()
+            && uri.starts_with("s3:")
+            && !self.has_flags_for(uri)
+            && Aws::read(self.aws_profile.as_deref())?.key().is_some()
+        {
+            return Ok(Keys::new());
+        }
         self.keys.keys_for(uri)
+    }
+
+    /// That a store is opened here by a key which isn't put into a cluster, and how to give one that is; none where it is opened by another one, or by none.
+    pub(super) fn stays_here(&self, uri: &str) -> Result<Option<String>, Failure> {
+        let Ok(uri) = uri.parse::<StorageUri>() else {
+            return Ok(None);
+        };
+        if !self.keys_for(uri.as_str())?.is_empty() {
+            return Ok(None);
+        }
+        Ok(stays_here(&uri, &self.access()?))
     }
 
     /// Whether flags give a key that opens a URI.
@@ -137,9 +156,7 @@ impl StoreArguments {
 
     /// The token of the environment, where the key is the environment's too: they belong together.
     pub(super) fn session_token(keys: &Keys) -> Option<String> {
-        let id = keys.get("aws_access_key_id")?;
-        let is_environments = variable("AWS_ACCESS_KEY_ID").is_some_and(|of| of.as_bytes() == id.expose());
-        variable("AWS_SESSION_TOKEN").filter(|_| is_environments)
+        token_of(keys, variable)
     }
 
     /// A key by flags; else that of the profile that was named; else the environment's; else that of `~/.aws`.
@@ -167,6 +184,38 @@ impl StoreArguments {
             _ => of_profile().unwrap_or(S3Identity::Machine),
         }
     }
+}
+
+fn token_of(keys: &Keys, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let id = keys.get("aws_access_key_id")?;
+    let is_environments = variable("AWS_ACCESS_KEY_ID").is_some_and(|of| of.as_bytes() == id.expose());
+    variable("AWS_SESSION_TOKEN").filter(|_| is_environments)
+}
+
+fn stays_here(uri: &StorageUri, access: &Access) -> Option<String> {
+    let (key, flags) = match uri.scheme() {
+        Scheme::S3 if matches!(access.s3.identity, S3Identity::Key { .. }) => (
+            "a key of ~/.aws".to_owned(),
+            "--aws-access-key-id and --aws-secret-access-key",
+        ),
+        Scheme::Gs => {
+            let file = access.gcs.file.as_ref()?;
+            (
+                format!("the key in {}", file.display()),
+                "--google-application-credentials @FILE",
+            )
+        }
+        _ if uri.azure().is_some() && matches!(access.azure.identity, AzureIdentity::AccountKey(_)) => (
+            "the key of AZURE_STORAGE_ACCOUNT_KEY".to_owned(),
+            "--azure-storage-access-key",
+        ),
+        _ => return None,
+    };
+    Some(format!(
+        "{} is opened here by {key}, which is your own and is not put into the cluster: unless the service's ServiceAccount opens that store, its Pods can't. Give them \
+         a key by {flags}, or make a Secret (`tidewaiter secret create NAME`) and name it by --secret",
+        without_token(uri.as_str())
+    ))
 }
 
 /// What is said of a model that there is no key to look into with.
@@ -386,6 +435,68 @@ mod tests {
                 "{told}"
             );
         }
+    }
+
+    #[test]
+    fn a_key_that_stays_here_is_told_with_how_to_give_one() {
+        let key = S3Identity::Key {
+            id: "AKIA".to_owned(),
+            secret: "s3cret".to_owned().into(),
+            token: None,
+        };
+        let access = Access {
+            s3: S3 {
+                identity: key,
+                ..S3::default()
+            },
+            gcs: Gcs {
+                file: Some("/home/ann/key.json".into()),
+                ..Gcs::default()
+            },
+            azure: Azure {
+                identity: AzureIdentity::AccountKey("s3cret".to_owned().into()),
+                ..Azure::default()
+            },
+            ..Access::default()
+        };
+        for (uri, key, flag) in [
+            ("s3://m/fraud", "a key of ~/.aws", "--aws-access-key-id"),
+            (
+                "gs://m/fraud",
+                "/home/ann/key.json",
+                "--google-application-credentials @FILE",
+            ),
+            (
+                "https://me.blob.core.windows.net/m/fraud",
+                "AZURE_STORAGE_ACCOUNT_KEY",
+                "--azure-storage-access-key",
+            ),
+        ] {
+            let uri: StorageUri = uri.parse().unwrap();
+            let told = stays_here(&uri, &access).unwrap();
+            assert!(told.starts_with(&format!("{uri} is opened here by ")), "{told}");
+            for part in [key, flag, "tidewaiter secret create", "--secret"] {
+                assert!(told.contains(part), "{told}");
+            }
+            assert!(!told.contains("s3cret"), "{told}");
+            assert_eq!(stays_here(&uri, &Access::default()), None);
+        }
+        assert_eq!(stays_here(&"pvc://claim/fraud".parse().unwrap(), &access), None);
+    }
+
+    #[test]
+    fn a_token_belongs_to_the_key_beside_it_alone() {
+        let environment = |name: &str| match name {
+            "AWS_ACCESS_KEY_ID" => Some("ASIA".to_owned()),
+            "AWS_SESSION_TOKEN" => Some("token".to_owned()),
+            _ => None,
+        };
+        let of = |id: &str| {
+            let id = ("aws_access_key_id".to_owned(), SecretValue::from(id.to_owned()));
+            token_of(&Keys::from([id]), environment)
+        };
+        assert_eq!((of("ASIA").as_deref(), of("AKIA")), (Some("token"), None));
+        assert_eq!(token_of(&Keys::new(), environment), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod graph;
+mod naming;
 mod report;
 mod showing;
 mod staging;
@@ -17,7 +18,7 @@ use anstream::eprintln;
 use kube::api::DynamicObject;
 use tidewaiter_deployer::cluster::{self, Access, Cluster};
 use tidewaiter_deployer::profile::{Key, Settings};
-use tidewaiter_deployer::service::{Wishes, checked_name, suggested_name};
+use tidewaiter_deployer::service::{Wishes, checked_name};
 use tidewaiter_deployer::submit::{self, Seen};
 use tidewaiter_world::yaml_problem;
 
@@ -41,6 +42,8 @@ struct Context {
     absent: Option<cluster::Error>,
     wishes: Wishes,
     name: String,
+    /// Whether the user gave the name.
+    is_named: bool,
     namespace: String,
 }
 
@@ -87,6 +90,11 @@ async fn deploy(arguments: DeployArguments) -> Result<Ending, Failure> {
             )),
         });
     }
+    if let Some(service) = seen.service.as_ref().filter(|_| !context.is_named)
+        && let Some(other) = naming::other(service, &ready.from, ready.uri.as_deref())
+    {
+        return Err(naming::taken(&context.name, &context.namespace, &other));
+    }
     submitting::run(&context, &mut ready, &seen).await
 }
 
@@ -104,6 +112,14 @@ async fn look(context: &Context) -> Result<Seen, cluster::Error> {
 }
 
 async fn context(arguments: DeployArguments) -> Result<Context, Failure> {
+    if arguments.diff && arguments.output.is_some() {
+        return Err(Failure {
+            message: "--diff shows line by line what would change, and --output has no form for that".to_owned(),
+            next: Some(
+                "leave --output out; --dry-run=server with --output prints the object as it would be".to_owned(),
+            ),
+        });
+    }
     let settings = settings(&arguments)?;
     let access = Access {
         kubeconfig: arguments.kubeconfig.clone(),
@@ -122,9 +138,10 @@ async fn context(arguments: DeployArguments) -> Result<Context, Failure> {
         .unwrap_or_else(|| cluster.default_namespace().to_owned());
     let name = match &wishes.name {
         Some(name) => checked_name(name, &namespace)?.to_owned(),
-        None => named_after(wishes.source.as_deref().unwrap_or_default(), &namespace)?,
+        None => naming::named_after(wishes.source.as_deref().unwrap_or_default(), &namespace)?,
     };
     Ok(Context {
+        is_named: wishes.name.is_some(),
         wishes: Wishes {
             name: Some(name.clone()),
             ..wishes
@@ -196,28 +213,6 @@ fn of_file(arguments: &DeployArguments) -> Result<Wishes, Failure> {
     })
 }
 
-/// A name for a service that was given none: of `models:/fraud@champion` and `s3://mlflow/fraud/` it is `fraud`.
-fn named_after(source: &str, namespace: &str) -> Result<String, Failure> {
-    let path = source
-        .split_once(":/")
-        .map_or(source, |(_, path)| path)
-        .trim_matches('/');
-    let is_registered = source.starts_with("models:");
-    let part = if is_registered {
-        path.split(['/', '@']).next()
-    } else {
-        path.rsplit('/').find(|part| !part.is_empty() && *part != ".")
-    };
-    let part = part.unwrap_or_default();
-    if source.starts_with("runs:") || part.is_empty() || part == ".." {
-        return Err(Failure {
-            message: "the service has no name, and none can be made of its source".to_owned(),
-            next: Some("give it one with --name".to_owned()),
-        });
-    }
-    Ok(suggested_name(part, namespace))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -225,21 +220,6 @@ mod tests {
     use tidewaiter_deployer::wait::{Outcome, Stage};
 
     use super::*;
-
-    #[test]
-    fn a_service_is_named_after_its_source() {
-        for (source, name) in [
-            ("models:/fraud/3", "fraud"),
-            ("models:/Fraud_Model@champion", "fraud-model"),
-            ("s3://mlflow/teams/churn/", "churn"),
-            ("./models/iris", "iris"),
-            ("gs://bucket/a/b.v2", "b-v2"),
-        ] {
-            assert_eq!(named_after(source, "team-a").unwrap(), name, "{source}");
-        }
-        assert!(named_after("runs:/4f0c/model", "team-a").is_err());
-        assert!(named_after(".", "team-a").is_err());
-    }
 
     #[derive(Debug, clap::Parser)]
     struct Line {
@@ -329,6 +309,48 @@ mod tests {
         with_file("{}", &["s3://m/1", "--limit", "memory=2Gi", "--request", "cpu=500m"])
             .await
             .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_form_for_differences_is_refused_since_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let words = ["s3://m/fraud", "--diff", "-o", "json"];
+        let failure = context(said(&folder.path().join("missing"), &words))
+            .await
+            .err()
+            .unwrap();
+        assert!(failure.message.contains("--output has no form"), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn what_an_image_of_ones_own_serves_is_taken_as_it_is() {
+        let model = tempfile::tempdir().unwrap();
+        fs::create_dir(model.path().join("parts")).unwrap();
+        fs::write(model.path().join("net.pt"), "weights").unwrap();
+        fs::write(model.path().join("parts/labels.txt"), "a").unwrap();
+        let model = model.path().display().to_string();
+        let words = [
+            model.as_str(),
+            "--name",
+            "own",
+            "--image",
+            "a/server:1",
+            "--artifact-store",
+            "s3://m/",
+        ];
+        let context = with_file("{}", &words).await.unwrap();
+        let ready = staging::find(&context).await.unwrap();
+        assert_eq!(
+            (ready.model.framework, ready.model.files, ready.to_send()),
+            (tidewaiter_deployer::model::Framework::Custom, 2, 8)
+        );
+        // What PyTorch weights need isn't asked for, and nothing is said of it.
+        let words = [&words[..], &["--predict", "house.answer"]].concat();
+        let failure = with_file("{}", &words).await.err().unwrap();
+        assert!(
+            failure.message.starts_with("--predict and --image exclude each other"),
+            "{failure:?}"
+        );
     }
 
     #[tokio::test]

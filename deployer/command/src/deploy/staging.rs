@@ -33,19 +33,21 @@ pub(super) async fn find(context: &Context) -> Result<Ready, Failure> {
         return Ok(unseen(Framework::Custom, None, image));
     };
     let source: Source = text.parse().map_err(source::Error::from)?;
-    let access = context.arguments.store.access()?;
-    // Who says what it is, and has no key to look with, is believed: the cluster may open what this machine can't.
-    if let (Source::Store(uri), Some(framework)) = (&source, context.wishes.framework)
-        && context.wishes.predict.is_none()
-        && !context.arguments.store.opens(uri, &access)?
-    {
-        note(&unchecked(uri));
-        return Ok(unseen(framework, Some(uri.to_string()), text.clone()));
-    }
     if context.wishes.image.is_some()
         && let Source::Store(uri) = &source
     {
         return Ok(unseen(Framework::Custom, Some(uri.to_string()), text.clone()));
+    }
+    // What is made of the model here needs its files.
+    let is_made = context.wishes.predict.is_some() || torch_serve(&context.wishes).is_some();
+    let access = context.arguments.store.access()?;
+    // Who says what it is, and has no key to look with, is believed: the cluster may open what this machine can't.
+    if let (Source::Store(uri), Some(framework)) = (&source, context.wishes.framework)
+        && !is_made
+        && !context.arguments.store.opens(uri, &access)?
+    {
+        note(&unchecked(uri));
+        return Ok(unseen(framework, Some(uri.to_string()), text.clone()));
     }
     let options = options(context, access)?;
     let bar = Bar::new();
@@ -54,9 +56,7 @@ pub(super) async fn find(context: &Context) -> Result<Ready, Failure> {
     let pending = match (pending, &source, context.wishes.framework) {
         // A key of ~/.aws is this user's own, and may be for other stores.
         (Err(stage::Error::Source(source::Error::Store(error))), Source::Store(uri), Some(framework))
-            if !error.is_not_found()
-                && context.wishes.predict.is_none()
-                && context.arguments.store.keys_for(uri.as_str())?.is_empty() =>
+            if !error.is_not_found() && !is_made && context.arguments.store.keys_for(uri.as_str())?.is_empty() =>
         {
             note(&format!(
                 "nothing of {} was checked: {error}",
@@ -155,8 +155,13 @@ fn options(context: &Context, stores: tidewaiter_deployer::store::Access) -> Res
             next: Some("write it as in s3://models/".to_owned()),
         })
     };
+    // An image of the user's own takes whatever it is given, as it is.
+    let framework = match &wishes.image {
+        Some(_) => Some(Framework::Custom),
+        None => wishes.framework,
+    };
     Ok(Options {
-        framework: context.wishes.framework,
+        framework,
         tracking: TrackingArguments::default().tracking(context.settings.get(Key::TrackingServer))?,
         proxied_root: uri(arguments.artifacts_destination.as_deref(), "artifacts' destination")?,
         stores,

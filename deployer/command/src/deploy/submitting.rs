@@ -46,6 +46,9 @@ pub(super) async fn run(context: &Context, ready: &mut Ready, seen: &Seen) -> Re
     if given.is_some() && !planned.brings_keys {
         note("Tidewaiter brings the store's credentials: the keys given here are not put into the cluster");
     }
+    if let Some(line) = stays_here(context, ready, &planned)? {
+        note(&line);
+    }
     let makes = if planned.brings_keys {
         would_make(&deployment.account())
     } else {
@@ -144,6 +147,19 @@ fn given_store(context: &Context, ready: &Ready, seen: &Seen) -> Result<Option<S
         submit::StoreSettings::default()
     };
     Ok(Store::of(keys, &settings, &seen.facts.config).map_err(submit::SubmitError::from)?)
+}
+
+/// That nobody brings a key, where the model's store is opened here by one that stays here. An account that the service has, or an earlier deploy made, may bring one.
+fn stays_here(context: &Context, ready: &Ready, planned: &Planned) -> Result<Option<String>, Failure> {
+    let object = &planned.built.object;
+    let brings = planned.brings_keys
+        || planned.proposal.is_reviewed()
+        || secret(context, ready).is_some()
+        || !object["spec"]["predictor"]["serviceAccountName"].is_null();
+    match &ready.uri {
+        Some(uri) if !brings && !planned.proposal.is_same => context.arguments.store.stays_here(uri),
+        _ => Ok(None),
+    }
 }
 
 /// Nothing to submit; a service that isn't ready is waited for all the same.
