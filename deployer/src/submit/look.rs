@@ -88,16 +88,13 @@ pub async fn look(cluster: &Cluster, namespace: &str, name: &str, kserve: &str) 
         }
         Err(why) => {
             let mut config = KserveConfig::default();
-            let assumed = match service.as_ref().and_then(mode_of) {
-                Some(mode) => {
-                    config.deployment_mode = mode;
-                    String::new()
-                }
-                None => {
-                    let (mode, by) = default_mode(cluster, namespace).await;
-                    config.deployment_mode = mode;
-                    format!(", and to deploy in {mode:?} mode, {by}; --deployment-mode says otherwise")
-                }
+            let assumed = if let Some(mode) = service.as_ref().and_then(mode_of) {
+                config.deployment_mode = mode;
+                String::new()
+            } else {
+                let (mode, by) = default_mode(cluster, namespace).await;
+                config.deployment_mode = mode;
+                format!(", and to deploy in {mode:?} mode, {by}; --deployment-mode says otherwise")
             };
             remarks.push(format!("{}{assumed}", as_shipped(&why)));
             (config, service.as_ref().is_some_and(says_mode))
