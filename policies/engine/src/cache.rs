@@ -301,18 +301,18 @@ mod tests {
             cache.component(&self.engine, &bytes(number), compile).unwrap().1
         }
 
-        fn file(&self, cache: &Cache, number: u8) -> PathBuf {
+        fn file(cache: &Cache, number: u8) -> PathBuf {
             cache.path(&Sha256::digest(bytes(number)).into())
         }
 
         fn age(&self, cache: &Cache, number: u8, seconds: u64) {
-            let file = File::open(self.file(cache, number)).unwrap();
+            let file = File::open(Self::file(cache, number)).unwrap();
             file.set_modified(SystemTime::now() - Duration::from_secs(seconds))
                 .unwrap();
         }
 
         fn there(&self, cache: &Cache) -> Vec<u8> {
-            (0..10).filter(|number| self.file(cache, *number).exists()).collect()
+            (0..10).filter(|number| Self::file(cache, *number).exists()).collect()
         }
     }
 
