@@ -406,7 +406,7 @@ mod tests {
                 result: "fail",
                 policy: "p".into(),
                 rule: "would-be-refused",
-                message: "m".repeat(1000),
+                message: "m".repeat(500),
             }]
         };
         let services: Vec<_> = (0..1200).map(|n| (service(&format!("s{n}")), findings())).collect();
