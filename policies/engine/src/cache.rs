@@ -305,13 +305,13 @@ mod tests {
             cache.path(&Sha256::digest(bytes(number)).into())
         }
 
-        fn age(&self, cache: &Cache, number: u8, seconds: u64) {
+        fn age(cache: &Cache, number: u8, seconds: u64) {
             let file = File::open(Self::file(cache, number)).unwrap();
             file.set_modified(SystemTime::now() - Duration::from_secs(seconds))
                 .unwrap();
         }
 
-        fn there(&self, cache: &Cache) -> Vec<u8> {
+        fn there(cache: &Cache) -> Vec<u8> {
             (0..10).filter(|number| Self::file(cache, *number).exists()).collect()
         }
     }
@@ -322,16 +322,16 @@ mod tests {
         let cache = folder.cache(3);
         for number in 0..3 {
             folder.load(&cache, number);
-            folder.age(&cache, number, 300 - u64::from(number));
+            Folder::age(&cache, number, 300 - u64::from(number));
         }
         folder.load(&cache, 0);
         folder.load(&cache, 3);
-        assert_eq!(folder.there(&cache), [0, 2, 3], "0 was used again, and 1 was not");
+        assert_eq!(Folder::there(&cache), [0, 2, 3], "0 was used again, and 1 was not");
         assert_eq!(cache.counts(), Counts { hits: 1, misses: 4 });
         // A smaller bound holds at once.
-        folder.age(&cache, 3, 400);
+        Folder::age(&cache, 3, 400);
         let cache = folder.cache(1);
-        assert_eq!(folder.there(&cache), [0]);
+        assert_eq!(Folder::there(&cache), [0]);
     }
 
     #[test]
@@ -339,17 +339,17 @@ mod tests {
         let folder = Folder::new();
         let cache = folder.cache(2);
         let old = folder.load(&cache, 0);
-        folder.age(&cache, 0, 300);
+        Folder::age(&cache, 0, 300);
         for number in 1..5 {
             folder.load(&cache, number);
-            assert_eq!(folder.there(&cache), [0, number]);
+            assert_eq!(Folder::there(&cache), [0, number]);
         }
         let new = folder.load(&cache, 5);
         folder.load(&cache, 6);
-        assert_eq!(folder.there(&cache), [0, 5], "loaded all the same, and not kept");
+        assert_eq!(Folder::there(&cache), [0, 5], "loaded all the same, and not kept");
         drop((old, new));
         folder.load(&cache, 7);
-        assert_eq!(folder.there(&cache), [5, 7]);
+        assert_eq!(Folder::there(&cache), [5, 7]);
     }
 
     #[test]
@@ -371,7 +371,7 @@ mod tests {
         folder.load(&cache, 0);
         folder.load(&cache, 1);
         assert!(now.exists() && !left.exists() && modules.exists());
-        assert_eq!(folder.there(&cache), [0, 1]);
+        assert_eq!(Folder::there(&cache), [0, 1]);
     }
 
     /// Each may be a file ahead of the others; whoever comes last sees to the rest.
@@ -389,6 +389,6 @@ mod tests {
             }
         });
         let cache = folder.cache(2);
-        assert!(folder.there(&cache).len() <= 2, "{:?}", folder.there(&cache));
+        assert!(Folder::there(&cache).len() <= 2, "{:?}", Folder::there(&cache));
     }
 }
