@@ -265,6 +265,12 @@ impl Resources {
     }
 }
 
+/// Whether a resource is one that KServe counts as a GPU (`DefaultGPUResourceTypeList`), or NVIDIA's slice of one.
+pub fn is_gpu(resource: &str) -> bool {
+    ["nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi"].contains(&resource)
+        || resource.starts_with("nvidia.com/mig")
+}
+
 /// Whether there may be asked for less of a resource than is used (`IsOvercommitAllowed`).
 pub fn is_shared(resource: &str) -> bool {
     let is_native = !resource.contains('/') || resource.contains("kubernetes.io/");

@@ -2,6 +2,20 @@
 
 use std::fmt;
 
+/// Repositories whose images for a GPU carry `-gpu` behind the tag. KServe appends it where no `runtimeVersion` is set, and takes one that is set as it is
+/// (`UpdateImageTag`, 0.15 to 0.20).
+const GPU_VARIANTS: [&str; 3] = [
+    "docker.io/tensorflow/serving",
+    "docker.io/pytorch/torchserve-kfs",
+    "docker.io/kserve/huggingfaceserver",
+];
+
+/// The tag of the image for a GPU, where the repository, written out, has such beside this one for the CPU.
+pub fn gpu_tag(repository: &str, tag: &str) -> Option<String> {
+    let varies = !tag.ends_with("-gpu") && GPU_VARIANTS.contains(&repository);
+    varies.then(|| format!("{tag}-gpu"))
+}
+
 /// An image reference split where KServe splits it: repository, tag, digest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Image {

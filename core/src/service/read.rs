@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::{Component, Format, Implementation, Model, ParseError, Role, Service, ServiceKind, Storage, raw};
+use crate::containers::is_gpu;
 use crate::pointer;
 
 /// The container that KServe takes for the model server.
@@ -307,15 +308,10 @@ fn asks_for_gpu(container: &raw::Container<'_>) -> bool {
     container.resources.as_ref().is_some_and(has_gpu)
 }
 
-/// By the names that KServe counts (`DefaultGPUResourceTypeList` and NVIDIA's slices).
 fn has_gpu(resources: &raw::Resources<'_>) -> bool {
     [&resources.limits, &resources.requests]
         .into_iter()
         .flatten()
         .flat_map(|quantities| &quantities.0)
-        .any(|(name, quantity)| {
-            let known = ["nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi"].contains(&&*name.0)
-                || name.0.starts_with("nvidia.com/mig");
-            known && !matches!(quantity.get().trim_matches('"'), "0" | "" | "null")
-        })
+        .any(|(name, quantity)| is_gpu(&name.0) && !matches!(quantity.get().trim_matches('"'), "0" | "" | "null"))
 }

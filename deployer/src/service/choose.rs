@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use serde_json::Value;
 use tidewaiter_core::catalogue::{Catalogue, Release};
 use tidewaiter_core::fit::{self, Fit, Form};
-use tidewaiter_core::image::canonical_repository;
+use tidewaiter_core::image::{canonical_repository, gpu_tag};
 use tidewaiter_core::runtimes::ServingRuntime;
 use tidewaiter_core::version::Version;
 
@@ -382,21 +382,14 @@ fn is_gpu((name, amount): (&str, &str)) -> bool {
     (name == "nvidia.com/gpu" || name.starts_with("nvidia.com/mig-")) && amount != "0"
 }
 
-/// Repositories whose images for a GPU carry `-gpu` behind the tag. KServe appends it where no `runtimeVersion` is set (`UpdateImageTag`, 0.15 to 0.20), and takes
-/// one that is set as it is.
-const GPU_VARIANTS: [&str; 3] = [
-    "docker.io/tensorflow/serving",
-    "docker.io/pytorch/torchserve-kfs",
-    "docker.io/kserve/huggingfaceserver",
-];
-
 /// The tag that a runtime's image runs with where no other one is set.
 fn own_tag(runtime: &ServingRuntime, gpu: bool) -> Option<String> {
     let image = runtime.image.as_ref()?;
     let tag = image.tag.as_deref()?;
-    let repository = canonical_repository(&image.repository);
-    let varies = gpu && !tag.ends_with("-gpu") && GPU_VARIANTS.contains(&repository.as_str());
-    Some(if varies { format!("{tag}-gpu") } else { tag.to_owned() })
+    let for_gpu = gpu
+        .then(|| gpu_tag(&canonical_repository(&image.repository), tag))
+        .flatten();
+    Some(for_gpu.unwrap_or_else(|| tag.to_owned()))
 }
 
 /// How a runtime's image takes the model, in its own release or another one; none where that isn't known.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -124,11 +125,7 @@ pub(crate) fn end(secret: &Secret) -> Option<Timestamp> {
 
 /// The IDs of the minted keys that a Secret holds or held, whoever made them: who takes them away revokes them.
 pub(crate) fn ids(secret: &Secret) -> BTreeSet<String> {
-    let backend = secret
-        .metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(BACKEND_LABEL));
+    let backend = secret.labels().get(BACKEND_LABEL);
     let held = backend.and_then(|backend| Record::of(secret, backend, ""));
     let held = held.into_iter().flat_map(|(key, record)| {
         let retired = record.retired.into_keys();
@@ -139,12 +136,11 @@ pub(crate) fn ids(secret: &Secret) -> BTreeSet<String> {
 
 /// The IDs of those that were overwritten.
 pub(crate) fn overwritten(secret: &Secret) -> impl Iterator<Item = &str> {
-    let annotation = secret
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(OVERWRITTEN));
-    let ids = annotation.into_iter().flat_map(|ids| ids.split(','));
+    let ids = secret
+        .annotations()
+        .get(OVERWRITTEN)
+        .into_iter()
+        .flat_map(|ids| ids.split(','));
     ids.filter(|id| !id.is_empty()).take(RETIRED + 1)
 }
 

@@ -1,9 +1,9 @@
 //! A GPU that nobody uses.
 //!
-//! Source: `config/runtimes` of KServe 0.20, whose images of these servers hold no CUDA libraries or never ask for a GPU; `UpdateImageTag` in
-//! `pkg/controller/v1beta1/inferenceservice/utils/utils.go`, which appends `-gpu` where no `runtimeVersion` is set.
+//! Source: `config/runtimes` of KServe 0.20, whose images of these servers hold no CUDA libraries or never ask for a GPU.
 
-use tidewaiter_policy::core::containers::Container;
+use tidewaiter_policy::core::containers::{Container, is_gpu};
+use tidewaiter_policy::core::image::gpu_tag;
 use tidewaiter_policy::{Verdict, image_of};
 
 use crate::Subject;
@@ -17,13 +17,6 @@ const CPU_ALONE: [&str; 6] = [
     "docker.io/kserve/pmmlserver",
     "docker.io/kserve/paddleserver",
     "docker.io/kserve/predictiveserver",
-];
-
-/// Servers with images of their own for a GPU.
-const WITH_VARIANT: [&str; 3] = [
-    "docker.io/tensorflow/serving",
-    "docker.io/pytorch/torchserve-kfs",
-    "docker.io/kserve/huggingfaceserver",
 ];
 
 pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
@@ -49,16 +42,16 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
             &format!("it asks for a GPU, which runtime {name} doesn't use"),
             &format!("{at}/resources"),
         );
-    } else if WITH_VARIANT.contains(&repository.as_str()) && !tag.is_empty() && !tag.ends_with("-gpu") {
+    } else if let Some(wanted) = gpu_tag(&repository, &tag).filter(|_| !tag.is_empty()) {
         subject.found(
             verdict,
             subject.settings.gpu,
             "gpu-unused",
             &format!(
-                "it asks for a GPU, and {repository}:{tag} is the image for the CPU, which KServe leaves as it is where the version is given. Write {tag}-gpu, or \
+                "it asks for a GPU, and {repository}:{tag} is the image for the CPU, which KServe leaves as it is where the version is given. Write {wanted}, or \
                  leave the version out"
             ),
-            &format!("it asks for a GPU, and the image's tag {tag} is the one without; write {tag}-gpu"),
+            &format!("it asks for a GPU, and the image's tag {tag} is the one without; write {wanted}"),
             &format!("{at}/runtimeVersion"),
         );
     }
@@ -87,9 +80,5 @@ fn elsewhere(subject: &Subject<'_>, at: &str, verdict: &mut Verdict) {
 
 fn asks(container: &Container) -> bool {
     let mut amounts = container.resources.amounts();
-    amounts.any(|(name, amount)| {
-        let is_gpu = ["nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi"].contains(&name)
-            || name.starts_with("nvidia.com/mig");
-        is_gpu && amount.is_positive()
-    })
+    amounts.any(|(name, amount)| is_gpu(name) && amount.is_positive())
 }

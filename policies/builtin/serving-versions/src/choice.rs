@@ -3,20 +3,13 @@
 use tidewaiter_policy::{
     core::{
         fit::{self, Fit},
-        image::Image,
+        image::{Image, gpu_tag},
         version::Version,
     },
     runtimes::{self, Release, Runtime},
 };
 
 use crate::{Predictor, model::Facts};
-
-/// Repositories whose images for GPUs carry `-gpu` behind the tag; KServe appends it where no `runtimeVersion` is set (`UpdateImageTag`, 0.15 to 0.20).
-const GPU_VARIANTS: [&str; 3] = [
-    "docker.io/tensorflow/serving",
-    "docker.io/pytorch/torchserve-kfs",
-    "docker.io/kserve/huggingfaceserver",
-];
 
 /// The runtime that will serve.
 pub(crate) struct Selected {
@@ -110,9 +103,8 @@ pub(crate) fn image(predictor: &Predictor<'_>, runtime: &Runtime) -> (String, St
     if let Some(version) = predictor.model.runtime_version.as_deref() {
         return (repository, version.to_owned());
     }
-    let gpu = predictor.gpu && GPU_VARIANTS.contains(&repository.as_str()) && !tag.ends_with("-gpu");
-    let tag = if gpu { format!("{tag}-gpu") } else { tag };
-    (repository, tag)
+    let for_gpu = predictor.gpu.then(|| gpu_tag(&repository, &tag)).flatten();
+    (repository, for_gpu.unwrap_or(tag))
 }
 
 /// Whether what stands in a tag's place is none: no tag holds a colon.

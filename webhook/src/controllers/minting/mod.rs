@@ -146,19 +146,13 @@ impl Keeper {
                 let now = (Instant::now(), user.to_owned());
                 let last = memory.compared.insert(mint.backend().to_owned(), now);
                 if let Err(error) = self.compare(snapshot, mint, &cluster, memory).await {
-                    match last {
-                        // In the next round.
-                        Some(last) if last.1 != user => {
-                            memory.compared.insert(mint.backend().to_owned(), last);
-                        }
-                        _ => {
-                            let then = Instant::now().checked_sub(COMPARE.saturating_sub(COMPARE_AGAIN));
-                            if let Some(then) = then {
-                                memory
-                                    .compared
-                                    .insert(mint.backend().to_owned(), (then, user.to_owned()));
-                            }
-                        }
+                    // For another user in the next round, else in a minute.
+                    let in_a_minute = || {
+                        let then = Instant::now().checked_sub(COMPARE.saturating_sub(COMPARE_AGAIN))?;
+                        Some((then, user.to_owned()))
+                    };
+                    if let Some(again) = last.filter(|(_, by)| by != user).or_else(in_a_minute) {
+                        memory.compared.insert(mint.backend().to_owned(), again);
                     }
                     warn!(
                         backend = mint.backend(),
