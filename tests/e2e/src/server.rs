@@ -109,6 +109,8 @@ impl Server {
                 .arg(identity.observe())
                 .args(["--namespace", crate::install::NAMESPACE, "--identity", identity.name])
                 .args(["--log-format", "text"])
+                // Twice the default: a store that many tests ask on few cores is not what they are about.
+                .args(["--budget", "4s"])
                 .arg("--tls-cert")
                 .arg(volume.certificate())
                 .arg("--tls-key")

@@ -126,6 +126,21 @@ impl<'a> Store<'a> {
         Ok(said.warnings().into_iter().map(str::to_owned).collect())
     }
 
+    /// Applies a service whose model the namespace's key can read when it is admitted; or the user was told that MinIO took its time, and it comes to read it.
+    /// Whether it was told.
+    pub(crate) fn apply_and_read(&self, service: &str, model: &str) -> Result<bool> {
+        let late = is_late(&self.apply(service, model)?);
+        let key = self.key()?;
+        if late {
+            self.until_reads(&key, model, true)?;
+        }
+        ensure!(
+            self.reads(&key, model)?,
+            "{service} is admitted, and its model can't be read"
+        );
+        Ok(late)
+    }
+
     pub(crate) fn secret(&self) -> Result<Value> {
         self.namespace.get(&format!("secret/tidewaiter-{}", self.name()))
     }
@@ -201,6 +216,12 @@ impl<'a> Store<'a> {
     }
 }
 
+fn is_late(warnings: &[String]) -> bool {
+    warnings
+        .iter()
+        .any(|warning| warning.contains("can't read this model yet"))
+}
+
 fn is_refusal(error: &object_store::Error) -> bool {
     let words = error.to_string();
     matches!(error, object_store::Error::PermissionDenied { .. }) || words.contains("403 Forbidden")
@@ -217,11 +238,7 @@ pub(crate) fn minting(name: &str, port: u16, granted: &[&str]) -> Value {
 
 fn a_minted_key_answers_and_reads_nothing_else(world: &World) -> Result<()> {
     let store = Store::new(world, "minted", MINIO_PORT)?;
-    let warnings = store.apply("fraud", &store.own("fraud"))?;
-    ensure!(
-        !warnings.iter().any(|warning| warning.contains("can't read")),
-        "{warnings:?}"
-    );
+    store.apply_and_read("fraud", &store.own("fraud"))?;
     let key = store.key()?;
     ensure!(key.id != MINIO_USER && key.secret != MINIO_USER, "it is the root's own");
     ensure!(
@@ -231,7 +248,6 @@ fn a_minted_key_answers_and_reads_nothing_else(world: &World) -> Result<()> {
             .contains(&tidewaiter_ground::tls::base64(MINIO_USER.as_bytes())),
         "the root's key is in the namespace"
     );
-    ensure!(store.reads(&key, &store.own("fraud"))?, "it can't read its model");
     for other in [&store.own("churn"), "shared/fraud", "other/fraud", ""] {
         ensure!(!store.reads(&key, other)?, "it reads {other}");
     }
@@ -246,11 +262,7 @@ fn a_key_is_wider_before_the_service_that_needs_it_is_admitted(world: &World) ->
     store.apply("fraud", &store.own("fraud"))?;
     let key = store.key()?;
     for (service, model) in [("churn", &store.own("churn")[..]), ("both", "shared/fraud")] {
-        store.apply(service, model)?;
-        ensure!(
-            store.reads(&key, model)?,
-            "{service} is admitted, and its model can't be read"
-        );
+        store.apply_and_read(service, model)?;
     }
     ensure!(store.key()? == key, "another key was made");
     ensure!(store.reads(&key, &store.own("fraud"))?, "it has lost the first model");
@@ -279,14 +291,9 @@ fn a_key_is_wider_before_the_service_that_needs_it_is_admitted(world: &World) ->
 }
 
 fn a_store_that_is_away_delays_what_a_key_may_read_and_refuses_nobody(world: &World) -> Result<()> {
-    let late = |warnings: &[String]| {
-        warnings
-            .iter()
-            .any(|warning| warning.contains("can't read this model yet"))
-    };
     let store = Store::new(world, "away", LATE)?;
     let warnings = store.apply("fraud", &store.own("fraud"))?;
-    ensure!(late(&warnings), "{warnings:?}");
+    ensure!(is_late(&warnings), "{warnings:?}");
     // What KServe freezes in the Pod is there, and what it names comes to work.
     let key = store.key()?;
     ensure!(store.record()?["known"] == "no", "{}", store.record()?);
@@ -302,7 +309,7 @@ fn a_store_that_is_away_delays_what_a_key_may_read_and_refuses_nobody(world: &Wo
     // It hears what it is told, and answers too late.
     way.delay(Duration::from_mins(1));
     let warnings = store.apply("churn", &store.own("churn"))?;
-    ensure!(late(&warnings), "{warnings:?}");
+    ensure!(is_late(&warnings), "{warnings:?}");
     known("partly")?;
     way.delay(Duration::ZERO);
     known("yes")?;
