@@ -37,16 +37,22 @@ fn a_denial_in_vain_takes_nothing_out_of_a_service_that_runs() {
     let revoked = refusing("a", by_store);
     let mut audit = revoked.clone();
     audit.terms.mode = Mode::Audit;
-    for (object, policy, after) in [
-        (&scaled, &revoked, &scaled),
-        (&scaled, &audit, &scaled),
-        (&resent, &revoked, &scaled),
-        (&stopped, &revoked, &stopped),
+    for (object, policy, after, stands) in [
+        (&scaled, &revoked, &scaled, true),
+        (&scaled, &audit, &scaled, false),
+        (&resent, &revoked, &scaled, true),
+        (&stopped, &revoked, &stopped, false),
     ] {
         let outcome = reviewed(object, Some(&stored), std::slice::from_ref(policy));
         assert!(outcome.denial.is_none());
         assert_eq!(outcome.runs[0].ended, Ended::DeniedInVain);
         assert_eq!(&patched(object, &outcome), after);
+        // What would be refused if it came now: not what nobody enforces, nor what stands still.
+        let standing = outcome
+            .standing
+            .as_ref()
+            .map(|(policy, denial)| (&**policy, &*denial.message));
+        assert_eq!(standing, stands.then_some(("a", "s3://b is not granted")));
         assert!(
             outcome
                 .warnings

@@ -39,6 +39,8 @@ pub struct Review<'a> {
 pub struct Outcome {
     /// Why the object is refused, and by which policy.
     pub denial: Option<(Arc<str>, Denial)>,
+    /// Why an object that is stored already would be refused if it came now, and by which policy: the first such denial.
+    pub standing: Option<(Arc<str>, Denial)>,
     /// Turns the object as it came into the object to store. Empty where nothing changes.
     pub patch: Vec<PatchOperation>,
     /// What the patch does, for people: one entry a path.

@@ -82,9 +82,8 @@ async fn review_by<P: Reviewer>(
     for (index, policy) in policies.iter().enumerate() {
         let Some(denial) = pass.ask(policy).await else { continue };
         // A failure under `fail` is not the object's fault, old or new: it is for the admin, who asked for it to be in the way.
-        let counts = policy.terms().mode == Mode::Enforce
-            && !is_stopped(&pass.merge.object)
-            && (pass.failed() || !pass.denied_before(&policies[..=index], review, &denial).await);
+        let enforced = policy.terms().mode == Mode::Enforce && !is_stopped(&pass.merge.object);
+        let counts = enforced && (pass.failed() || !pass.denied_before(&policies[..=index], review, &denial).await);
         if counts {
             pass.outcome.denial = Some((Arc::clone(&policy.terms().name), denial));
             pass.ended(Ended::Denied);
@@ -99,6 +98,9 @@ async fn review_by<P: Reviewer>(
         )));
         if let Some(run) = pass.outcome.runs.last_mut() {
             run.warnings += pass.outcome.warnings.len() - said;
+        }
+        if enforced && pass.outcome.standing.is_none() {
+            pass.outcome.standing = Some((Arc::clone(&policy.terms().name), denial));
         }
         pass.keeps = true;
         pass.ended(Ended::DeniedInVain);

@@ -26,6 +26,8 @@ pub(crate) struct Reviewed {
     pub(crate) changes: Vec<Change>,
     /// Who refuses, and with which words.
     pub(crate) refusal: Option<(String, String)>,
+    /// The same of an object that was updated before. The update may have been reviewed: one that finds such a refusal there is let through.
+    pub(crate) standing: Option<(String, String)>,
     /// Why nothing can be said now, though it may be later.
     pub(crate) failure: Option<String>,
 }
@@ -68,8 +70,13 @@ impl Reviewer {
             Some((_, message)) if judged.code() >= 500 => (None, Some(message)),
             refusal => (refusal, None),
         };
+        let standing = judged
+            .outcome
+            .standing
+            .map(|(policy, denial)| (policy.to_string(), denial.message));
         Some(Reviewed {
             refusal,
+            standing,
             failure,
             patch: serde_json::to_value(&judged.outcome.patch).unwrap_or_default(),
             changes: judged.outcome.changes,

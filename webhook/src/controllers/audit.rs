@@ -357,6 +357,7 @@ mod tests {
             patch: json!([]),
             changes: Vec::new(),
             refusal: None,
+            standing: None,
             failure: None,
         }
     }

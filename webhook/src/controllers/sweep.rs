@@ -297,6 +297,16 @@ impl Sweep {
             events::announce(&self.client, reference, ("Warning", "WouldBeRefused"), &message).await;
             return Ok(());
         }
+        if let Some((policy, message)) = &reviewed.standing {
+            // Of what it was before nothing is known: its user hears of it either way, the admin of those alone that are new.
+            self.metrics.swept("standing");
+            info!(
+                namespace,
+                name, policy, "was changed, and would be refused if it came now: {message}"
+            );
+            let message = format!("would be refused by Tidewaiter if it came now: {message}");
+            events::announce(&self.client, reference.clone(), ("Warning", "WouldBeRefused"), &message).await;
+        }
         if reviewed.changes.is_empty() {
             return Ok(());
         }

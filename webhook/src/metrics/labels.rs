@@ -161,6 +161,10 @@ pub const LABELS: &[Label] = &[
         values: &[
             ("mended", "what it lacked was filled in"),
             ("refused", "it would have been refused, and is left as it is"),
+            (
+                "standing",
+                "it was changed and would be refused if it came now; a review lets that pass where it was so before",
+            ),
             ("failed", "what it lacked could not be filled in, and was given up"),
         ],
     },

@@ -107,12 +107,22 @@ fn what_came_while_no_replica_was_there_is_filled_in_soon(world: &World) -> Resu
     // Where this namespace may not read.
     let mut foreign = service("foreign", "s3://mlflow/elsewhere/fraud");
     foreign["spec"]["predictor"]["nodeSelector"] = json!({"nowhere": "true"});
+    let mut moved = service("moved", &uri);
+    moved["spec"]["predictor"]["nodeSelector"] = json!({"nowhere": "true"});
+    namespace.apply(&moved.to_string())?;
+    world
+        .cluster
+        .until("the service that will move has its credentials", SOON, || {
+            Ok(has_credentials(&namespace.get("isvc/moved")?).then_some(()))
+        })?;
     let outcome = under_load(world, "all replicas are killed with -9", &uri, |load| {
         for pod in release.pods()? {
             world.cluster.kill_containers(&pod)?;
         }
         let past = api.create(namespace.name(), &foreign)?;
         ensure!(past.admitted(), "a replica was there: {}", past.message());
+        let there = json!({"spec": {"predictor": {"model": {"storageUri": "s3://mlflow/elsewhere/fraud"}}}});
+        namespace.kubectl(&["patch", "isvc/moved", "--type=merge", "-p", &there.to_string()])?;
         // One of the other kind, which another watch of the leader's shows; KServe 0.15 has none.
         let crd = "crd/llminferenceservices.serving.kserve.io";
         let knows_llms = !world
@@ -137,12 +147,10 @@ fn what_came_while_no_replica_was_there_is_filled_in_soon(world: &World) -> Resu
             until_event(&namespace, "chat", "FilledIn", "filled in now: ")?;
         }
         // What would have been refused is nobody's to delete: it is told.
-        until_event(
-            &namespace,
-            "foreign",
-            "WouldBeRefused",
-            "may not load s3://mlflow/elsewhere/fraud",
-        )?;
+        for service in ["foreign", "moved"] {
+            let words = "may not load s3://mlflow/elsewhere/fraud";
+            until_event(&namespace, service, "WouldBeRefused", words)?;
+        }
         let left = namespace.get("isvc/foreign")?;
         ensure!(!has_credentials(&left), "it has credentials: {}", left["metadata"]);
         Ok(())
