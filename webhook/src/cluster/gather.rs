@@ -10,8 +10,8 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Secret};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::core::Status;
-use kube::runtime::watcher::{self, watcher};
-use kube::{Api, Client, Resource as _, ResourceExt};
+use kube::runtime::watcher::watcher;
+use kube::{Api, Client, CustomResourceExt, Resource as _, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidewaiter_core::backend::OWN_STORAGE_LABEL;
@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Place;
 use super::named::Named;
+use super::newer::drop_unknown;
 use super::reader;
 use super::refusal::{LASTING, is_meant};
-use super::watched::{Changes, Watched, follow, follow_by_role, follow_in, follow_labels, slim};
+use super::watched::{Changes, Watched, everything, follow, follow_by_role, follow_in, follow_labels, slim};
 use crate::namespaces::cluster::InCluster;
 
 /// Reads by name at once.
@@ -100,14 +101,14 @@ impl Sources {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
             Watched::follow(
-                move || slim(watcher(api.clone(), watcher::Config::default())),
+                move || slim(watcher(api.clone(), everything())),
                 resource,
                 kind,
                 changed.clone(),
                 stop.clone(),
             )
         };
-        let all = watcher::Config::default;
+        let all = everything;
         // They configure nothing: to write them must not make us read everything again.
         let our_changes = Changes::default();
         let only = &place.only;
@@ -297,7 +298,7 @@ impl Sources {
 /// The right to read it is of the `ClusterRole`, or where that ends at named namespaces, of a Role in KServe's own.
 fn kserve_config(client: &Client, place: &Place, changed: &Changes, stop: &CancellationToken) -> Watched<ConfigMap> {
     let (namespace, what) = (&place.kserve_namespace, "KServe's ConfigMap");
-    let named = watcher::Config::default().fields(&format!("metadata.name={KSERVE_CONFIG_MAP}"));
+    let named = everything().fields(&format!("metadata.name={KSERVE_CONFIG_MAP}"));
     if place.only.is_empty() {
         return follow(Api::namespaced(client.clone(), namespace), named, what, changed, stop);
     }
@@ -306,7 +307,7 @@ fn kserve_config(client: &Client, place: &Place, changed: &Changes, stop: &Cance
 }
 
 /// Watched as they come, so that one object of an unexpected shape doesn't hide all others of its kind.
-fn typed<K: DeserializeOwned>(
+fn typed<K: DeserializeOwned + CustomResourceExt>(
     objects: &[Arc<DynamicObject>],
     kind: &str,
     unreadable: &mut BTreeMap<ObjectRef, String>,
@@ -314,10 +315,23 @@ fn typed<K: DeserializeOwned>(
 ) -> Vec<K> {
     let mut read = Vec::with_capacity(objects.len());
     for object in objects {
-        match serde_json::to_value(&**object).and_then(serde_json::from_value) {
-            Ok(object) => read.push(object),
+        let name = ObjectRef::cluster(kind, &object.name_any());
+        match as_known(object) {
+            Ok((object, dropped)) => {
+                read.push(object);
+                if !dropped.is_empty() {
+                    problems.push(Problem {
+                        object: Some(name),
+                        at: None,
+                        message: format!(
+                            "this version of Tidewaiter doesn't know {}, and goes by the rest; update Tidewaiter, or take it out",
+                            dropped.join(", ")
+                        ),
+                        in_use: true,
+                    });
+                }
+            }
             Err(error) => {
-                let name = ObjectRef::cluster(kind, &object.name_any());
                 let message = format!("{error}; update Tidewaiter or its CustomResourceDefinitions");
                 unreadable.insert(name.clone(), message.clone());
                 problems.push(Problem {
@@ -330,6 +344,18 @@ fn typed<K: DeserializeOwned>(
         }
     }
     read
+}
+
+/// An object of our own kinds, and what it says that is of a newer version.
+fn as_known<K: DeserializeOwned + CustomResourceExt>(object: &DynamicObject) -> serde_json::Result<(K, Vec<String>)> {
+    let mut value = serde_json::to_value(object)?;
+    match serde_json::from_value(value.clone()) {
+        Ok(object) => Ok((object, Vec::new())),
+        Err(_) => {
+            let dropped = drop_unknown::<K>(&mut value);
+            serde_json::from_value(value).map(|object| (object, dropped))
+        }
+    }
 }
 
 /// One by one by name, so that nothing that isn't ours is listed or watched. What isn't there is left out: the configuration says who misses it. An object that

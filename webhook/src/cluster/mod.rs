@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod events;
 mod gather;
 mod named;
+mod newer;
 pub mod reader;
 pub(crate) mod refusal;
 mod status;
