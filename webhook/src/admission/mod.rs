@@ -260,9 +260,6 @@ impl Reviewer {
         }
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let mut outcome = tidewaiter_engine::review(&policies, review, Arc::clone(&world) as _, left).await;
-        for run in &outcome.runs {
-            self.metrics.ran(run);
-        }
         let failure = match endpoint {
             Endpoint::validate => {
                 note_bypass(&mut outcome);
@@ -296,6 +293,7 @@ impl Reviewer {
         let namespace = request.namespace.as_deref().unwrap_or_default();
         let name = request.name.as_deref().unwrap_or("(generated)");
         for run in &judged.outcome.runs {
+            self.metrics.ran(run);
             if let tidewaiter_engine::outcome::Ended::Failed(error) = &run.ended {
                 warn!(uid = %request.uid, namespace, name, policy = %run.policy, %error, "a policy failed");
             }

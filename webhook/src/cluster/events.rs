@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tidewaiter_world::{ObjectRef, Problem, digest_of};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::clock;
@@ -21,6 +21,8 @@ const KEPT: Duration = Duration::from_hours(1);
 const NOTE: usize = 1024;
 /// Where the events of objects are that belong to no namespace: the API server takes them nowhere else (`validateEvent`, same file).
 const CLUSTER: &str = "default";
+/// Nothing that somebody needs waits longer than this for an API server that doesn't take an event.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// An event's name begins with its object's, which may itself be as long as a name can be.
 const NAME: usize = 200;
 
@@ -95,30 +97,45 @@ impl Events {
             .filter(|wrong| !now.iter().any(|other| wrong.goes_on_as(other)))
             .map(|wrong| (wrong, ("Normal", "Mended"), "no more: "));
         let all = now.iter().map(|wrong| (wrong, ("Warning", wrong.reason), ""));
-        for (Wrong { object, message, .. }, kind, words) in gone.chain(all) {
-            let Some(object) = reference(object) else { continue };
-            self.write(event(object, kind, "Configure", &format!("{words}{message}")))
-                .await;
+        let mut answers = true;
+        for (wrong, kind, words) in gone.chain(all) {
+            let Some(object) = reference(&wrong.object) else {
+                continue;
+            };
+            if answers {
+                let event = event(object, kind, "Configure", &format!("{words}{}", wrong.message));
+                answers = self.write(event).await;
+            }
+            if !answers {
+                // In the next round, what is no more as well.
+                self.open.insert(wrong.clone());
+            }
         }
     }
 
-    async fn write(&mut self, event: Event) {
+    /// Whether there was an answer.
+    async fn write(&mut self, event: Event) -> bool {
         let name = event.metadata.name.clone().unwrap_or_default();
         if self.told.contains_key(&name) {
-            return;
+            return true;
         }
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-        match api.create(&PostParams::default(), &event).await {
-            Ok(_) => {}
+        match timeout(PATIENCE, api.create(&PostParams::default(), &event)).await {
+            Ok(Ok(_)) => {}
             // Another replica told it, or this one before it was restarted.
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => {
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
+            Ok(Err(error)) => {
                 debug!(namespace, name, %error, "can't write an event");
-                return;
+                return true;
+            }
+            Err(_) => {
+                debug!(namespace, name, "can't write an event: no answer");
+                return false;
             }
         }
         self.told.insert(name, Instant::now());
+        true
     }
 }
 
@@ -126,8 +143,10 @@ impl Events {
 pub(crate) async fn announce(client: &Client, object: ObjectReference, kind: Kind, message: &str) {
     let event = event(object, kind, "Review", message);
     let api: Api<Event> = Api::namespaced(client.clone(), event.metadata.namespace.as_deref().unwrap_or_default());
-    if let Err(error) = api.create(&PostParams::default(), &event).await {
-        debug!(%error, "can't write an event");
+    match timeout(PATIENCE, api.create(&PostParams::default(), &event)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => debug!(%error, "can't write an event"),
+        Err(_) => debug!("can't write an event: no answer"),
     }
 }
 
@@ -158,6 +177,7 @@ fn event(object: ObjectReference, (type_, reason): Kind, action: &str, message: 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
 
     use kube::client::Body;
@@ -167,11 +187,20 @@ mod tests {
 
     /// An API server that keeps what is created, and knows each name once.
     fn server() -> (Client, Arc<Mutex<Vec<Value>>>) {
+        server_that_answers(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// The same while this holds.
+    fn server_that_answers(answers: Arc<AtomicBool>) -> (Client, Arc<Mutex<Vec<Value>>>) {
         let kept = Arc::new(Mutex::new(Vec::<Value>::new()));
         let keep = Arc::clone(&kept);
         let service = tower::service_fn(move |request: axum::http::Request<Body>| {
             let keep = Arc::clone(&keep);
+            let answers = answers.load(Ordering::Relaxed);
             async move {
+                if !answers {
+                    std::future::pending::<()>().await;
+                }
                 let path = request.uri().path();
                 let namespace = path.strip_prefix("/apis/events.k8s.io/v1/namespaces/");
                 let namespace = namespace
@@ -266,6 +295,41 @@ mod tests {
             [
                 (&json!("Warning"), &json!("Invalid"), &json!(words)),
                 (&json!("Normal"), &json!("Mended"), &json!(format!("no more: {words}"))),
+            ]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_that_nobody_takes_hold_up_nothing_and_are_told_once_they_are_taken() {
+        let answers = Arc::new(AtomicBool::new(true));
+        let (client, kept) = server_that_answers(Arc::clone(&answers));
+        let mut events = Events::new(client);
+        let problems = ["first", "second", "third"].map(|name| problem("Secret", name));
+        events.tell(&problems[..1], Vec::new(), reference).await;
+        answers.store(false, Ordering::Relaxed);
+        let began = Instant::now();
+        events.tell(&problems[1..], Vec::new(), reference).await;
+        assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+        answers.store(true, Ordering::Relaxed);
+        events.tell(&problems[1..], Vec::new(), reference).await;
+        let kept = kept.lock().unwrap();
+        let mut told: Vec<_> = kept
+            .iter()
+            .map(|event| {
+                (
+                    event["reason"].as_str().unwrap(),
+                    event["regarding"]["name"].as_str().unwrap(),
+                )
+            })
+            .collect();
+        told[1..].sort_unstable();
+        assert_eq!(
+            told,
+            [
+                ("Invalid", "first"),
+                ("Invalid", "second"),
+                ("Invalid", "third"),
+                ("Mended", "first")
             ]
         );
     }

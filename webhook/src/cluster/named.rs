@@ -5,11 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PartialObjectMeta;
-use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::watched::{Changes, follow};
+use super::watched::{Changes, everything, follow};
 
 /// A namespace and a name.
 type Name = (String, String);
@@ -41,7 +40,7 @@ impl Named {
             }
             let stop = self.stop.child_token();
             let api: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(client.clone(), namespace);
-            let config = watcher::Config::default().fields(&format!("metadata.name={map}"));
+            let config = everything().fields(&format!("metadata.name={map}"));
             let _ = follow(api, config, "ConfigMap (a policy's module)", &self.changed, &stop);
             watches.insert(name.clone(), stop.drop_guard());
         }

@@ -29,6 +29,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(800);
 /// but no longer than this.
 const LAST_PAUSE: Duration = Duration::from_secs(8);
 
+/// Seconds that the API server keeps a watch open. One that dies with its connection open, as when its node is gone, says nothing, and what a watch showed
+/// counts as what there is until five seconds (kube-rs' own slack) after this.
+const OPEN: u32 = 45;
+/// An API server that is asked and says nothing for so long is gone, network and all.
+pub(crate) const SILENCE: Duration = Duration::from_secs(OPEN as u64 + 5);
+
+/// How everything of a kind is watched; a selector narrows it.
+pub(crate) fn everything() -> watcher::Config {
+    watcher::Config::default().timeout(OPEN)
+}
+
 /// Of a namespace that was named, and can't be looked into.
 const NAMED: Duration = Duration::from_secs(10);
 
@@ -408,7 +419,7 @@ where
         };
     };
     Watched::follow_news(
-        move || reduce(watcher::watcher(api.clone(), watcher::Config::default()), less),
+        move || reduce(watcher::watcher(api.clone(), everything()), less),
         (),
         What {
             kind: what,

@@ -15,7 +15,6 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ByteString, ClusterResourceScope};
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,7 +27,7 @@ use tracing::{info, warn};
 use super::QUIET;
 use super::authority::{AuthorityError, Certificate, Due, Issued, Lifetimes, valid};
 use crate::cluster::clock;
-use crate::cluster::watched::{Changes, Watched, follow};
+use crate::cluster::watched::{Changes, Watched, everything, follow};
 use crate::namespaces::cluster::{FIELD_MANAGER, writes};
 
 /// On the Secret that we write; one without it is somebody else's, and served as it is.
@@ -77,7 +76,7 @@ impl Keeper {
     /// Begins to watch what it keeps; the watches end with it.
     pub(super) fn watch(client: Client, namespace: String, configuration: String, settings: SelfManaged) -> Self {
         let (changes, stop) = (Changes::default(), CancellationToken::new());
-        let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let named = |name: &str| everything().fields(&format!("metadata.name={name}"));
         Self {
             secret: follow(
                 Api::namespaced(client.clone(), &namespace),

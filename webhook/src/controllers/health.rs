@@ -57,6 +57,13 @@ impl Health {
         news
     }
 
+    /// Whoever leads next begins anew: by then all may be different.
+    pub(crate) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.1.store(false, Ordering::Release);
+        self.2.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Whether anybody has looked.
     pub(crate) fn looked(&self) -> bool {
         self.1.load(Ordering::Acquire)

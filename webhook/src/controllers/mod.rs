@@ -80,7 +80,7 @@ impl Controllers {
         leader::while_leading(leads, stop, || {
             Box::pin(async {
                 self.metrics.leader.set(1);
-                let _no_more = NoMore(&self.metrics);
+                let _no_more = NoMore(&self.metrics, &self.health.0);
                 // Its watches end with it.
                 let watches = CancellationToken::new();
                 let _ended = watches.clone().drop_guard();
@@ -152,10 +152,11 @@ impl Controllers {
     }
 }
 
-struct NoMore<'a>(&'a Metrics);
+struct NoMore<'a>(&'a Metrics, &'a Health);
 
 impl Drop for NoMore<'_> {
     fn drop(&mut self) {
         self.0.leads_no_more();
+        self.1.forget();
     }
 }

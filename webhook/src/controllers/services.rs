@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta};
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tidewaiter_core::backend::MANAGED_NAME;
@@ -12,7 +12,7 @@ use tidewaiter_core::filled;
 use tidewaiter_core::uri::{Scheme, StorageUri};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::watched::{Changes, Watched, What, reduce};
+use crate::cluster::watched::{Changes, Watched, What, everything, reduce};
 
 /// The kinds whose models need credentials, in each version that some release of KServe serves: an upgrade may take one away, and a conversion webhook that
 /// is down hides those that aren't stored.
@@ -102,7 +102,7 @@ impl Services {
         let kinds = KINDS.map(|(version, kind)| {
             let resource = resource(version, kind);
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-            let watch = move || reduce(watcher(api.clone(), watcher::Config::default()), shrink);
+            let watch = move || reduce(watcher(api.clone(), everything()), shrink);
             let what = What {
                 kind,
                 namespace: None,

@@ -8,7 +8,6 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::runtime::watcher;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::cluster::watched::{Changes, follow};
+use crate::cluster::watched::{Changes, everything, follow};
 use crate::metrics::Metrics;
 
 /// How often the files are looked at. A Secret volume swaps a symlink, which file watches miss on some filesystems.
@@ -214,7 +213,7 @@ async fn follow_secret(
     let changes = Changes::default();
     let mut news = changes.subscribe();
     let secrets: Api<Secret> = Api::namespaced(client, namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let config = everything().fields(&format!("metadata.name={name}"));
     let secret = follow(secrets, config, "Secret (the webhook's certificate)", &changes, stop);
     let mut seen: Option<Pair> = None;
     loop {

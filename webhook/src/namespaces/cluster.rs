@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +26,7 @@ use super::{
     Minting, Namespaces, ProvideError, Provided, Subject, UNUSED_SINCE, Version, Wanted, account, config_map, within,
 };
 use crate::cluster::refusal::is_meant;
-use crate::cluster::watched::{Changes, Watched, follow_in};
+use crate::cluster::watched::{Changes, Watched, everything, follow_in};
 use crate::minting::{self, Mint};
 
 /// How an object is changed: as ours.
@@ -71,7 +70,7 @@ pub struct InCluster {
 impl InCluster {
     /// Begins to watch what is ours, in these namespaces, or in all where there are none.
     pub(crate) fn watch(client: Client, namespaces: &[String], changes: &Changes, stop: &CancellationToken) -> Self {
-        let config = &watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+        let config = &everything().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
         Self {
             secrets: follow_in(&client, namespaces, config, "Secret (ours)", changes, stop),
             config_maps: follow_in(&client, namespaces, config, "ConfigMap (ours)", changes, stop),

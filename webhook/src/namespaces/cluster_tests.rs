@@ -353,7 +353,7 @@ async fn a_refusal_that_passes_is_none() {
     let shown = [Event::Init, Event::InitDone].map(Ok);
     let broken = futures::stream::once(async {
         let _ = ended.await;
-        Err(watcher::Error::NoResourceVersion)
+        Err(kube::runtime::watcher::Error::NoResourceVersion)
     });
     let mut watches = vec![futures::stream::iter(shown).chain(broken).boxed()];
     let watch = move || watches.pop().unwrap_or_else(|| futures::stream::pending().boxed());

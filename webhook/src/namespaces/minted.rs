@@ -17,6 +17,7 @@ use tracing::warn;
 use super::cluster::{InCluster, change, creates, marked_as, ours, unwritten, writes};
 use super::{Minting, ProvideError, Provided, within};
 use crate::cluster::clock;
+use crate::cluster::refusal::is_meant;
 use crate::minting::{self, Known, Mint, Minted, OVERLAP, OVERWRITTEN, Place, Record, Unmintable, Untold, beginning};
 
 /// Of a review's time, what is kept to write down that MinIO didn't answer.
@@ -63,6 +64,9 @@ pub(crate) enum Trouble {
     /// For this object: RBAC, a quota, another webhook.
     #[error("the API server refuses it: {0}")]
     Refused(String),
+    /// What was to be written may be there.
+    #[error("the API server doesn't get it done: {0}")]
+    Unsure(String),
     #[error("the API server doesn't answer: {0}")]
     Silent(String),
 }
@@ -76,7 +80,8 @@ impl From<Error> for Trouble {
 impl From<kube::Error> for Trouble {
     fn from(error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => Self::Refused(status.message.clone()),
+            kube::Error::Api(status) if is_meant(&status, false) => Self::Refused(status.message.clone()),
+            kube::Error::Api(status) => Self::Unsure(status.message.clone()),
             error => Self::Silent(error.to_string()),
         }
     }

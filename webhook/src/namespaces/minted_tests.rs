@@ -88,6 +88,17 @@ async fn a_key_whose_secret_cant_be_written_is_revoked_again() {
     assert_eq!(world.minio.keys(), [world.first.key.id()]);
 }
 
+/// The next comparison revokes it where no Secret has come to hold it.
+#[tokio::test]
+async fn a_key_whose_secret_may_be_written_is_left_alone() {
+    let world = World::new().await;
+    world.api.refuse(500, "etcdserver: request timed out");
+    let trouble = world.rotate().await.unwrap_err();
+    assert!(matches!(trouble, Trouble::Unsure(_)), "{trouble}");
+    assert!(!trouble.concerns_all(), "other namespaces' Secrets may be written");
+    assert_eq!(world.minio.keys().len(), 2);
+}
+
 #[tokio::test]
 async fn the_next_key_takes_the_place_of_the_last() {
     let world = World::new().await;

@@ -387,6 +387,7 @@ mod tests {
             }
             .into(),
             Trouble::Refused("by another webhook".to_owned()),
+            Trouble::Unsure("etcdserver: request timed out".to_owned()),
             Trouble::Unmintable(tidewaiter_minio::NoPolicy::NothingWanted.into()),
             Untold::Overtaken.into(),
         ] {
