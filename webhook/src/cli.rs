@@ -31,13 +31,8 @@ pub struct Arguments {
     /// Folder of YAML files with StorageBackends, WasmPolicies and what they refer to, in place of a cluster
     #[arg(long, env = "TIDEWAITER_CONFIG", value_name = "DIR")]
     pub config: Option<PathBuf>,
-    /// Where the API server calls /mutate and /validate, with TLS
-    #[arg(
-        long,
-        env = "TIDEWAITER_LISTEN",
-        value_name = "ADDRESS",
-        default_value = "0.0.0.0:8443"
-    )]
+    /// Where the API server calls /mutate and /validate, with TLS; `[::]` is every address, IPv4's too
+    #[arg(long, env = "TIDEWAITER_LISTEN", value_name = "ADDRESS", default_value = "[::]:8443")]
     pub listen: SocketAddr,
     /// Where probes and Prometheus call /livez, /readyz and /metrics, without TLS; the TLS address serves them too
     #[arg(long, env = "TIDEWAITER_METRICS_LISTEN", value_name = "ADDRESS")]

@@ -9,19 +9,17 @@ use kube::CustomResourceExt;
 use tidewaiter_core::backend::StorageBackend;
 use tidewaiter_core::policy_resource::WasmPolicy;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Arguments, Command, LogFormat};
+use crate::cluster::watched::SILENCE;
 use crate::cluster::{Place, clock};
 use crate::controllers::{Lifetimes, SelfManaged};
 use crate::http::certificate::TlsSource;
 use crate::modules::ModuleSettings;
 use crate::server::{Leading, Options, Server, Source};
 use crate::traces::Traces;
-
-/// An API server that says nothing for so long is gone, network and all: a watch ends by itself after 290 s.
-const SILENCE: Duration = Duration::from_secs(295);
 
 /// Does what the command line says. Serving returns after SIGTERM or SIGINT, when all that was accepted is answered.
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -73,6 +71,7 @@ async fn serve(arguments: Arguments, traces: Option<Arc<Traces>>) -> Result<()> 
         traces,
         ..options(arguments).await?
     };
+    raise_open_files();
     let running = Server::start(options).await?;
     info!(address = %running.address, "listening");
     tokio::select! {
@@ -87,6 +86,15 @@ async fn serve(arguments: Arguments, traces: Option<Arc<Traces>>) -> Result<()> 
         _ = interrupt.recv() => warn!("second SIGINT: leaving at once"),
     }
     Ok(())
+}
+
+/// Each watch, each call to a store and each connection of an API server is one, and what many container runtimes allow before they are asked, 1,024, is for
+/// programs that number them otherwise.
+fn raise_open_files() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => debug!(limit, "open files"),
+        Err(error) => warn!(%error, "can't raise the limit of open files"),
+    }
 }
 
 async fn options(arguments: Arguments) -> Result<Options> {

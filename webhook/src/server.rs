@@ -1,12 +1,14 @@
 //! The server as a whole: started, ready, shut down.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tidewaiter_engine::{Engine, EngineError, Options as EngineOptions};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,9 @@ use crate::metrics::Metrics;
 use crate::modules::ModuleSettings;
 use crate::namespaces::{self, folder::Recorded};
 use crate::traces::Traces;
+
+/// As many connections wait to be accepted, as with tokio's own listeners.
+const BACKLOG: u32 = 1024;
 
 /// What is still at work this long after the listeners closed is given up: a review may wait for its turn, spend the budget, write credentials, and be answered
 /// on a slow machine. The chart's `terminationGracePeriodSeconds` is made of the same.
@@ -126,6 +131,31 @@ pub enum StartError {
     Engine(#[from] EngineError),
 }
 
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = if address.ip() == Ipv6Addr::UNSPECIFIED {
+        match bind_everywhere(address) {
+            // A machine without IPv6 has the addresses of IPv4.
+            Err(error) if error.kind() != ErrorKind::AddrInUse => {
+                let of_ipv4 = (Ipv4Addr::UNSPECIFIED, address.port());
+                TcpListener::bind(of_ipv4).await.map_err(|_| error)
+            }
+            bound => bound,
+        }
+    } else {
+        TcpListener::bind(address).await
+    };
+    bound.map_err(|source| StartError::Listen { address, source })
+}
+
+/// At `[::]`, which is for IPv4 as well only where the machine or the socket says so.
+fn bind_everywhere(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    SockRef::from(&socket).set_only_v6(false)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// See [`Server::start`].
 pub struct Server;
 
@@ -134,11 +164,6 @@ impl Server {
     pub async fn start(options: Options) -> Result<Running, StartError> {
         // For the clients of stores; the server's own TLS names its provider. A second call in one process changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let bind = async |address| {
-            TcpListener::bind(address)
-                .await
-                .map_err(|source| StartError::Listen { address, source })
-        };
         let local = |socket: &TcpListener, address| {
             socket
                 .local_addr()
@@ -431,6 +456,21 @@ mod tests {
         let grace =
             format!("terminationGracePeriodSeconds: {{{{ add .Values.webhook.drainSeconds {seconds} {beside} }}}}\n");
         assert!(chart("templates/deployment.yaml").contains(&grace), "{grace}");
+    }
+
+    #[tokio::test]
+    async fn everywhere_is_ipv4_and_where_the_machine_has_it_ipv6() {
+        let everywhere = bind("[::]:0".parse().unwrap()).await.unwrap();
+        let port = everywhere.local_addr().unwrap().port();
+        let mut ways = vec!["127.0.0.1"];
+        if TcpListener::bind("[::1]:0").await.is_ok() {
+            ways.push("::1");
+        }
+        for way in ways {
+            tokio::net::TcpStream::connect((way, port)).await.expect(way);
+        }
+        let taken = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await.unwrap_err();
+        assert!(matches!(taken, StartError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse));
     }
 
     #[tokio::test(flavor = "multi_thread")]
