@@ -5,7 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser as _};
+use regex::Regex;
 use serde_json::Value;
+use tidewaiter_webhook::metrics::labels::LABELS;
 use tidewaiter_webhook::metrics::{DELIVERED, UNDELIVERED};
 use tidewaiter_webhook::modules::ModuleSettings;
 
@@ -176,7 +178,7 @@ fn the_program_takes_what_the_schema_takes() {
             .split('.')
             .fold(String::new(), |path, key| format!("{path}/properties/{key}"));
         let pattern = schema.pointer(&pointer).unwrap()["pattern"].as_str().unwrap();
-        regex::Regex::new(pattern).unwrap().is_match(value)
+        Regex::new(pattern).unwrap().is_match(value)
     };
     let flags = [
         (
@@ -391,6 +393,27 @@ fn every_metric_that_is_asked_for_is_told() {
             .unwrap_or(name);
         let name = name.strip_suffix("_seconds").unwrap_or(name);
         assert!(made.contains(&format!("\"{name}\",")), "tidewaiter_{name}");
+    }
+}
+
+#[test]
+fn every_value_of_a_label_that_an_alert_asks_for_is_told() {
+    let alerts = read("charts/tidewaiter/files/alerts.yaml");
+    let asked = Regex::new(r#"tidewaiter_(\w+?)(?:_total|_bucket)?\{(\w+)=~?"([^"$]+)"\}"#).unwrap();
+    let asked: Vec<_> = asked
+        .captures_iter(&alerts)
+        .map(|found| found.extract::<3>().1)
+        .collect();
+    assert!(asked.len() > 3, "{asked:?}");
+    for [metric, label, values] in asked {
+        let known = LABELS
+            .iter()
+            .find(|known| known.name == label && known.of.contains(&metric));
+        let known = known.unwrap_or_else(|| panic!("tidewaiter_{metric} has no label {label}"));
+        for value in values.split('|') {
+            let told = known.values.iter().any(|(known, _)| *known == value);
+            assert!(told, "tidewaiter_{metric} has no {label}={value}");
+        }
     }
 }
 

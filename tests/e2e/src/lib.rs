@@ -10,6 +10,7 @@ pub mod install;
 pub mod let_pass;
 pub mod load;
 pub mod manifests;
+pub mod minio;
 pub mod path;
 pub mod policy;
 mod reenter;

@@ -1,5 +1,6 @@
 //! Services that are created all the time, while something happens to Tidewaiter: what their users saw, and what was lost.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -112,10 +113,29 @@ impl Load {
             Ok(mut outcome) => {
                 outcome.too_late = self.let_pass.too_late();
                 outcome.reasons.extend(self.let_pass.lines());
+                if let Err(error) = self.have_secrets() {
+                    outcome.lost.push(format!("{error:#}"));
+                }
                 Ok(outcome)
             }
             Err(_) => bail!("the thread that creates services panicked"),
         }
+    }
+
+    /// The Secrets that the services name are there, each with a key.
+    fn have_secrets(&self) -> Result<()> {
+        let services: Value = serde_json::from_str(&self.namespace.kubectl(&["get", "isvc", "-o", "json"])?)?;
+        let services = services["items"].as_array().into_iter().flatten();
+        let secrets: BTreeSet<&str> = services.filter_map(secret).collect();
+        for secret in secrets {
+            let what = format!("services name the Secret {secret}, and it has a key");
+            self.namespace.cluster().until(&what, SOON, || {
+                let secret = self.namespace.get(&format!("secret/{secret}"))?;
+                let key = secret["data"]["AWS_SECRET_ACCESS_KEY"].as_str();
+                Ok(key.is_some_and(|key| !key.is_empty()).then_some(()))
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -302,7 +322,12 @@ pub fn service(name: &str, uri: &str) -> Value {
 
 /// Whether a service is told of its credentials.
 pub fn has_credentials(service: &Value) -> bool {
-    service["metadata"]["annotations"]["serving.kserve.io/storageSecretName"].is_string()
+    secret(service).is_some()
+}
+
+/// The Secret with a service's credentials.
+fn secret(service: &Value) -> Option<&str> {
+    service["metadata"]["annotations"]["serving.kserve.io/storageSecretName"].as_str()
 }
 
 /// Whether the API server was at a loss without our doing: it has no store, or KServe's own webhook, which reads from it, has no answer.

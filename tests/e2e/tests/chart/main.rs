@@ -6,7 +6,7 @@
 //! Only root can run Pods here, so without root they are left out, and counted as ignored. As in the other program, `TIDEWAITER_GROUND=NAME` uses a
 //! cluster that is up; tests that stop its servers need one of their own. `TIDEWAITER_KSERVE=v0.20.0` or `v0.15.2` takes one release of KServe alone.
 //! `TIDEWAITER_CHART=all` runs old definitions and missing ones, the emergency page, a flood of reviews, lost nodes, cert-manager, network policies in force, named namespaces, services that ran
-//! before and a registry that goes away as well, which the gate has no time for.
+//! before, keys that somebody changes in MinIO and a registry that goes away as well, which the gate has no time for.
 
 mod adopted;
 mod certificates;
@@ -23,6 +23,7 @@ mod network;
 mod nodes;
 mod oldest;
 mod path;
+mod repaired;
 mod shared;
 mod users;
 
@@ -310,6 +311,7 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             in_turn(emergency::TESTS),
             in_turn(flood::TESTS),
             in_turn(nodes::TESTS),
+            in_turn(repaired::TESTS),
             in_turn(certificates::TESTS),
             in_turn(network::TESTS),
             in_turn(modules::TESTS),
@@ -365,7 +367,7 @@ fn run_all(arguments: &Arguments) -> Result<ExitCode> {
     };
     if !everything() {
         eprintln!(
-            "left out, unless TIDEWAITER_CHART=all: old definitions, the emergency page, a flood of reviews, lost nodes, cert-manager, network policies in force, named namespaces, what ran before, a registry that goes away, each right"
+            "left out, unless TIDEWAITER_CHART=all: old definitions, the emergency page, a flood of reviews, lost nodes, cert-manager, network policies in force, named namespaces, what ran before, keys changed in MinIO, a registry that goes away, each right"
         );
     }
     let mut code = ExitCode::SUCCESS;

@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::{NAMESPACE, backend, without_pods};
 use tidewaiter_e2e::load::{Load, has_credentials, service};
-use tidewaiter_ground::tls::{self, Authority};
-use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER};
-use tidewaiter_minio::{AccessKey, Admin, Trust};
+use tidewaiter_e2e::minio::admin;
+use tidewaiter_ground::HOST;
+use tidewaiter_ground::tls::Authority;
 use tokio::runtime::Runtime;
 
 use crate::faults::{EVERY, under};
+use crate::repaired::key_id;
 use crate::{Shape, Test, World, locked};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -208,14 +209,9 @@ fn a_minted_key_that_no_service_uses_any_more_is_revoked(world: &World) -> Resul
     namespace.apply(&service("fraud", "s3://unused/fraud").to_string())?;
     let minute = Duration::from_mins(1);
     let key = world.cluster.until("the service has a key of its own", minute, || {
-        let encoded = namespace.get("secret/tidewaiter-minio-unused")?["data"]["AWS_ACCESS_KEY_ID"].take();
-        let id = String::from_utf8(tls::from_base64(encoded.as_str().unwrap_or_default())?)?;
-        Ok((id != MINIO_USER).then_some(id))
+        key_id(&namespace, "minio-unused").map(Some)
     })?;
-    let root = AccessKey::new(MINIO_USER, MINIO_USER);
-    let endpoint = format!("http://{HOST}:{MINIO_PORT}");
-    let admin = Admin::new(endpoint.parse()?, None, root, &Trust::System)?;
-    let runtime = Runtime::new()?;
+    let (admin, runtime) = (admin()?, Runtime::new()?);
     let is_known = || -> Result<bool> {
         let keys = runtime.block_on(admin.list())?;
         Ok(keys.iter().any(|account| account.access_key == key))

@@ -76,6 +76,10 @@ pub(crate) fn a_wrong_value_is_named(world: &World) -> Result<()> {
                 "set webhook.budget",
             ],
         ),
+        (
+            "extraEnv[0].name=TIDEWAITER_CONFIG",
+            &["extraEnv: TIDEWAITER_CONFIG is for a server without a cluster"],
+        ),
         ("extraEnv[0].name=POD_NAME", &["extraEnv: POD_NAME is the chart's own"]),
         (
             "certificates.selfManaged.authorityLifetime=100d",

@@ -4,15 +4,14 @@ use std::fs::{self, File};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::backend;
 use tidewaiter_e2e::manifests;
+use tidewaiter_e2e::minio::reading_key;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, Said};
-use tidewaiter_minio::{AccessKey, Admin, Grant, NewAccount, Policy, Trust};
 use tokio::runtime::Runtime;
 
 use crate::{Test, World};
@@ -136,7 +135,7 @@ fn a_prefix_that_the_store_forbids_ends_the_initializer_without_tidewaiter_and_i
     let model = Model::make(world.cluster.cache(), "fraud", Mlserver1_7_1)?;
     let uri = model.put(world.cluster.cache(), bucket, "theirs/fraud")?;
     let allowed = model.put(world.cluster.cache(), bucket, "ours/fraud")?;
-    let key = reads_only(bucket, "ours/")?;
+    let key = Runtime::new()?.block_on(reading_key(bucket, "ours/"))?;
 
     let endpoint = format!("{HOST}:{MINIO_PORT}");
     let service: Value = serde_saphyr::from_str(&manifests::bare("fraud", "mlflow", &uri))?;
@@ -158,28 +157,6 @@ fn a_prefix_that_the_store_forbids_ends_the_initializer_without_tidewaiter_and_i
     );
     ensure!(said.ok && said.warnings().contains(&line.as_str()), "{}", said.stderr);
     Ok(())
-}
-
-/// A key of the ground's MinIO that may read what is below one prefix of a bucket, and nothing else.
-fn reads_only(bucket: &str, prefix: &str) -> Result<AccessKey> {
-    let root = AccessKey::new(MINIO_USER, MINIO_USER);
-    let admin = Admin::new(
-        format!("http://{HOST}:{MINIO_PORT}").parse()?,
-        None,
-        root,
-        &Trust::System,
-    )?;
-    let key = AccessKey::random("LIMITED")?;
-    let policy = Policy::new(&[Grant::new(bucket, prefix, prefix)?])?;
-    let account = NewAccount {
-        key: &key,
-        name: "limited",
-        description: "reads one prefix",
-        policy: &policy,
-        expires: Timestamp::now() + SignedDuration::from_hours(1),
-    };
-    Runtime::new()?.block_on(admin.add(&account))?;
-    Ok(key)
 }
 
 /// A bucket that isn't there, a name of MLflow's in place of a URI, and a slash too many, which MinIO refuses where S3 finds nothing.

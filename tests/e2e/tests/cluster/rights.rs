@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tidewaiter_e2e::minio::reading_key;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER};
-use tidewaiter_minio::{AccessKey, Admin, Grant, NewAccount, Policy, Trust};
 use tokio::runtime::Runtime;
 
 use crate::deploy::{deploy, model, tells};
@@ -32,21 +31,7 @@ fn deploy_to_a_bucket_that_may_only_be_read_leaves_nothing(world: &World) -> Res
     let team = world.namespace_without("deploy-read-only")?;
     let endpoint = format!("http://{HOST}:{MINIO_PORT}");
     let prefix = format!("{}/", team.name());
-    let key = AccessKey::random("READS")?;
-    let admin = Admin::new(
-        endpoint.parse()?,
-        None,
-        AccessKey::new(MINIO_USER, MINIO_USER),
-        &Trust::System,
-    )?;
-    let account = NewAccount {
-        key: &key,
-        name: "reads",
-        description: "lists and reads what a test deploys",
-        policy: &Policy::new(&[Grant::new("mlflow", &prefix, &prefix)?])?,
-        expires: Timestamp::now() + SignedDuration::from_hours(1),
-    };
-    Runtime::new()?.block_on(admin.add(&account))?;
+    let key = Runtime::new()?.block_on(reading_key("mlflow", &prefix))?;
     let folder = model.folder.display().to_string();
     let store = format!("s3://mlflow/{prefix}");
     let keys = [
