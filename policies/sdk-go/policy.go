@@ -41,6 +41,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 )
 
@@ -125,10 +126,52 @@ func (p Policy[S]) settings(text string) (S, error) {
 	if strings.TrimSpace(text) == "" {
 		return settings, nil
 	}
+	makeRoom(reflect.ValueOf(&settings).Elem(), []byte(text))
 	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&settings); err != nil && !errors.Is(err, io.EOF) {
 		return settings, fmt.Errorf("settings of %s: %s", p.Name, strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return settings, nil
+}
+
+// makeRoom takes the default away from each list and map that the text gives, and copies what a pointer leads to: encoding/json would write into them, so that
+// what the admin gave was mixed with what the author did. What the text leaves out of a struct keeps its default.
+func makeRoom(settings reflect.Value, text []byte) {
+	switch settings.Kind() {
+	case reflect.Slice, reflect.Map:
+		settings.SetZero()
+	case reflect.Pointer:
+		if !settings.IsNil() {
+			own := reflect.New(settings.Type().Elem())
+			own.Elem().Set(settings.Elem())
+			makeRoom(own.Elem(), text)
+			settings.Set(own)
+		}
+	case reflect.Struct:
+		var given map[string]json.RawMessage
+		if json.Unmarshal(text, &given) != nil {
+			return
+		}
+		for name, text := range given {
+			if field, found := fieldOf(settings, name); found {
+				makeRoom(field, text)
+			}
+		}
+	}
+}
+
+// fieldOf finds the field that encoding/json decodes a member into; false where there is none, or nobody else may set it.
+func fieldOf(settings reflect.Value, member string) (reflect.Value, bool) {
+	for at := range settings.NumField() {
+		field := settings.Type().Field(at)
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name == "" {
+			name = field.Name
+		}
+		if field.IsExported() && strings.EqualFold(name, member) {
+			return settings.Field(at), true
+		}
+	}
+	return reflect.Value{}, false
 }

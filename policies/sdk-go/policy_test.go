@@ -182,6 +182,49 @@ func TestAPolicyAnswersWithItsDefaults(t *testing.T) {
 	}
 }
 
+func TestWhatTheAdminGivesTakesThePlaceOfTheDefault(t *testing.T) {
+	type rule struct {
+		Prefix string `json:"prefix"`
+		Max    int    `json:"max"`
+	}
+	type settings struct {
+		Rules  []rule         `json:"rules"`
+		Limits map[string]int `json:"limits"`
+		Quota  quota          `json:"quota"`
+		Pair   struct {
+			Names []string `json:"names"`
+			Max   int      `json:"max"`
+		} `json:"pair"`
+		Owner *quota
+	}
+	defaults := func() settings {
+		made := settings{
+			Rules:  []rule{{"s3://a/", 5}, {"s3://b/", 6}},
+			Limits: map[string]int{"gpu": 1},
+			Quota:  quota{2},
+			Owner:  &quota{3},
+		}
+		made.Pair.Names, made.Pair.Max = []string{"a", "b"}, 7
+		return made
+	}
+	of := Policy[settings]{Name: "a", Settings: defaults()}
+	given, err := of.settings(`{"rules": [{"prefix": "s3://c/"}], "limits": {"cpu": 2}, "pair": {"names": ["c"]}, "owner": {"gpus": 9}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaults()
+	want.Rules, want.Limits, want.Pair.Names, want.Owner = []rule{{"s3://c/", 0}}, map[string]int{"cpu": 2}, []string{"c"}, &quota{9}
+	if !reflect.DeepEqual(given, want) {
+		t.Errorf("%+v instead of %+v", given, want)
+	}
+	if !reflect.DeepEqual(of.Settings, defaults()) {
+		t.Errorf("the defaults are %+v now", of.Settings)
+	}
+	if left, err := of.settings(`{}`); err != nil || !reflect.DeepEqual(left, defaults()) {
+		t.Errorf("%+v, %v", left, err)
+	}
+}
+
 func TestTheFirstDenialCountsAndAskingTwiceIsAskingOnce(t *testing.T) {
 	verdict := Deny("a", "first", "").Deny("b", "second", "/spec").NeedCredentials("minio", ByAnnotation).NeedCredentials("minio", ByAnnotation)
 	if verdict.Denial.Code != "a" || len(verdict.Credentials) != 1 {
