@@ -18,7 +18,7 @@ use super::output::document;
 use super::policy::modules::Modules;
 use super::policy::source::engine;
 use super::table::clean;
-use super::unfit::{Unfit, namespace, unfit};
+use super::unfit::{Unfit, namespace, unfit, without_nulls};
 use super::{BAD, BOLD, DIM, Ending, Failure, GOOD, HINT};
 
 /// Say what the cluster would say of manifests, before they are applied.
@@ -242,7 +242,7 @@ pub(super) fn asked(manifest: &Manifest) -> Result<Ask, Unfit> {
     if let Some(unfit) = unfit(&manifest.object.value) {
         return Err(unfit);
     }
-    Ask::create(&manifest.object.value).map_err(|error| Unfit {
+    Ask::create(&without_nulls(&manifest.object.value)).map_err(|error| Unfit {
         path: String::new(),
         message: error.to_string(),
     })

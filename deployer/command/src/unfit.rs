@@ -96,8 +96,8 @@ fn nameless(object: &Value) -> Option<Unfit> {
 
 /// What the API server can't read as metadata, or policies not as the service that it says it is.
 fn malformed(object: &Value) -> Option<Unfit> {
-    // To the API server a null is nothing.
-    let text = without_nulls(&object["metadata"]).to_string();
+    let bare = without_nulls(object);
+    let text = bare["metadata"].to_string();
     let metadata = serde_json::from_str::<Option<ObjectMeta>>(&text).err().map(|error| {
         // All of it is one line.
         let path = format!("/metadata{}", pointer::at(&text, error.column()));
@@ -105,7 +105,7 @@ fn malformed(object: &Value) -> Option<Unfit> {
     });
     let wrong = metadata.or_else(|| {
         ServiceKind::named(kind(object))?;
-        match Service::parse(kind(object), &object.to_string()) {
+        match Service::parse(kind(object), &bare.to_string()) {
             Err(ParseError::Field { pointer, reason }) => Some((pointer, reason)),
             Ok(_) | Err(ParseError::UnknownKind(_)) => None,
         }
@@ -134,7 +134,8 @@ fn empty(object: &Value) -> Option<Unfit> {
     ))
 }
 
-fn without_nulls(value: &Value) -> Value {
+/// As the API server takes it: to it a null is nothing.
+pub(crate) fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
             let members = members.iter().filter(|(_, value)| !value.is_null());

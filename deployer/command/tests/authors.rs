@@ -506,6 +506,20 @@ fn manifests_are_reviewed_as_the_cluster_would() {
         sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"]["startLine"],
         8
     );
+    // What Helm leaves of values that are not set is nothing, and hides nothing.
+    let greedy = "{requests: {memory: 8Gi}, limits: {memory: 4Gi}}";
+    for (server, sidecar) in [("null", greedy), (greedy, "null")] {
+        let model = format!(
+            "model: {{modelFormat: {{name: sklearn}}, storageUri: 's3://mlflow/team-a/fraud', resources: {server}}}"
+        );
+        let beside = format!("containers: [{{name: beside, image: a, command: null, resources: {sidecar}}}]");
+        let service = format!(
+            "{{apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, metadata: {{name: fraud, namespace: team-a}}, spec: {{predictor: {{{model}, {beside}}}}}}}"
+        );
+        fs::write(desk.path().join("rendered.yaml"), service).unwrap();
+        let said = desk.said(1, &["review", "rendered.yaml", "--config", "config"]);
+        assert!(said.contains("error [resources/request-over-limit]"), "{said}");
+    }
     assert_eq!(
         desk.tidewaiter(&["review", "none.yaml", "--config", "config"])
             .status
