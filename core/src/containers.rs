@@ -216,6 +216,26 @@ impl Container {
     }
 }
 
+/// Images whose entry point starts what it is given have their server's name there.
+const PROGRAMS: [&str; 2] = ["tritonserver", "mlserver"];
+
+/// Whether something else is started than what an image of this repository starts by itself, by the service's container or by its runtime's: what is in the image,
+/// and where it listens, says nothing then. KServe puts the service's arguments behind the runtime's (`MergeRuntimeContainers`).
+pub fn starts_another(repository: &str, own: &Container, runtime: Option<&Container>) -> bool {
+    let command = runtime.and_then(|runtime| runtime.command.as_deref());
+    let begins = runtime
+        .and_then(Container::first_argument)
+        .or_else(|| own.first_argument());
+    own.command.is_some()
+        || command.is_some_and(|command| !is_its_own(repository, command))
+        || begins.is_some_and(|first| !first.starts_with('-') && !PROGRAMS.contains(&first))
+}
+
+/// Whether a command starts what the image would start by itself: KServe's runtime for TensorFlow writes it down.
+fn is_its_own(repository: &str, command: &[String]) -> bool {
+    matches!((repository, command), ("docker.io/tensorflow/serving", [program]) if program == "/usr/bin/tensorflow_model_server")
+}
+
 fn number(text: &str) -> Said {
     text.parse().map_or(Said::Unknown, Said::Number)
 }

@@ -32,7 +32,7 @@ pub use object::{Component, Model, View};
 #[doc(hidden)]
 pub use serde;
 pub use serde_json::Value;
-pub use served::{image_of, runtime_of};
+pub use served::{image_by, image_of, is_digest, runtime_of};
 pub use settings::{Schema, Setting, schema_of};
 #[doc(hidden)]
 pub use settings::{schema_of_setting, schema_of_struct};

@@ -1,16 +1,9 @@
 //! Which runtime, and which image, will serve a predictor: what KServe makes of what the object says.
 
-use tidewaiter_core::image::Image;
-use tidewaiter_core::service::Component;
+use tidewaiter_core::image::{Image, gpu_tag};
+use tidewaiter_core::service::{Component, Implementation};
 
 use crate::runtimes::{self, Runtime};
-
-/// Repositories whose images for GPUs carry `-gpu` behind the tag; KServe appends it where no `runtimeVersion` is set (`UpdateImageTag`, 0.15 to 0.20).
-const GPU_VARIANTS: [&str; 3] = [
-    "docker.io/tensorflow/serving",
-    "docker.io/pytorch/torchserve-kfs",
-    "docker.io/kserve/huggingfaceserver",
-];
 
 /// The runtime that serves a predictor with a model format: the one that it names, else the one that KServe picks for its format and protocol (`v1` where none is
 /// set). None where it isn't there (yet), where KServe picks none, and for what is served without one: custom containers, several nodes.
@@ -26,23 +19,33 @@ pub fn runtime_of(component: &Component<'_>) -> Option<Runtime> {
         .find(|runtime| runtime.may_be_chosen(protocol))
 }
 
-/// Repository and tag of the image that will run, with what the user says and what KServe appends. The tag is empty for an image by digest.
+/// Repository and tag of the image that will run, with what the user says and what KServe appends where no `runtimeVersion` is set (`UpdateImageTag`, 0.15 to
+/// 0.20). An image by digest has that in the tag's place: see [`is_digest`].
 pub fn image_of(component: &Component<'_>, runtime: &Runtime) -> (String, String) {
-    let model = component.implementation.as_ref();
+    image_by(component.implementation.as_ref(), component.gpu, runtime)
+}
+
+/// The same of what a component says of its server, and whether it asks for a GPU.
+pub fn image_by(model: Option<&Implementation<'_>>, gpu: bool, runtime: &Runtime) -> (String, String) {
     let own = model.and_then(|model| model.image.as_deref()).map(Image::parse);
     let (repository, tag) = match own {
-        Some(image) => (image.repository, image.tag.unwrap_or_default()),
+        Some(image) => (image.repository, image.tag.or(image.digest).unwrap_or_default()),
+        None if runtime.tag.is_empty() => (runtime.repository.clone(), runtime.digest.clone()),
         None => (runtime.repository.clone(), runtime.tag.clone()),
     };
-    if tag.is_empty() {
+    if is_digest(&tag) {
         return (repository, tag);
     }
     if let Some(version) = model.and_then(|model| model.runtime_version.as_deref()) {
         return (repository, version.to_owned());
     }
-    let gpu = component.gpu && GPU_VARIANTS.contains(&repository.as_str()) && !tag.ends_with("-gpu");
-    let tag = if gpu { format!("{tag}-gpu") } else { tag };
-    (repository, tag)
+    let for_gpu = gpu.then(|| gpu_tag(&repository, &tag)).flatten();
+    (repository, for_gpu.unwrap_or(tag))
+}
+
+/// Whether what stands in a tag's place is none: no tag holds a colon.
+pub fn is_digest(tag: &str) -> bool {
+    tag.is_empty() || tag.contains(':')
 }
 
 #[cfg(test)]
@@ -103,7 +106,7 @@ mod tests {
             ),
             (
                 sklearn(json!({"image": "mine/server@sha256:ab"})),
-                "docker.io/mine/server ",
+                "docker.io/mine/server sha256:ab",
             ),
             (sklearn(json!({"runtime": "off"})), "none"),
             (sklearn(json!({"runtime": "gone"})), "none"),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use tidewaiter_policy::{
     core::{self, service::Component},
-    image_of, runtime_of, runtimes,
+    image_of, is_digest, runtime_of, runtimes,
 };
 
 use crate::placement::{Affinity, Placement};
@@ -57,7 +57,7 @@ impl Image {
     fn known(repository: String, tag: &str) -> Option<Self> {
         let release = runtimes::release_of(&repository, tag, &[])?;
         Some(Self {
-            name: format!("{repository}:{tag}"),
+            name: format!("{repository}{}{tag}", if is_digest(tag) { '@' } else { ':' }),
             repository,
             architectures: Some(release.architectures.into_iter().collect())
                 .filter(|all: &BTreeSet<_>| !all.is_empty())?,

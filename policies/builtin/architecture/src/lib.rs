@@ -268,8 +268,9 @@ impl Subject<'_> {
     /// No node that the user leaves open is fit.
     fn nowhere(&self, fit: &Fit, placement: &Placement, allowed: &BTreeSet<&str>, verdict: Verdict) -> Verdict {
         let wanted = fit.architectures.iter().any(|name| placement.allows(name));
-        if wanted && (placement.asks_for_nodes() || self.nodes.is_empty()) {
-            // The user waits for nodes that are still to come, as where a pool of nodes grows from nothing: which ones a selector means isn't known from here.
+        if wanted && (placement.asks_for_nodes() || self.component.gpu || self.nodes.is_empty()) {
+            // The user waits for nodes that are still to come, as where a pool of nodes grows from nothing: which ones a selector means, or have the GPU, isn't
+            // known from here.
             return if self.nodes.is_empty() {
                 verdict
             } else {

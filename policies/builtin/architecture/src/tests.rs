@@ -374,6 +374,8 @@ fn a_pool_of_nodes_that_is_still_to_come_is_waited_for() {
     for selector in [
         json!({"nodeSelector": {"pool": "gpu-amd64"}}),
         json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}),
+        // It is the GPU that brings the node.
+        json!({"containers": [{"name": "kserve-container", "resources": {"limits": {"nvidia.com/gpu": 1}}}]}),
     ] {
         let verdict = review(&arm64, &placed("lightgbm", &selector));
         assert_eq!((verdict.denial, verdict.fills.len()), (None, 0), "{selector}");
@@ -383,6 +385,17 @@ fn a_pool_of_nodes_that_is_still_to_come_is_waited_for() {
             "{selector}"
         );
     }
+}
+
+#[test]
+fn a_runtime_by_digest_is_judged_where_the_catalogue_has_the_digest() {
+    let mut pinned = runtime("pinned", "docker.io/kserve/lgbserver", "", &["v1", "v2"]);
+    pinned.digest = "sha256:ab".to_owned();
+    let unknown = world(&["arm64"]).runtime("pmml", None, pinned);
+    assert_eq!(review(&unknown, &service("pmml", &json!({}))), Verdict::admit());
+    let known = release(unknown, "docker.io/kserve/lgbserver", "sha256:ab", &["amd64"]);
+    let verdict = review(&known, &service("pmml", &json!({})));
+    assert!(denied(&verdict).contains("lgbserver@sha256:ab"), "{verdict:?}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What KServe or Kubernetes refuses of the containers: the first in words that name no container, the second after the service has been admitted. No Pod is made
-//! then, and the reason stands in KServe's events alone.
+//! then, and the reason stands in KServe's events or its log alone.
 //!
 //! Source: `GetImplementations` in `pkg/apis/serving/v1beta1/predictor.go` and `buildPodSpec` in `pkg/controller/v1beta1/inferenceservice/components/predictor.go` of
 //! KServe 0.15 and 0.20, which lays the object's container over the runtime's and puts the containers beside it behind; `ValidateResourceRequirements` of Kubernetes.
@@ -77,6 +77,7 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
             );
         }
     }
+    server_first(subject, verdict);
     for (index, container) in subject.part.containers().iter().enumerate() {
         // It is laid over the runtime's of this name.
         let under = subject
@@ -90,6 +91,45 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
             &format!("{at}/containers/{index}/resources"),
             verdict,
         );
+    }
+}
+
+/// Of a predictor without a model KServe takes the container by the server's name and puts it in the first one's place. One that is alone or first and has no name
+/// gets that name (`CustomPredictor.Default`).
+fn server_first(subject: &Subject<'_>, verdict: &mut Verdict) {
+    let own = subject.component.implementation.as_ref();
+    let is_custom = own.is_none_or(|own| own.field == "containers") && subject.component.is_predictor();
+    let [first, _, ..] = subject.part.containers() else {
+        return;
+    };
+    if !is_custom || first.name.is_empty() || first.name == SERVER {
+        return;
+    }
+    let (at, mode) = (&subject.component.pointer, subject.settings.contradiction);
+    let containers = subject.part.containers();
+    match containers.iter().position(|container| container.name == SERVER) {
+        Some(index) => subject.found(
+            verdict,
+            mode,
+            "server-not-first",
+            &format!(
+                "KServe puts the container {SERVER} in the place of the first one, {}, so that it stands there twice, and no Pod is made. Write it before all others",
+                first.name
+            ),
+            &format!("{SERVER} has to be the first container, before {}; no Pod will be made", first.name),
+            &format!("{at}/containers/{index}"),
+        ),
+        None => subject.found(
+            verdict,
+            mode,
+            "server-without-name",
+            &format!(
+                "none of its {} containers is called {SERVER}, the one that KServe takes for the model server, and its controller fails on that. Give the server's container                  this name, and write it before all others",
+                containers.len()
+            ),
+            &format!("no container is called {SERVER}, which KServe serves; no Pod will be made"),
+            &format!("{at}/containers"),
+        ),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use tidewaiter_policy::core::containers::{Container, is_gpu};
 use tidewaiter_policy::core::image::gpu_tag;
-use tidewaiter_policy::{Verdict, image_of};
+use tidewaiter_policy::{Verdict, image_of, is_digest};
 
 use crate::Subject;
 use crate::containers::TRANSFORMER;
@@ -42,7 +42,7 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
             &format!("it asks for a GPU, which runtime {name} doesn't use"),
             &format!("{at}/resources"),
         );
-    } else if let Some(wanted) = gpu_tag(&repository, &tag).filter(|_| !tag.is_empty()) {
+    } else if let Some(wanted) = gpu_tag(&repository, &tag).filter(|_| !is_digest(&tag)) {
         subject.found(
             verdict,
             subject.settings.gpu,

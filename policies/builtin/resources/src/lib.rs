@@ -62,7 +62,7 @@ impl Policy for Resources {
 
     fn settings_schema() -> Option<&'static str> {
         Some(
-            r#"{"type":"object","additionalProperties":false,"properties":{"contradiction":{"enum":["deny","warn","off"],"default":"deny","description":"A request above its limit, or a second server's container"},"memory":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the memory that its server may use"},"disk":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the disk that its Pod may use"},"initializer":{"enum":["deny","warn","off"],"default":"warn","description":"The storage initializer has little memory for a model of this size"},"gpu":{"enum":["deny","warn","off"],"default":"warn","description":"A GPU is asked for that the server doesn't use"}}}"#,
+            r#"{"type":"object","additionalProperties":false,"properties":{"contradiction":{"enum":["deny","warn","off"],"default":"deny","description":"A request above its limit, or a container for the server that KServe doesn't take"},"memory":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the memory that its server may use"},"disk":{"enum":["deny","warn","off"],"default":"warn","description":"The model is larger than the disk that its Pod may use"},"initializer":{"enum":["deny","warn","off"],"default":"warn","description":"The storage initializer has little memory for a model of this size"},"gpu":{"enum":["deny","warn","off"],"default":"warn","description":"A GPU is asked for that the server doesn't use"}}}"#,
         )
     }
 

@@ -249,6 +249,38 @@ fn a_second_container_of_the_servers_name_is_refused() {
 }
 
 #[test]
+fn of_several_containers_the_first_is_the_server_by_its_name() {
+    let of = |names: &[&str]| {
+        let containers: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"name": name, "image": "a/b:1"}))
+            .collect();
+        json!({"spec": {"predictor": {"containers": containers}}})
+    };
+    for names in [
+        &["anything"][..],
+        &["kserve-container", "beside"],
+        &["", "beside"],
+        &["kserve-container", "transformer-container"],
+    ] {
+        passes(&world(), &of(names));
+    }
+    let (code, message, path) = refused(&world(), &of(&["proxy", "beside", "kserve-container"]));
+    assert_eq!((&*code, &*path), ("server-not-first", "/spec/predictor/containers/2"));
+    assert!(message.contains("the place of the first one, proxy"), "{message}");
+    let (code, message, path) = refused(&world(), &of(&["proxy", "server"]));
+    assert_eq!((&*code, &*path), ("server-without-name", "/spec/predictor/containers"));
+    assert!(
+        message.contains("none of its 2 containers is called kserve-container"),
+        "{message}"
+    );
+    // Beside a model they stand where they like.
+    let mut beside = with("own", json!({}));
+    beside["spec"]["predictor"]["containers"] = of(&["one", "two"])["spec"]["predictor"]["containers"].take();
+    passes(&world(), &beside);
+}
+
+#[test]
 fn a_gpu_that_nobody_uses_is_warned_of() {
     let gpu = |format: &str, more: Value| {
         let mut object = with(format, more);

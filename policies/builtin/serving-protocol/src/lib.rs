@@ -9,6 +9,7 @@
 //!                                        └─▶ ports: object over runtime, by deployment mode and server ─▶ fill, refuse, warn
 //! ```
 
+mod just_made;
 mod mode;
 mod ports;
 mod protocol;
@@ -56,6 +57,7 @@ impl Policy for ServingProtocol {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str =
         "Fills in and checks protocol and ports, so that a service that is ready also answers";
+    const OBJECTS: &'static [(&'static str, &'static str)] = &just_made::OBJECTS;
 
     fn settings_schema() -> Option<&'static str> {
         Some(

@@ -5,14 +5,6 @@ use tidewaiter_policy::cluster;
 use tidewaiter_policy::core::kserve_config::DeploymentMode;
 use tidewaiter_policy::core::service::Service;
 
-const ANNOTATION: &str = "serving.kserve.io/deploymentMode";
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Deploy {
-    default_deployment_mode: String,
-}
-
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Services {
@@ -22,11 +14,7 @@ struct Services {
 
 /// The mode that the service names, else the one of KServe's configuration. None where neither is known.
 pub(crate) fn mode(service: &Service<'_>) -> Option<DeploymentMode> {
-    if let Some(named) = service.annotation(ANNOTATION) {
-        return DeploymentMode::named(&named);
-    }
-    let deploy: Deploy = serde_json::from_str(&cluster::kserve_config("deploy")?).ok()?;
-    DeploymentMode::named(&deploy.default_deployment_mode)
+    service.deployment_mode(cluster::kserve_config("deploy").as_deref())
 }
 
 /// Whether the names of KServe's Services lead to the Pods themselves (`serviceClusterIPNone`), and so to every port. KServe's default is that they don't.

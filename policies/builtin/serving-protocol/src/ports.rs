@@ -180,15 +180,7 @@ fn pod(subject: &Subject<'_>, component: &Component<'_>, served: Option<&Served>
         || served.runtime.repository.clone(),
         |image| Image::parse(image).repository,
     );
-    // A runtime with a program of its own to start may listen anywhere.
-    let is_another = runtime
-        .and_then(|container| container.command.as_deref())
-        .is_some_and(|command| !server::is_its_own(&repository, command));
-    let listens = if is_another {
-        None
-    } else {
-        server::ports(&repository, own, runtime)
-    };
+    let listens = server::ports(&repository, own, runtime);
     Some(Pod {
         server: Listener {
             ports: merged(of_runtime, own.ports()),

@@ -10,7 +10,7 @@ use tidewaiter_policy::core::runtimes::lists;
 use tidewaiter_policy::core::service::{Component, Format, Implementation, Role, Service};
 use tidewaiter_policy::runtimes::{self, Runtime};
 
-use crate::{Served, Subject, found};
+use crate::{Served, Subject, found, just_made};
 
 /// Characters of a list of names.
 const NAMES: usize = 200;
@@ -74,7 +74,11 @@ fn named(
     let candidates = runtimes::supporting(&format.name, format.version.as_deref());
     // Those for several models or nodes are none that KServe chooses from, and it takes them where they are named.
     let lists = |spec: String| lists(&spec, &format.name, format.version.as_deref());
+    let protocol = model.protocol_version.as_deref();
     if !candidates.iter().any(|other| other.name == name) && !runtimes::spec(name).is_some_and(lists) {
+        if just_made::serves(subject.request, name, format, protocol) {
+            return None;
+        }
         let format = written(format);
         let others: Vec<&str> = candidates.iter().map(|other| other.name.as_str()).collect();
         let others = cut(&others.join(", "), NAMES);
@@ -95,8 +99,11 @@ fn named(
         );
         return None;
     }
-    let protocol = match model.protocol_version.as_deref() {
+    let protocol = match protocol {
         Some(protocol) if !runtime.speaks(protocol) => {
+            if just_made::serves(subject.request, name, format, Some(protocol)) {
+                return None;
+            }
             let spoken = runtime.protocols.join(", ");
             found(
                 verdict,
@@ -149,6 +156,9 @@ fn chosen(
             runtime: runtime.clone(),
             protocol: "v2".to_owned(),
         });
+    }
+    if just_made::is_chosen(subject.request, format, asked.unwrap_or("v1")) {
+        return None;
     }
     let who = component.name();
     let format = written(format);

@@ -3,7 +3,7 @@
 //! Source: `config/runtimes` and `python/kserve/kserve/model_server.py` of KServe 0.20, and the defaults in the servers' own documentation (MLServer's
 //! settings, Triton's `--http-port` and `--grpc-port`, TensorFlow Serving's `--rest_api_port` and `--port`, `OpenVINO`'s `--rest_port` and `--port`).
 
-use tidewaiter_policy::core::containers::{Container, Said};
+use tidewaiter_policy::core::containers::{Container, Said, starts_another};
 
 /// The ports of a server: for HTTP, and for gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +56,6 @@ const KNOWN: [Known; 4] = [
     known("docker.io/openvino/model_server", By::Argument, ("rest_port", 0), ("port", 9178), 9000),
 ];
 
-/// Whether a command starts what the image would start by itself: KServe's runtime for TensorFlow writes it down.
-pub(crate) fn is_its_own(repository: &str, command: &[String]) -> bool {
-    matches!((repository, command), ("docker.io/tensorflow/serving", [program]) if program == "/usr/bin/tensorflow_model_server")
-}
-
 /// The servers on KServe's Python library.
 const KSERVES: Known = known(
     "docker.io/kserve/",
@@ -81,9 +76,6 @@ const PYTHON: [&str; 7] = [
     "huggingfaceserver",
 ];
 
-/// Images whose entry point starts what it is given have their server's name there.
-const PROGRAMS: [&str; 2] = ["tritonserver", "mlserver"];
-
 /// The ports of the server of this image, told by the object's container and, after it, by the runtime's. None where nobody can say.
 ///
 /// KServe puts the object's arguments behind the runtime's (`MergeRuntimeContainers`), and its variables over them.
@@ -96,12 +88,8 @@ pub(crate) fn ports(repository: &str, own: &Container, runtime: Option<&Containe
     } else {
         KNOWN.iter().find(|known| known.repository == repository)?
     };
-    // What another program than the image's own takes of it isn't known.
-    let begins = runtime
-        .and_then(Container::first_argument)
-        .or_else(|| own.first_argument());
-    let is_another = begins.is_some_and(|first| !first.starts_with('-') && !PROGRAMS.contains(&first));
-    if own.command.is_some() || is_another || (is_python && own.argument("enable_grpc").is_some()) {
+    // Another program than the image's own may listen anywhere.
+    if starts_another(repository, own, runtime) || (is_python && own.argument("enable_grpc").is_some()) {
         return None;
     }
     let of = |(name, untold): (&str, u16), in_kserve: u16| {

@@ -103,6 +103,58 @@ fn a_protocol_that_no_runtime_for_the_format_speaks_is_refused() {
     assert!(message.contains("one that is spoken: v1, v2"), "{message}");
 }
 
+/// As where one `kubectl apply` makes the runtime and the service.
+#[test]
+fn a_runtime_that_was_made_or_changed_a_moment_ago_counts() {
+    let own = |kind: &str, name: &str, formats: Value, protocols: Value| {
+        json!({
+            "kind": kind,
+            "metadata": {"name": name, "namespace": "team-a", "creationTimestamp": "2026-11-29T10:00:00Z"},
+            "spec": {"supportedModelFormats": formats, "protocolVersions": protocols, "containers": [{"name": "kserve-container", "image": "a/b:1"}]},
+        })
+    };
+    let with = |kind: &str, name: &str, formats: Value, protocols: Value| {
+        world().cluster_object(
+            "serving.kserve.io/v1alpha1",
+            kind,
+            name,
+            &own(kind, name, formats, protocols),
+        )
+    };
+    let chosen = || json!([{"name": "sklearn", "autoSelect": true}]);
+    let asked = service("sklearn", json!({"protocolVersion": "grpc-v2"}));
+    refused(&world(), &asked);
+    for kind in ["ServingRuntime", "ClusterServingRuntime"] {
+        passes(&with(kind, "ours", chosen(), json!(["grpc-v2"])), &asked);
+    }
+    refused(&with("ServingRuntime", "ours", chosen(), json!(["v2"])), &asked);
+    refused(
+        &with(
+            "ServingRuntime",
+            "ours",
+            json!([{"name": "sklearn"}]),
+            json!(["grpc-v2"]),
+        ),
+        &asked,
+    );
+
+    let named = service(
+        "mlflow",
+        json!({"runtime": "kserve-sklearnserver", "protocolVersion": "v1"}),
+    );
+    refused(&world(), &named);
+    let formats = || json!([{"name": "sklearn"}, {"name": "mlflow"}]);
+    let runtime = "ClusterServingRuntime";
+    passes(&with(runtime, "kserve-sklearnserver", formats(), json!(["v1"])), &named);
+    refused(&with(runtime, "kserve-sklearnserver", formats(), json!(["v2"])), &named);
+    let spoken = service("mlflow", json!({"runtime": "kserve-mlserver", "protocolVersion": "v1"}));
+    refused(&world(), &spoken);
+    passes(
+        &with(runtime, "kserve-mlserver", formats(), json!(["v1", "v2"])),
+        &spoken,
+    );
+}
+
 #[test]
 fn where_v2_cannot_be_filled_in_it_is_refused_with_what_to_write() {
     let canary = json!({"spec": {"predictor": {"model": model("sklearn", json!({}))}, "canary": [{"predictor": {"model": model("mlflow", json!({}))}}]}});

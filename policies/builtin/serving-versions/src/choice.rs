@@ -3,9 +3,9 @@
 use tidewaiter_policy::{
     core::{
         fit::{self, Fit},
-        image::{Image, gpu_tag},
         version::Version,
     },
+    image_by,
     runtimes::{self, Release, Runtime},
 };
 
@@ -90,26 +90,9 @@ pub(crate) fn speaks(runtime: &Runtime, protocol: &str) -> bool {
     runtime.protocols.is_empty() || runtime.protocols.iter().any(|spoken| spoken == protocol)
 }
 
-/// Repository and tag of the image that will run, with what the user says and what KServe appends. An image by digest has it in the tag's place.
+/// Repository and tag of the image that will run.
 pub(crate) fn image(predictor: &Predictor<'_>, runtime: &Runtime) -> (String, String) {
-    let (repository, tag) = match predictor.model.image.as_deref().map(Image::parse) {
-        Some(image) => (image.repository, image.tag.or(image.digest).unwrap_or_default()),
-        None if runtime.tag.is_empty() => (runtime.repository.clone(), runtime.digest.clone()),
-        None => (runtime.repository.clone(), runtime.tag.clone()),
-    };
-    if is_digest(&tag) {
-        return (repository, tag);
-    }
-    if let Some(version) = predictor.model.runtime_version.as_deref() {
-        return (repository, version.to_owned());
-    }
-    let for_gpu = predictor.gpu.then(|| gpu_tag(&repository, &tag)).flatten();
-    (repository, for_gpu.unwrap_or(tag))
-}
-
-/// Whether what stands in a tag's place is none: no tag holds a colon.
-pub(crate) fn is_digest(tag: &str) -> bool {
-    tag.is_empty() || tag.contains(':')
+    image_by(Some(predictor.model), predictor.gpu, runtime)
 }
 
 /// What the catalogue says of one image, of all that matters for this model.

@@ -2,9 +2,14 @@
 
 use tidewaiter_policy::{
     Verdict,
-    core::{fit::Fit, lines::cut},
+    core::{
+        containers::{self, Components, Container, RuntimeContainers, SERVER},
+        fit::Fit,
+        lines::cut,
+    },
+    is_digest,
     log::{self, Level},
-    runtimes,
+    runtimes::{self, Runtime},
 };
 
 use crate::{
@@ -38,7 +43,7 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
     let name = &selected.runtime.name;
     let Some(current) = choice::release(&facts, &repository, &tag).map(|release| choice::judge(&facts, &release))
     else {
-        let image = if choice::is_digest(&tag) {
+        let image = if is_digest(&tag) {
             format!("{repository} by digest")
         } else {
             format!("{repository}:{tag}")
@@ -59,6 +64,13 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
         explain(subject, &facts, brings);
         return with_protocol(subject, &selected, verdict);
     }
+    if falls_short && starts_another(subject, &selected.runtime, &repository) {
+        let another = format!(
+            "{name} or the service starts another program than {repository} does: what is in the image may not count"
+        );
+        explain(subject, &facts, &another);
+        return with_protocol(subject, &selected, verdict);
+    }
     let held = format!("{name} ({repository}:{tag}) has {} {}", facts.package, current.version);
     explain(subject, &facts, &format!("{held}: {}", words(current.fit)));
     if let [first, rest @ ..] = lacking.as_slice() {
@@ -77,7 +89,7 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
             facts.file.as_deref().unwrap_or_default()
         ));
     }
-    let may_pin = !choice::is_digest(&tag)
+    let may_pin = !is_digest(&tag)
         && predictor.own_choice().iter().take(2).all(Option::is_none)
         && predictor.model.image.is_none()
         && subject.may_fill(&[RUNTIME, RUNTIME_VERSION]);
@@ -119,6 +131,17 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
             }
         }
     }
+}
+
+/// Whether the image's own server may not be what runs, or not as it is there: a command of the user's own may install packages first.
+fn starts_another(subject: &Subject<'_>, runtime: &Runtime, repository: &str) -> bool {
+    let components = Components::parse(&subject.request.object);
+    let own = components
+        .as_ref()
+        .and_then(|components| components.part(subject.predictor.role)?.model.as_ref());
+    let spec = runtimes::spec(&runtime.name).and_then(|spec| RuntimeContainers::parse(&spec));
+    let server = spec.as_ref().and_then(|spec| spec.named(SERVER));
+    containers::starts_another(repository, own.unwrap_or(&Container::default()), server)
 }
 
 fn remarked(facts: &Facts, served: &str, remark: &str) -> String {

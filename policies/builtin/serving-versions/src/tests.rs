@@ -260,6 +260,45 @@ fn asks_for_v2_where_no_runtime_speaks_v1_and_pins_nothing_that_fits() {
     assert_eq!(review(&world, &said), Verdict::admit());
 }
 
+/// As one that installs packages first.
+#[test]
+fn an_image_whose_program_is_replaced_is_not_judged() {
+    let bare = || mlmodel(world(), *data!("mlmodel/3.17-xgboost/MLmodel"));
+    let asks_for_v2 = |world: &World, object: &Value| {
+        let verdict = review(world, object);
+        assert!(verdict.denial.is_none() && verdict.warnings.is_empty(), "{verdict:?}");
+        assert_eq!(fills(&verdict), [("protocolVersion", json!("v2"))]);
+    };
+    let with = |more: Value| {
+        let container = [
+            json!({"name": "kserve-container", "image": "docker.io/seldonio/mlserver:1.7.1"}),
+            more,
+        ];
+        let fields = container.iter().filter_map(Value::as_object).flatten();
+        let container: serde_json::Map<_, _> = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+        bare().runtime_spec("kserve-mlserver", &json!({"containers": [container]}))
+    };
+    let installs = "pip install xgboost==3.2 && mlserver start /mnt/models";
+    for replaced in [
+        json!({"command": ["sh", "-c", installs]}),
+        json!({"args": ["sh", "-c", installs]}),
+    ] {
+        asks_for_v2(&with(replaced.clone()), &format("mlflow"));
+        let mut own = json!({"modelFormat": {"name": "mlflow"}});
+        own.as_object_mut()
+            .unwrap()
+            .extend(replaced.as_object().unwrap().clone());
+        asks_for_v2(&bare(), &service(&own));
+    }
+    for its_own in [
+        json!({}),
+        json!({"args": ["--verbose"]}),
+        json!({"args": ["mlserver", "start", "/mnt/models"]}),
+    ] {
+        assert!(review(&with(its_own), &format("mlflow")).denial.is_some());
+    }
+}
+
 #[test]
 fn refuses_what_would_be_answered_wrongly_and_says_the_ways_out() {
     let world = mlmodel(world(), *data!("mlmodel/3.17-xgboost/MLmodel"));
