@@ -38,6 +38,21 @@ pub struct Options {
     pub journal: Option<PathBuf>,
 }
 
+/// A model that was found and checked, before its files are fetched from where KServe can't read them.
+pub struct Found<'o> {
+    located: Located,
+    prepared: Prepared,
+    place: Place,
+    options: &'o Options,
+}
+
+enum Place {
+    /// Right as it is.
+    Stays(StorageUri),
+    /// Uploaded.
+    Goes(Box<upload::Options>),
+}
+
 /// A model whose place is known, before anything of it is sent. What was made for it on this machine goes with this.
 pub struct Pending {
     staged: Staged,
@@ -150,6 +165,14 @@ pub async fn stage(source: &Source, options: &Options, progress: &dyn Fn(Progres
 /// # Errors
 /// See [`Error`].
 pub async fn prepare(source: &Source, options: &Options, progress: &dyn Fn(Progress)) -> Result<Pending, Error> {
+    find(source, options, progress).await?.fetch(progress).await
+}
+
+/// The same as far as it goes without fetching the model, of which a few hundred kilobytes are read at most.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn find<'o>(source: &Source, options: &'o Options, progress: &dyn Fn(Progress)) -> Result<Found<'o>, Error> {
     progress(Progress::Locating);
     let located = source::locate(
         source,
@@ -175,67 +198,128 @@ pub async fn prepare(source: &Source, options: &Options, progress: &dyn Fn(Progr
         function: options.function.as_ref(),
     };
     let prepared = prepare::prepare(&located, wishes).await?;
-    if let Some(uri) = in_place(&located, &prepared, options)? {
-        return Ok(Pending {
-            staged: Staged {
-                uri,
-                model: Model {
-                    framework: prepared.framework,
-                    ..located.model
-                },
-                origin: located.origin,
-                notes: prepared.notes,
-                sent: 0,
-                reused: 0,
-            },
-            upload: None,
-            _scratch: None,
-        });
-    }
-    let Some(root) = options.artifact_store.clone() else {
-        return Err(Error::NoArtifactStore {
-            why: why(&located, &prepared),
-            asked: located.origin.asked,
-        });
+    let place = match (in_place(&located, &prepared, options)?, &options.artifact_store) {
+        (Some(uri), _) => Place::Stays(uri),
+        (None, Some(root)) => Place::Goes(Box::new(upload::Options {
+            root: root.clone(),
+            name: options.name.clone(),
+            stores: options.stores.clone(),
+            journal: options.journal.clone(),
+        })),
+        (None, None) => {
+            return Err(Error::NoArtifactStore {
+                why: why(&located, &prepared),
+                asked: located.origin.asked,
+            });
+        }
     };
-    // Everything that is made or fetched goes with this folder.
-    let scratch = scratch(options.scratch.as_deref())?;
-    let items = materialise(&located, &prepared, scratch.path(), progress).await?;
-    let upload = upload::Options {
-        root,
-        name: options.name.clone(),
-        stores: options.stores.clone(),
-        journal: options.journal.clone(),
-    };
-    let files = items.len();
-    let news = |news: upload::Progress| progress(news.into());
-    let (uri, pending, sent, reused) = if options.only_places {
-        let (uri, bytes) = upload::place(items, &upload, &news).await?;
-        (uri, None, bytes, 0)
-    } else {
-        let pending = upload::prepare(items, &upload, &news).await?;
-        let (sent, reused) = (pending.to_send(), pending.reused());
-        (pending.uri().clone(), Some(pending), sent, reused)
-    };
-    let mut origin = located.origin;
-    origin.steps.push(uri.to_string());
-    Ok(Pending {
-        staged: Staged {
-            model: Model {
-                framework: prepared.framework,
-                bytes: sent + reused,
-                files,
-                ..located.model
-            },
-            uri,
-            origin,
-            notes: prepared.notes,
-            sent,
-            reused,
-        },
-        upload: pending,
-        _scratch: Some(scratch),
+    Ok(Found {
+        located,
+        prepared,
+        place,
+        options,
     })
+}
+
+impl Found<'_> {
+    /// What was asked for, and what it turned out to be so far.
+    pub fn origin(&self) -> &Origin {
+        &self.located.origin
+    }
+
+    /// What it is, as it will be served.
+    pub fn model(&self) -> Model {
+        Model {
+            framework: self.prepared.framework,
+            ..self.located.model.clone()
+        }
+    }
+
+    /// Where it lies; none where it is uploaded first.
+    pub fn uri(&self) -> Option<&StorageUri> {
+        match &self.place {
+            Place::Stays(uri) => Some(uri),
+            Place::Goes(_) => None,
+        }
+    }
+
+    /// The folder that it is uploaded into, under a name that is its content's; none where it stays.
+    pub fn folder(&self) -> Option<StorageUri> {
+        match &self.place {
+            Place::Stays(_) => None,
+            Place::Goes(upload) => upload.root.join(&upload.name).ok(),
+        }
+    }
+
+    /// Whether its files come over the line first, which may take long.
+    pub fn is_far(&self) -> bool {
+        self.uri().is_none() && !matches!(self.located.folder, Some(Folder::Local(_)))
+    }
+
+    /// Fetches it where it has to be uploaded, lays it out, and says where it lies or will. Nothing is sent.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn fetch(self, progress: &dyn Fn(Progress)) -> Result<Pending, Error> {
+        let (model, is_far) = (self.model(), self.is_far());
+        let Self {
+            located,
+            prepared,
+            place,
+            options,
+        } = self;
+        let upload = match place {
+            Place::Goes(upload) => upload,
+            Place::Stays(uri) => {
+                return Ok(Pending {
+                    staged: Staged {
+                        uri,
+                        model,
+                        origin: located.origin,
+                        notes: prepared.notes,
+                        sent: 0,
+                        reused: 0,
+                    },
+                    upload: None,
+                    _scratch: None,
+                });
+            }
+        };
+        if is_far && !options.only_places {
+            upload::reach(&upload).await?;
+        }
+        // Everything that is made or fetched goes with this folder.
+        let scratch = scratch(options.scratch.as_deref())?;
+        let items = materialise(&located, &prepared, scratch.path(), progress).await?;
+        let files = items.len();
+        let news = |news: upload::Progress| progress(news.into());
+        let (uri, pending, sent, reused) = if options.only_places {
+            let (uri, bytes) = upload::place(items, &upload, &news).await?;
+            (uri, None, bytes, 0)
+        } else {
+            let pending = upload::prepare(items, &upload, &news).await?;
+            let (sent, reused) = (pending.to_send(), pending.reused());
+            (pending.uri().clone(), Some(pending), sent, reused)
+        };
+        let mut origin = located.origin;
+        origin.steps.push(uri.to_string());
+        Ok(Pending {
+            staged: Staged {
+                model: Model {
+                    bytes: sent + reused,
+                    files,
+                    ..model
+                },
+                uri,
+                origin,
+                notes: prepared.notes,
+                sent,
+                reused,
+            },
+            upload: pending,
+            _scratch: Some(scratch),
+        })
+    }
 }
 
 impl Pending {

@@ -31,7 +31,7 @@ pub use facts::Facts;
 pub use graph::{GraphWishes, Router, Step, graph};
 pub(crate) use loadable::loadable;
 pub use name::{checked_name, suggested_name};
-pub use trained::{TrainedWishes, trained_model};
+pub use trained::{TrainedWishes, may_be_added, trained_model};
 pub use wishes::{Container, DeploymentMode, Protocol, Resources, ScaleMetric, Wishes};
 
 /// The group and version of an InferenceService.

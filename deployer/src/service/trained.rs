@@ -46,19 +46,18 @@ const FIELDS: [&str; 18] = [
     "memory",
 ];
 
-/// Makes the `TrainedModel` for a server, given as it is in the cluster; none where nobody looked. `also` is what is wished for beside.
+/// Whether a model of this name can be added to a service, given as it is in the cluster; none where nobody looked. `also` is what is wished for beside.
 ///
 /// # Errors
-/// Where the service is none that takes models; what is wished for and has no place in a `TrainedModel`.
-pub fn trained_model(
-    wishes: &TrainedWishes,
+/// Where the service is none that takes models, or the name none for one; what is wished for and has no place in a `TrainedModel`.
+pub fn may_be_added(
+    name: &str,
+    service: &str,
     also: &Wishes,
-    uri: &str,
     namespace: &str,
     server: Option<&Value>,
-) -> Result<Value, WishError> {
+) -> Result<(), WishError> {
     also.only("a TrainedModel", &FIELDS)?;
-    let service = &wishes.service;
     let server = server.map(Value::to_string);
     let server = server
         .as_deref()
@@ -79,18 +78,33 @@ pub fn trained_model(
             "name another --server, or leave it out",
         ));
     }
-    let name = &wishes.name;
     let well_formed = name
         .chars()
         .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
         && name.starts_with(|c: char| c.is_ascii_lowercase());
     if !well_formed {
         return Err(WishError::Name {
-            name: name.clone(),
+            name: name.to_owned(),
             reason: "a trained model's is made of small letters, digits and '-'".to_owned(),
             suggested: super::name::suggested_name(name, namespace),
         });
     }
+    Ok(())
+}
+
+/// Makes the `TrainedModel` for a server.
+///
+/// # Errors
+/// As for [`may_be_added`].
+pub fn trained_model(
+    wishes: &TrainedWishes,
+    also: &Wishes,
+    uri: &str,
+    namespace: &str,
+    server: Option<&Value>,
+) -> Result<Value, WishError> {
+    let TrainedWishes { name, service, .. } = wishes;
+    may_be_added(name, service, also, namespace, server)?;
     let mut object = json!({
         "apiVersion": ALPHA,
         "kind": "TrainedModel",

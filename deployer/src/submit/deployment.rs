@@ -92,6 +92,15 @@ impl<'a> Deployment<'a> {
         self.made(self.store.is_some(), true)
     }
 
+    /// Whether the wishes agree with each other, the model and the cluster, as far as nobody has to be asked: also for a model that is still far, whose URI here may be
+    /// the folder that it goes into. What is refused here, [`plan`](Self::plan) and [`build`](Self::build) refuse.
+    ///
+    /// # Errors
+    /// A wish that KServe or this cluster can't fulfil.
+    pub fn check(&self) -> Result<(), SubmitError> {
+        self.made(false, false).map(drop)
+    }
+
     /// Makes the object and asks the API server what would become of it; stores nothing. `is_there`: the model is in its store by now. Before that, a policy that
     /// looks for it has to be told that it comes.
     ///

@@ -12,7 +12,7 @@ use super::{Content, Item, plan};
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
 /// Characters of a folder's name: 128 bits.
-const NAME: usize = 32;
+pub(super) const NAME: usize = 32;
 
 /// An item whose content is known.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -147,6 +147,27 @@ pub async fn place(
     Ok((uri, known.iter().map(|known| known.bytes).sum()))
 }
 
+/// Asks the store whether it lets us look where the model will lie: a key that doesn't open it is told before a model is fetched for nothing.
+///
+/// # Errors
+/// See [`Error`].
+pub(crate) async fn reach(options: &Options) -> Result<(), Error> {
+    let (bucket, root) = opened(options)?;
+    // Such a name as folders have, and no content's.
+    let nobodys = "0".repeat(digest::NAME);
+    bucket.list(&format!("{}/{nobodys}", base(&root, options))).await?;
+    Ok(())
+}
+
+/// The model's folder in the bucket, for all of its contents.
+fn base(root: &str, options: &Options) -> String {
+    if root.is_empty() {
+        options.name.clone()
+    } else {
+        format!("{root}/{}", options.name)
+    }
+}
+
 /// A client for the artifact store, which isn't asked yet.
 fn opened(options: &Options) -> Result<(Bucket, String), Error> {
     Bucket::open(&options.root, &options.stores).map_err(|error| match error {
@@ -185,11 +206,7 @@ async fn in_bucket(
     progress: &dyn Fn(Progress),
 ) -> Result<Pending, Error> {
     let (known, digest, uri) = named(items, options, progress).await?;
-    let base = if root.is_empty() {
-        options.name.clone()
-    } else {
-        format!("{root}/{}", options.name)
-    };
+    let base = base(root, options);
     let folder = format!("{base}/{digest}");
     let manifest = format!("{base}/manifests/{digest}.json");
 

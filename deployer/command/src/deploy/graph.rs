@@ -4,7 +4,7 @@ use anstream::{eprintln, print};
 use kube::api::DynamicObject;
 use serde_json::Value;
 use tidewaiter_deployer::cluster::{Kind, kinds};
-use tidewaiter_deployer::service::{GraphWishes, Router, Step, TrainedWishes, graph, trained_model};
+use tidewaiter_deployer::service::{GraphWishes, Router, Step, TrainedWishes, graph, may_be_added, trained_model};
 use tidewaiter_deployer::submit::{propose, with_entry, with_history_of};
 use tidewaiter_deployer::wait::wait_for_condition;
 
@@ -15,7 +15,7 @@ use super::Context;
 use super::arguments::DryRun;
 use super::report::{self, Report};
 use super::showing::{said, shown, store, stored};
-use super::staging::{Ready, would_send};
+use super::staging::{Ready, Wanted, would_send};
 use super::submitting::is_ready;
 use super::waiting::until;
 
@@ -50,9 +50,9 @@ pub(super) async fn run(context: &Context, router: Router) -> Result<Ending, Fai
     submit(context, &kinds::INFERENCE_GRAPH, object, None).await
 }
 
-pub(super) async fn add_model(context: &Context, server: &str, ready: &mut Ready) -> Result<Ending, Failure> {
-    let uri = ready.uri.clone().unwrap_or_default();
-    let namespace = &context.namespace;
+pub(super) async fn add_model(context: &Context, server: &str, wanted: &Wanted) -> Result<Ending, Failure> {
+    let (name, namespace, also) = (&context.name, &context.namespace, &context.wishes);
+    may_be_added(name, server, also, namespace, None)?;
     let live = if context.arguments.dry_run == Some(DryRun::Client) {
         None
     } else {
@@ -68,21 +68,30 @@ pub(super) async fn add_model(context: &Context, server: &str, ready: &mut Ready
                 ),
             });
         };
-        Some(serde_json::to_value(&found).unwrap_or_default())
+        let found = serde_json::to_value(&found).unwrap_or_default();
+        may_be_added(name, server, also, namespace, Some(&found))?;
+        context
+            .cluster
+            .may_store(&kinds::TRAINED_MODEL, namespace, name)
+            .await?;
+        Some(found)
     };
+    let sought = wanted.find(context).await?;
+    let mut ready = wanted.fetch(context, sought).await?;
+    let uri = ready.uri.clone().unwrap_or_default();
     if context.arguments.store.has_flags_for(&uri) {
         note(&format!(
             "{server} opens the store as its own spec says, for all of its models: the keys given here are not put into the cluster"
         ));
     }
     let wishes = TrainedWishes {
-        name: context.name.clone(),
+        name: name.clone(),
         service: server.to_owned(),
         framework: ready.model.framework,
-        memory: context.wishes.memory.clone().unwrap_or_default(),
+        memory: also.memory.clone().unwrap_or_default(),
     };
-    let object = trained_model(&wishes, &context.wishes, &uri, namespace, live.as_ref())?;
-    submit(context, &kinds::TRAINED_MODEL, object, Some(ready)).await
+    let object = trained_model(&wishes, also, &uri, namespace, live.as_ref())?;
+    submit(context, &kinds::TRAINED_MODEL, object, Some(&mut ready)).await
 }
 
 async fn submit(

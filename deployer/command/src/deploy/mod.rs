@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::eprintln;
 use kube::api::DynamicObject;
-use tidewaiter_deployer::cluster::{self, Access, Cluster};
+use tidewaiter_deployer::cluster::{self, Access, Cluster, kinds};
 use tidewaiter_deployer::profile::{Key, Settings};
 use tidewaiter_deployer::service::{Wishes, checked_name};
 use tidewaiter_deployer::submit::{self, Seen};
@@ -72,14 +72,49 @@ async fn deploy(arguments: DeployArguments) -> Result<Ending, Failure> {
     if let Some(router) = context.wishes.graph {
         return graph::run(&context, router).await;
     }
-    let mut ready = staging::find(&context).await?;
+    let wanted = staging::wanted(&context)?;
     if let Some(server) = &context.wishes.server {
-        return graph::add_model(&context, server, &mut ready).await;
+        return graph::add_model(&context, server, &wanted).await;
     }
-    let seen = look(&context).await?;
+    // What costs little and may be in the way comes first: a model may be hours of fetching.
+    let mut seen = look(&context).await?;
     for remark in &seen.remarks {
         note(remark);
     }
+    let sought = wanted.find(&context).await?;
+    let far = sought.far();
+    if let Some(far) = &far {
+        submitting::check(&context, far, &seen)?;
+        not_anothers(&context, &seen, |service| {
+            naming::other_before(service, &far.from, far.uri.as_deref())
+        })?;
+    }
+    let mut ready = wanted.fetch(&context, sought).await?;
+    if far.is_some() {
+        // Who knows what the service is by now.
+        seen = look(&context).await?;
+    }
+    not_anothers(&context, &seen, |service| {
+        naming::other(service, &ready.from, ready.uri.as_deref())
+    })?;
+    submitting::run(&context, &mut ready, &seen).await
+}
+
+/// What is known of the cluster, where that lets a service of this name be deployed. Who wants to see an object needs none.
+async fn look(context: &Context) -> Result<Seen, Failure> {
+    let seen = match (&context.absent, context.arguments.dry_run) {
+        (Some(error), _) => Seen::nothing(error),
+        (None, Some(DryRun::Client)) => seen(context).await.unwrap_or_else(|error| Seen::nothing(&error)),
+        (None, _) => {
+            let may = context
+                .cluster
+                .may_store(&kinds::INFERENCE_SERVICE, &context.namespace, &context.name);
+            let (seen, may) = futures::join!(Box::pin(seen(context)), Box::pin(may));
+            let seen = seen?;
+            may?;
+            seen
+        }
+    };
     let leaves = |service: &DynamicObject| service.metadata.deletion_timestamp.is_some();
     if seen.service.as_ref().is_some_and(leaves) {
         return Err(Failure {
@@ -90,24 +125,24 @@ async fn deploy(arguments: DeployArguments) -> Result<Ending, Failure> {
             )),
         });
     }
-    if let Some(service) = seen.service.as_ref().filter(|_| !context.is_named)
-        && let Some(other) = naming::other(service, &ready.from, ready.uri.as_deref())
-    {
-        return Err(naming::taken(&context.name, &context.namespace, &other));
-    }
-    submitting::run(&context, &mut ready, &seen).await
+    Ok(seen)
 }
 
-/// What is known of the cluster. Who wants to see an object needs none.
-async fn look(context: &Context) -> Result<Seen, cluster::Error> {
-    if let Some(error) = &context.absent {
-        return Ok(Seen::nothing(error));
-    }
+async fn seen(context: &Context) -> Result<Seen, cluster::Error> {
     let kserve = &context.arguments.kserve_namespace;
-    let seen = submit::look(&context.cluster, &context.namespace, &context.name, kserve).await;
-    match seen {
-        Err(error) if context.arguments.dry_run == Some(DryRun::Client) => Ok(Seen::nothing(&error)),
-        seen => seen,
+    submit::look(&context.cluster, &context.namespace, &context.name, kserve).await
+}
+
+/// That no service would be replaced which nobody named. `other` tells what it was deployed from, where that is another model.
+fn not_anothers(
+    context: &Context,
+    seen: &Seen,
+    other: impl FnOnce(&DynamicObject) -> Option<String>,
+) -> Result<(), Failure> {
+    let service = seen.service.as_ref().filter(|_| !context.is_named);
+    match service.and_then(other) {
+        Some(other) => Err(naming::taken(&context.name, &context.namespace, &other)),
+        None => Ok(()),
     }
 }
 
@@ -214,17 +249,19 @@ fn of_file(arguments: &DeployArguments) -> Result<Wishes, Failure> {
 }
 
 #[cfg(test)]
+mod order_tests;
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tidewaiter_deployer::cluster::kinds;
     use tidewaiter_deployer::wait::{Outcome, Stage};
 
     use super::*;
 
     #[derive(Debug, clap::Parser)]
-    struct Line {
+    pub(super) struct Line {
         #[command(flatten)]
-        deploy: DeployArguments,
+        pub(super) deploy: DeployArguments,
     }
 
     fn arguments(kubeconfig: &Path, dry_run: &str) -> DeployArguments {
@@ -339,7 +376,9 @@ mod tests {
             "s3://m/",
         ];
         let context = with_file("{}", &words).await.unwrap();
-        let ready = staging::find(&context).await.unwrap();
+        let wanted = staging::wanted(&context).unwrap();
+        let sought = wanted.find(&context).await.unwrap();
+        let ready = wanted.fetch(&context, sought).await.unwrap();
         assert_eq!(
             (ready.model.framework, ready.model.files, ready.to_send()),
             (tidewaiter_deployer::model::Framework::Custom, 2, 8)

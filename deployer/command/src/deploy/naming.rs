@@ -65,6 +65,21 @@ pub(super) fn other(service: &DynamicObject, from: &str, uri: Option<&str>) -> O
     (!is_same).then_some(there)
 }
 
+/// The same of a model that isn't here yet, and goes into this folder, under a name that is its content's. None also where that has to be known first: another source may
+/// have the same files, and they lie there already.
+pub(super) fn other_before(service: &DynamicObject, from: &str, folder: Option<&str>) -> Option<String> {
+    let newest = entries(service).into_iter().next();
+    let there = newest.and_then(|newest| newest.storage_uri).unwrap_or_default();
+    let may_be_same = folder.is_some_and(|folder| is_below(&there, folder));
+    other(service, from, folder).filter(|_| !may_be_same)
+}
+
+fn is_below(uri: &str, folder: &str) -> bool {
+    let folder = folder.split('?').next().unwrap_or_default();
+    let below = uri.strip_prefix(folder.trim_end_matches('/'));
+    below.is_some_and(|below| below.starts_with('/'))
+}
+
 /// That a service would be replaced which nobody named.
 pub(super) fn taken(name: &str, namespace: &str, other: &str) -> Failure {
     Failure {
@@ -262,6 +277,17 @@ mod tests {
         ] {
             assert_eq!(other(&there, from, Some(uri)).as_deref(), Some(told), "{from}");
         }
+        // Before it is here: which of two is in the folder that it goes into, only its content tells.
+        let before = |there: &DynamicObject| other_before(there, "mlflow-artifacts:/1/churn", Some("s3://m/churn"));
+        assert_eq!(before(&there("s3://x/churn", "s3://m/churn/ab")), None);
+        assert_eq!(before(&there("mlflow-artifacts:/2/churn", "s3://x/churn")), None);
+        let elsewhere = before(&there("s3://x/churn", "s3://m/churner/ab"));
+        assert_eq!(elsewhere.as_deref(), Some("s3://x/churn"));
+        assert_eq!(
+            before(&service(None, Some("s3://x/churn"))).as_deref(),
+            Some("s3://x/churn")
+        );
+        assert_eq!(before(&service(None, Some("s3://m/churn/0f0f0f0f0f0f0f0f"))), None);
         let failure = taken("churn", "team-a", "models:/churn/3");
         assert!(failure.next.unwrap().contains("--name churn"));
     }

@@ -7,7 +7,7 @@ use tidewaiter_deployer::prepare::{Function, TorchServe};
 use tidewaiter_deployer::profile::Key;
 use tidewaiter_deployer::service::Wishes;
 use tidewaiter_deployer::source::{self, Source, without_token};
-use tidewaiter_deployer::stage::{self, Options, Pending, Progress};
+use tidewaiter_deployer::stage::{self, Found, Options, Pending, Progress};
 
 use super::super::progress::Bar;
 use super::super::stores::{TrackingArguments, unchecked};
@@ -26,19 +26,49 @@ pub(super) struct Ready {
     pending: Option<Pending>,
 }
 
-/// Finds the model. Nothing is sent yet: what the cluster refuses needn't be in the store.
-pub(super) async fn find(context: &Context) -> Result<Ready, Failure> {
+/// What is to be found, understood from flags and files alone.
+pub(super) enum Wanted {
+    /// Nothing of it has to be looked at, or can be.
+    Unseen {
+        framework: Framework,
+        uri: Option<String>,
+        from: String,
+    },
+    /// The model of a source.
+    Model {
+        source: Source,
+        options: Box<Options>,
+        /// What is served is made of it here, which needs its files.
+        is_made: bool,
+    },
+}
+
+/// A model whose files may be far.
+pub(super) enum Sought<'w> {
+    Ready(Ready),
+    Found(Found<'w>),
+}
+
+/// What the user wants deployed. Nobody is asked yet.
+pub(super) fn wanted(context: &Context) -> Result<Wanted, Failure> {
     let Some(text) = &context.wishes.source else {
-        let image = context.wishes.image.clone().ok_or_else(no_model)?;
-        return Ok(unseen(Framework::Custom, None, image));
+        return Ok(Wanted::Unseen {
+            framework: Framework::Custom,
+            uri: None,
+            from: context.wishes.image.clone().ok_or_else(no_model)?,
+        });
     };
     let source: Source = text.parse().map_err(source::Error::from)?;
+    let as_it_is = |framework, uri: &StorageUri| Wanted::Unseen {
+        framework,
+        uri: Some(uri.to_string()),
+        from: text.clone(),
+    };
     if context.wishes.image.is_some()
         && let Source::Store(uri) = &source
     {
-        return Ok(unseen(Framework::Custom, Some(uri.to_string()), text.clone()));
+        return Ok(as_it_is(Framework::Custom, uri));
     }
-    // What is made of the model here needs its files.
     let is_made = context.wishes.predict.is_some() || torch_serve(&context.wishes).is_some();
     let access = context.arguments.store.access()?;
     // Who says what it is, and has no key to look with, is believed: the cluster may open what this machine can't.
@@ -47,41 +77,98 @@ pub(super) async fn find(context: &Context) -> Result<Ready, Failure> {
         && !context.arguments.store.opens(uri, &access)?
     {
         note(&unchecked(uri));
-        return Ok(unseen(framework, Some(uri.to_string()), text.clone()));
+        return Ok(as_it_is(framework, uri));
     }
-    let options = options(context, access)?;
-    let bar = Bar::new();
-    let pending = stage::prepare(&source, &options, &|progress| show(&bar, &progress)).await;
-    bar.clear();
-    let pending = match (pending, &source, context.wishes.framework) {
-        // A key of ~/.aws is this user's own, and may be for other stores.
-        (Err(stage::Error::Source(source::Error::Store(error))), Source::Store(uri), Some(framework))
-            if !error.is_not_found() && !is_made && context.arguments.store.keys_for(uri.as_str())?.is_empty() =>
+    Ok(Wanted::Model {
+        source,
+        options: Box::new(options(context, access)?),
+        is_made,
+    })
+}
+
+impl Wanted {
+    /// Finds the model. Of one that is far no more than its description is read: what the cluster has against it needn't be fetched.
+    pub(super) async fn find(&self, context: &Context) -> Result<Sought<'_>, Failure> {
+        let (source, options) = match self {
+            Self::Unseen { framework, uri, from } => {
+                return Ok(Sought::Ready(unseen(*framework, uri.clone(), from.clone())));
+            }
+            Self::Model { source, options, .. } => (source, options),
+        };
+        let bar = Bar::new();
+        let found = stage::find(source, options, &|progress| show(&bar, &progress)).await;
+        bar.clear();
+        match found {
+            Ok(found) => Ok(Sought::Found(found)),
+            Err(error) => self.believed(context, error).map(Sought::Ready),
+        }
+    }
+
+    /// Fetches it where it has to be uploaded. Nothing is sent yet: what the cluster refuses needn't be in the store.
+    pub(super) async fn fetch(&self, context: &Context, sought: Sought<'_>) -> Result<Ready, Failure> {
+        let found = match sought {
+            Sought::Ready(ready) => return Ok(ready),
+            Sought::Found(found) => found,
+        };
+        let bar = Bar::new();
+        let pending = found.fetch(&|progress| show(&bar, &progress)).await;
+        bar.clear();
+        let pending = match pending {
+            Ok(pending) => pending,
+            Err(error) => return self.believed(context, error),
+        };
+        let staged = pending.staged();
+        eprintln!("{}", staged.origin);
+        for line in &staged.notes {
+            note(line);
+        }
+        if staged.uri.as_str().contains('?') {
+            note(
+                "what stands behind the `?` of this URI will stand in the service, for whoever may see it: keys belong into a Secret (`tidewaiter secret create`)",
+            );
+        }
+        Ok(Ready {
+            uri: Some(staged.uri.to_string()),
+            model: staged.model.clone(),
+            from: staged.origin.asked.clone(),
+            pending: Some(pending),
+        })
+    }
+
+    /// The model as the user says it is, where this machine can't open its store: a key of ~/.aws is this user's own, and may be for other stores.
+    fn believed(&self, context: &Context, error: stage::Error) -> Result<Ready, Failure> {
+        if let Self::Model {
+            source: Source::Store(uri),
+            is_made: false,
+            ..
+        } = self
+            && let stage::Error::Source(source::Error::Store(why)) = &error
+            && let Some(framework) = context.wishes.framework
+            && !why.is_not_found()
+            && context.arguments.store.keys_for(uri.as_str())?.is_empty()
         {
             note(&format!(
-                "nothing of {} was checked: {error}",
+                "nothing of {} was checked: {why}",
                 without_token(uri.as_str())
             ));
-            return Ok(unseen(framework, Some(uri.to_string()), text.clone()));
+            let asked = context.wishes.source.clone().unwrap_or_default();
+            return Ok(unseen(framework, Some(uri.to_string()), asked));
         }
-        (pending, ..) => pending.map_err(failed)?,
-    };
-    let staged = pending.staged();
-    eprintln!("{}", staged.origin);
-    for line in &staged.notes {
-        note(line);
+        Err(failed(error))
     }
-    if staged.uri.as_str().contains('?') {
-        note(
-            "what stands behind the `?` of this URI will stand in the service, for whoever may see it: keys belong into a Secret (`tidewaiter secret create`)",
-        );
+}
+
+impl Sought<'_> {
+    /// What is known of a model that is still far; its URI is that of the folder which it goes into. None of one that is here, or stays where it is.
+    pub(super) fn far(&self) -> Option<Ready> {
+        let Self::Found(found) = self else { return None };
+        found.is_far().then(|| Ready {
+            uri: found.folder().map(|folder| folder.to_string()),
+            model: found.model(),
+            from: found.origin().asked.clone(),
+            pending: None,
+        })
     }
-    Ok(Ready {
-        uri: Some(staged.uri.to_string()),
-        model: staged.model.clone(),
-        from: staged.origin.asked.clone(),
-        pending: Some(pending),
-    })
 }
 
 fn failed(error: stage::Error) -> Failure {

@@ -75,6 +75,11 @@ pub(super) async fn run(context: &Context, ready: &mut Ready, seen: &Seen) -> Re
     finish(context, report, &done.service, !was_ready).await
 }
 
+/// Whether what was wished for can be had of this cluster, for a model that is still far.
+pub(super) fn check(context: &Context, far: &Ready, seen: &Seen) -> Result<(), Failure> {
+    Ok(deployment(context, far, seen, None).check()?)
+}
+
 fn deployment<'a>(context: &'a Context, ready: &'a Ready, seen: &'a Seen, store: Option<&'a Store>) -> Deployment<'a> {
     Deployment {
         cluster: &context.cluster,
