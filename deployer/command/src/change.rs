@@ -220,7 +220,7 @@ pub(super) async fn split(arguments: SplitArguments) -> Result<Ending, Failure> 
             let source: Source = text.parse().map_err(source::Error::from)?;
             in_a_store(&source)?;
             let (cluster, namespace) = (&place.cluster, &place.namespace);
-            let service = Deployed::read_or_graph(cluster, namespace, name).await?;
+            let service = Deployed::read_any(cluster, namespace, name).await?;
             live::takes_models(&service, release)?;
             let seen = submit::look(cluster, namespace, name, &arguments.kserve_namespace).await?;
             for remark in &seen.remarks {

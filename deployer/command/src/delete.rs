@@ -16,7 +16,7 @@ use super::stores::StoreArguments;
 use super::table::clean;
 use super::{Ending, Failure, GOOD};
 
-/// Delete a service or a graph, and wait until its Pods are gone.
+/// Delete a service or a graph, and wait until its Pods are gone; or a model on a multi-model server, whose Pods stay.
 ///
 /// Its model stays in the store, unless --artifacts says otherwise: that takes out what `tidewaiter deploy` uploaded for it and nothing else in the cluster is served
 /// from. Nothing is done before --yes, or a `y` where there is a terminal to ask on.
@@ -51,7 +51,7 @@ pub(crate) struct DeleteArguments {
 
 pub(super) async fn run(arguments: DeleteArguments) -> Result<Ending, Failure> {
     let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
-    let service = Deployed::read_or_graph(&cluster, &namespace, &arguments.service.name).await?;
+    let service = Deployed::read_any(&cluster, &namespace, &arguments.service.name).await?;
     let name = format!("{namespace}/{}", service.name());
     // What can be wrong with the keys is told while the service is still there.
     let (artifacts, access) = if arguments.artifacts {
@@ -71,8 +71,7 @@ pub(super) async fn run(arguments: DeleteArguments) -> Result<Ending, Failure> {
         Some(uri) => eprintln!("The model stays at {}.", clean(&uri)),
         None => {}
     }
-    let what = if service.is_graph() { "graph" } else { "service" };
-    if !confirm::agreed(&format!("Delete {what} {name}?"), arguments.yes)? {
+    if !confirm::agreed(&format!("Delete {} {name}?", service.what()), arguments.yes)? {
         return Ok(Ending::Something);
     }
     live::delete(&cluster, &service).await?;

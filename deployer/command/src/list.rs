@@ -13,7 +13,7 @@ use super::status::CHANGED_SINCE;
 use super::table::table;
 use super::{Ending, Failure};
 
-/// List InferenceServices and graphs of them, or find those that serve the same model.
+/// List InferenceServices, graphs of them and models on their servers, or find those that serve the same model.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "ls",
@@ -64,9 +64,9 @@ pub(super) async fn run(arguments: ListArguments) -> Result<Ending, Failure> {
     let Place { cluster, namespace, .. } = arguments.place.open(&[]).await?;
     let alike = match (&arguments.like, arguments.storage_uri) {
         (Some(name), _) => {
-            let service = Deployed::read(&cluster, &namespace, name).await?;
+            let service = Deployed::read_any(&cluster, &namespace, name).await?;
             let alike = Alike::to(&service).ok_or_else(|| Failure {
-                message: format!("service {namespace}/{name} names no model of its own"),
+                message: format!("{} {namespace}/{name} names no model of its own", service.what()),
                 next: Some("name a model with --storage-uri".to_owned()),
             })?;
             Some(alike)
@@ -107,7 +107,10 @@ fn shown(summaries: &[Summary], now: Timestamp) -> String {
             one.name.clone(),
             one.namespace.clone(),
             one.ready.clone(),
-            one.framework.clone(),
+            match &one.server {
+                Some(server) => format!("{} on {server}", one.framework),
+                None => one.framework.clone(),
+            },
             one.url.clone().unwrap_or_else(|| "-".to_owned()),
             age(one.created, now),
         ]
@@ -118,7 +121,7 @@ fn shown(summaries: &[Summary], now: Timestamp) -> String {
 
 pub(super) async fn history(arguments: HistoryArguments) -> Result<Ending, Failure> {
     let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
-    let service = Deployed::read_or_graph(&cluster, &namespace, &arguments.service.name).await?;
+    let service = Deployed::read_any(&cluster, &namespace, &arguments.service.name).await?;
     let history = live::history(&service);
     if let Some(format) = arguments.output {
         print!("{}", document(&history, format)?);
@@ -183,6 +186,7 @@ mod tests {
             framework: "mlflow".into(),
             url: Some("http://fraud-team-a.example.com".into()),
             storage_uri: None,
+            server: None,
             created: "2026-06-01T12:00:00Z".parse().ok(),
         };
         let two = Summary {
@@ -192,6 +196,13 @@ mod tests {
             created: None,
             ..one.clone()
         };
-        insta::assert_snapshot!(shown(&[one, two], "2026-06-04T12:00:00Z".parse().unwrap()));
+        insta::assert_snapshot!(shown(&[one.clone(), two], "2026-06-04T12:00:00Z".parse().unwrap()));
+        let model = Summary {
+            server: Some("many".into()),
+            framework: "sklearn".into(),
+            ..one
+        };
+        let told = shown(&[model], "2026-06-04T12:00:00Z".parse().unwrap());
+        assert!(told.contains("   sklearn on many   "), "{told}");
     }
 }

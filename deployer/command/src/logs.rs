@@ -73,7 +73,7 @@ impl From<Which> for Component {
 
 pub(super) async fn run(arguments: LogsArguments) -> Result<Ending, Failure> {
     let Place { cluster, namespace, .. } = arguments.service.place.open(&[]).await?;
-    let service = Deployed::read_or_graph(&cluster, &namespace, &arguments.service.name).await?;
+    let service = Deployed::read_any(&cluster, &namespace, &arguments.service.name).await?;
     let options = LogOptions {
         component: arguments.component.into(),
         part: match arguments.of.as_str() {

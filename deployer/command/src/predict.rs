@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Inputs that a model's author left beside it, the best first.
 const EXAMPLES: [&str; 2] = ["serving_input_example.json", "input_example.json"];
 
-/// Have a model answer, or a graph of services.
+/// Have a model answer, or a graph of services. One on a multi-model server is asked there.
 ///
 /// The input is JSON (a list of rows or records, a request of either protocol, a data frame as pandas or MLflow write one), or CSV whose first line names the
 /// columns; a model's folder stands for the input example in it. What the server says of its model gives names and types. By default it is asked by the protocol
@@ -72,7 +72,7 @@ pub(crate) struct PredictArguments {
     /// The protocol, in place of the service's own
     #[arg(long, value_enum, value_name = "PROTOCOL")]
     protocol: Option<Spoken>,
-    /// What the server calls the model; by default the service's name, as KServe has it
+    /// What the server calls the model; by default the name of the service, or of the model on a multi-model server, as KServe has it
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Ask this canary alone (Standard mode), by a forwarded port
@@ -180,12 +180,14 @@ pub(super) async fn run(arguments: PredictArguments) -> Result<Ending, Failure> 
     ];
     let place = arguments.service.place.open(&more).await?;
     let name = arguments.service.name;
-    let service = Deployed::read_or_graph(&place.cluster, &place.namespace, &name).await?;
+    let service = Deployed::read_any(&place.cluster, &place.namespace, &name).await?;
     let beside = match &arguments.from {
         _ if !arguments.example => None,
         Some(from) => Some(named(from, &arguments.models, place.settings.get(Key::TrackingServer)).await?),
         None => served(&service, arguments.canary.as_deref(), &arguments.models.stores).await?,
     };
+    // The model stays the one that was named: it is only asked elsewhere.
+    let service = service.asked(&place.cluster).await?;
     let protocol = match arguments.protocol {
         Some(Spoken::Grpc) if service.is_graph() => return Err(no_grpc(&name)),
         Some(spoken) => spoken.into(),

@@ -7,6 +7,7 @@ use anstream::{eprintln, print, println};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tidewaiter_deployer::live::Deployed;
+use tidewaiter_deployer::predict;
 use tidewaiter_deployer::profile::Key;
 use tidewaiter_deployer::reach::{self, Endpoint, Options, Protocol, Via, Way};
 
@@ -73,7 +74,7 @@ impl From<reach::Error> for Failure {
     }
 }
 
-/// Print where a service or a graph is reached, and by which way.
+/// Print where a service or a graph is reached, and by which way; of a model on a multi-model server, where its server is.
 ///
 /// Finds the ingress by itself: Istio's gateway, Kourier, Contour, a Gateway of the Gateway API, a plain Ingress; by load balancer, external IP or node port.
 /// The service's own host has to be asked for there, and is printed as well. Where nothing leads there, a forwarded port would be taken, and exit code 1 says so.
@@ -111,7 +112,8 @@ enum Spoken {
 pub(super) async fn run(arguments: UrlArguments) -> Result<Ending, Failure> {
     let more = [(Key::BaseUrl, arguments.reach.base_url.as_ref())];
     let place = arguments.service.place.open(&more).await?;
-    let service = Deployed::read_or_graph(&place.cluster, &place.namespace, &arguments.service.name).await?;
+    let named = Deployed::read_any(&place.cluster, &place.namespace, &arguments.service.name).await?;
+    let service = named.asked(&place.cluster).await?;
     let options = arguments.reach.options(&place, None);
     let protocol = match arguments.protocol {
         Spoken::Rest => Protocol::Rest,
@@ -137,6 +139,10 @@ pub(super) async fn run(arguments: UrlArguments) -> Result<Ending, Failure> {
         print!("{}", document(&told, format)?);
     } else {
         tell(&endpoint);
+        if named.server().is_some() {
+            let path = predict::Protocol::of(&service).path(&named.name());
+            eprintln!("{}", dim(&clean(&format!("the model is asked there at {path}"))));
+        }
         if let Some(url) = &url {
             println!("{}", clean(url));
         }

@@ -17,7 +17,7 @@ use super::{BAD, BOLD, Ending, Failure, GOOD};
 /// Of a deployment after which the service got another model by other means.
 pub(super) const CHANGED_SINCE: &str = "changed since, not by a deploy";
 
-/// Show how a service or a graph is: its conditions, its Pods, what was deployed from what.
+/// Show how a service, a graph or a model on a multi-model server is: its conditions, its Pods, what was deployed from what.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 it is ready, 1 it is not, 2 an error.
 
@@ -33,7 +33,7 @@ pub(crate) struct StatusArguments {
     output: Option<Format>,
 }
 
-/// Show everything about a service or a graph: how it is, by which way its Pods open the model's store, what Tidewaiter filled in, every deployment, and what happened.
+/// Show everything about a service, a graph or a model on a multi-model server: how it is, by which way its Pods open the model's store, what Tidewaiter filled in, every deployment, and what happened.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 it is ready, 1 it is not, 2 an error.
 
@@ -103,6 +103,7 @@ fn shown(status: &Status, now: Timestamp) -> String {
         Some(router) => line("graph", &format!("{router} of {}", status.steps.join(", "))),
         None => line("model", &format!("{}{by}", summary.framework)),
     }
+    line("server", &of(&summary.server));
     line("from", &of(&summary.storage_uri));
     if let Some(deployed) = &status.deployed {
         line("deployed", &told(deployed));
@@ -314,6 +315,7 @@ mod tests {
                 framework: "sklearn".to_owned(),
                 url: text(),
                 storage_uri: text(),
+                server: text(),
                 created: None,
             },
             address: text(),

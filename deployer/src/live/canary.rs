@@ -10,7 +10,7 @@
 use serde_json::{Map, Value, json};
 use tidewaiter_core::kserve_config::DeploymentMode;
 
-use super::change::{Planned, told};
+use super::change::{Planned, has_pods, told};
 use super::deployed::storage_uri;
 use super::{Component, Deployed, Error, Release};
 use crate::model::Model;
@@ -179,6 +179,7 @@ pub fn split(service: &Deployed, wanted: &Split, release: Release) -> Result<Pla
 /// # Errors
 /// In Knative mode; in Standard mode before 0.20.
 pub fn takes_models(service: &Deployed, release: Release) -> Result<(), Error> {
+    has_pods(service)?;
     if is_knative(service, "split")? {
         return Err(no_model_of_its_own(service));
     }

@@ -55,6 +55,14 @@ pub enum Error {
         /// In which way, such as `is stopped already`.
         what: String,
     },
+    /// It is a model on the server of a service, and has no Pods of its own.
+    #[error("{service} is served by the Pods of service {server}, and has none of its own to scale, stop or split")]
+    OnServer {
+        /// `trained model namespace/name`.
+        service: String,
+        /// The service.
+        server: String,
+    },
     /// KServe can't, or would do something else.
     #[error("{service} can't be {done}: {reason}")]
     Refused {
@@ -91,14 +99,27 @@ impl Error {
         match self {
             Self::Cluster(error) => error.next(),
             Self::Already { .. } => "nothing is left to do".to_owned(),
+            Self::OnServer { server, .. } => {
+                format!("run it for {server}: what is done there holds for all of its models")
+            }
             Self::Refused { next, .. } => next.clone(),
         }
     }
 }
 
 pub(super) fn told(service: &Deployed) -> String {
-    let kind = if service.is_graph() { "graph" } else { "service" };
-    format!("{kind} {}/{}", service.namespace(), service.name())
+    format!("{} {}/{}", service.what(), service.namespace(), service.name())
+}
+
+/// Refuses a model on the server of a service.
+pub(super) fn has_pods(service: &Deployed) -> Result<(), Error> {
+    match service.server() {
+        None => Ok(()),
+        Some(server) => Err(Error::OnServer {
+            service: told(service),
+            server: server.to_owned(),
+        }),
+    }
 }
 
 /// What is to be written, and what has to be known beside it.
@@ -130,7 +151,8 @@ pub async fn apply(
 ) -> Result<Changed, Error> {
     let mut last = None;
     for _ in 0..TRIES {
-        let service = Deployed::read_or_graph(cluster, namespace, name).await?;
+        let service = Deployed::read_any(cluster, namespace, name).await?;
+        has_pods(&service)?;
         let planned = plan(&service)?;
         let mut patch = planned.patch;
         patch["metadata"]["resourceVersion"] = json!(service.object().metadata.resource_version);
@@ -150,5 +172,31 @@ fn changed(object: DynamicObject, notes: Vec<String>) -> Changed {
     Changed {
         service: Deployed::from(object),
         notes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::trained;
+    use super::super::{Replicas, scale};
+    use super::*;
+    use crate::live::Component;
+    use crate::reach::tests::{Answers, cluster};
+
+    #[tokio::test]
+    async fn what_a_trained_model_has_no_pods_for_is_refused_with_the_service_to_name() {
+        let path = "/apis/serving.kserve.io/v1alpha1/namespaces/team-a/trainedmodels/fraud";
+        let cluster = cluster(Answers::from([(path, trained(json!({})).plain())]));
+        let wanted = Replicas {
+            min: Some(2),
+            max: None,
+        };
+        let plan = |service: &Deployed| scale(service, Component::Predictor, wanted);
+        let error = apply(&cluster, "team-a", "fraud", plan).await.unwrap_err();
+        assert_eq!(
+            format!("{error}; {}", error.next()),
+            "trained model team-a/fraud is served by the Pods of service many, and has none of its own to scale, stop or split; \
+             run it for many: what is done there holds for all of its models"
+        );
     }
 }

@@ -29,7 +29,7 @@ pub enum Deleted {
     Waiting(Progress),
 }
 
-/// Deletes this very service or graph: one that was made anew under its name stays.
+/// Deletes this very service, graph, or model on another's server: one that was made anew under its name stays.
 ///
 /// # Errors
 /// Where it is gone, or another by now; where the API server says no, or says nothing.
@@ -48,7 +48,7 @@ pub async fn delete(cluster: &Cluster, service: &Deployed) -> Result<(), Error> 
     deleted.map(drop).map_err(|error| cluster.failed(attempt(), &error))
 }
 
-/// Waits until a service's Pods are gone, and the service with `and_service`. `progress` is told whenever less is left.
+/// Waits until a service's Pods are gone, and the service with `and_service`; of a model on another's server the Pods stay. `progress` is told whenever less is left.
 ///
 /// # Errors
 /// Where the API server says no, or says nothing.
@@ -71,7 +71,10 @@ pub async fn until_gone(
         let own = found.filter(|found| found.metadata.uid == service.object().metadata.uid);
         let left = Progress {
             service: own.is_some(),
-            pods: pods::objects(cluster, service).await?.len(),
+            pods: match service.server() {
+                Some(_) => 0,
+                None => pods::objects(cluster, service).await?.len(),
+            },
         };
         if !left.service && left.pods == 0 {
             return Ok(Deleted::Gone);
@@ -84,5 +87,33 @@ pub async fn until_gone(
             return Ok(Deleted::Waiting(left));
         }
         sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::super::fixture::{deployed, trained};
+    use super::*;
+    use crate::reach::tests::cluster;
+
+    #[tokio::test]
+    async fn a_trained_model_is_gone_while_its_servers_pods_stay() {
+        let gone = async |of: &Deployed| {
+            let pods = json!({"items": [{"metadata": {"name": "a-pod"}}]});
+            let answers = BTreeMap::from([("/api/v1/namespaces/team-a/pods".to_owned(), pods)]);
+            until_gone(&cluster(answers.into()), of, true, Duration::ZERO, |_| ())
+                .await
+                .unwrap()
+        };
+        assert_eq!(gone(&trained(json!({}))).await, Deleted::Gone);
+        let left = Progress {
+            service: false,
+            pods: 1,
+        };
+        assert_eq!(gone(&deployed(json!({}))).await, Deleted::Waiting(left));
     }
 }

@@ -1,4 +1,4 @@
-//! An `InferenceService` as it stands in the cluster, or an `InferenceGraph` that is asked in place of one.
+//! An `InferenceService` as it stands in the cluster, an `InferenceGraph` that is asked in place of one, or a `TrainedModel` that is asked at another's server.
 //!
 //! Source of the fields: `pkg/apis/serving/v1beta1/inference_service_status.go` of KServe 0.15.2 and 0.20.0.
 
@@ -25,7 +25,7 @@ const OLD_SHAPES: [&str; 9] = [
     "lightgbm",
 ];
 
-/// A service that is deployed, or a graph of services.
+/// A service that is deployed, a graph of services, or a model on the server of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deployed {
     object: DynamicObject,
@@ -83,35 +83,68 @@ impl Deployed {
         Ok(Self::from(object))
     }
 
-    /// Reads a service; where none has this name, the graph of services that has it.
+    /// Reads a service; where none has this name, the graph of services that has it, or the model on another's server.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub async fn read_or_graph(cluster: &Cluster, namespace: &str, name: &str) -> Result<Self, Error> {
+    pub async fn read_any(cluster: &Cluster, namespace: &str, name: &str) -> Result<Self, Error> {
         let missing = match Self::read(cluster, namespace, name).await {
             Err(error @ Error::NotFound { .. }) => error,
             read => return read,
         };
-        match cluster.get(&kinds::INFERENCE_GRAPH, Some(namespace), name).await {
-            Ok(Some(graph)) => Ok(Self::from(graph)),
-            // Who may read services needn't be allowed to read graphs, and not every cluster has the kind: it is about a service first.
-            Ok(None) | Err(Error::Forbidden { .. } | Error::UnknownKind { .. }) => Err(missing),
-            Err(error) => Err(error),
+        let (graph, model) = futures::join!(
+            cluster.get(&kinds::INFERENCE_GRAPH, Some(namespace), name),
+            cluster.get(&kinds::TRAINED_MODEL, Some(namespace), name),
+        );
+        for found in [graph, model] {
+            match found {
+                Ok(Some(object)) => return Ok(Self::from(object)),
+                // Who may read services needn't be allowed to read these, and not every cluster has the kinds: it is about a service first.
+                Ok(None) | Err(Error::Forbidden { .. } | Error::UnknownKind { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(missing)
+    }
+
+    /// Whom its requests go to: the service that it is a model of, or itself.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn asked(&self, cluster: &Cluster) -> Result<Self, Error> {
+        match self.server() {
+            Some(server) => Self::read(cluster, &self.namespace(), server).await,
+            None => Ok(self.clone()),
         }
     }
 
     /// Whether it is a graph of services.
     pub fn is_graph(&self) -> bool {
-        let types = self.object.types.as_ref();
-        types.is_some_and(|types| types.kind == kinds::INFERENCE_GRAPH.kind)
+        *self.kind() == kinds::INFERENCE_GRAPH
     }
 
     pub(crate) fn kind(&self) -> &'static Kind {
+        let types = self.object.types.as_ref();
+        let is = |kind: &&&'static Kind| types.is_some_and(|types| types.kind == kind.kind);
+        let kinds = [&kinds::INFERENCE_GRAPH, &kinds::TRAINED_MODEL];
+        kinds.iter().find(is).copied().unwrap_or(&kinds::INFERENCE_SERVICE)
+    }
+
+    /// As a person calls it: `service`, `graph`, `trained model`.
+    pub fn what(&self) -> &'static str {
         if self.is_graph() {
-            &kinds::INFERENCE_GRAPH
+            "graph"
+        } else if self.server().is_some() {
+            "trained model"
         } else {
-            &kinds::INFERENCE_SERVICE
+            "service"
         }
+    }
+
+    /// The service whose server has this model beside others; none of one that has Pods of its own.
+    pub fn server(&self) -> Option<&str> {
+        let server = self.spec()["inferenceService"].as_str();
+        server.filter(|_| *self.kind() == kinds::TRAINED_MODEL)
     }
 
     /// How a graph asks its services, such as `Sequence`; none of a service.
@@ -126,14 +159,13 @@ impl Deployed {
         steps.filter_map(|step| step["serviceName"].as_str()).collect()
     }
 
-    /// By which KServe marks its Pods.
+    /// By which KServe marks its Pods, or those of its server.
     pub(crate) fn label(&self) -> String {
-        let of = if self.is_graph() {
-            "inferencegraph"
-        } else {
-            "inferenceservice"
-        };
-        format!("serving.kserve.io/{of}={}", self.name())
+        match self.server() {
+            Some(server) => format!("serving.kserve.io/inferenceservice={server}"),
+            None if self.is_graph() => format!("serving.kserve.io/inferencegraph={}", self.name()),
+            None => format!("serving.kserve.io/inferenceservice={}", self.name()),
+        }
     }
 
     /// Its name.
@@ -235,6 +267,7 @@ impl Deployed {
     pub fn framework(&self) -> &str {
         match self.model() {
             None if self.is_graph() => "graph",
+            None if self.server().is_some() => self.spec()["model"]["framework"].as_str().unwrap_or_default(),
             Some(("model", model)) => model["modelFormat"]["name"].as_str().unwrap_or_default(),
             Some((framework, _)) => framework,
             None => "custom",
@@ -243,6 +276,9 @@ impl Deployed {
 
     /// Where its model lies.
     pub fn storage_uri(&self) -> Option<String> {
+        if self.server().is_some() {
+            return self.spec()["model"]["storageUri"].as_str().map(str::to_owned);
+        }
         storage_uri(self.component(Component::Predictor)?)
     }
 
@@ -349,10 +385,13 @@ pub(crate) fn storage_uri(predictor: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
-    use super::super::fixture::deployed;
+    use super::super::fixture::{deployed, trained};
     use super::*;
+    use crate::reach::tests::cluster;
 
     #[test]
     fn what_is_served_is_told_of_every_shape() {
@@ -421,5 +460,68 @@ mod tests {
         assert_eq!(graph.address(), graph.url());
         let service = deployed(json!({"status": {"url": "http://fraud.team-a.svc.cluster.local"}}));
         assert_eq!((service.is_graph(), service.address()), (false, None));
+    }
+
+    #[test]
+    fn a_trained_model_is_one_by_its_kind_and_its_servers_pods_are_its_own() {
+        let model = trained(json!({}));
+        assert_eq!((model.what(), model.server()), ("trained model", Some("many")));
+        assert_eq!(model.label(), "serving.kserve.io/inferenceservice=many");
+        assert_eq!(model.framework(), "sklearn");
+        assert_eq!(model.storage_uri().as_deref(), Some("s3://m/fraud"));
+        let service = deployed(json!({"spec": {"inferenceService": "many"}}));
+        assert_eq!((service.what(), service.server()), ("service", None));
+    }
+
+    const OBJECTS: &str = "/apis/serving.kserve.io";
+
+    fn at(version: &str, plural: &str, name: &str) -> String {
+        format!("{OBJECTS}/{version}/namespaces/team-a/{plural}/{name}")
+    }
+
+    #[tokio::test]
+    async fn a_name_is_a_services_first_then_a_graphs_or_a_trained_models() {
+        let object = |kind: &str| json!({"apiVersion": "serving.kserve.io/v1", "kind": kind, "metadata": {"name": "fraud", "namespace": "team-a"}});
+        let service = (at("v1beta1", "inferenceservices", "fraud"), object("InferenceService"));
+        let graphs = at("v1alpha1", "inferencegraphs", "fraud");
+        let models = at("v1alpha1", "trainedmodels", "fraud");
+        let model = (models.clone(), trained(json!({})).plain());
+        let no = json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "eve cannot get it"});
+        let unknown = json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such kind"});
+        let read = async |answers: Vec<(String, Value)>| {
+            let answers: BTreeMap<_, _> = answers.into_iter().collect();
+            let read = Deployed::read_any(&cluster(answers.into()), "team-a", "fraud").await;
+            read.map(|found| found.what()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(vec![service, model.clone()]).await, Ok("service"));
+        assert_eq!(read(vec![model.clone()]).await, Ok("trained model"));
+        // Who may not read the one kind, or has it not, is told of the other all the same.
+        for kept in [&no, &unknown] {
+            assert_eq!(
+                read(vec![(graphs.clone(), kept.clone()), model.clone()]).await,
+                Ok("trained model")
+            );
+            let missing = read(vec![(models.clone(), kept.clone())]).await.unwrap_err();
+            assert!(missing.ends_with("there is no such service"), "{missing}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_trained_model_is_asked_at_its_server() {
+        let many = json!({"metadata": {"name": "many", "namespace": "team-a"}, "status": {"url": "http://many"}});
+        let answers = BTreeMap::from([(at("v1beta1", "inferenceservices", "many"), many)]);
+        let cluster = cluster(answers.into());
+        let asked = trained(json!({})).asked(&cluster).await.unwrap();
+        assert_eq!((asked.name().as_str(), asked.url()), ("many", Some("http://many")));
+        let service = deployed(json!({}));
+        assert_eq!(service.asked(&cluster).await.unwrap(), service);
+        let alone = trained(json!({"spec": {"inferenceService": "gone"}}));
+        let error = alone.asked(&cluster).await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("gone in namespace team-a: there is no such service"),
+            "{error}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Everything about a service, or a graph of services: how it is, by which way it has its credentials, what Tidewaiter filled in, and what happened to it.
+//! Everything about a service, a graph of services, or a model on another's server: how it is, by which way it has its credentials, what Tidewaiter filled in, and what happened to it.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct Description {
     /// How it is.
     #[serde(flatten)]
     pub status: Status,
-    /// By which way its Pods open the model's store; none of a graph, whose Pods open none.
+    /// By which way its Pods, or its server's, open the model's store; none of a graph, whose Pods open none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
     /// What Tidewaiter's webhook filled in: value by path.
@@ -84,7 +84,7 @@ const IDENTITIES: [&str; 3] = [
     "azure.workload.identity/client-id",
 ];
 
-/// Reads everything about a service, or a graph of services.
+/// Reads everything about a service, a graph of services, or a model on another's server.
 ///
 /// # Errors
 /// Where it isn't there; where the API server says nothing. What may not be read is told in the answer.
@@ -94,14 +94,20 @@ pub async fn describe(
     name: &str,
     kserve_namespace: &str,
 ) -> Result<Description, Error> {
-    let service = Deployed::read_or_graph(cluster, namespace, name).await?;
+    let service = Deployed::read_any(cluster, namespace, name).await?;
     let mut unknown = Vec::new();
     let objects = if_allowed(pods::objects(cluster, &service).await, &mut unknown)?;
     let mut known = |error: Error| unknown.push(error.to_string());
     let credentials = if service.is_graph() {
         None
     } else {
-        Some(way_to_store(cluster, &service, kserve_namespace, &mut known).await)
+        match service.asked(cluster).await {
+            Ok(opens) => Some(way_to_store(cluster, &opens, kserve_namespace, &mut known).await),
+            Err(error) => {
+                known(error);
+                None
+            }
+        }
     };
     let names = objects
         .iter()

@@ -34,21 +34,24 @@ impl Alike {
     }
 }
 
-/// All services of a namespace, or of all, and their graphs, by namespace and name. Who may not list graphs is shown none.
+/// All services of a namespace, or of all, their graphs, and the models on their servers, by namespace and name. Who may not list graphs, or such models, is shown none.
 ///
 /// # Errors
 /// Where the API server doesn't know the kind InferenceService, says no, or says nothing.
 pub async fn list(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Deployed>, Error> {
-    let (services, graphs) = futures::join!(
+    let (services, graphs, models) = futures::join!(
         cluster.list(&kinds::INFERENCE_SERVICE, namespace),
         cluster.list_if_known(&kinds::INFERENCE_GRAPH, namespace),
+        cluster.list_if_known(&kinds::TRAINED_MODEL, namespace),
     );
-    let graphs = match graphs {
-        Err(Error::Forbidden { .. }) => Vec::new(),
-        graphs => graphs?,
-    };
-    let mut all: Vec<Deployed> = services?.into_iter().map(Deployed::from).collect();
-    all.extend(graphs.into_iter().map(Deployed::from));
+    let mut all = services?;
+    for beside in [graphs, models] {
+        match beside {
+            Err(Error::Forbidden { .. }) => {}
+            beside => all.extend(beside?),
+        }
+    }
+    let mut all: Vec<Deployed> = all.into_iter().map(Deployed::from).collect();
     all.sort_by_key(|one| (one.namespace(), one.name()));
     Ok(all)
 }
@@ -69,7 +72,7 @@ mod tests {
     use crate::reach::tests::cluster;
 
     #[tokio::test]
-    async fn graphs_stand_among_the_services_where_they_may_be_listed() {
+    async fn graphs_and_trained_models_stand_among_the_services_where_they_may_be_listed() {
         let listed = |kind: &str, names: &[&str]| {
             let items: Vec<_> = names
                 .iter()
@@ -82,20 +85,26 @@ mod tests {
             at("inferenceservices", "v1beta1"),
             listed("InferenceService", &["a", "c"]),
         );
-        let graphs = at("inferencegraphs", "v1alpha1");
+        let (graphs, models) = (at("inferencegraphs", "v1alpha1"), at("trainedmodels", "v1alpha1"));
         let forbidden = json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "eve cannot list it"});
         let unknown = json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such kind"});
-        let both = &[("a", false), ("b", true), ("c", false)][..];
-        let alone = &[("a", false), ("c", false)][..];
-        for (answer, expected) in [
-            (listed("InferenceGraph", &["b"]), both),
-            (forbidden, alone),
-            (unknown, alone),
+        let graph = listed("InferenceGraph", &["b"]);
+        let mut model = listed("TrainedModel", &["d"]);
+        model["items"][0]["spec"] = json!({"inferenceService": "a"});
+        let (a, b, c, d) = ("service a", "graph b", "service c", "trained model d");
+        for (graphs_are, models_are, expected) in [
+            (&graph, &model, &[a, b, c, d][..]),
+            (&forbidden, &model, &[a, c, d]),
+            (&graph, &unknown, &[a, b, c]),
+            (&unknown, &forbidden, &[a, c]),
         ] {
-            let answers = BTreeMap::from([services.clone(), (graphs.clone(), answer)]);
+            let answers = BTreeMap::from([
+                services.clone(),
+                (graphs.clone(), graphs_are.clone()),
+                (models.clone(), models_are.clone()),
+            ]);
             let all = list(&cluster(answers.into()), Some("team-a")).await.unwrap();
-            let all: Vec<_> = all.iter().map(|one| (one.name(), one.is_graph())).collect();
-            let all: Vec<_> = all.iter().map(|(name, is_graph)| (name.as_str(), *is_graph)).collect();
+            let all: Vec<_> = all.iter().map(|one| format!("{} {}", one.what(), one.name())).collect();
             assert_eq!(all, expected);
         }
     }

@@ -15,6 +15,14 @@ pub(crate) fn graph(object: Value) -> Deployed {
     of("v1alpha1", "InferenceGraph", object)
 }
 
+/// The model of that name on the server `many`.
+pub(crate) fn trained(object: Value) -> Deployed {
+    let model = json!({"storageUri": "s3://m/fraud", "framework": "sklearn", "memory": "1Gi"});
+    let mut whole = json!({"spec": {"inferenceService": "many", "model": model}});
+    merge(&mut whole, object);
+    of("v1alpha1", "TrainedModel", whole)
+}
+
 fn of(version: &str, kind: &str, object: Value) -> Deployed {
     let mut whole = json!({
         "apiVersion": format!("serving.kserve.io/{version}"), "kind": kind,

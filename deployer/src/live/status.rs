@@ -25,6 +25,9 @@ pub struct Summary {
     pub url: Option<String>,
     /// Where its model lies.
     pub storage_uri: Option<String>,
+    /// The service whose server has it beside other models; none of one with Pods of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// When it was made.
     pub created: Option<Timestamp>,
 }
@@ -48,6 +51,7 @@ impl Summary {
             framework: service.framework().to_owned(),
             url: service.url().map(str::to_owned),
             storage_uri: service.storage_uri(),
+            server: service.server().map(str::to_owned),
             created: created.map(|time| time.0),
         }
     }
@@ -84,7 +88,7 @@ pub struct Status {
     /// What its requests are split between.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub canaries: Vec<Canary>,
-    /// All its Pods; none where they may not be listed, and then `unknown` says so.
+    /// All its Pods, or its server's; none where they may not be listed, and then `unknown` says so.
     pub pods: Vec<PodState>,
     /// Whether they could be listed.
     #[serde(skip)]
@@ -134,12 +138,12 @@ impl Status {
     }
 }
 
-/// Reads how a service is, or a graph of services.
+/// Reads how a service is, a graph of services, or a model on another's server.
 ///
 /// # Errors
 /// Where it isn't there, or may not be read; where the API server says nothing. That its Pods may not be listed is told in the answer.
 pub async fn status(cluster: &Cluster, namespace: &str, name: &str) -> Result<Status, Error> {
-    let service = Deployed::read_or_graph(cluster, namespace, name).await?;
+    let service = Deployed::read_any(cluster, namespace, name).await?;
     let mut unknown = Vec::new();
     let pods = if_allowed(pods(cluster, &service).await, &mut unknown)?;
     Ok(Status::of(&service, pods, unknown))
@@ -158,9 +162,11 @@ pub(super) fn if_allowed<T>(read: Result<T, Error>, unknown: &mut Vec<String>) -
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::collections::BTreeMap;
 
-    use super::super::fixture::deployed;
+    use serde_json::{Value, json};
+
+    use super::super::fixture::{deployed, trained};
     use super::*;
     use crate::live::describe;
     use crate::reach::tests::{Answers, cluster};
@@ -192,6 +198,49 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn a_trained_model_is_told_with_the_pods_and_the_account_of_its_server() {
+        let model = trained(json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})).plain();
+        let many = json!({"metadata": {"name": "many", "namespace": "team-a"}, "spec": {"predictor": {"serviceAccountName": "models"}}});
+        let in_team = "namespaces/team-a";
+        let answers = |server: Value| {
+            cluster(
+                BTreeMap::from([
+                    (
+                        format!("/apis/serving.kserve.io/v1alpha1/{in_team}/trainedmodels/fraud"),
+                        model.clone(),
+                    ),
+                    (
+                        format!("/apis/serving.kserve.io/v1beta1/{in_team}/inferenceservices/many"),
+                        server,
+                    ),
+                    (
+                        format!("/api/v1/{in_team}/pods"),
+                        json!({"items": [{"metadata": {"name": "many-pod"}}]}),
+                    ),
+                    (format!("/api/v1/{in_team}/events"), json!({"items": []})),
+                ])
+                .into(),
+            )
+        };
+        let description = describe(&answers(many), "team-a", "fraud", "kserve").await.unwrap();
+        let description = json!(description);
+        assert_eq!(
+            (&description["server"], &description["ready"]),
+            (&json!("many"), &json!("True"))
+        );
+        assert_eq!(description["pods"][0]["name"], "many-pod");
+        assert_eq!(description["credentials"]["account"], "models");
+        // Without its server there is a model all the same.
+        let gone = json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "gone", "details": {"name": "many"}});
+        let description = json!(describe(&answers(gone), "team-a", "fraud", "kserve").await.unwrap());
+        assert!(description["credentials"].is_null());
+        assert_eq!(
+            description["unknown"],
+            json!(["can't get inferenceservices.serving.kserve.io many in namespace team-a: there is no such service"])
+        );
+    }
+
     #[test]
     fn a_service_in_one_line() {
         let service = deployed(json!({
@@ -205,6 +254,13 @@ mod tests {
                 "name": "fraud", "namespace": "team-a", "ready": "True", "framework": "mlflow",
                 "url": "http://fraud-team-a.example.com", "storageUri": "s3://m/x", "created": "2026-06-01T12:00:00Z",
             })
+        );
+        let model = json!(Summary::of(&trained(
+            json!({"status": {"url": "http://many/v1/models/fraud:predict"}})
+        )));
+        assert_eq!(
+            (&model["server"], &model["framework"], &model["storageUri"]),
+            (&json!("many"), &json!("sklearn"), &json!("s3://m/fraud"))
         );
         let ready = |object| Summary::of(&deployed(object)).ready;
         assert_eq!(ready(json!({})), "Unknown");

@@ -114,6 +114,14 @@ impl Protocol {
         })
     }
 
+    /// Where a model is asked over REST, below its server's base; by gRPC that is said in the request.
+    pub fn path(self, model: &str) -> String {
+        match self {
+            Self::V1 => format!("v1/models/{model}:predict"),
+            Self::V2 | Self::Grpc => format!("v2/models/{model}/infer"),
+        }
+    }
+
     /// How it is reached.
     pub fn way(self) -> reach::Protocol {
         match self {
@@ -285,11 +293,11 @@ impl Server {
         let path = |own: &str| if self.is_graph { String::new() } else { own.to_owned() };
         let body = match &mut self.speaks {
             Speaks::V1(rest) => {
-                let path = path(&format!("v1/models/{model}:predict"));
+                let path = path(&Protocol::V1.path(model));
                 rest.ask(model, &path, &v1(input, expected)?).await?
             }
             Speaks::V2(rest) => {
-                let path = path(&format!("v2/models/{model}/infer"));
+                let path = path(&Protocol::V2.path(model));
                 rest.ask(model, &path, &v2(input, expected)?.json()).await?
             }
             Speaks::Grpc(grpc) => {

@@ -47,15 +47,22 @@ pub struct Entry {
 impl Entry {
     /// Of an object as it is submitted. Whoever may see a service, or one of its Pods, sees its history: a token in a URI is left out.
     fn of(object: &Value, at: String, by: String, from: &str) -> Self {
-        let model = &object["spec"]["predictor"]["model"];
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        let graph = (object["kind"] == kinds::INFERENCE_GRAPH.kind).then(|| "graph".to_owned());
+        let spec = &object["spec"];
+        let (model, format) = match object["kind"].as_str() {
+            Some(kind) if kind == kinds::INFERENCE_GRAPH.kind => (&Value::Null, Some("graph".to_owned())),
+            Some(kind) if kind == kinds::TRAINED_MODEL.kind => (&spec["model"], text(&spec["model"]["framework"])),
+            _ => (
+                &spec["predictor"]["model"],
+                text(&spec["predictor"]["model"]["modelFormat"]["name"]),
+            ),
+        };
         Self {
             at,
             by,
             from: without_token(from),
             storage_uri: model["storageUri"].as_str().map(without_token),
-            format: text(&model["modelFormat"]["name"]).or(graph),
+            format,
             runtime: text(&model["runtime"]),
             runtime_version: text(&model["runtimeVersion"]),
             protocol_version: text(&model["protocolVersion"]),
@@ -124,6 +131,21 @@ mod tests {
         assert_eq!(history.len(), LENGTH);
         assert_eq!(history[0].storage_uri.as_deref(), Some("s3://a/11"));
         assert_eq!(history[9].storage_uri.as_deref(), Some("s3://a/2"));
+    }
+
+    #[test]
+    fn a_trained_model_and_a_graph_are_told_with_what_loads_them() {
+        let of = |object: Value| {
+            let entry = Entry::of(&object, String::new(), String::new(), "models:/fraud/3");
+            (entry.format, entry.storage_uri)
+        };
+        let model = json!({"storageUri": "s3://a/b", "framework": "sklearn", "memory": "1Gi"});
+        assert_eq!(
+            of(json!({"kind": "TrainedModel", "spec": {"inferenceService": "many", "model": model}})),
+            (Some("sklearn".to_owned()), Some("s3://a/b".to_owned()))
+        );
+        let graph = json!({"kind": "InferenceGraph", "spec": {"nodes": {}}});
+        assert_eq!(of(graph), (Some("graph".to_owned()), None));
     }
 
     #[test]

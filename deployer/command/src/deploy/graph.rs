@@ -118,6 +118,9 @@ async fn submit(
     if let Some(ending) = shown(context, before, &proposal, &also)? {
         return Ok(ending);
     }
+    let from = ready
+        .as_ref()
+        .map_or_else(|| context.wishes.steps.join(", "), |ready| ready.from.clone());
     let report = report::of(
         context,
         kind,
@@ -130,13 +133,7 @@ async fn submit(
     if proposal.is_same {
         eprintln!("{name} is deployed already, and the same: nothing was done");
     } else {
-        // A model on another's server has no history of its own.
-        let object = if kind.kind == kinds::INFERENCE_GRAPH.kind {
-            let steps = context.wishes.steps.join(", ");
-            with_entry(&context.cluster, object, before, &steps).await
-        } else {
-            object
-        };
+        let object = with_entry(&context.cluster, object, before, &from).await;
         store(context, kind, &object, before).await?;
         stored(context, &format!("{} {name}", kind.kind), before);
     }

@@ -559,7 +559,30 @@ fn deploy_adds_a_model_to_a_multi_model_server(world: &World) -> Result<()> {
     // KServe's webhook for these.
     let larger = add("many", "512Mi")?.ended(2)?;
     tells(&larger, &["memory field is immutable"])?;
+    // The rest of its life goes by its own name.
+    let listed = run(&team, None, &["list", "-o", "json"])?.ended(0)?;
+    let listed: Value = serde_json::from_str(&listed.stdout)?;
+    let churn = listed
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|one| one["name"] == "churn");
+    ensure!(
+        churn.is_some_and(|churn| churn["server"] == "many" && churn["framework"] == "sklearn"),
+        "{listed}"
+    );
+    let history = run(&team, None, &["history", "churn", "-o", "json"])?.ended(0)?;
+    let history: Value = serde_json::from_str(&history.stdout)?;
+    ensure!(history[0]["from"] == uri && history[1].is_null(), "{history}");
+    let described = run(&team, None, &["describe", "churn", "-o", "json"])?.ended(1)?;
+    let described: Value = serde_json::from_str(&described.stdout)?;
+    ensure!(
+        described["server"] == "many" && described["unknown"].is_null(),
+        "{described}"
+    );
+    let scaled = run(&team, None, &["scale", "churn", "--min", "2"])?.ended(2)?;
+    tells(&scaled, &["is served by the Pods of service many", "run it for many"])?;
     // While its server is there: without it KServe's manager never lets go of the model, nor the namespace of itself.
-    team.kubectl(&["delete", "trainedmodel/churn", "--wait=false"])
-        .map(drop)
+    let gone = run(&team, None, &["delete", "churn", "--yes", "--no-wait"])?.ended(0)?;
+    tells(&gone, &["churn is being deleted"])
 }
