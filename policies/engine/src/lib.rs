@@ -10,6 +10,7 @@ mod answer;
 mod bindings;
 mod cache;
 mod compiled;
+mod contract;
 mod describe;
 mod empty;
 mod engine;

@@ -12,23 +12,16 @@ use wasmtime::component::Component;
 
 use crate::bindings::{PolicyPre, tidewaiter};
 use crate::cache::InUse;
+use crate::contract::{Imports, VERSION, check_exports, check_grants};
 use crate::describe;
-use crate::empty;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::host::State;
 use crate::run;
 use crate::schema::Schema;
 
-/// The contract as it stands in imports: package and version.
-const PACKAGE: &str = "tidewaiter:policy/";
-const VERSION: &str = "@0.1.";
-/// What a component of the world `policy` exports.
-const EXPORTS: [&str; 3] = ["describe", "check-settings", "review"];
 /// Settings go into a policy with every request, so they are no place for data.
 const SETTINGS_BYTES: usize = 256 << 10;
-/// Characters of names that come out of a component.
-const NAMED: usize = 200;
 /// For each of the two calls at load, beside the policy's own limit: a stop for one that does nothing but wait for a free slot.
 const LOAD_BUDGET: Duration = Duration::from_secs(30);
 /// How often a component's memory is tried to be sealed.
@@ -77,22 +70,27 @@ pub enum LoadError {
         /// What to grant.
         capabilities: String,
     },
-    /// It is built against a contract that came after this one.
+    /// It is built against a contract that came after this one, and needs what came with that.
     #[error(
-        "the policy is built against the contract tidewaiter:policy@{0}, and this Tidewaiter speaks tidewaiter:policy@0.1.0; update Tidewaiter, or build the policy against 0.1.0"
+        "the policy is built against the contract tidewaiter:policy@{version}, and this Tidewaiter speaks tidewaiter:policy@{VERSION}{unknown}; update Tidewaiter, or build the policy against {VERSION}"
     )]
-    Future(String),
+    Future {
+        /// The contract's version that it was built against.
+        version: String,
+        /// A clause on what of it isn't known here; empty where that is all of it.
+        unknown: String,
+    },
     /// It imports something that isn't in the contract.
     #[error(
-        "the policy imports {0}, which is not in the contract tidewaiter:policy@0.1.0; of WASI there is only what a language's runtime needs to begin, and nothing in it"
+        "the policy imports {0}, which is not in the contract tidewaiter:policy@{VERSION}; of WASI there is only what a language's runtime needs to begin, and nothing in it"
     )]
     UnknownImport(String),
     /// It doesn't export what the contract says.
-    #[error("the policy doesn't fit the contract tidewaiter:policy@0.1.0: {0}")]
+    #[error("the policy doesn't fit the contract tidewaiter:policy@{VERSION}: {0}")]
     Contract(String),
     /// What it says of itself can't be shown to anybody.
     #[error(
-        "what the policy says of itself breaks the contract tidewaiter:policy@0.1.0: {0}; its author has to mend it"
+        "what the policy says of itself breaks the contract tidewaiter:policy@{VERSION}: {0}; its author has to mend it"
     )]
     Description(String),
     /// The schema that it carries is none, or one that can't be applied within limits.
@@ -180,20 +178,7 @@ impl LoadedPolicy {
     /// Why not, for the admin.
     pub async fn takes(&self, settings: Value, capabilities: &[Capability]) -> Result<(), LoadError> {
         let Ok(loaded) = &self.loaded else { return Ok(()) };
-        let missing: Vec<_> = loaded
-            .imports
-            .iter()
-            .filter(|import| !capabilities.contains(import))
-            .map(|import| {
-                (
-                    format!("{PACKAGE}{}", import.as_str()),
-                    format!("`{}`", import.as_str()),
-                )
-            })
-            .collect();
-        if !missing.is_empty() {
-            return Err(not_granted(missing));
-        }
+        check_grants(&loaded.imports, capabilities)?;
         check_settings(loaded, settings).await
     }
 
@@ -269,15 +254,14 @@ impl Engine {
         })
         .await
         .map_err(|error| LoadError::Compile(error.to_string()))??;
-        let imports = check_imports(&self.0.engine, &component, &spec.capabilities)?;
+        let imports = Imports::of(&self.0.engine, &component, &spec.capabilities)?;
         check_exports(&self.0.engine, &component)?;
-        let contract = |error: wasmtime::Error| LoadError::Contract(format!("{error:#}"));
         let pre = self
             .0
             .linker
             .instantiate_pre(&component)
             .and_then(PolicyPre::new)
-            .map_err(contract)?;
+            .map_err(|error| imports.misfit(&error))?;
         let mut loaded = Loaded {
             engine: self.clone(),
             terms: Terms {
@@ -290,7 +274,7 @@ impl Engine {
             settings: settings_text(&spec.settings),
             limits: spec.limits,
             peak: Arc::default(),
-            imports,
+            imports: imports.capabilities,
             description: None,
             _file: file,
         };
@@ -381,73 +365,6 @@ async fn at_load<T>(
         .await
         .unwrap_or(Err(Failure::Budget))
         .map_err(LoadError::Failed)
-}
-
-/// Before anything of the policy runs. What it imports, sorted.
-fn check_imports(
-    engine: &wasmtime::Engine,
-    component: &Component,
-    granted: &[Capability],
-) -> Result<Vec<Capability>, LoadError> {
-    let (mut imports, mut missing) = (Vec::new(), Vec::new());
-    for (name, _) in component.component_type().imports(engine) {
-        let interface = name
-            .strip_prefix(PACKAGE)
-            .and_then(|rest| rest.split_once(VERSION))
-            .map(|(interface, _)| interface);
-        let capability = match interface {
-            Some("types") => continue,
-            Some("storage") => Capability::Storage,
-            Some("runtimes") => Capability::Runtimes,
-            Some("cluster") => Capability::Cluster,
-            Some("log") => Capability::Log,
-            None if empty::has(name) => continue,
-            _ => return Err(unknown_import(name)),
-        };
-        if !granted.contains(&capability) {
-            missing.push((name.to_owned(), format!("`{}`", capability.as_str())));
-        }
-        imports.push(capability);
-    }
-    if !missing.is_empty() {
-        return Err(not_granted(missing));
-    }
-    imports.sort_unstable();
-    Ok(imports)
-}
-
-fn not_granted(missing: Vec<(String, String)>) -> LoadError {
-    let (imports, capabilities): (Vec<String>, Vec<String>) = missing.into_iter().unzip();
-    LoadError::NotGranted {
-        imports: imports.join(", "),
-        capabilities: capabilities.join(", "),
-    }
-}
-
-fn unknown_import(name: &str) -> LoadError {
-    let version = name.strip_prefix(PACKAGE).and_then(|rest| rest.rsplit_once('@'));
-    match version {
-        Some((_, version)) if !version.starts_with("0.1.") => LoadError::Future(lines::cut(version, NAMED)),
-        _ => LoadError::UnknownImport(lines::cut(name, NAMED)),
-    }
-}
-
-/// The linker's own words for what is missing speak of the component model.
-fn check_exports(engine: &wasmtime::Engine, component: &Component) -> Result<(), LoadError> {
-    let all = component.component_type();
-    let exported: Vec<&str> = all.exports(engine).map(|(name, _)| name).collect();
-    let missing: Vec<&str> = EXPORTS.into_iter().filter(|name| !exported.contains(name)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let exported = match exported.as_slice() {
-        [] => "nothing".to_owned(),
-        some => lines::cut(&some.join(", "), NAMED),
-    };
-    Err(LoadError::Contract(format!(
-        "it exports {exported}, and not {}; is it a component of another world?",
-        missing.join(", ")
-    )))
 }
 
 #[cfg(test)]

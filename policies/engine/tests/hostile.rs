@@ -106,6 +106,8 @@ struct Parts<'a> {
     check: &'a str,
     /// The contract's version in its imports.
     contract: &'a str,
+    /// What it takes the answer of `node-architectures` for.
+    nodes: &'a str,
 }
 
 impl Default for Parts<'_> {
@@ -118,6 +120,7 @@ impl Default for Parts<'_> {
             schema: None,
             check: "(i32.const 512)",
             contract: "0.1.0",
+            nodes: "(list string)",
         }
     }
 }
@@ -131,6 +134,7 @@ fn built(parts: &Parts<'_>) -> Bytes {
         schema,
         check,
         contract,
+        nodes,
     } = *parts;
     let escape = |text: &[u8]| text.iter().map(|byte| format!("\\{byte:02x}")).collect::<String>();
     let word = |n: usize| {
@@ -179,7 +183,7 @@ fn built(parts: &Parts<'_>) -> Bytes {
     (type $description' (record (field "name" string) (field "version" string) (field "summary" string)
       (field "settings-schema" (option string)) (field "objects" (list $object-kind))))
     (export "description" (type $description (eq $description')))))
-  (import "tidewaiter:policy/cluster@{contract}" (instance $cluster (export "node-architectures" (func (result (list string))))))
+  (import "tidewaiter:policy/cluster@{contract}" (instance $cluster (export "node-architectures" (func (result {nodes})))))
   (alias export $types "request" (type $request))
   (alias export $types "verdict" (type $verdict))
   (alias export $types "description" (type $description))

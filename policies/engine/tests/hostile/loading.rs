@@ -38,6 +38,55 @@ async fn a_contract_from_the_future_is_told_from_an_import_that_nobody_knows() {
     );
 }
 
+/// Within 0.1 a later contract only adds: what a policy doesn't use of it need not be here.
+#[tokio::test]
+async fn a_later_contract_within_0_1_loads_unless_the_policy_needs_what_came_with_it() {
+    let later = |parts: Parts<'static>| {
+        says(&Parts {
+            contract: "0.1.9",
+            ..parts
+        })
+    };
+    let engine = Engine::new(Options::default()).unwrap();
+    assert!(engine.load(later(Parts::default())).await.is_ok());
+
+    let told = |unknown: &str| {
+        format!(
+            "the policy is built against the contract tidewaiter:policy@0.1.9, and this Tidewaiter speaks tidewaiter:policy@0.1.0, which doesn't know {unknown}; \
+             update Tidewaiter, or build the policy against 0.1.0"
+        )
+    };
+    // What is unknown is told before what isn't granted: to grant it would change nothing.
+    let functions = r#"(component
+        (import "tidewaiter:policy/types@0.1.9" (instance (type $t (record (field "new" string))) (export "new" (type (eq $t)))))
+        (import "tidewaiter:policy/oracle@0.1.9" (instance (export "ask" (func (result string)))))
+        (import "tidewaiter:policy/storage@0.1.9" (instance
+            (export "search" (func (param "query" string))) (export "secret-annotation" (func (result (option string)))))))"#;
+    assert_eq!(
+        error(spec("a", wat::parse_str(functions).unwrap().into())).await,
+        told("oracle, storage#search")
+    );
+    let words = error(later(Parts {
+        nodes: "string",
+        ..Parts::default()
+    }))
+    .await;
+    assert!(
+        words.starts_with("the policy is built against the contract tidewaiter:policy@0.1.9, and this Tidewaiter speaks tidewaiter:policy@0.1.0, which doesn't know all of it: ")
+            && words.contains("node-architectures")
+            && words.ends_with("; update Tidewaiter, or build the policy against 0.1.0"),
+        "{words}"
+    );
+    // Of this contract's own version it is no matter of waiting for a release.
+    let lies =
+        r#"(component (import "tidewaiter:policy/log@0.1.0" (instance (export "read" (func (result string))))))"#;
+    let words = error(spec("a", wat::parse_str(lies).unwrap().into())).await;
+    assert!(
+        words.contains("imports tidewaiter:policy/log@0.1.0#read, which is not in the contract"),
+        "{words}"
+    );
+}
+
 #[tokio::test]
 async fn a_component_of_another_world_says_what_it_is_instead() {
     let other = r#"(component (core module $m (func (export "run"))) (core instance $i (instantiate $m))
