@@ -12,6 +12,7 @@ use super::super::output::document;
 use super::super::table::{clean, table};
 use super::super::{BOLD, DIM, Ending, Failure};
 use super::project::file_of;
+use super::registry::RegistryArguments;
 use super::source::{Component, component, engine};
 
 /// Say what a policy is: version, contract, imports, settings, size, digest.
@@ -20,6 +21,7 @@ use super::source::{Component, component, engine};
 
 Examples:
   tidewaiter policy inspect house-rules.wasm
+  tidewaiter policy inspect oci://ghcr.io/acme/house-rules:1.2.0
   tidewaiter policy inspect storage-credentials -o yaml   one that Tidewaiter ships")]
 pub(crate) struct InspectArguments {
     /// A project's folder, a component's file, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
@@ -28,6 +30,8 @@ pub(crate) struct InspectArguments {
     /// Print it for a program
     #[arg(long, short, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
+    #[command(flatten)]
+    registry: RegistryArguments,
 }
 
 /// Print a page about a policy, in Markdown, from what it says of itself.
@@ -40,10 +44,12 @@ pub(crate) struct DocsArguments {
     /// A project's folder, a component's file, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
     #[arg(value_name = "FOLDER|FILE")]
     source: String,
+    #[command(flatten)]
+    registry: RegistryArguments,
 }
 
 pub(super) async fn run(arguments: InspectArguments) -> Result<Ending, Failure> {
-    let (about, _) = about(&arguments.source).await?;
+    let (about, _) = about(&arguments.source, &arguments.registry).await?;
     match arguments.output {
         Some(format) => print!("{}", document(&about, format)?),
         None => print!("{}", shown(&about)),
@@ -52,13 +58,13 @@ pub(super) async fn run(arguments: InspectArguments) -> Result<Ending, Failure> 
 }
 
 pub(super) async fn docs(arguments: DocsArguments) -> Result<Ending, Failure> {
-    let (about, component) = about(&arguments.source).await?;
+    let (about, component) = about(&arguments.source, &arguments.registry).await?;
     print!("{}", page(&about, &component.origin));
     Ok(Ending::Nothing)
 }
 
-async fn about(source: &str) -> Result<(About, Component), Failure> {
-    let component = component(&file_of(source)?).await?;
+async fn about(source: &str, registry: &RegistryArguments) -> Result<(About, Component), Failure> {
+    let component = component(&file_of(source)?, registry).await?;
     let about = About::read(&engine()?, component.bytes.clone()).await;
     let about = about.map_err(|error| Failure {
         message: format!("{source}: {error}"),

@@ -1,4 +1,4 @@
-//! The way to a registry, as `policy push`, `pull`, `sign` and `verify` have it in common.
+//! The way to a registry, as the subcommands of `policy` have it in common that go to one.
 #![allow(clippy::doc_markdown, reason = "these docs are what --help prints")]
 
 use std::fs;
@@ -17,13 +17,18 @@ use super::super::Failure;
 pub(crate) struct RegistryArguments {
     /// Speak HTTP without TLS; with a registry on this machine that is so anyway
     #[arg(long)]
-    plain_http: bool,
+    pub(super) plain_http: bool,
     /// Certificates in PEM form that the registry may be signed by, beside those that this machine trusts
     #[arg(long, value_name = "FILE", conflicts_with = "plain_http")]
-    ca: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 impl RegistryArguments {
+    /// Whether it says anything.
+    pub(super) fn is_given(&self) -> bool {
+        self.plain_http || self.ca.is_some()
+    }
+
     pub(super) fn ca(&self) -> Result<Option<String>, Failure> {
         let ca = self
             .ca

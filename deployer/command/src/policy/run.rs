@@ -26,6 +26,7 @@ use super::super::review::manifests_of;
 use super::super::table::{clean, table};
 use super::super::{BAD, BOLD, DIM, Ending, Failure, GOOD};
 use super::project::file_of;
+use super::registry::RegistryArguments;
 use super::source::{component, engine};
 
 /// Run a policy on one object, and show what it asks and says.
@@ -110,13 +111,15 @@ struct TriedArguments {
     /// What one run may take, in MiB of memory
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     memory_mib: u32,
+    #[command(flatten)]
+    registry: RegistryArguments,
 }
 
 impl TriedArguments {
     /// The policy, and the world around an object.
     async fn ready(&self, source: &str, ask: &Ask) -> Result<(LoadedPolicy, Prepared), Failure> {
         let file = file_of(source)?;
-        let component = component(&file).await?.bytes;
+        let component = component(&file, &self.registry).await?.bytes;
         let engine = engine()?;
         let failed = |reason: String| Failure {
             message: format!("{file}: {reason}"),

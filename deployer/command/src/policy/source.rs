@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tidewaiter_builtin::POLICIES;
 use tidewaiter_engine::{Engine, Options};
-use tidewaiter_registry::{Error, Reference, nobody};
+use tidewaiter_registry::{Reference, nobody};
 use tidewaiter_tools::Origin;
 use tidewaiter_world::builtin;
 
@@ -24,23 +24,19 @@ pub(super) struct Component {
 }
 
 /// Reads a component: a file, one in a registry (`oci://…`), or a built-in policy by its name.
-pub(super) async fn component(source: &str) -> Result<Component, Failure> {
+pub(super) async fn component(source: &str, registry: &RegistryArguments) -> Result<Component, Failure> {
     if source.starts_with("oci://") {
         let reference: Reference = source.parse()?;
-        let pulled = RegistryArguments::default().open(&reference)?;
-        let pulled = pulled.pull(&reference, &nobody).await.map_err(|error| match error {
-            Error::Unreachable { .. } => Failure {
-                message: error.to_string(),
-                next: Some(format!(
-                    "for a registry without TLS, or with certificates of your own, fetch it first: `tidewaiter policy pull {reference}` with --plain-http or \
-                     --ca, and name the file"
-                )),
-            },
-            error => error.into(),
-        })?;
+        let pulled = registry.open(&reference)?.pull(&reference, &nobody).await?;
         return Ok(Component {
             bytes: pulled.component,
             origin: Origin::Registry(source.to_owned()),
+        });
+    }
+    if registry.is_given() {
+        return Err(Failure {
+            message: format!("--ca and --plain-http are for a policy in a registry, and {source} is none"),
+            next: Some("name it as oci://REGISTRY/NAME:TAG, or leave them out".to_owned()),
         });
     }
     let path = Path::new(source);
@@ -110,6 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_component_says_where_it_comes_from() {
+        let component = async |source: &str| super::component(source, &RegistryArguments::default()).await;
         assert!(component("runtime-version").await.is_ok(), "its former name");
         let builtin = component("storage-credentials").await.unwrap();
         assert_eq!(builtin.origin, Origin::Builtin);
@@ -118,5 +115,21 @@ mod tests {
         fs::write(&file, &builtin.bytes).unwrap();
         let read = component(&file.display().to_string()).await.unwrap();
         assert_eq!(read.origin, Origin::File("storage-credentials".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn the_way_to_a_registry_is_refused_where_none_is_asked() {
+        let registry = RegistryArguments {
+            plain_http: true,
+            ..RegistryArguments::default()
+        };
+        let failed = component("storage-credentials", &registry).await.err().unwrap();
+        assert_eq!(
+            failed.message,
+            "--ca and --plain-http are for a policy in a registry, and storage-credentials is none"
+        );
+        // Nobody listens there.
+        let failed = component("oci://127.0.0.1:1/house:1", &registry).await.err().unwrap();
+        assert!(failed.next.unwrap().contains("--ca"), "{}", failed.message);
     }
 }

@@ -17,6 +17,7 @@ use super::super::output::{document, yaml};
 use super::super::table::clean;
 use super::super::{BAD, BOLD, DIM, Ending, Failure, GOOD, HINT, arguments::Format};
 use super::project::component_of;
+use super::registry::RegistryArguments;
 use super::source::{component, engine};
 
 /// Try a policy: its cases, and the laws that hold for every policy.
@@ -34,7 +35,7 @@ Examples:
   tidewaiter policy test --objects 1000 --seed 7           look longer, and elsewhere
   tidewaiter policy test -o junit > junit.xml              for CI")]
 pub(crate) struct TestArguments {
-    /// A project's folder, or a component's file
+    /// A project's folder, a component's file, `oci://REGISTRY/NAME:TAG`, or the name of a built-in policy
     #[arg(value_name = "FOLDER|FILE", default_value = ".")]
     source: String,
     /// A file of cases, or a folder of such; by default what the project says
@@ -61,6 +62,8 @@ pub(crate) struct TestArguments {
     /// Print the results for a program
     #[arg(long, short, value_enum, value_name = "FORMAT")]
     output: Option<Form>,
+    #[command(flatten)]
+    registry: RegistryArguments,
 }
 
 /// In which form.
@@ -74,7 +77,7 @@ enum Form {
 
 pub(super) async fn run(arguments: TestArguments) -> Result<Ending, Failure> {
     let (file, cases) = places(&arguments)?;
-    let component = component(&file).await?.bytes;
+    let component = component(&file, &arguments.registry).await?.bytes;
     let engine = engine()?;
     let about = About::read(&engine, component.clone()).await.map_err(|error| Failure {
         message: format!("{file}: {error}"),

@@ -22,6 +22,10 @@ pub(crate) const TESTS: &[Test] = &[
         "a_registry_that_is_shut_opens_to_who_is_logged_in",
         a_registry_that_is_shut_opens_to_who_is_logged_in,
     ),
+    (
+        "a_policy_is_looked_at_and_run_where_a_private_authority_signs_for_its_registry",
+        a_policy_is_looked_at_and_run_where_a_private_authority_signs_for_its_registry,
+    ),
     ("what_we_sign_cosign_verifies", what_we_sign_cosign_verifies),
     ("what_cosign_signs_we_verify", what_cosign_signs_we_verify),
     (
@@ -78,6 +82,27 @@ fn a_registry_that_is_shut_opens_to_who_is_logged_in(world: &World) -> Result<()
     fs::write(path.join("config.json"), login.to_string())?;
     good(&world.policy(&["push", "house.wasm", &name], None, path)?)?;
     good(&world.policy(&["pull", &name], None, path)?).map(drop)
+}
+
+fn a_policy_is_looked_at_and_run_where_a_private_authority_signs_for_its_registry(world: &World) -> Result<()> {
+    let (shop, folder) = (Shop::open(Door::Private)?, tempfile::tempdir()?);
+    let path = folder.path();
+    let name = format!("oci://{}/acme/house:1", shop.host);
+    let client = Registry::new(vec![shop.way()], Credentials::default(), Limits::default())?;
+    push(
+        world,
+        &client,
+        &format!("{}/acme/house:1", shop.host),
+        world.component.clone(),
+    )?;
+    fs::write(path.join("ca.pem"), shop.ca.as_deref().unwrap_or_default())?;
+    fs::write(path.join("service.yaml"), SERVICE)?;
+    for command in [&["inspect", &name][..], &["run", &name, "--object", "service.yaml"]] {
+        let said = bad(&world.policy(command, None, path)?, 2)?;
+        ensure!(said.contains("nobody whom we trust signed its certificate"), "{said}");
+        good(&world.policy(&[command, &["--ca", "ca.pem"]].concat(), None, path)?)?;
+    }
+    Ok(())
 }
 
 /// By a key of cosign's own, and by one that OpenSSL could have made.
