@@ -78,6 +78,12 @@ impl Quantity {
     pub fn times(self, count: u32) -> Self {
         Self(self.0.saturating_mul(i128::from(count)))
     }
+
+    /// Whether it is more than so many times the other; 1.5 times is a number too.
+    pub fn is_above(self, times: Self, other: Self) -> bool {
+        // Past what can be counted nothing is above.
+        self.0.saturating_mul(NANO) > times.0.saturating_mul(other.0)
+    }
 }
 
 /// What a suffix stands for: a multiplier, and a power of ten beside it.

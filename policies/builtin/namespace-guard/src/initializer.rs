@@ -16,7 +16,7 @@ pub(crate) use tidewaiter_policy::core::storage_container::{API_VERSION, KIND};
 const KEY: &str = "storageInitializer";
 const SERVERS_KEY: &str = "inferenceService";
 /// What KServe names the container.
-const NAME: &str = "storage-initializer";
+pub(crate) const NAME: &str = "storage-initializer";
 
 /// What KServe's configuration has a container ask for. Every member is a text there.
 #[derive(Debug, Default, Deserialize)]

@@ -118,6 +118,7 @@ pub(crate) struct Component {
     pub(crate) active_deadline_seconds: Option<i64>,
     pub(crate) storage_container_name: Option<String>,
     pub(crate) labels: Option<BTreeMap<String, String>>,
+    pub(crate) resources: Option<Resources>,
 }
 
 /// A (Cluster)ServingRuntime's `spec`.
@@ -146,6 +147,8 @@ pub(crate) struct Pod {
     pub(crate) complete: bool,
     /// Whether it may end by itself (`activeDeadlineSeconds`), so that quotas for such Pods count it.
     pub(crate) terminating: bool,
+    /// Whether something is said of what it may use as one (`resources` of a Pod), which newer releases of Kubernetes take in place of what its containers say.
+    pub(crate) as_one: bool,
 }
 
 impl Pod {
@@ -190,6 +193,7 @@ impl Pod {
             complete: (component.model.is_none() || runtime.is_some()) && defaults.is_some(),
             host_users: component.host_users != Some(false),
             terminating: component.active_deadline_seconds.is_some(),
+            as_one: component.resources.is_some(),
             containers,
         }
     }

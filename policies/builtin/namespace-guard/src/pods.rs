@@ -13,7 +13,7 @@ use tidewaiter_policy::{
     runtime_of, runtimes,
 };
 
-use crate::initializer::{Initializer, Initializers};
+use crate::initializer::{self, Initializer, Initializers};
 use crate::limits::{self, LimitRange};
 use crate::pod::{self, Container, Pod};
 use crate::quota::{self, ResourceQuota, Said};
@@ -268,22 +268,35 @@ impl Subject<'_> {
         verdict
     }
 
+    /// One thing is said: the first that is certain, else the first.
     fn limits(&self, pod: &Pod, limits: &[LimitRange], verdict: Verdict) -> Verdict {
-        let Some(refused) = limits.iter().find_map(|range| range.refuses(pod)) else {
+        let added = self.settings.resources_added;
+        let mut refused: Vec<_> = limits.iter().flat_map(|range| range.refuses(pod, added)).collect();
+        refused.sort_by_key(|refused| !refused.certain);
+        let Some(refused) = refused.into_iter().next() else {
             return verdict;
         };
-        let (pointer, range) = (self.pointer(), refused.limit_range);
+        let (pointer, range, what) = (self.pointer(), refused.limit_range, refused.what);
+        let do_this = if refused.container.as_deref() == Some(initializer::NAME) {
+            "What KServe's own container asks its admin says, in storageInitializer of KServe's configuration or in spec.container of the \
+             ClusterStorageContainer; or have the LimitRange changed"
+        } else {
+            "Change its resources, or have the LimitRange changed"
+        };
         Finding {
             code: "limit-range",
-            certain: true,
+            certain: refused.certain,
             pointer,
             message: format!(
-                "{pointer}: LimitRange {range} of namespace {} refuses every Pod of the {}: {}. Change its resources, or have the LimitRange changed",
+                "{pointer}: LimitRange {range} of namespace {} refuses every Pod of the {}: {what}. {do_this}",
                 self.request.namespace,
                 self.component.name(),
-                refused.what
             ),
-            line: format!("LimitRange {range} refuses its Pods: {}", refused.what),
+            line: if refused.certain {
+                format!("LimitRange {range} refuses its Pods: {what}")
+            } else {
+                format!("LimitRange {range} may refuse its Pods: {what}")
+            },
         }
         .said(self.settings.quota, verdict)
     }

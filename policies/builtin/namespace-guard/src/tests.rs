@@ -328,6 +328,52 @@ fn a_limit_range_refuses_what_is_larger() {
 }
 
 #[test]
+fn a_limit_range_judges_what_kserves_own_container_may_use_and_whole_pods() {
+    let range = |items: Value| {
+        let range = json!({"metadata": {"name": "small"}, "spec": {"limits": items}});
+        world().cluster_object("v1", "LimitRange", "small", &range)
+    };
+    // KServe's initializer asks for 100m and may use 1.
+    let apart = range(json!([{"type": "Container", "maxLimitRequestRatio": {"cpu": "4"}}]));
+    assert_eq!(
+        denied(&review(&apart, &service(&json!({})))),
+        (
+            "limit-range",
+            "/spec/predictor/model: LimitRange small of namespace team-a refuses every Pod of the predictor: container storage-initializer asks for 100m of cpu and \
+             may use 1, more than 4 times as much. What KServe's own container asks its admin says, in storageInitializer of KServe's configuration or in \
+             spec.container of the ClusterStorageContainer; or have the LimitRange changed"
+        )
+    );
+    let mine = json!({"spec": {"predictor": {"containers": [{"name": "mine", "image": "x"}]}}});
+    let told = review(&apart, &mine);
+    assert_eq!(
+        (told.denial, told.warnings),
+        (
+            None,
+            vec!["LimitRange small may refuse its Pods: container mine says no request of cpu, and has to".to_owned()]
+        )
+    );
+    let never = settings(&json!({"resourcesAdded": "never"}));
+    let refused = apart.review_with::<NamespaceGuard>(&create(&mine), &never);
+    assert!(
+        denied(&refused).1.contains("container mine says no request of cpu"),
+        "{refused:?}"
+    );
+
+    let whole = range(json!([{"type": "Pod", "max": {"memory": "1536Mi"}}]));
+    let refused = review(&whole, &service(&json!({})));
+    assert!(
+        denied(&refused)
+            .1
+            .contains("the Pod asks for 2Gi of memory, and at most 1536Mi is allowed. Change"),
+        "{refused:?}"
+    );
+    // The initializer is gone when the server begins: they are not added up.
+    let enough = range(json!([{"type": "Pod", "max": {"memory": "2Gi", "cpu": "1"}, "min": {"cpu": "100m"}}]));
+    assert_eq!(review(&enough, &service(&json!({}))), Verdict::admit());
+}
+
+#[test]
 fn what_pod_security_forbids_is_refused_wherever_it_is_asked_for() {
     let world = world().namespace_label(security::LABEL, "baseline");
     let verdict = review(&world, &service(&json!({"securityContext": {"privileged": true}})));
