@@ -147,7 +147,8 @@ impl World {
         })
     }
 
-    /// An object in a store. It can be read only where its URI resolves to a served one, as in the real world.
+    /// An object in a store. It can be read only where its URI resolves to a served one, as in the real world. An empty one whose name ends with a slash marks a
+    /// folder, as the consoles of stores make them: listings name it without the slash, and by that name there is no object.
     #[must_use]
     pub fn object(self, uri: &str, bytes: impl Into<Vec<u8>>) -> Self {
         self.with(|inner| {
@@ -468,8 +469,9 @@ pub(crate) mod host {
                         .objects
                         .range(folder.clone()..)
                         .map_while(|(uri, bytes)| Some((uri.strip_prefix(&folder)?, bytes)))
+                        .filter(|(path, _)| !path.is_empty())
                         .map(|(path, bytes)| ObjectInfo {
-                            path: path.to_owned(),
+                            path: path.strip_suffix('/').unwrap_or(path).to_owned(),
                             size: bytes.len() as u64,
                         })
                         .collect();
@@ -506,6 +508,9 @@ pub(crate) mod host {
                     let mut objects: Vec<ObjectInfo> = Vec::new();
                     for (uri, bytes) in world.objects.range(folder.clone()..) {
                         let Some(path) = uri.strip_prefix(&folder) else { break };
+                        if path.is_empty() {
+                            continue;
+                        }
                         let (path, size) = match path.split_once('/') {
                             Some((below, _)) => (format!("{below}/"), 0),
                             None => (path.to_owned(), bytes.len() as u64),

@@ -1,7 +1,7 @@
 //! What lies around a place where nothing is: what could be meant, and whether KServe would find something all the same.
 
 use tidewaiter_policy::core::nearest::nearest;
-use tidewaiter_policy::storage::{self, Listing};
+use tidewaiter_policy::storage::{self, Listing, ObjectInfo};
 
 use crate::look::MANY;
 use crate::place::Place;
@@ -20,6 +20,8 @@ pub(crate) struct Around {
     pub(crate) names: Option<(String, Vec<String>)>,
     /// What merely begins like the last name.
     pub(crate) beginning: Beginning,
+    /// Whether the place is a folder all the same: one without a file in it, which something marks.
+    pub(crate) is_folder: bool,
 }
 
 /// Whether something begins like a name, and goes on.
@@ -41,11 +43,13 @@ pub(crate) fn look_around(place: &Place<'_>) -> Around {
     for depth in (0..names.len()).rev().take(LEVELS) {
         let (way, wanted) = names.split_at(depth);
         // Where the grants end, so does the look.
-        let Ok(listing) = storage::list_folder(&place.folder(way), MANY) else {
+        let Ok(mut listing) = storage::list_folder(&place.folder(way), MANY) else {
             break;
         };
+        listing.objects.retain(|object| !is_marker(object));
         if let [last] = wanted {
             around.beginning = beginning(&listing, last);
+            around.is_folder = listing.objects.iter().any(|object| is_folder_named(object, last));
         }
         if listing.objects.is_empty() {
             continue;
@@ -59,8 +63,10 @@ pub(crate) fn look_around(place: &Place<'_>) -> Around {
     around
 }
 
+/// What begins like a name and isn't the folder of this name: in that one nothing was found.
 pub(crate) fn beginning(listing: &Listing, name: &str) -> Beginning {
-    let found = listing.objects.iter().find(|object| object.path.starts_with(name));
+    let mut objects = listing.objects.iter();
+    let found = objects.find(|object| object.path.starts_with(name) && !is_folder_named(object, name));
     if let Some(object) = found {
         return Beginning::Something(plain(&object.path).to_owned());
     }
@@ -73,18 +79,17 @@ pub(crate) fn beginning(listing: &Listing, name: &str) -> Beginning {
     }
 }
 
-/// From a folder down the names that were wanted, each the same or near to it, as deep as that goes. None where not even the first is there.
+/// From a folder down the names that were wanted, each the same or near to it, as deep as that goes. None where not even the first is there, or where it ends in a
+/// folder as it was written: that one was looked into already, and nothing is in it.
 fn descend(place: &Place<'_>, way: &[&str], wanted: &[&str], listing: &Listing) -> Option<String> {
     let mut path: Vec<String> = way.iter().map(|name| (*name).to_owned()).collect();
     let mut below;
     let mut listing = listing;
+    let mut is_folder = false;
     for (depth, name) in wanted.iter().enumerate() {
         let names: Vec<&str> = listing.objects.iter().map(|object| plain(&object.path)).collect();
         let Some(next) = pick(name, &names) else { break };
-        let is_folder = listing
-            .objects
-            .iter()
-            .any(|object| object.path.strip_suffix('/') == Some(next));
+        is_folder = listing.objects.iter().any(|object| is_folder_named(object, next));
         path.push(next.to_owned());
         if !is_folder || depth + 1 == wanted.len() {
             break;
@@ -97,7 +102,12 @@ fn descend(place: &Place<'_>, way: &[&str], wanted: &[&str], listing: &Listing) 
         listing = &below;
     }
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    (path.len() > way.len()).then(|| place.at(&path))
+    let is_as_written = path
+        .iter()
+        .skip(way.len())
+        .zip(wanted)
+        .all(|(found, wanted)| found == wanted);
+    (path.len() > way.len() && !(is_folder && is_as_written)).then(|| place.at(&path))
 }
 
 /// The name itself, whatever its case; else one that is near. Of very short ones, and of numbers, each is as good as the next.
@@ -110,6 +120,15 @@ fn pick<'a>(wanted: &str, names: &[&'a str]) -> Option<&'a str> {
         .or_else(|| names.iter().find(same))
         .copied()
         .or_else(|| nearest(wanted, names).filter(|_| is_word))
+}
+
+fn is_folder_named(object: &ObjectInfo, name: &str) -> bool {
+    object.path.strip_suffix('/') == Some(name)
+}
+
+/// What Hadoop leaves beside a folder in S3.
+fn is_marker(object: &ObjectInfo) -> bool {
+    object.size == 0 && object.path.ends_with("_$folder$")
 }
 
 fn some_names(listing: &Listing) -> Vec<String> {

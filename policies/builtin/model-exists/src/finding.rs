@@ -134,6 +134,7 @@ impl Finding {
                 ),
                 format!("{name}: all files are empty: {short}"),
             ),
+            Look::EmptyFolders => Some(empty_folder(name, place, served)),
             Look::NoRoot => {
                 let root = cut(place.root(), URI);
                 let what = match place.kind {
@@ -245,6 +246,9 @@ fn nothing(name: &str, place: &Place<'_>, served: &Served) -> Finding {
     }
     let around = look_around(place);
     let certain = !place.takes_what_begins_so() || around.beginning == Beginning::Nothing;
+    if around.is_folder && certain {
+        return empty_folder(name, place, served);
+    }
     let what_to_do = match (&around.meant, &around.names) {
         (Some(meant), _) => format!("Did you mean {}?", cut(meant, URI)),
         (None, Some((folder, names))) => {
@@ -279,6 +283,22 @@ fn nothing(name: &str, place: &Place<'_>, served: &Served) -> Finding {
             later()
         ),
         line,
+    }
+}
+
+/// The folder is there, since something marks it, and no model is in it.
+fn empty_folder(name: &str, place: &Place<'_>, served: &Served) -> Finding {
+    Finding {
+        what: What::Missing,
+        code: "model-empty",
+        certain: true,
+        message: format!(
+            "{name}: no file is in the folder {} in StorageBackend {}, and KServe would find no model. Correct the URI, or upload the model before the service.{}",
+            cut(&place.uri, URI),
+            served.backend,
+            later()
+        ),
+        line: format!("{name}: no file is in the folder {}", cut(&place.uri, SHORT)),
     }
 }
 

@@ -1,12 +1,14 @@
 //! What lies at a place: one listing of one object where all is well.
 
-use tidewaiter_policy::storage::{self, Error};
+use tidewaiter_policy::storage::{self, Error, Listing};
 
 use crate::around::{Beginning, beginning};
 use crate::place::{Kind, Place};
 
 /// Objects that one listing brings at most.
 pub(crate) const MANY: u32 = 1_000;
+/// Empty objects that are looked at one by one at most, to tell files from what marks a folder.
+const FEW: usize = 8;
 
 /// What a look found.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(crate) enum Look {
     FileWithSlash,
     /// Objects, all of them empty.
     Empty,
+    /// Nothing but folders: what marks them is there, and no file.
+    EmptyFolders,
     /// No such bucket, container or repository.
     NoRoot,
     /// The bucket, and nothing of this name in it.
@@ -77,7 +81,7 @@ fn in_bucket(place: &Place<'_>) -> Look {
         Err(error) => return failed(error),
     };
     match listing.objects.first() {
-        Some(object) if object.size > 0 || place.kind == Kind::Gcs => return Look::There,
+        Some(object) if object.size > 0 => return Look::There,
         Some(_) => return all_empty(place),
         None if place.last().is_empty() => return Look::Nothing,
         None => {}
@@ -108,13 +112,21 @@ fn whole_bucket(place: &Place<'_>) -> Look {
     }
 }
 
-/// KServe leaves empty objects out, which some tools make for folders.
+/// KServe leaves empty objects out, which some tools make for folders; of Google's only those whose name ends with a slash, as the web console makes them.
 fn all_empty(place: &Place<'_>) -> Look {
     match storage::list_objects(&place.uri, MANY) {
         Ok(listing) if listing.truncated || listing.objects.iter().any(|object| object.size > 0) => Look::There,
+        Ok(listing) if place.kind == Kind::Gcs && has_files(place, &listing) => Look::There,
+        Ok(_) if place.kind == Kind::Gcs => Look::EmptyFolders,
         Ok(_) => Look::Empty,
         Err(error) => failed(error),
     }
+}
+
+/// A listing names what marks a folder without its slash, and by that name there is no object. Where that can't be seen, it may be a file.
+fn has_files(place: &Place<'_>, listing: &Listing) -> bool {
+    let is_there = |path: &str| !matches!(storage::stat(&format!("{}/{path}", place.uri)), Err(Error::NotFound));
+    listing.objects.len() > FEW || listing.objects.iter().any(|object| is_there(&object.path))
 }
 
 /// A name that is empty can't be asked for; but a listing that is complete would show it, or fail over it.

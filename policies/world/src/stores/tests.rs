@@ -609,6 +609,45 @@ async fn gcs_is_read_by_its_xml_interface() {
     );
 }
 
+/// As Google's web console makes them: `models/` and `models/data/`, both empty. The second can be told from a file only by asking for it.
+#[tokio::test]
+async fn what_marks_a_folder_is_no_object_in_it() {
+    let contents = |name: &str, size: u32| {
+        format!(
+            "<Contents><Key>models/{name}</Key><LastModified>2026-11-22T12:00:00Z</LastModified><Size>{size}</Size></Contents>"
+        )
+    };
+    let listed = ["", "data/"].map(|name| contents(name, 0)).concat() + &contents("data/MLmodel", 11);
+    let server = Answering::start(move |head| {
+        Some(match head.split(' ').nth(1) {
+            Some(path) if path.starts_with("/bucket?") => response(
+                "200 OK",
+                &[],
+                &format!("<ListBucketResult><IsTruncated>false</IsTruncated>{listed}</ListBucketResult>"),
+            ),
+            _ => response("404 Not Found", &[], "<Error><Code>NoSuchKey</Code></Error>"),
+        })
+    })
+    .await;
+    let client = client(Connection::Gcs {
+        endpoint: Some(Url::parse(&server.endpoint).unwrap()),
+        trust: Trust::Nobody,
+        identity: Identity::Anonymous,
+    });
+    let stores = Stores::default();
+    let listed = stores.list(&client, at("bucket", "models"), 9, soon()).await.unwrap();
+    let listed: Vec<_> = listed
+        .objects
+        .iter()
+        .map(|object| (&*object.path, object.size))
+        .collect();
+    assert_eq!(listed, [("data", 0), ("data/MLmodel", 11)]);
+    for folder in ["models", "models/data"] {
+        let found = stores.stat(&client, at("bucket", folder), soon()).await;
+        assert_eq!(found, Err(Failure::NotFound), "{folder}");
+    }
+}
+
 #[tokio::test]
 async fn azure_is_read_with_an_account_key() {
     let server = Answering::start(|head| {

@@ -177,6 +177,71 @@ fn empty_files_are_no_model() {
 }
 
 #[test]
+fn what_marks_a_folder_is_no_model() {
+    let world = world()
+        .object("gs://models/made/", "")
+        .object("s3://mlflow/made/", "")
+        .object("gs://models/nested/", "")
+        .object("gs://models/nested/data/", "")
+        .object("s3://mlflow/hadoop/x", "x")
+        .object("s3://mlflow/hadoop/old_$folder$", "");
+    for uri in [
+        "gs://models/made",
+        "gs://models/made/",
+        "s3://mlflow/made",
+        "s3://mlflow/made/",
+        "gs://models/nested/",
+    ] {
+        let (code, message, _) = refused(&world, &bare(uri));
+        assert_eq!(code, "model-empty", "{message}");
+        let folder = uri.trim_end_matches('/');
+        assert!(
+            message.contains(&format!("no file is in the folder {folder} in ")),
+            "{message}"
+        );
+    }
+    // What Hadoop leaves beside a folder is no file that KServe takes, and nothing that was meant.
+    let (code, message, _) = refused(&world, &bare("s3://mlflow/hadoop/old"));
+    assert_eq!(code, "model-missing");
+    assert!(message.contains("In s3://mlflow/hadoop/ there is x. "), "{message}");
+    // An empty folder on the way was not meant either.
+    let (_, message, _) = refused(&world, &bare("gs://models/made/v1/"));
+    assert!(
+        message.contains("In gs://models/ there is iris/, made/, nested/. "),
+        "{message}"
+    );
+    // A file on the way may have been.
+    let (_, message, _) = refused(&world, &bare("s3://mlflow/hadoop/x/y/"));
+    assert!(message.contains("Did you mean s3://mlflow/hadoop/x?"), "{message}");
+    // Where others begin so, KServe takes those.
+    let other = world.object("s3://mlflow/made-2/model.joblib", "x");
+    assert_eq!(
+        warned(&other, &bare("s3://mlflow/made")),
+        "predictor: nothing is at s3://mlflow/made, but KServe takes made-2 for it"
+    );
+    assert_eq!(refused(&other, &bare("s3://mlflow/made/")).0, "model-empty");
+}
+
+#[test]
+fn a_model_is_fine_beside_what_marks_its_folders() {
+    let world = ["gs://models", "s3://mlflow"].iter().fold(world(), |world, bucket| {
+        world
+            .object(&format!("{bucket}/marked/"), "")
+            .object(&format!("{bucket}/marked/data/"), "")
+            .object(&format!("{bucket}/marked/data/model.joblib"), "x")
+            .object(&format!("{bucket}/marked/data_$folder$"), "")
+    });
+    for uri in [
+        "gs://models/marked",
+        "gs://models/marked/",
+        "s3://mlflow/marked",
+        "s3://mlflow/marked/",
+    ] {
+        assert_eq!(review(&world, &bare(uri)), Verdict::admit(), "{uri}");
+    }
+}
+
+#[test]
 fn a_web_address_without_a_file_is_refused() {
     for uri in [
         "https://files.example/",
