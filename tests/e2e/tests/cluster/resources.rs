@@ -39,6 +39,11 @@ pub(crate) const TESTS: &[Test] = &[
         a_model_larger_than_the_memory_is_killed_without_tidewaiter_and_told_of_with_it,
     ),
     (
+        "a_model_larger_than_the_disk_is_evicted_without_tidewaiter_and_told_of_with_it",
+        true,
+        a_model_larger_than_the_disk_is_evicted_without_tidewaiter_and_told_of_with_it,
+    ),
+    (
         "a_model_that_kserves_initializer_has_no_memory_for_is_told_of_with_the_object_that_limits_it",
         false,
         a_model_that_kserves_initializer_has_no_memory_for_is_told_of_with_the_object_that_limits_it,
@@ -129,8 +134,9 @@ fn a_model_that_does_not_fit_is_warned_of(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn a_model_larger_than_the_memory_is_killed_without_tidewaiter_and_told_of_with_it(world: &World) -> Result<()> {
-    let folder = world.cluster.folder().join("large-model");
+/// A model of 96 MiB, for one test alone.
+fn large(world: &World, name: &str) -> Result<String> {
+    let folder = world.cluster.folder().join(name);
     fs::create_dir_all(&folder)?;
     File::create(folder.join("model.bin"))?.set_len(96 << 20)?;
     let large = Model {
@@ -138,21 +144,64 @@ fn a_model_larger_than_the_memory_is_killed_without_tidewaiter_and_told_of_with_
         request: Value::Null,
         answers: Vec::new(),
     };
-    let uri = large.put(world.cluster.cache(), "mlflow", "shared/large")?;
-    let own = |memory: &str| {
-        json!({
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "metadata": {"name": "fraud"},
-            "spec": {"predictor": {"containers": [{
-                "name": "kserve-container",
-                "image": "docker.io/kserve/sklearnserver:v0.20.0",
-                "command": ["/usr/bin/python3", "-c", HOLDS],
-                "env": [{"name": "STORAGE_URI", "value": uri}],
-                "resources": {"requests": {"cpu": "50m", "memory": "48Mi"}, "limits": {"memory": memory}},
-            }]}},
-        })
-    };
+    large.put(world.cluster.cache(), "mlflow", &format!("shared/{name}"))
+}
+
+/// A server of its own that holds the model.
+fn holding(uri: &str, limits: &Value) -> Value {
+    json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "fraud"},
+        "spec": {"predictor": {"containers": [{
+            "name": "kserve-container",
+            "image": "docker.io/kserve/sklearnserver:v0.20.0",
+            "command": ["/usr/bin/python3", "-c", HOLDS],
+            "env": [{"name": "STORAGE_URI", "value": uri}],
+            "resources": {"requests": {"cpu": "50m", "memory": "48Mi"}, "limits": limits},
+        }]}},
+    })
+}
+
+/// The kubelet measures volumes every minute or two, and evicts then.
+fn a_model_larger_than_the_disk_is_evicted_without_tidewaiter_and_told_of_with_it(world: &World) -> Result<()> {
+    let uri = large(world, "larger-than-disk")?;
+    let own = |disk: &str| holding(&uri, &json!({"memory": "512Mi", "ephemeral-storage": disk}));
+    let without = world.namespace_without("disk-without")?;
+    let endpoint = format!("{HOST}:{MINIO_PORT}");
+    without.apply(&manifests::with_keys(&own("64Mi"), &endpoint, MINIO_USER, MINIO_USER))?;
+    let evicted = world.cluster.until("the Pod is evicted", Duration::from_mins(6), || {
+        let pods = without.pods("fraud")?;
+        let evicted = pods.iter().find(|pod| pod["status"]["reason"] == "Evicted");
+        let said = pods.iter().map(|pod| pod["status"].to_string()).collect::<Vec<_>>();
+        let evicted = evicted.with_context(|| format!("no Pod is evicted: {}", said.join("\n")))?;
+        Ok(Some(evicted["status"]["message"].to_string()))
+    });
+    let evicted = evicted.with_context(|| without.diagnosis("fraud"))?;
+    ensure!(
+        evicted.contains("ephemeral local storage usage exceeds the total limit of containers 64Mi"),
+        "evicted for another reason: {evicted}"
+    );
+    // Else the next Pod follows it, and the next.
+    drop(without);
+
+    let with = world.namespace("disk")?;
+    let line = "predictor: the model has 96.0 MiB, and its Pod may use 64Mi of disk; raise limits.ephemeral-storage";
+    // The policy is silent where the store has not said in time how large the model is.
+    world.cluster.until("it is warned of", Duration::from_mins(1), || {
+        let said = with.try_apply(&["--server-side", "--dry-run=server"], &own("64Mi").to_string())?;
+        ensure!(said.ok && said.warnings().contains(&line), "{}", said.stderr);
+        Ok(Some(()))
+    })?;
+    // The way out that it names is one.
+    let said = with.apply(&own("1Gi").to_string())?;
+    ensure!(!said.stderr.contains("may use"), "{}", said.stderr);
+    with.ready("fraud")
+}
+
+fn a_model_larger_than_the_memory_is_killed_without_tidewaiter_and_told_of_with_it(world: &World) -> Result<()> {
+    let uri = large(world, "larger-than-memory")?;
+    let own = |memory: &str| holding(&uri, &json!({"memory": memory}));
     let without = world.namespace_without("memory-without")?;
     let endpoint = format!("{HOST}:{MINIO_PORT}");
     without.apply(&manifests::with_keys(&own("64Mi"), &endpoint, MINIO_USER, MINIO_USER))?;

@@ -20,7 +20,7 @@ const OLDEST: [&str; 9] = [
 
 /// What is of the newest release alone: its kinds, its words for modes, canaries and stopping, and the images of its servers. Of the oldest's own the ground has
 /// `MLServer` 1.5.0 alone.
-const NEWEST: [&str; 30] = [
+const NEWEST: [&str; 31] = [
     "a_model_with_a_secret_made_by_hand_answers",
     "an_llm_gets_its_credentials_on_its_metadata",
     "a_service_with_a_cached_model_is_left_alone",
@@ -44,6 +44,7 @@ const NEWEST: [&str; 30] = [
     "a_model_that_would_answer_wrongly_is_refused",
     "a_model_of_later_tools_ends_the_server_without_tidewaiter_and_is_told_of_with_it",
     "a_file_of_skops_is_loaded_by_nobody_without_tidewaiter_and_told_of_with_it",
+    "a_transformer_that_asks_in_another_protocol_gets_no_answer_without_tidewaiter_and_is_refused_with_it",
     "what_zenml_sends_answers",
     "an_old_xgboost_shape_answers",
     "a_deploy_sends_a_model_that_policies_look_for",
@@ -54,7 +55,7 @@ const NEWEST: [&str; 30] = [
 ];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 27] = [
+const LONG: [&str; 29] = [
     "a_key_of_a_namespace_that_is_gone_is_revoked",
     "deploys_at_once_lose_none_without_a_word",
     "a_deploy_that_waits_is_told_of_a_later_one",
@@ -74,6 +75,8 @@ const LONG: [&str; 27] = [
     "using_every_ingress_leads_to_the_model",
     "a_model_of_later_tools_ends_the_server_without_tidewaiter_and_is_told_of_with_it",
     "a_file_of_skops_is_loaded_by_nobody_without_tidewaiter_and_told_of_with_it",
+    "a_transformer_that_asks_in_another_protocol_gets_no_answer_without_tidewaiter_and_is_refused_with_it",
+    "a_model_larger_than_the_disk_is_evicted_without_tidewaiter_and_told_of_with_it",
     "files_of_other_systems_and_a_wheel_of_another_machine_do_not_load_and_are_told_of",
     "served_a_folder_of_sklearn",
     "served_a_file_of_xgboost",

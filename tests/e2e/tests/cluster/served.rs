@@ -46,11 +46,11 @@ pub(crate) const ROUTER: &str = "TIDEWAITER_ROUTER";
 /// The image that KServe 0.20 asks for.
 const ROUTER_IMAGE: &str = "docker.io/kserve/router:v0.20.0";
 /// Doubles what it is asked, and asks the predictor.
-const TRANSFORMER: &str = include_str!("../../sdk/doubles.py");
+pub(crate) const TRANSFORMER: &str = include_str!("../../sdk/doubles.py");
 /// Asks the predictor without each value of a question in turn.
 const EXPLAINER: &str = include_str!("../../sdk/explains.py");
 /// KServe's own server has its SDK, which is all that a transformer or an explainer needs.
-const SDK_IMAGE: &str = "docker.io/kserve/sklearnserver:v0.20.0";
+pub(crate) const SDK_IMAGE: &str = "docker.io/kserve/sklearnserver:v0.20.0";
 const SMALL: [&str; 6] = [
     "--request",
     "cpu=50m",

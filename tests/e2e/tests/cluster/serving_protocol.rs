@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::install::own_mlserver;
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, Said, condition, post};
 
+use crate::served::{SDK_IMAGE, TRANSFORMER};
 use crate::serving::answers;
 use crate::{Test, World};
 
@@ -17,6 +18,16 @@ pub(crate) const TESTS: &[Test] = &[
         "a_protocol_that_nobody_speaks_starts_no_pod_without_tidewaiter_and_is_refused_with_it",
         false,
         a_protocol_that_nobody_speaks_starts_no_pod_without_tidewaiter_and_is_refused_with_it,
+    ),
+    (
+        "a_runtime_for_another_format_starts_no_pod_without_tidewaiter_and_is_refused_with_it",
+        false,
+        a_runtime_for_another_format_starts_no_pod_without_tidewaiter_and_is_refused_with_it,
+    ),
+    (
+        "a_transformer_that_asks_in_another_protocol_gets_no_answer_without_tidewaiter_and_is_refused_with_it",
+        true,
+        a_transformer_that_asks_in_another_protocol_gets_no_answer_without_tidewaiter_and_is_refused_with_it,
     ),
     (
         "ports_without_names_get_no_service_without_tidewaiter_and_are_refused_with_it",
@@ -98,8 +109,22 @@ fn a_protocol_that_nobody_speaks_starts_no_pod_without_tidewaiter_and_is_refused
         "no runtime for modelFormat mlflow speaks protocol v1",
         "Set protocolVersion to one that is spoken: v2",
     ];
-    refused(&with, &object, &words)?;
+    refused(&with, &object, &words)
+}
+
+fn a_runtime_for_another_format_starts_no_pod_without_tidewaiter_and_is_refused_with_it(world: &World) -> Result<()> {
+    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
     let other = service(&uri, &json!({"runtime": "kserve-sklearnserver"}));
+    let without = world.namespace_without("format-without")?;
+    kserve_says(
+        world,
+        &without,
+        &other,
+        "pecified runtime does not support specified framework/version",
+    )?;
+    ensure!(without.pods("fraud")?.is_empty(), "there are Pods");
+
+    let with = world.namespace("format")?;
     refused(
         &with,
         &other,
@@ -179,9 +204,64 @@ fn a_port_without_a_listener_is_led_to_nobody_without_tidewaiter_and_is_refused_
     refused(&with, &object, &[says])
 }
 
+/// Both are Ready, and whoever asks the transformer gets an error: it asks its predictor at a path that isn't there.
+fn a_transformer_that_asks_in_another_protocol_gets_no_answer_without_tidewaiter_and_is_refused_with_it(
+    world: &World,
+) -> Result<()> {
+    world.cluster.serve_services()?;
+    let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let mut object = service(&uri, &json!({"protocolVersion": "v2"}));
+    object["spec"]["transformer"] = json!({"containers": [{
+        "name": "kserve-container",
+        "image": SDK_IMAGE,
+        "command": ["python3", "-c", TRANSFORMER],
+        "args": ["--predictor_protocol", "v1"],
+        "resources": {"requests": {"cpu": "50m", "memory": "100Mi"}, "limits": {"memory": "1Gi"}},
+    }]});
+    let without = world.namespace_without("asks-without")?;
+    let endpoint = format!("{HOST}:{MINIO_PORT}");
+    without.apply(&manifests::with_keys(&object, &endpoint, MINIO_USER, MINIO_USER))?;
+    without.ready("fraud")?;
+    let predictor = format!("http://{}/v2/models/fraud/infer", address(&without)?);
+    world
+        .cluster
+        .until("the predictor answers by itself", Duration::from_mins(2), || {
+            post(&predictor, &model.request).map(Some)
+        })?;
+    let transformer = address_of(&without, "fraud-transformer")?;
+    let transformer = format!("http://{transformer}/v1/models/fraud:predict");
+    let asked = world.cluster.until(
+        "the transformer says what it was answered",
+        Duration::from_mins(1),
+        || match post(&transformer, &model.instances()) {
+            Ok(answer) => Ok(Some(Err(answer))),
+            Err(error) => {
+                let error = format!("{error:#}");
+                ensure!(error.contains("404 Not Found"), "{error}");
+                Ok(Some(Ok(())))
+            }
+        },
+    )?;
+    if let Err(answer) = asked {
+        bail!("the transformer answers {answer}: the refusal is out of date");
+    }
+    drop(without);
+
+    let with = world.namespace("asks")?;
+    let says = [
+        "it asks the predictor in protocol v1, which the predictor's runtime kserve-mlserver doesn't speak",
+        "Write --predictor_protocol with what it speaks: v2",
+    ];
+    refused(&with, &object, &says)
+}
+
 /// Where callers go: the address of KServe's Service, which leads to one port of the Pod.
 fn address(namespace: &Namespace) -> Result<String> {
-    let address = namespace.get("service/fraud-predictor")?["spec"]["clusterIP"].clone();
+    address_of(namespace, "fraud-predictor")
+}
+
+fn address_of(namespace: &Namespace, service: &str) -> Result<String> {
+    let address = namespace.get(&format!("service/{service}"))?["spec"]["clusterIP"].clone();
     address
         .as_str()
         .map(|address| format!("{address}:80"))
