@@ -621,7 +621,7 @@ mod tests {
             metrics.cache(cache, Counts { hits: 1, misses: 1 });
         }
         metrics.credentials_stale("copied", [("minio", Duration::ZERO)].into_iter());
-        for result in ["mended", "refused", "failed"] {
+        for result in ["mended", "refused", "standing", "failed"] {
             metrics.swept(result);
         }
         metrics.audited(&["pass", "warn", "fail", "error"].map(|result| (result, 1)).into());

@@ -79,12 +79,12 @@ mod tests {
         });
         let mut newer = backend.clone();
         newer["spec"]["quota"] = json!({"reads": 5});
-        newer["spec"]["s3"]["accelerate"] = json!(true);
+        newer["spec"]["s3"]["dualStack"] = json!(true);
         newer["spec"]["grants"][0]["until"] = json!("2030-01-01");
         newer["status"] = json!({"mood": "fine"});
         assert!(serde_json::from_value::<StorageBackend>(newer.clone()).is_err());
         let dropped = drop_unknown::<StorageBackend>(&mut newer);
-        assert_eq!(dropped, ["spec.grants[0].until", "spec.quota", "spec.s3.accelerate"]);
+        assert_eq!(dropped, ["spec.grants[0].until", "spec.quota", "spec.s3.dualStack"]);
         newer.as_object_mut().unwrap().remove("status");
         assert_eq!(newer, backend);
         serde_json::from_value::<StorageBackend>(newer).unwrap();
