@@ -95,6 +95,7 @@ pub mod model;
 pub mod predict;
 pub mod prepare;
 pub mod profile;
+mod proxy;
 pub mod reach;
 pub mod service;
 pub mod source;

@@ -24,6 +24,8 @@ pub(crate) use objects::has_condition;
 pub use objects::is_object_name;
 pub use schema::Schema;
 
+use crate::proxy::Proxy;
+
 /// How long an API server may take to be reached, and then to answer.
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_mins(1);
@@ -56,11 +58,17 @@ impl Cluster {
     pub async fn connect(access: &Access) -> Result<Self, Error> {
         // Programs that are built together share the features of rustls, and then it asks for the process's provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut config = config(access).await?;
+        let (mut config, proxy) = config(access).await?;
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(ANSWER);
         config.reset_reader_on_write = true;
         let (namespace, server) = (config.default_namespace.clone(), config.cluster_url.to_string());
+        let server = server.trim_end_matches('/');
+        let server = match proxy {
+            // Either of both may be the one that doesn't answer.
+            Some(proxy) => format!("{server} (by the proxy {proxy})"),
+            None => server.to_owned(),
+        };
         let client = |config: Config| {
             Client::try_from(config).map_err(|error| Error::NoCluster {
                 reason: error.to_string(),
@@ -71,7 +79,7 @@ impl Cluster {
         patient.read_timeout = None;
         Ok(Self {
             streams: client(patient)?,
-            ..Self::new(client(config)?, namespace, server.trim_end_matches('/').to_owned())
+            ..Self::new(client(config)?, namespace, server)
         })
     }
 
@@ -205,7 +213,8 @@ impl Cluster {
     }
 }
 
-async fn config(access: &Access) -> Result<Config, Error> {
+/// The configuration, and the proxy that it goes by.
+async fn config(access: &Access) -> Result<(Config, Option<Proxy>), Error> {
     let read = match &access.kubeconfig {
         Some(file) => Kubeconfig::read_from(file),
         None => Kubeconfig::read(),
@@ -219,7 +228,7 @@ async fn config(access: &Access) -> Result<Config, Error> {
                 && access == &Access::default()
                 && let Ok(config) = Config::incluster()
             {
-                return Ok(config);
+                return Ok((config, None));
             }
             let reason = match error {
                 KubeconfigError::ReadConfig(error, file) => format!("can't read {}: {error}", file.display()),
@@ -241,10 +250,36 @@ async fn config(access: &Access) -> Result<Config, Error> {
         context: access.context.clone(),
         ..KubeConfigOptions::default()
     };
+    let own = own_proxy(&kubeconfig, access.context.as_deref());
+    let no_cluster = |reason: String| Error::NoCluster { reason };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    config.map_err(|error| Error::NoCluster {
-        reason: error.to_string(),
-    })
+    let mut config = config.map_err(|error| {
+        no_cluster(match error {
+            KubeconfigError::ParseNoProxy(error) => {
+                format!("NO_PROXY has to be hosts, .suffixes and networks with one comma between two ({error})")
+            }
+            error => error.to_string(),
+        })
+    })?;
+    // What kube would take: the same, but for `NO_PROXY`, which it holds against the proxy's own address. Kubectl heeds it where the environment names the proxy.
+    let proxy = match own {
+        Some(url) => Some(Proxy::parse(&url).ok_or_else(|| {
+            no_cluster("the kubeconfig's proxy-url is none of http://, https:// and socks5://".to_owned())
+        })?),
+        None => Proxy::of_environment(&config.cluster_url, |name| std::env::var(name).ok()),
+    };
+    config.proxy_url = proxy.as_ref().map(|proxy| proxy.expose().clone());
+    Ok((config, proxy))
+}
+
+/// The `proxy-url` of a context's cluster.
+fn own_proxy(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<String> {
+    let context = context.or(kubeconfig.current_context.as_deref())?;
+    let context = kubeconfig.contexts.iter().find(|named| named.name == context)?;
+    let cluster = &context.context.as_ref()?.cluster;
+    let cluster = kubeconfig.clusters.iter().find(|named| named.name == *cluster)?;
+    let url = cluster.cluster.as_ref()?.proxy_url.clone();
+    url.filter(|url| !url.is_empty())
 }
 
 impl Kind {
@@ -298,5 +333,32 @@ mod tests {
             told.contains("; name a kubeconfig by --kubeconfig or KUBECONFIG"),
             "{told}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_proxy_of_the_kubeconfig_is_gone_by_and_its_password_told_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("config");
+        let connect = async |proxy: &str| {
+            let text = format!(
+                "{{current-context: x, contexts: [{{name: x, context: {{cluster: x, user: x}}}}], \
+                 clusters: [{{name: x, cluster: {{server: 'https://k8s.invalid:6443', proxy-url: '{proxy}'}}}}]}}"
+            );
+            fs::write(&kubeconfig, text).unwrap();
+            let access = Access {
+                kubeconfig: Some(kubeconfig.clone()),
+                context: None,
+            };
+            Cluster::connect(&access).await
+        };
+        // Nobody listens there.
+        for proxy in ["http://eve:hunter2@127.0.0.1:9", "socks5://eve:hunter2@127.0.0.1:9"] {
+            let error = connect(proxy).await.unwrap().has_namespace("x").await.unwrap_err();
+            let told = format!("{error}; {}", error.next());
+            assert!(!told.contains("hunter2"), "{told}");
+            assert!(told.contains("https://k8s.invalid:6443 (by the proxy "), "{told}");
+        }
+        let error = connect("ftp://eve:hunter2@proxy").await.err().unwrap().to_string();
+        assert!(error.contains("proxy-url") && !error.contains("hunter2"), "{error}");
     }
 }
