@@ -322,11 +322,7 @@ impl Deployed {
         if self.is_graph() {
             return self.name();
         }
-        let own = self.spec()[component.as_str()]["name"].as_str();
-        match own.filter(|own| component == Component::Predictor && !own.is_empty()) {
-            Some(own) => format!("{}-{own}-predictor", self.name()),
-            None => format!("{}-{}", self.name(), component.as_str()),
-        }
+        service_of(&self.name(), self.spec(), component)
     }
 
     /// The object without what the API server and KServe keep in it for themselves.
@@ -349,6 +345,15 @@ impl From<DynamicObject> for Deployed {
             object.data = Value::Object(Map::new());
         }
         Self { object }
+    }
+}
+
+/// [`Deployed::service_of`] of an `InferenceService`. The component's Deployment is called so, too.
+pub(crate) fn service_of(name: &str, spec: &Value, component: Component) -> String {
+    let own = spec[component.as_str()]["name"].as_str();
+    match own.filter(|own| component == Component::Predictor && !own.is_empty()) {
+        Some(own) => format!("{name}-{own}-predictor"),
+        None => format!("{name}-{}", component.as_str()),
     }
 }
 

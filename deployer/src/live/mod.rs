@@ -30,7 +30,7 @@ pub use canary::{Canaries, Canary, CanaryModel, Split, promote, rollback, split,
 pub use change::{Changed, Error, Release, apply};
 pub use delete::{Deleted, Progress, delete, until_gone};
 pub use deployed::{Component, Condition, Deployed, STOP};
-pub(crate) use deployed::{speaks_grpc, storage_uri};
+pub(crate) use deployed::{service_of, speaks_grpc, storage_uri};
 pub use describe::{Credentials, Description, Happening, describe};
 pub use equivalent::{Alike, alike, list};
 pub use history::{Deployment, history};

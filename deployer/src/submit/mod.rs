@@ -17,6 +17,7 @@ mod credentials;
 mod deployment;
 mod difference;
 mod history;
+mod leftover;
 mod look;
 mod store;
 

@@ -18,7 +18,7 @@ use super::rollout::{Rollout, rollout};
 use super::stage::{Stage, stage};
 use super::state::{SERVER, State, ended, statuses, text};
 use crate::cluster::{Attempt, Cluster, Error, kinds};
-use crate::live::storage_uri;
+use crate::live::{Component, service_of, storage_uri};
 use crate::source::without_token;
 use crate::submit::entries;
 
@@ -287,14 +287,8 @@ impl<'a> Waiting<'a> {
         })
     }
 
-    /// Names of what KServe makes begin with the service's. Another service's may do so too: `fraud-predictor-…` is no `fraud-2`'s.
     fn is_ours(&self, event: &Value) -> bool {
-        let name = text(&event["involvedObject"]["name"]);
-        let of_service = name == self.options.name
-            || ["-predictor", "-transformer", "-explainer"].iter().any(|role| {
-                name.strip_prefix(self.options.name.as_str())
-                    .is_some_and(|rest| rest.starts_with(role))
-            });
+        let of_service = is_of(&self.options.name, &self.state.service["spec"], event);
         let at = [&event["lastTimestamp"], &event["eventTime"], &event["firstTimestamp"]];
         let at = at.iter().find_map(|at| at.as_str()?.parse::<jiff::Timestamp>().ok());
         of_service && at.is_none_or(|at| at >= self.since)
@@ -367,10 +361,22 @@ impl<'a> Waiting<'a> {
 
     /// Whether the Pods that answer are those of the service as it stands. Without a Deployment (Knative), or one that may be read, KServe's word counts.
     async fn is_rolled_out(&self) -> bool {
-        let name = format!("{}-predictor", self.options.name);
+        let name = service_of(&self.options.name, &self.state.service["spec"], Component::Predictor);
         let rollout = rollout(self.cluster, &self.options.namespace, &name, |_| true).await;
         !matches!(rollout, Rollout::Going(_))
     }
+}
+
+/// Whether an event is about the service of this name, or about what KServe made of it. Names of that begin with the service's. Another service's may do so too:
+/// `fraud-predictor-…` is no `fraud-2`'s. Knative knows no name of the predictor's own.
+fn is_of(service: &str, spec: &Value, event: &Value) -> bool {
+    let name = text(&event["involvedObject"]["name"]);
+    let components = [Component::Predictor, Component::Transformer, Component::Explainer];
+    name == service
+        || components.iter().any(|&component| {
+            name.starts_with(&service_of(service, spec, component))
+                || name.starts_with(&service_of(service, &Value::Null, component))
+        })
 }
 
 /// A watch that broke off begins anew by itself: it is told of where it can't.
@@ -395,7 +401,27 @@ fn told_api(error: &kube::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn events_of_a_promoted_predictor_are_the_services() {
+        let is_of = |spec: &Value, name: &str| is_of("fraud", spec, &json!({"involvedObject": {"name": name}}));
+        let promoted = json!({"predictor": {"name": "canary"}});
+        for name in [
+            "fraud",
+            "fraud-canary-predictor-7d9f-x",
+            "fraud-predictor-7d9f-x",
+            "fraud-transformer-x",
+        ] {
+            assert!(is_of(&promoted, name), "{name}");
+        }
+        for name in ["fraud-2", "fraud-2-predictor-7d9f-x", "fraudulent", "churn"] {
+            assert!(!is_of(&promoted, name), "{name}");
+        }
+        assert!(!is_of(&json!({"predictor": {}}), "fraud-canary-predictor-7d9f-x"));
+    }
 
     #[test]
     fn a_watch_that_breaks_off_is_no_matter_and_one_that_can_not_begin_is_told() {
