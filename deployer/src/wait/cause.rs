@@ -8,6 +8,8 @@ use super::{containers, words};
 
 /// How long a thing that others may still bring is waited for, in seconds.
 pub(super) const PATIENCE: u64 = 20;
+/// How long an autoscaler may take to say what it makes of a Pod that no node takes, in seconds.
+const SCALING: u64 = 120;
 /// How long a server that listens elsewhere may take to listen where it is asked, too, in seconds: some open one port first, and the other with the model.
 const OPENING: u64 = 60;
 
@@ -199,9 +201,10 @@ fn unscheduled(state: &State, pod: &Value) -> Option<Finding> {
         .iter()
         .find(|condition| condition["type"] == "PodScheduled" && condition["reason"] == "Unschedulable")?;
     let message = text(&condition["message"]);
-    let more = state.events("Pod", "TriggeredScaleUp").next().is_some();
-    let none = state.events("Pod", "NotTriggerScaleUp").next().is_some();
-    let certain = !more && (none || state.quiet > PATIENCE);
+    let said = |reason: &str| state.events("Pod", reason).next().is_some();
+    // A node comes, by the cluster-autoscaler's word, or by that of Karpenter and of the clouds' own that are made of it.
+    let more = said("TriggeredScaleUp") || said("Nominated");
+    let certain = !more && (said("NotTriggerScaleUp") || state.quiet > SCALING);
     let selector = &state.service["spec"]["predictor"]["nodeSelector"];
     let wants_architecture = selector["kubernetes.io/arch"].as_str();
     let finding = if message.contains("didn't match Pod's node affinity/selector") {

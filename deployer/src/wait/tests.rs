@@ -298,7 +298,7 @@ fn another_architecture_is_told() {
         false,
         &["no node that is free has an arm64 processor"],
     );
-    state.quiet = 60;
+    state.quiet = 121;
     expect(&state, Cause::Architecture, true, &["--node-selector"]);
 }
 
@@ -306,13 +306,26 @@ fn another_architecture_is_told() {
 fn a_node_that_has_too_little_is_waited_for_and_then_told() {
     let mut state = case(fixture!("cpu.json"), None);
     expect(&state, Cause::Unschedulable, false, &["as much cpu free"]);
+    // An autoscaler may not have looked at it yet.
     state.quiet = 60;
-    expect(&state, Cause::Unschedulable, true, &["--request cpu="]);
-    // An autoscaler is at work.
-    state.events.push(serde_json::json!({"involvedObject": {"kind": "Pod", "name": "big-predictor-1"}, "reason": "TriggeredScaleUp", "message": "pod triggered scale-up"}));
     assert!(!told(&state).1);
+    let event = |reason: &str| serde_json::json!({"involvedObject": {"kind": "Pod", "name": "big-predictor-1"}, "reason": reason, "message": "x"});
+    let saying = |reason: &str| {
+        let mut state = state.clone();
+        state.events.push(event(reason));
+        state
+    };
+    assert!(told(&saying("NotTriggerScaleUp")).1);
+    state.quiet = 121;
+    expect(&state, Cause::Unschedulable, true, &["--request cpu="]);
+    // A node is on its way: by the cluster-autoscaler's word, and by Karpenter's.
+    for reason in ["TriggeredScaleUp", "Nominated"] {
+        let mut coming = state.clone();
+        coming.events.push(event(reason));
+        assert!(!told(&coming).1, "{reason}");
+    }
     let mut gpu = case(fixture!("gpu.json"), None);
-    gpu.quiet = 60;
+    gpu.quiet = 121;
     expect(&gpu, Cause::Unschedulable, true, &["as much nvidia.com/gpu free"]);
 }
 
