@@ -442,7 +442,7 @@ mod tests {
         assert!(matches!(read(folder.path(), None).unwrap(), Input::V1 { .. }));
         let csv = folder.path().join("x.CSV");
         fs::write(&csv, "a,b\n1,2\n").unwrap();
-        assert!(matches!(read(&csv, None).unwrap(), Input::Content(_)));
+        assert!(matches!(read(&csv, None).unwrap(), Input::Csv(_)));
     }
 
     fn service(predictor: &Value) -> Deployed {

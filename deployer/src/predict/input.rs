@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::datatype::Datatype;
+use super::expected::Expected;
 use super::tensor::Tensor;
 use super::{InputError, order};
 
@@ -17,6 +19,8 @@ pub enum Input {
     },
     /// A request of the Open Inference Protocol: its `inputs` have a name, a shape, a datatype and data.
     V2(Map<String, Value>),
+    /// Rows of columns that have names, each cell the text that it was written as: what it is, the model says, or all cells of its column.
+    Csv(Table),
     /// Neither, but what goes in.
     Content(Content),
 }
@@ -206,36 +210,41 @@ impl Input {
         }
     }
 
-    /// Reads CSV whose first line names the columns. What looks like a number, or true or false, is one; nothing is what is missing.
+    /// Reads CSV whose first line names the columns, and tells by what is between them whether a comma, a `;` or a tab is.
     ///
     /// # Errors
     /// Where it is none, with the line.
     pub fn of_csv(text: &str) -> Result<Self, InputError> {
         let failed = |error: csv::Error| InputError::Csv(error.to_string());
+        let text = text.trim_start_matches(['\u{feff}', '\r', '\n']);
         let mut reader = csv::ReaderBuilder::new()
             .trim(csv::Trim::All)
-            .from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+            .delimiter(delimiter(text))
+            .from_reader(text.as_bytes());
         let columns: Vec<String> = reader.headers().map_err(failed)?.iter().map(str::to_owned).collect();
         let mut table = Table {
             columns,
             rows: Vec::new(),
         };
         for record in reader.records() {
-            table.rows.push(record.map_err(failed)?.iter().map(cell).collect());
+            table
+                .rows
+                .push(record.map_err(failed)?.iter().map(Value::from).collect());
         }
         if table.columns.is_empty() || table.rows.is_empty() {
             return Err(InputError::Csv("it has no line below the columns' names".to_owned()));
         }
-        Ok(Self::Content(Content::Table(table)))
+        Ok(Self::Csv(table))
     }
 
-    /// What goes in, whatever the protocol.
+    /// What goes in, whatever the protocol. What the model expects decides on what a text of CSV is.
     ///
     /// # Errors
     /// Where a request isn't what its protocol has.
-    pub fn content(&self) -> Result<Content, InputError> {
+    pub fn content(&self, expected: Option<&Expected>) -> Result<Content, InputError> {
         match self {
             Self::Content(content) => Ok(content.clone()),
+            Self::Csv(texts) => Ok(Content::Table(typed(texts, expected))),
             Self::V1 { body, order } => match body.get("instances").or_else(|| body.get("inputs")) {
                 Some(Value::Array(list)) => Ok(match content_of_list(list.clone())? {
                     Content::Table(table) => Content::Table(table.in_order(order)),
@@ -308,18 +317,83 @@ fn is_tensor(value: &Value) -> bool {
     value["name"].is_string() && value["datatype"].is_string() && value["shape"].is_array()
 }
 
+/// What separates the columns' names: that of the three which stands most often outside of quotes.
+fn delimiter(text: &str) -> u8 {
+    let mut found = [(b'\t', 0), (b';', 0), (b',', 0)];
+    let mut is_quoted = false;
+    for byte in text.bytes() {
+        match byte {
+            b'"' => is_quoted = !is_quoted,
+            b'\n' | b'\r' if !is_quoted => break,
+            _ => {}
+        }
+        if let Some((_, times)) = found.iter_mut().find(|(one, _)| *one == byte && !is_quoted) {
+            *times += 1;
+        }
+    }
+    // Of several the last one.
+    found
+        .into_iter()
+        .max_by_key(|(_, times)| *times)
+        .map_or(b',', |(one, _)| one)
+}
+
+/// Texts as what the model takes in their column. Where it doesn't say, a column of numbers has numbers, one of true and false these, and every other one its texts.
+fn typed(texts: &Table, expected: Option<&Expected>) -> Table {
+    let datatype = |column: &str| {
+        let expected = expected?;
+        let named = expected.inputs.iter().find(|input| input.name == column);
+        let whole = match expected.inputs.as_slice() {
+            // All columns are one tensor's.
+            [one] if !expected.is_table => Some(one),
+            _ => None,
+        };
+        named.or(whole).map(|input| input.datatype)
+    };
+    let column = |(index, name): (usize, &String)| -> Vec<Value> {
+        let texts = texts.at(index);
+        let cells = texts.iter().map(|text| cell(text.as_str().unwrap_or_default()));
+        let cells: Vec<Value> = cells.collect();
+        let there = || cells.iter().filter(|cell| !cell.is_null());
+        match datatype(name) {
+            Some(Datatype::Bytes) => texts,
+            None if there().count() > 0 && Datatype::of_values(there()) == Datatype::Bytes => {
+                let missing = |text: Value| if text == "" { Value::Null } else { text };
+                texts.into_iter().map(missing).collect()
+            }
+            _ => cells,
+        }
+    };
+    let columns: Vec<Vec<Value>> = texts.columns.iter().enumerate().map(column).collect();
+    let row = |row: usize| columns.iter().map(|column| column[row].clone()).collect();
+    Table {
+        columns: texts.columns.clone(),
+        rows: (0..texts.rows.len()).map(row).collect(),
+    }
+}
+
+/// A number, or true or false, where a text is one and nothing of it is lost.
 fn cell(text: &str) -> Value {
     if text.is_empty() {
         return Value::Null;
     }
-    // A code with a zero in front, such as a postal one, is no number.
-    let digits = text.trim_start_matches(['-', '+']);
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    // A code with a zero in front, such as a postal one, is no number, nor is one with a plus, such as a telephone's.
     let is_code = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
-    if !is_code {
+    if !is_code && !text.starts_with('+') {
         if let Ok(whole) = text.parse::<i64>() {
             return json!(whole);
         }
-        if let Some(number) = text.parse::<f64>().ok().filter(|number| number.is_finite()) {
+        if let Ok(whole) = text.parse::<u64>() {
+            return json!(whole);
+        }
+        // A fraction has no room for all digits of a longer one.
+        let is_whole = digits.bytes().all(|byte| byte.is_ascii_digit());
+        if let Some(number) = text
+            .parse::<f64>()
+            .ok()
+            .filter(|number| number.is_finite() && !is_whole)
+        {
             return json!(number);
         }
     }
@@ -381,11 +455,11 @@ mod tests {
                 {"name": "a", "shape": [2, 1], "datatype": "INT64", "data": [1, 2]},
                 {"name": "b", "shape": [2, 1], "datatype": "BYTES", "data": ["x", "y"]}]}),
         ] {
-            assert_eq!(of(form.clone()).content().unwrap(), wanted, "{form}");
+            assert_eq!(of(form.clone()).content(None).unwrap(), wanted, "{form}");
         }
-        assert_eq!(Input::of_csv("a,b\n1,x\n2,y\n").unwrap().content().unwrap(), wanted);
+        assert_eq!(Input::of_csv("a,b\n1,x\n2,y\n").unwrap().content(None).unwrap(), wanted);
         assert_eq!(
-            of(json!({"a": 1, "b": "x"})).content().unwrap(),
+            of(json!({"a": 1, "b": "x"})).content(None).unwrap(),
             table(&["a", "b"], json!([[1, "x"]]))
         );
     }
@@ -395,11 +469,48 @@ mod tests {
         let read = Input::of_csv("\u{feff}id, zip ,ok,rate\n7,01067,True,\n-8,0.5,no,1e3\n").unwrap();
         let wanted = table(
             &["id", "zip", "ok", "rate"],
-            json!([[7, "01067", true, null], [-8, 0.5, "no", 1000.0]]),
+            json!([[7, "01067", "True", null], [-8, "0.5", "no", 1000.0]]),
         );
-        assert_eq!(read.content().unwrap(), wanted);
+        assert_eq!(read.content(None).unwrap(), wanted);
         assert!(Input::of_csv("a,b\n1\n").unwrap_err().to_string().contains("line: 2"));
         assert!(Input::of_csv("a,b\n").is_err());
+    }
+
+    #[test]
+    fn a_cell_is_the_text_that_was_written_unless_its_column_is_of_numbers() {
+        let text = "version,phone,seen,id,name\n1.10,+4915112345678,True,12345678901234567890123,NA\n2,+1,False,7,x\n";
+        let read = Input::of_csv(text).unwrap();
+        let columns = ["version", "phone", "seen", "id", "name"];
+        let by_itself = json!([
+            [1.1, "+4915112345678", true, "12345678901234567890123", "NA"],
+            [2, "+1", false, "7", "x"]
+        ]);
+        assert_eq!(read.content(None).unwrap(), table(&columns, by_itself));
+        // The model's word counts more than what the cells look like.
+        let input = |name: &str, datatype: &str| json!({"name": name, "datatype": datatype, "shape": [-1, 1]});
+        let metadata = json!({"inputs": [input("version", "BYTES"), input("phone", "BYTES"), input("seen", "BYTES"), input("id", "FP64"), input("name", "BYTES")]});
+        let expected = Expected::of_metadata(&metadata);
+        let by_model = json!([
+            ["1.10", "+4915112345678", "True", "12345678901234567890123", "NA"],
+            ["2", "+1", "False", 7, "x"]
+        ]);
+        assert_eq!(read.content(expected.as_ref()).unwrap(), table(&columns, by_model));
+        let request = super::super::v2(&read, expected.as_ref()).unwrap();
+        assert_eq!(
+            request.inputs[3].data,
+            [json!(12_345_678_901_234_567_890_123_f64), json!(7)]
+        );
+        assert_eq!(request.inputs[0].data, [json!("1.10"), json!("2")]);
+    }
+
+    #[test]
+    fn columns_are_separated_by_what_the_first_line_has_most_of() {
+        let wanted = table(&["a,b", "c"], json!([["1,5", 2]]));
+        for text in ["\"a,b\";c\n1,5;2\n", "\u{feff}\"a,b\"\tc\n1,5\t2\n"] {
+            assert_eq!(Input::of_csv(text).unwrap().content(None).unwrap(), wanted, "{text}");
+        }
+        let one = table(&["a"], json!([[1], [2]]));
+        assert_eq!(Input::of_csv("a\n1\n2\n").unwrap().content(None).unwrap(), one);
     }
 
     #[test]
@@ -409,7 +520,7 @@ mod tests {
             {"name": "size", "shape": [1], "datatype": "INT64", "data": [4]}]});
         let wanted = json!({"image": [[[1, 2], [3, 4]]], "size": [4]});
         assert_eq!(
-            of(v2).content().unwrap(),
+            of(v2).content(None).unwrap(),
             Content::Named(wanted.as_object().unwrap().clone())
         );
     }
@@ -434,13 +545,13 @@ mod tests {
             r#"{"instances": [{"z": 1, "a": 2}, {"z": 3, "a": 4}]}"#,
             r#"{"columns": ["z", "a"], "data": [[1, 2], [3, 4]]}"#,
         ] {
-            assert_eq!(Input::of_text(text).unwrap().content().unwrap(), wanted, "{text}");
+            assert_eq!(Input::of_text(text).unwrap().content(None).unwrap(), wanted, "{text}");
         }
     }
 
     #[test]
     fn bytes_of_tensorflow_are_no_records() {
         let images = json!({"instances": [{"b64": "AA=="}, {"b64": "AQ=="}]});
-        assert!(matches!(of(images).content().unwrap(), Content::Rows(_)));
+        assert!(matches!(of(images).content(None).unwrap(), Content::Rows(_)));
     }
 }

@@ -36,7 +36,7 @@ pub fn v1(input: &Input, expected: Option<&Expected>) -> Result<Value, InputErro
     if let Input::V1 { body, .. } = input {
         return Ok(Value::Object(body.clone()));
     }
-    Ok(match input.content()? {
+    Ok(match input.content(expected)? {
         Content::Rows(rows) => json!({ "instances": rows }),
         Content::Named(tensors) => json!({ "inputs": tensors }),
         Content::Table(table) => {
@@ -64,7 +64,7 @@ pub fn v2(input: &Input, expected: Option<&Expected>) -> Result<Request, InputEr
             others,
         });
     }
-    let content = input.content()?;
+    let content = input.content(expected)?;
     match (expected, content) {
         (Some(expected), Content::Table(table)) if expected.is_table => columns(&table, expected),
         (Some(expected), Content::Rows(rows)) if expected.is_table => columns(&by_place(&rows, expected)?, expected),
