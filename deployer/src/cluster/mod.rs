@@ -10,12 +10,15 @@ mod schema;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 use serde::de::DeserializeOwned;
+use tonic::codegen::http::header::DATE;
 use tonic::codegen::http::{Request, Response};
 
 pub use error::{Attempt, Error};
@@ -120,6 +123,20 @@ impl Cluster {
     /// The context's namespace; `default` where it names none.
     pub fn default_namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// The time by the API server's clock, for what it stamped: this machine's may be minutes off. Where it doesn't say, by this machine's.
+    pub(crate) async fn now(&self) -> Timestamp {
+        let asked = Request::get("/version").body(Body::empty());
+        let answer = match asked {
+            Ok(request) => self.client.send(request).await.ok(),
+            Err(_) => None,
+        };
+        let date = answer.and_then(|answer| {
+            let date = answer.headers().get(DATE)?.to_str().ok()?;
+            rfc2822::parse(date).ok()
+        });
+        date.map_or_else(Timestamp::now, |date| date.timestamp())
     }
 
     /// All objects of a kind, in a namespace or in all of them.
@@ -333,6 +350,27 @@ mod tests {
             told.contains("; name a kubeconfig by --kubeconfig or KUBECONFIG"),
             "{told}"
         );
+    }
+
+    #[tokio::test]
+    async fn the_time_is_the_api_servers() {
+        let told = async |date: Option<&'static str>| {
+            let service = tower::service_fn(move |_: Request<Body>| async move {
+                let answer = date
+                    .into_iter()
+                    .fold(Response::builder(), |answer, date| answer.header(DATE, date));
+                answer.body(Body::from(b"{}".to_vec()))
+            });
+            let client = Client::new(service, "default");
+            let cluster = Cluster::new(client, "default".to_owned(), "https://k8s".to_owned());
+            cluster.now().await
+        };
+        let date = told(Some("Fri, 27 Nov 2026 20:30:00 GMT")).await;
+        assert_eq!(date, "2026-11-27T20:30:00Z".parse().unwrap());
+        let here = Timestamp::now();
+        for none in [None, Some("yesterday")] {
+            assert!(told(none).await >= here);
+        }
     }
 
     #[tokio::test]

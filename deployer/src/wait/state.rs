@@ -24,7 +24,7 @@ pub struct State {
     pub is_control_plane: bool,
     /// How long nothing has moved, in seconds.
     pub quiet: u64,
-    /// Since when it is waited for: what failed before may have been mended by then.
+    /// Since when it is waited for, by the API server's clock: what failed before may have been mended by then.
     pub since: Option<jiff::Timestamp>,
     /// Names of Pods that were there when a change of the service was sent, as long as others may still come in their place: what they say is no word on the change.
     pub before: BTreeSet<String>,

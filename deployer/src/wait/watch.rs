@@ -159,7 +159,7 @@ impl<'a> Waiting<'a> {
             .await
             .ok()
             .and_then(|namespace| namespace.metadata.labels);
-        let since = jiff::Timestamp::now() - FRESH;
+        let since = cluster.now().await - FRESH;
         Ok(Self {
             cluster,
             options,
