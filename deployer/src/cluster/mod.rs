@@ -7,6 +7,7 @@ mod patch;
 mod rights;
 mod schema;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -234,7 +235,7 @@ impl Cluster {
 async fn config(access: &Access) -> Result<(Config, Option<Proxy>), Error> {
     let read = match &access.kubeconfig {
         Some(file) => Kubeconfig::read_from(file),
-        None => Kubeconfig::read(),
+        None => read(std::env::var_os("KUBECONFIG").as_deref()),
     };
     let kubeconfig = match read {
         Ok(kubeconfig) => kubeconfig,
@@ -287,6 +288,20 @@ async fn config(access: &Access) -> Result<(Config, Option<Proxy>), Error> {
     };
     config.proxy_url = proxy.as_ref().map(|proxy| proxy.expose().clone());
     Ok((config, proxy))
+}
+
+/// Of the files that `KUBECONFIG` lists those that are there, as kubectl reads them; kube wants each. Where none is there, or listed, kube says what it misses.
+fn read(listed: Option<&OsStr>) -> Result<Kubeconfig, KubeconfigError> {
+    let files = listed.into_iter().flat_map(std::env::split_paths);
+    // One that can't be looked at is there, for all that is known.
+    let is_there = |file: &PathBuf| !file.as_os_str().is_empty() && file.try_exists().unwrap_or(true);
+    let mut there = files.filter(is_there).peekable();
+    if there.peek().is_none() {
+        return Kubeconfig::read();
+    }
+    there.try_fold(Kubeconfig::default(), |merged, file| {
+        merged.merge(Kubeconfig::read_from(file)?)
+    })
 }
 
 /// The `proxy-url` of a context's cluster.
@@ -350,6 +365,24 @@ mod tests {
             told.contains("; name a kubeconfig by --kubeconfig or KUBECONFIG"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn of_several_kubeconfigs_those_that_are_there_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        for name in ["a", "b"] {
+            fs::write(file(name), format!("current-context: {name}")).unwrap();
+        }
+        let of = |names: &[&str]| {
+            let listed = std::env::join_paths(names.iter().map(|name| file(name))).unwrap();
+            super::read(Some(&listed)).map(|read| read.current_context)
+        };
+        assert_eq!(of(&["missing", "b", "a"]).unwrap().as_deref(), Some("b"));
+        assert_eq!(of(&["a", "missing"]).unwrap().as_deref(), Some("a"));
+        // One that is there, and none.
+        fs::write(file("b"), "[").unwrap();
+        assert!(of(&["missing", "b"]).is_err());
     }
 
     #[tokio::test]
