@@ -140,12 +140,12 @@ async fn in_store(bucket: Bucket, key: String) -> Result<(Folder, Vec<Entry>), E
             limit: FILES,
         });
     }
-    // An object with a slash at its end, or of the folder's own name, only makes an empty folder visible.
+    // An object of the folder's own name only has it be seen where it is empty.
     let entries: Vec<_> = objects
         .into_iter()
         .filter_map(|object| {
             let path = object.key.strip_prefix(&prefix)?.to_owned();
-            (!path.is_empty() && !path.ends_with('/')).then_some(Entry {
+            (!path.is_empty()).then_some(Entry {
                 path,
                 bytes: object.bytes,
             })
@@ -295,6 +295,22 @@ mod tests {
 
         std::os::unix::fs::symlink(root, root.join("a/up")).unwrap();
         assert!(walk(root).unwrap_err().to_string().contains("in a circle"));
+    }
+
+    #[tokio::test]
+    async fn what_a_console_makes_for_a_folder_is_no_file() {
+        let bucket = Bucket::in_memory();
+        for (key, content) in [
+            ("fraud", ""),
+            ("fraud/data", ""),
+            ("fraud/data/model.bin", "12"),
+            ("fraud/own/__init__.py", ""),
+        ] {
+            bucket.write(key, Bytes::from_static(content.as_bytes())).await.unwrap();
+        }
+        let (_, entries) = Folder::Store(bucket, "fraud".to_owned()).list().await.unwrap();
+        let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+        assert_eq!(paths, ["data/model.bin", "own/__init__.py"]);
     }
 
     #[test]

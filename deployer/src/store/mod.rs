@@ -4,6 +4,7 @@ mod access;
 mod error;
 mod line;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,7 +146,7 @@ impl Bucket {
         format!("{}{key}", self.root)
     }
 
-    /// Everything below a folder, in the order of its keys.
+    /// Everything below a folder, in the order of its keys. Without what only has a folder within be seen.
     ///
     /// # Errors
     /// Whatever the store says no with.
@@ -159,7 +160,7 @@ impl Bucket {
             .map_err(|error| self.error(Doing::List, folder, &error))?;
         let mut objects: Vec<_> = listed.into_iter().map(object).collect();
         objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Ok(objects)
+        Ok(without_markers(objects))
     }
 
     /// One object's size and mark; none where there is none.
@@ -478,4 +479,16 @@ fn retry() -> RetryConfig {
         max_retries: RETRIES,
         retry_timeout: RETRY,
     }
+}
+
+/// Consoles make an object without content for a folder, called by its name with a slash, which is lost on the way here: as a file it would stand where the
+/// folder has to.
+fn without_markers(mut objects: Vec<Object>) -> Vec<Object> {
+    let above = |object: &Object| -> Vec<String> {
+        let slashes = object.key.match_indices('/');
+        slashes.map(|(end, _)| object.key[..end].to_owned()).collect()
+    };
+    let folders: BTreeSet<String> = objects.iter().flat_map(above).collect();
+    objects.retain(|object| object.bytes > 0 || !folders.contains(&object.key));
+    objects
 }

@@ -74,6 +74,22 @@ impl Ground {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_console_makes_for_a_folder_is_no_foreign_file() {
+    let ground = Ground::new(&[("data/model.bin", b"12")]);
+    let uri = ground.upload().await.unwrap().uri.to_string();
+    let folder = uri.strip_prefix("s3://models/").unwrap();
+    let marker = format!("{folder}/data");
+    ground.bucket.write(&marker, Bytes::new()).await.unwrap();
+    assert_eq!(ground.upload().await.unwrap().uri.to_string(), uri);
+    ground
+        .bucket
+        .write(&format!("{folder}/other"), Bytes::new())
+        .await
+        .unwrap();
+    assert!(matches!(ground.upload().await, Err(Error::Foreign { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wishes_beside_a_model_are_no_part_of_it() {
     let ground = Ground::new(&[("MLmodel", b"flavors: {}"), ("code/tidewaiter.yaml", b"own: file")]);
     let (model, folder) = (ground.deployed().await, ground.pending(&|_| {}).await.unwrap());
