@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anstream::{eprintln, print};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use tidewaiter_deployer::profile::{Error, Key, Profiles, Settings};
+use tidewaiter_deployer::profile::{Error, Key, Profiles, Settings, shown};
 
 use super::arguments::Format;
 use super::output::document;
@@ -159,7 +159,7 @@ fn list(profiles: &Profiles, output: Option<Format>) -> Result<(), Failure> {
     let current = profiles.current().map(|(name, _)| name);
     if let Some(format) = output {
         let profile = |name: &str| -> Value {
-            let values = profiles.get(name).into_iter().flatten();
+            let values = told(profiles, name).into_iter();
             let values: Map<_, _> = values.map(|(key, value)| (key.to_string(), json!(value))).collect();
             json!({"name": name, "current": current == Some(name), "values": values})
         };
@@ -170,13 +170,14 @@ fn list(profiles: &Profiles, output: Option<Format>) -> Result<(), Failure> {
     let rows: Vec<_> = profiles
         .names()
         .map(|name| {
-            let value = |key| profiles.get(name).ok().and_then(|profile| profile.get(&key).cloned());
+            let mut values = told(profiles, name);
+            let mut value = |key| values.remove(&key).unwrap_or_default();
             [
                 if current == Some(name) { "*" } else { "" }.to_owned(),
                 name.to_owned(),
-                value(Key::KubernetesContext).unwrap_or_default(),
-                value(Key::KubernetesNamespace).unwrap_or_default(),
-                value(Key::ArtifactStore).unwrap_or_default(),
+                value(Key::KubernetesContext),
+                value(Key::KubernetesNamespace),
+                value(Key::ArtifactStore),
             ]
         })
         .collect();
@@ -189,6 +190,12 @@ fn list(profiles: &Profiles, output: Option<Format>) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// What a profile says: who wrote its file by hand may have left a password in it.
+fn told(profiles: &Profiles, name: &str) -> BTreeMap<Key, String> {
+    let values = profiles.get(name).into_iter().flatten();
+    values.map(|(key, value)| (*key, shown(value))).collect()
 }
 
 fn show(name: Option<&str>, output: Option<Format>) -> Result<(), Failure> {
@@ -218,4 +225,21 @@ fn show(name: Option<&str>, output: Option<Format>) -> Result<(), Failure> {
         print!("{}", table(["KEY", "VALUE", "FROM"], &rows));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_shows_no_password_that_somebody_wrote_into_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("profiles.yaml");
+        let text = "{profiles: {dev: {tracking_server: 'http://eve:hunter2@mlflow:5000', \
+                    artifact_store: 'https://m.blob.core.windows.net/a?sig=hunter2'}}}";
+        std::fs::write(&file, text).unwrap();
+        let values = told(&Profiles::read(&file).unwrap(), "dev");
+        assert_eq!(values[&Key::TrackingServer], "http://***@mlflow:5000/");
+        assert_eq!(values[&Key::ArtifactStore], "https://m.blob.core.windows.net/a?…");
+    }
 }

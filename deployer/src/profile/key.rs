@@ -86,6 +86,18 @@ impl Key {
     }
 }
 
+impl Key {
+    /// What is right, and still doesn't belong into a file: a store's address that has a token in it, as Azure's shared access signatures are.
+    pub(super) fn keeps(self, value: &str) -> Result<(), String> {
+        if self == Self::ArtifactStore && value.contains('?') {
+            return Err("what stands behind its `?` opens the store, and doesn't belong into a file: leave it out, and give the key by \
+                        AZURE_STORAGE_ACCESS_KEY"
+                .to_owned());
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

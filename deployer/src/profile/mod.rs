@@ -21,7 +21,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use key::{Key, UnknownKey};
-pub use settings::{Origin, Settings};
+pub use settings::{Origin, Settings, shown};
 
 /// What one profile says.
 pub type Profile = BTreeMap<Key, String>;
@@ -214,10 +214,12 @@ impl Profiles {
                 profile.remove(&key);
                 continue;
             };
-            key.check(&value).map_err(|reason| Error::Value {
-                place: key.to_string(),
-                reason,
-            })?;
+            key.check(&value)
+                .and_then(|()| key.keeps(&value))
+                .map_err(|reason| Error::Value {
+                    place: key.to_string(),
+                    reason,
+                })?;
             profile.insert(key, value);
         }
         self.profiles.insert(name.to_owned(), profile);
@@ -341,6 +343,24 @@ mod tests {
             settings.shown(Key::TrackingServer).as_deref(),
             Some("http://***@mlflow:5000/")
         );
+    }
+
+    #[test]
+    fn no_token_of_a_store_gets_into_a_profile_or_is_shown() {
+        let mut profiles = profiles();
+        let store = "https://models.blob.core.windows.net/deployed?sv=2024&sig=s3cret";
+        let refused = profiles
+            .set("dev", [(Key::ArtifactStore, Some(store.to_owned()))])
+            .unwrap_err();
+        let told = format!("{refused} {}", refused.next());
+        assert!(
+            told.starts_with("artifact_store: ") && !told.contains("s3cret"),
+            "{told}"
+        );
+        assert_eq!(profiles, self::profiles());
+        assert_eq!(shown(store), "https://models.blob.core.windows.net/deployed?…");
+        let settings = resolved(None, &[("TIDEWAITER_ARTIFACT_STORE", store)], &[]).unwrap();
+        assert_eq!(settings.shown(Key::ArtifactStore), Some(shown(store)));
     }
 
     #[test]

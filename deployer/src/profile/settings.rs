@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{Error, Key, Profiles};
+use crate::source::without_token;
 
 /// Who said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,18 +81,23 @@ impl Settings {
         self.values.get(&key).map(|(_, origin)| origin)
     }
 
-    /// What is set for a key, for a person to read: without the user and password that an address may carry.
+    /// What is set for a key, for a person to read: as [`shown`].
     pub fn shown(&self, key: Key) -> Option<String> {
-        let value = self.get(key)?;
-        let Ok(mut url) = url::Url::parse(value) else {
-            return Some(value.to_owned());
-        };
-        if url.username().is_empty() && url.password().is_none() {
-            return Some(value.to_owned());
-        }
-        let hidden = url.set_username("***").and_then(|()| url.set_password(None));
-        Some(if hidden.is_ok() { url.into() } else { "***".to_owned() })
+        self.get(key).map(shown)
     }
+}
+
+/// A value for a person to read: without the user, the password and the token that an address may carry.
+pub fn shown(value: &str) -> String {
+    let value = without_token(value);
+    let Ok(mut url) = url::Url::parse(&value) else {
+        return value;
+    };
+    if url.username().is_empty() && url.password().is_none() {
+        return value;
+    }
+    let hidden = url.set_username("***").and_then(|()| url.set_password(None));
+    if hidden.is_ok() { url.into() } else { "***".to_owned() }
 }
 
 impl Origin {
