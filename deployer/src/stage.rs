@@ -32,6 +32,8 @@ pub struct Options {
     pub torch_serve: Option<prepare::TorchServe>,
     /// What answers in place of the model alone.
     pub function: Option<prepare::Function>,
+    /// An image of the user's own serves it, whatever it is.
+    pub own_image: bool,
     /// Where files are kept that are made or fetched on the way, for this user alone; in the system's folder for such by default.
     pub scratch: Option<PathBuf>,
     /// Where it is kept what of an upload is done; nowhere by default, and then large files begin again.
@@ -196,6 +198,7 @@ pub async fn find<'o>(source: &Source, options: &'o Options, progress: &dyn Fn(P
         name: &options.name,
         torch_serve: options.torch_serve.as_ref(),
         function: options.function.as_ref(),
+        own_image: options.own_image,
     };
     let prepared = prepare::prepare(&located, wishes).await?;
     let place = match (in_place(&located, &prepared, options)?, &options.artifact_store) {

@@ -102,6 +102,8 @@ pub(super) async fn run(arguments: InspectArguments) -> Result<Ending, Failure> 
         name: "model",
         torch_serve: None,
         function: None,
+        // What will serve it isn't asked here.
+        own_image: true,
     };
     let prepared = prepare::prepare(&located, wishes).await;
     let (notes, copied, problem) = match prepared {

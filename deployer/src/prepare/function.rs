@@ -79,10 +79,28 @@ pub(super) fn lay_out(
     ))
 }
 
-/// A folder that its user calls custom, without a function: for an image of their own.
-pub(super) fn own(entries: &[Entry]) -> Prepared {
-    let note = "Nothing is checked or made: the image of the service has to know what to do with these files.";
-    Prepared::as_it_is(Framework::Custom, "", entries, vec![note.to_owned()])
+/// A folder that its user calls custom, without a function: for an image of their own, or with what tells MLServer, which looks at any depth. Without either
+/// MLServer would find no model, and be ready all the same.
+pub(super) fn own(entries: &[Entry], own_image: bool) -> Result<Prepared, Error> {
+    let has_settings = entries
+        .iter()
+        .any(|entry| file_name(&entry.path) == "model-settings.json");
+    let note = if own_image {
+        "Nothing is checked or made: the image of the service has to know what to do with these files."
+    } else if has_settings {
+        "Its model-settings.json tells MLServer what to run."
+    } else {
+        return Err(Error::wrong(
+            "nothing says what serves these files, and no server knows a custom model by itself",
+            "name the function that answers (--predict MODULE.FUNCTION) or an image that serves them (--image), or put a model-settings.json for MLServer among them",
+        ));
+    };
+    Ok(Prepared::as_it_is(
+        Framework::Custom,
+        "",
+        entries,
+        vec![note.to_owned()],
+    ))
 }
 
 /// Whether a function is where its path says.

@@ -71,6 +71,8 @@ pub struct Wishes<'a> {
     pub torch_serve: Option<&'a TorchServe>,
     /// What answers in place of the model alone.
     pub function: Option<&'a Function>,
+    /// An image of the user's own serves it, whatever it is.
+    pub own_image: bool,
 }
 
 /// Why no server would load a model.
@@ -135,7 +137,7 @@ fn lay_out(located: &Located, wishes: Wishes<'_>, texts: &BTreeMap<String, Strin
             vec!["It can't be looked at from here, so nothing of it was checked.".to_owned()],
         )),
         Found::Mlflow { root, mlmodel } => mlflow::lay_out(root, mlmodel, entries, &located.model),
-        Found::Own => Ok(function::own(entries)),
+        Found::Own => function::own(entries, wishes.own_image),
         Found::Structure(structure) => match structure {
             Structure::MlserverSettings { root } => Ok(Prepared::as_it_is(
                 Framework::Custom,

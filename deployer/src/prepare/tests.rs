@@ -36,6 +36,7 @@ const PLAIN: Wishes<'static> = Wishes {
     name: "fraud",
     torch_serve: None,
     function: None,
+    own_image: false,
 };
 
 /// What a folder becomes: its files, each with where it comes from.
@@ -401,6 +402,23 @@ async fn an_archive_is_packed_of_weights_class_and_handler() {
             "modelName": "fraud", "serializedFile": "mnist.pt", "modelFile": "mnist.py", "handler": "mnist_handler.py", "modelVersion": "1.0",
         })
     );
+}
+
+#[tokio::test]
+async fn a_custom_model_that_nothing_serves_is_refused_with_each_way_to_serve_it() {
+    let prepared = async |files: &[(&str, &str)], own_image: bool| {
+        let wishes = Wishes { own_image, ..PLAIN };
+        Folder::new(files).prepare(Some(Framework::Custom), wishes).await
+    };
+    let files = [("weights.bin", "x")];
+    let refused = prepared(&files, false).await.unwrap_err();
+    for way in ["--predict", "--image", "model-settings.json"] {
+        assert!(refused.contains(way), "{refused}");
+    }
+    assert_eq!(prepared(&files, true).await.unwrap().in_place.as_deref(), Some(""));
+    let told = [("weights.bin", "x"), ("own/model-settings.json", "{}")];
+    let told = prepared(&told, false).await.unwrap();
+    assert_eq!(told.notes, ["Its model-settings.json tells MLServer what to run."]);
 }
 
 #[tokio::test]

@@ -257,6 +257,7 @@ fn options(context: &Context, stores: tidewaiter_deployer::store::Access) -> Res
         name: context.name.clone(),
         torch_serve: torch_serve(wishes),
         function: function(wishes)?,
+        own_image: wishes.image.is_some(),
         scratch: folders::scratch(),
         journal: folders::journal(),
     })
