@@ -116,7 +116,6 @@ pub async fn prepare(located: &Located, wishes: Wishes<'_>) -> Result<Prepared, 
     let texts = texts(located, wishes).await?;
     let mut prepared = lay_out(located, wishes, &texts)?;
     prepared.files.sort_by(|a, b| a.path.cmp(&b.path));
-    not_empty(&mut prepared);
     Ok(prepared)
 }
 
@@ -220,21 +219,6 @@ async fn texts(located: &Located, wishes: Wishes<'_>) -> Result<BTreeMap<String,
         }
     }
     Ok(texts)
-}
-
-/// KServe's storage initializer leaves empty files out (`obj.size == 0`), and Python needs its `__init__.py`.
-fn not_empty(prepared: &mut Prepared) {
-    if prepared.in_place.is_some() {
-        return;
-    }
-    for file in &mut prepared.files {
-        if let Content::Source(entry) = &file.content
-            && entry.bytes == 0
-            && entry.path.ends_with(".py")
-        {
-            file.content = Content::Generated(b"\n".to_vec());
-        }
-    }
 }
 
 impl Prepared {

@@ -453,7 +453,7 @@ async fn a_function_is_served_from_the_models_folder() {
         [
             "model-settings.json written",
             "model.joblib",
-            "own/__init__.py written",
+            "own/__init__.py",
             "serve.py",
             "tidewaiter_runtime.py written"
         ]

@@ -188,7 +188,7 @@ async fn named(
     if items.is_empty() {
         return Err(Error::Empty);
     }
-    let known = read(items, progress).await?;
+    let known = read(items.into_iter().map(not_empty).collect(), progress).await?;
     let digest = digest::name(&known);
     let uri = options.root.join(&format!("{}/{digest}", options.name));
     let uri = uri.map_err(|error: UriError| Error::Root {
@@ -196,6 +196,22 @@ async fn named(
         reason: error.to_string(),
     })?;
     Ok((known, digest, uri))
+}
+
+/// KServe's storage initializer leaves empty files out (`obj.size == 0`), and Python needs its `__init__.py`.
+fn not_empty(item: Item) -> Item {
+    let is_module = Path::new(&item.path).extension().is_some_and(|end| end == "py");
+    // A file that can't be looked at fails when it is read.
+    let is_empty = match &item.content {
+        Content::Bytes(bytes) => bytes.is_empty(),
+        Content::File(file) => is_module && std::fs::metadata(file).is_ok_and(|meta| meta.len() == 0),
+    };
+    let content = if is_module && is_empty {
+        Content::Bytes(Bytes::from_static(b"\n"))
+    } else {
+        item.content
+    };
+    Item { content, ..item }
 }
 
 async fn in_bucket(

@@ -74,6 +74,16 @@ impl Ground {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_empty_module_of_python_gets_a_line_so_that_kserve_downloads_it() {
+    let ground = Ground::new(&[("own/__init__.py", b""), ("own/empty.txt", b"")]);
+    let uri = ground.upload().await.unwrap().uri.to_string();
+    let folder = uri.strip_prefix("s3://models/").unwrap();
+    let there = ground.bucket.list(folder).await.unwrap();
+    let sizes: Vec<u64> = there.iter().map(|object| object.bytes).collect();
+    assert_eq!(sizes, [1, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_console_makes_for_a_folder_is_no_foreign_file() {
     let ground = Ground::new(&[("data/model.bin", b"12")]);
     let uri = ground.upload().await.unwrap().uri.to_string();
