@@ -108,7 +108,7 @@ impl Rest {
             .map(str::to_owned);
         let bytes = answer.bytes().await.map_err(|error| self.failed(&url, &error))?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|_| Error::Answer(words(&bytes)));
+            return json(&bytes).ok_or_else(|| Error::Answer(words(&bytes)));
         }
         let words = leads_to.map_or_else(|| words(&bytes), |to| format!("it sends to {to}"));
         Err(refusal(model, &url, status, &bytes, words))
@@ -145,6 +145,32 @@ fn value(name: &str, text: &str) -> Result<HeaderValue, Error> {
     })?;
     value.set_sensitive(name != "Host");
     Ok(value)
+}
+
+/// An answer's JSON. Servers in Python, and TensorFlow's, write numbers that JSON has not.
+fn json(bytes: &[u8]) -> Option<Value> {
+    let strict = serde_json::from_slice(bytes).ok();
+    strict.or_else(|| serde_json::from_slice(&quoted(bytes)).ok())
+}
+
+/// `NaN`, `Infinity` and `-Infinity` as texts.
+fn quoted(bytes: &[u8]) -> Vec<u8> {
+    const NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+    let mut quoted = Vec::with_capacity(bytes.len());
+    let (mut is_text, mut is_escaped) = (false, false);
+    let mut rest = bytes;
+    while let Some((&byte, after)) = rest.split_first() {
+        if let Some(number) = NUMBERS.iter().find(|number| !is_text && rest.starts_with(number)) {
+            quoted.extend([b"\"", *number, b"\""].concat());
+            rest = &rest[number.len()..];
+            continue;
+        }
+        is_text ^= byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        quoted.push(byte);
+        rest = after;
+    }
+    quoted
 }
 
 fn refusal(model: &str, url: &Url, status: StatusCode, bytes: &[u8], words: String) -> Error {
@@ -279,6 +305,19 @@ mod tests {
         assert_eq!(told(500, "boom"), "the server failed (500): boom");
         assert!(told(500, &"x".repeat(10_000)).len() < 700);
         assert!(told(302, "").contains("wants to know who asks"));
+    }
+
+    #[test]
+    fn numbers_that_json_has_not_are_texts() {
+        let read = |text: &str| json(text.as_bytes());
+        assert_eq!(
+            read(r#"{"predictions": [NaN, Infinity, -Infinity, 1.5], "words": "a \"NaN\" of -Infinity \\"}"#),
+            Some(
+                serde_json::json!({"predictions": ["NaN", "Infinity", "-Infinity", 1.5], "words": "a \"NaN\" of -Infinity \\"})
+            )
+        );
+        assert_eq!(read(r#"["NaN"]"#), Some(serde_json::json!(["NaN"])));
+        assert_eq!(read("[Nothing]"), None);
     }
 
     #[test]

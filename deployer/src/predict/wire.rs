@@ -185,7 +185,16 @@ fn double(value: &Value) -> Option<f64> {
     if value.is_null() {
         Some(f64::NAN)
     } else {
-        value.as_f64()
+        infinite(value).or_else(|| value.as_f64())
+    }
+}
+
+/// As an answer has it, which may be the next model's input.
+fn infinite(value: &Value) -> Option<f64> {
+    match value.as_str()? {
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
     }
 }
 
@@ -229,7 +238,10 @@ fn contents(tensor: &Tensor) -> Result<InferTensorContents, InputError> {
 }
 
 fn accepted(tensor: &Tensor) -> Result<Tensor, InputError> {
-    let data = each(tensor, |value| tensor.datatype.accept(value))?;
+    let data = each(tensor, |value| {
+        let known = infinite(value).map(|_| value.clone());
+        known.or_else(|| tensor.datatype.accept(value))
+    })?;
     Ok(Tensor { data, ..tensor.clone() })
 }
 
@@ -250,8 +262,14 @@ fn values<T>(list: Vec<T>, value: impl Fn(T) -> Value) -> Vec<Value> {
     list.into_iter().map(value).collect()
 }
 
+/// What JSON has no number for becomes a text, as Python calls it: null would be none of the three.
 fn of_double(number: f64) -> Value {
-    Number::from_f64(number).map_or(Value::Null, Value::Number)
+    match Number::from_f64(number) {
+        Some(number) => Value::Number(number),
+        None if number.is_nan() => json!("NaN"),
+        None if number > 0.0 => json!("Infinity"),
+        None => json!("-Infinity"),
+    }
 }
 
 /// With no more digits than single precision has: 0.1, not 0.10000000149011612.

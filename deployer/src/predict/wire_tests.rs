@@ -48,7 +48,8 @@ fn sixteen_bits_go_raw_and_others_by_type() {
     let by_type = sent(tensor(Datatype::Fp32, vec![json!(0.1), json!(null)]));
     assert!(by_type.raw_input_contents.is_empty());
     let echo = echoed(by_type);
-    assert_eq!(echo["outputs"][0]["data"], json!([0.1, null]));
+    // What is missing is sent as what is no number.
+    assert_eq!(echo["outputs"][0]["data"], json!([0.1, "NaN"]));
     assert_eq!(echo["parameters"], json!({"content_type": "np", "n": 3, "on": true}));
 
     let raw = sent(tensor(Datatype::Fp16, vec![json!(0.5), json!(-2), json!(65504)]));
@@ -78,6 +79,18 @@ fn who_asks_for_some_outputs_alone_asks_so_over_grpc_too() {
     for wrong in [json!("label"), json!([{"parameters": {}}])] {
         assert!(asked(wrong).unwrap_err().to_string().starts_with("tensor outputs: "));
     }
+}
+
+#[test]
+fn what_is_no_number_and_what_is_infinite_are_told_apart() {
+    let told = json!(["NaN", "Infinity", "-Infinity", 1.0]);
+    let doubles = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0];
+    assert_eq!(json!(doubles.map(of_double)), told);
+    let halves: Vec<u8> = [0x7e00_u16, 0x7c00, 0xfc00, 0x3c00]
+        .into_iter()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    assert_eq!(of_raw(Datatype::Fp16, &halves).map(Value::from), Some(told));
 }
 
 #[test]
