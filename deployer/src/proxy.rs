@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use tonic::codegen::http::Uri;
+use tonic::codegen::http::{HeaderValue, Uri};
 
 /// A proxy's address. A user and a password may be in it: shown, it is without.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,6 +53,15 @@ impl Proxy {
             .collect();
         let matcher = Matcher::builder().all("http://any").no(direct.join(",")).build();
         matcher.intercept(target).and_then(|_| Self::parse(&proxy))
+    }
+
+    /// What it has to be told by who asks it for a tunnel; none where nobody is named.
+    pub(crate) fn authorization(&self) -> Option<HeaderValue> {
+        let matcher = Matcher::builder().all(self.0.to_string()).build();
+        matcher
+            .intercept(&Uri::from_static("https://any"))?
+            .basic_auth()
+            .cloned()
     }
 
     /// With the user and the password: to be handed on, never shown.

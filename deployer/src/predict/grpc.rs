@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -18,7 +20,8 @@ use tonic::{Code, Status};
 use super::protocol::grpc_inference_service_client::GrpcInferenceServiceClient;
 use super::protocol::{ModelInferRequest, ModelMetadataRequest, ModelReadyRequest};
 use super::{Connection, Error, tls, wire};
-use crate::reach::Endpoint;
+use crate::proxy::Proxy;
+use crate::reach::{Endpoint, Way};
 
 /// A large tensor is no attack: the user asked for it.
 const MESSAGE: usize = 1 << 30;
@@ -59,9 +62,21 @@ impl Grpc {
         } else {
             None
         };
+        // As for REST: a port of this machine, and what is in the cluster, no proxy of the company's has a way to.
+        let proxy = match endpoint.way {
+            Way::BaseUrl | Way::Own => {
+                let target = endpoint.base.as_str().parse::<Uri>().ok();
+                target.and_then(|target| Proxy::of_environment(&target, |name| std::env::var(name).ok()))
+            }
+            _ => None,
+        };
         let connector = tower::service_fn(move |_: Uri| {
             let (connect_to, name, config) = (connect_to.clone(), name.clone(), config.clone());
-            async move { dial(&connect_to, &name, config).await.map(TokioIo::new) }
+            let proxy = proxy.clone();
+            async move {
+                let dialled = dial(&connect_to, &name, config, proxy.as_ref()).await;
+                dialled.map(TokioIo::new)
+            }
         });
         let transport = Transport::from(origin.clone())
             .connect_timeout(connection.timeout.min(Duration::from_secs(10)))
@@ -219,8 +234,16 @@ fn is_unknown_model(words: &str) -> bool {
     words.contains("model") && (words.contains("not found") || words.contains("does not exist"))
 }
 
-async fn dial(connect_to: &str, name: &str, config: Option<Arc<rustls::ClientConfig>>) -> std::io::Result<Box<dyn Io>> {
-    let stream = TcpStream::connect(connect_to).await?;
+async fn dial(
+    connect_to: &str,
+    name: &str,
+    config: Option<Arc<rustls::ClientConfig>>,
+    proxy: Option<&Proxy>,
+) -> std::io::Result<Box<dyn Io>> {
+    let stream = match proxy {
+        Some(proxy) => by_proxy(connect_to, proxy).await?,
+        None => TcpStream::connect(connect_to).await?,
+    };
     stream.set_nodelay(true)?;
     let Some(config) = config else {
         return Ok(Box::new(stream));
@@ -231,4 +254,76 @@ async fn dial(connect_to: &str, name: &str, config: Option<Arc<rustls::ClientCon
         return Err(std::io::Error::other("it doesn't speak HTTP/2, which gRPC needs"));
     }
     Ok(Box::new(stream))
+}
+
+async fn by_proxy(connect_to: &str, proxy: &Proxy) -> std::io::Result<TcpStream> {
+    if proxy.expose().scheme_str() != Some("http") {
+        return Err(std::io::Error::other(format!(
+            "gRPC goes by a proxy of http:// alone, and the environment names {proxy}: list the host in NO_PROXY, or ask by REST"
+        )));
+    }
+    let mut tunnel = Tunnel::new(proxy.expose().clone(), HttpConnector::new());
+    if let Some(authorization) = proxy.authorization() {
+        tunnel = tunnel.with_auth(authorization);
+    }
+    let target: Uri = format!("http://{connect_to}").parse().map_err(std::io::Error::other)?;
+    match tower::ServiceExt::oneshot(tunnel, target).await {
+        Ok(stream) => Ok(stream.into_inner()),
+        Err(error) => Err(std::io::Error::other(format!(
+            "the proxy {proxy} has no way there ({})",
+            tls::innermost(&error)
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A proxy that answers so, and what it was asked.
+    async fn asked(answer: &'static str) -> (std::io::Result<TcpStream>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = Vec::new();
+            while !read.ends_with(b"\r\n\r\n") {
+                read.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(read).unwrap()
+        });
+        let proxy = Proxy::parse(&format!("http://eve:hunter%402@{address}")).unwrap();
+        let stream = by_proxy("models.example:443", &proxy).await;
+        (stream, asked.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_asked_for_a_tunnel_with_the_password_that_it_takes() {
+        let (stream, asked) = asked("HTTP/1.1 200 OK\r\n\r\n").await;
+        stream.unwrap();
+        assert!(asked.starts_with("CONNECT models.example:443 HTTP/1.1\r\n"), "{asked}");
+        // `eve:hunter@2`
+        assert!(
+            asked.to_ascii_lowercase().contains("proxy-authorization: basic "),
+            "{asked}"
+        );
+        assert!(asked.contains("ZXZlOmh1bnRlckAy"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_has_no_way_is_named_without_its_password() {
+        let (stream, _) = asked("HTTP/1.1 403 Forbidden\r\n\r\n").await;
+        let told = stream.unwrap_err().to_string();
+        assert!(
+            told.starts_with("the proxy http://127.0.0.1:") && !told.contains("hunter"),
+            "{told}"
+        );
+        let socks = Proxy::parse("socks5://eve:hunter2@proxy:1080").unwrap();
+        let told = by_proxy("models.example:443", &socks).await.unwrap_err().to_string();
+        assert!(told.contains("names socks5://proxy:1080: list"), "{told}");
+    }
 }
