@@ -171,7 +171,8 @@ impl Error {
                 format!("is {server} the right cluster (--context), and does `kubectl version` reach it?")
             }
             Self::Unauthorized { .. } => {
-                "log in again, or choose another user of the kubeconfig with --context".to_owned()
+                "log in again, or choose another user of the kubeconfig with --context; a token of an `auth-provider: oidc` is renewed by `kubectl get namespaces`"
+                    .to_owned()
             }
             Self::Forbidden { attempt, missing } => {
                 let own = (attempt.kind, attempt.verb);
@@ -264,6 +265,19 @@ mod tests {
             ),
             "not allowed to patch inferenceservices.serving.kserve.io fraud in namespace team-a; ask for a role with the verb patch on \
              inferenceservices.serving.kserve.io in namespace team-a"
+        );
+    }
+
+    /// By kubectl, which writes down what it was given: a provider that takes each refresh token once would take the user's from them.
+    #[test]
+    fn who_renews_a_token_of_oidc_is_told() {
+        let told = told(
+            Attempt::list(&kinds::POD, None),
+            &api(401, "Unauthorized", "Unauthorized", ""),
+        );
+        assert!(
+            told.contains("log in again") && told.contains("auth-provider: oidc"),
+            "{told}"
         );
     }
 
