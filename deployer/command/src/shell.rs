@@ -99,9 +99,13 @@ mod tests {
         let mut text = Vec::new();
         clap_complete::generate(Shell::Bash, &mut Arguments::command(), "tidewaiter", &mut text);
         let asked = "\nCOMP_WORDS=(tidewaiter pred) COMP_CWORD=1\n_tidewaiter tidewaiter pred tidewaiter\necho \"${COMPREPLY[@]}\"\n";
-        let script = [String::from_utf8(text).unwrap(), asked.to_owned()].concat();
+        text.extend_from_slice(asked.as_bytes());
+        // Longer than one argument may be.
+        let script = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(script.path(), text).unwrap();
         let output = std::process::Command::new("bash")
-            .args(["-euc", &script])
+            .arg("-eu")
+            .arg(script.path())
             .output()
             .unwrap();
         let completed = String::from_utf8(output.stdout).unwrap();
