@@ -97,16 +97,15 @@ impl LimitRange {
             let subject = format!("container {}", container.name);
             for (way, what) in item.refuses(&subject, &container.resources) {
                 match way {
-                    Way::Above | Way::Below => all.push(out(true, Some(container), what)),
                     // What its runtime says may be missing here, and be filled in by default.
                     Way::Apart | Way::Unsaid if !pod.complete => {}
-                    Way::Apart => all.push(out(true, Some(container), what)),
+                    Way::Above | Way::Below | Way::Apart => all.push(out(true, Some(container), what)),
                     Way::Unsaid => all.push(out(added == Added::Never, Some(container), what)),
                 }
             }
         }
         let whole = together(pod);
-        let is_known = pod.complete && !pod.as_one;
+        let is_known = pod.complete && pod.as_one.is_none();
         for item in self.spec.limits.iter().filter(|item| item.of == "Pod") {
             for (way, what) in item.refuses("the Pod", &whole) {
                 match way {
@@ -353,9 +352,9 @@ mod tests {
             assert_eq!(uncertain(&range, &pod), [says]);
             assert!(certain(&range, &pod, Added::Never).is_empty());
         }
-        pod.as_one = true;
+        pod.as_one = Some(Resources::default());
         assert_eq!(uncertain(&max("3Gi"), &pod).len(), 1);
-        (pod.as_one, pod.complete) = (false, false);
+        (pod.as_one, pod.complete) = (None, false);
         assert_eq!(uncertain(&max("3Gi"), &pod).len(), 1);
         assert!(
             of_pods(json!({"type": "Pod", "min": {"memory": "4Gi"}}))

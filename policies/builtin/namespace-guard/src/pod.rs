@@ -147,8 +147,8 @@ pub(crate) struct Pod {
     pub(crate) complete: bool,
     /// Whether it may end by itself (`activeDeadlineSeconds`), so that quotas for such Pods count it.
     pub(crate) terminating: bool,
-    /// Whether something is said of what it may use as one (`resources` of a Pod), which newer releases of Kubernetes take in place of what its containers say.
-    pub(crate) as_one: bool,
+    /// What is said of it as one (`resources` of a Pod), which newer releases of Kubernetes take in place of what its containers say.
+    pub(crate) as_one: Option<Resources>,
 }
 
 impl Pod {
@@ -193,7 +193,7 @@ impl Pod {
             complete: (component.model.is_none() || runtime.is_some()) && defaults.is_some(),
             host_users: component.host_users != Some(false),
             terminating: component.active_deadline_seconds.is_some(),
-            as_one: component.resources.is_some(),
+            as_one: component.resources.clone(),
             containers,
         }
     }
