@@ -12,7 +12,6 @@ use super::apply::{Proposal, apply, propose};
 use super::conflict::SubmitError;
 use super::credentials::{Delivered, Delivery, bind, deliver, would_deliver};
 use super::history::{with_entry, with_history_of};
-use super::leftover::without_leftovers;
 use super::look::{Seen, may_be_reviewed};
 use super::store::Store;
 use crate::cluster::{Cluster, kinds};
@@ -179,8 +178,7 @@ impl<'a> Deployment<'a> {
             });
         }
         let object = if planned.proposal.restarts {
-            let object = without_leftovers(planned.built.object.clone(), self.before());
-            with_entry(self.cluster, object, self.before(), from).await
+            with_entry(self.cluster, planned.built.object.clone(), self.before(), from).await
         } else {
             self.with_history(&planned.built)
         };
@@ -292,7 +290,7 @@ impl<'a> Deployment<'a> {
     }
 
     fn with_history(&self, built: &Built) -> Value {
-        with_history_of(without_leftovers(built.object.clone(), self.before()), self.before())
+        with_history_of(built.object.clone(), self.before())
     }
 
     /// For this service alone, and with its owner where that is there already.

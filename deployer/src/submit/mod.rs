@@ -17,7 +17,6 @@ mod credentials;
 mod deployment;
 mod difference;
 mod history;
-mod leftover;
 mod look;
 mod store;
 

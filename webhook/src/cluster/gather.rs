@@ -349,13 +349,11 @@ fn typed<K: DeserializeOwned + CustomResourceExt>(
 /// An object of our own kinds, and what it says that is of a newer version.
 fn as_known<K: DeserializeOwned + CustomResourceExt>(object: &DynamicObject) -> serde_json::Result<(K, Vec<String>)> {
     let mut value = serde_json::to_value(object)?;
-    match serde_json::from_value(value.clone()) {
-        Ok(object) => Ok((object, Vec::new())),
-        Err(_) => {
-            let dropped = drop_unknown::<K>(&mut value);
-            serde_json::from_value(value).map(|object| (object, dropped))
-        }
+    if let Ok(object) = serde_json::from_value(value.clone()) {
+        return Ok((object, Vec::new()));
     }
+    let dropped = drop_unknown::<K>(&mut value);
+    serde_json::from_value(value).map(|object| (object, dropped))
 }
 
 /// One by one by name, so that nothing that isn't ours is listed or watched. What isn't there is left out: the configuration says who misses it. An object that

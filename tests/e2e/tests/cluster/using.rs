@@ -43,11 +43,6 @@ pub(crate) const TESTS: &[Test] = &[
         using_canaries_as_kserve_has_them,
     ),
     (
-        "using_promote_pins_no_later_model",
-        false,
-        using_promote_pins_no_later_model,
-    ),
-    (
         "using_revisions_as_knative_has_them",
         false,
         using_revisions_as_knative_has_them,
@@ -450,42 +445,6 @@ fn using_canaries_as_kserve_has_them(world: &World) -> Result<()> {
     ensure!(spec["canary"].is_null() && spec["predictor"] == wanted, "{spec}");
     let none = run(&namespace, &["promote", "fraud"])?.ended(2)?;
     ensure!(none.stderr.contains("has no canary"), "{none:?}");
-    Ok(())
-}
-
-/// What an update wrote an apply doesn't take away by itself.
-fn using_promote_pins_no_later_model(world: &World) -> Result<()> {
-    if world.cluster.options().kserve != Kserve::V0_20 {
-        return Ok(());
-    }
-    let namespace = world.namespace_without("use-promoted")?;
-    let deploy = |uri: &str| {
-        let words = ["deploy", uri, "--name", "fraud", "--framework", "sklearn", "--no-wait"];
-        crate::deploy::run(&namespace, None, &words)?.ended(0)
-    };
-    let predictor = || Ok::<_, anyhow::Error>(namespace.get("isvc/fraud")?["spec"]["predictor"].clone());
-    deploy("s3://mlflow/one")?;
-    let before = predictor()?;
-    run(
-        &namespace,
-        &["split", "fraud", "25", "--storage-uri", "s3://mlflow/two"],
-    )?
-    .ended(0)?;
-    let pin = r#"[{"op": "add", "path": "/spec/canary/0/predictor/model/runtimeVersion", "value": "v0.19.0"}]"#;
-    namespace.kubectl(&["patch", "isvc/fraud", "--type=json", "-p", pin])?;
-    run(&namespace, &["promote", "fraud"])?.ended(0)?;
-    let promoted = predictor()?;
-    ensure!(
-        promoted["model"]["runtimeVersion"] == "v0.19.0" && promoted["name"] == "canary",
-        "{promoted}"
-    );
-    deploy("s3://mlflow/three")?;
-    let mut wanted = before;
-    // Its Pods are called by it, and are replaced one by one.
-    wanted["name"] = json!("canary");
-    wanted["model"]["storageUri"] = json!("s3://mlflow/three");
-    let now = predictor()?;
-    ensure!(now == wanted, "{now}, not {wanted}");
     Ok(())
 }
 
