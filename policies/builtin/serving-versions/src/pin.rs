@@ -59,16 +59,8 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
     let mut verdict = verdict;
     let lacking = lacking(&facts, &repository);
     let falls_short = !matches!(current.fit, Fit::Fit | Fit::Unknown) || !lacking.is_empty();
-    if falls_short && facts.by_mlflow && predictor.uri.is_some_and(model::brings_environment) {
-        let brings = "it brings its own packages (environment.tar.gz), whatever the image holds";
-        explain(subject, &facts, brings);
-        return with_protocol(subject, &selected, verdict);
-    }
-    if falls_short && starts_another(subject, &selected.runtime, &repository) {
-        let another = format!(
-            "{name} or the service starts another program than {repository} does: what is in the image may not count"
-        );
-        explain(subject, &facts, &another);
+    if falls_short && let Some(why) = elsewhere(subject, &facts, &selected.runtime, &repository) {
+        explain(subject, &facts, &why);
         return with_protocol(subject, &selected, verdict);
     }
     let held = format!("{name} ({repository}:{tag}) has {} {}", facts.package, current.version);
@@ -131,6 +123,19 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: Verdict) -> Verdict {
             }
         }
     }
+}
+
+/// Why what the image holds may not be what the model gets.
+fn elsewhere(subject: &Subject<'_>, facts: &Facts, runtime: &Runtime, repository: &str) -> Option<String> {
+    if facts.by_mlflow && subject.predictor.uri.is_some_and(model::brings_environment) {
+        return Some("it brings its own packages (environment.tar.gz), whatever the image holds".to_owned());
+    }
+    starts_another(subject, runtime, repository).then(|| {
+        let name = &runtime.name;
+        format!(
+            "{name} or the service starts another program than {repository} does: what is in the image may not count"
+        )
+    })
 }
 
 /// Whether the image's own server may not be what runs, or not as it is there: a command of the user's own may install packages first.
