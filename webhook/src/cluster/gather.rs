@@ -108,7 +108,6 @@ impl Sources {
                 stop.clone(),
             )
         };
-        let all = everything;
         // They configure nothing: to write them must not make us read everything again.
         let our_changes = Changes::default();
         let only = &place.only;
@@ -134,7 +133,7 @@ impl Sources {
             catalogues: follow_in(
                 client,
                 &with_own,
-                &all().labels(CATALOGUE_LABEL),
+                &everything().labels(CATALOGUE_LABEL),
                 "ConfigMap (catalogues)",
                 changed,
                 stop,
@@ -142,7 +141,7 @@ impl Sources {
             own_secrets: follow_in(
                 client,
                 only,
-                &all().labels(OWN_STORAGE_LABEL),
+                &everything().labels(OWN_STORAGE_LABEL),
                 "Secret (of namespaces)",
                 changed,
                 stop,
@@ -349,7 +348,7 @@ fn typed<K: DeserializeOwned + CustomResourceExt>(
 /// An object of our own kinds, and what it says that is of a newer version.
 fn as_known<K: DeserializeOwned + CustomResourceExt>(object: &DynamicObject) -> serde_json::Result<(K, Vec<String>)> {
     let mut value = serde_json::to_value(object)?;
-    if let Ok(object) = serde_json::from_value(value.clone()) {
+    if let Ok(object) = K::deserialize(&value) {
         return Ok((object, Vec::new()));
     }
     let dropped = drop_unknown::<K>(&mut value);

@@ -99,14 +99,14 @@ pub(crate) fn review(subject: &Subject<'_>, verdict: &mut Verdict) {
 fn server_first(subject: &Subject<'_>, verdict: &mut Verdict) {
     let own = subject.component.implementation.as_ref();
     let is_custom = own.is_none_or(|own| own.field == "containers") && subject.component.is_predictor();
-    let [first, _, ..] = subject.part.containers() else {
+    let containers = subject.part.containers();
+    let [first, _, ..] = containers else {
         return;
     };
     if !is_custom || first.name.is_empty() || first.name == SERVER {
         return;
     }
     let (at, mode) = (&subject.component.pointer, subject.settings.contradiction);
-    let containers = subject.part.containers();
     match containers.iter().position(|container| container.name == SERVER) {
         Some(index) => subject.found(
             verdict,
