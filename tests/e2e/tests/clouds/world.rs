@@ -159,7 +159,7 @@ impl World {
             self.runtime.block_on(made.send())
         };
         self.processes
-            .wait("a bucket of fake-gcs-server", STARTS, || made(bucket()))
+            .wait("a bucket of fake-gcs-server", STARTS, || succeeded(bucket()))
     }
 
     fn start_minio(&self) -> Result<()> {
@@ -178,6 +178,13 @@ impl World {
                 .arg("--certs-dir")
                 .arg(certificates),
         )?;
+        // Before it has read what it knew of its buckets, a policy is taken, and lost with that reading.
+        let web = self.web()?;
+        let up = || {
+            let asked = web.get(format!("https://{MINIO_AT}/minio/health/cluster"));
+            self.runtime.block_on(asked.send())
+        };
+        self.processes.wait("MinIO", STARTS, || succeeded(up()))?;
         let policy = json!({"Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Principal": "*", "Action": ["s3:*"],
             "Resource": [format!("arn:aws:s3:::{BUCKET}"), format!("arn:aws:s3:::{BUCKET}/*")],
@@ -436,7 +443,7 @@ impl World {
     }
 }
 
-fn made(answer: reqwest::Result<reqwest::Response>) -> bool {
+fn succeeded(answer: reqwest::Result<reqwest::Response>) -> bool {
     answer.is_ok_and(|answer| answer.status().is_success())
 }
 
