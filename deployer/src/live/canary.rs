@@ -296,6 +296,7 @@ pub fn promote(service: &Deployed, canary: Option<&str>, release: Release) -> Re
         "predictor": difference(&stable, &promoted),
         "canary": without(service, index),
     }}));
+    planned.brings_model = true;
     let ready = Canaries::of(service).0.get(index).and_then(|canary| canary.ready);
     if ready == Some(false) {
         planned.notes.push(format!(

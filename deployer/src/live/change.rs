@@ -4,10 +4,11 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::Deployed;
+use super::hand_over::hand_over;
 use crate::cluster::{self, Cluster, kinds};
 
 /// KServe writes a service's status all the time.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
 
 /// What the cluster's KServe can do, told by its definition of an InferenceService.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +129,8 @@ pub struct Planned {
     /// A merge patch.
     pub(super) patch: Value,
     pub(super) notes: Vec<String>,
+    /// The next deploy decides again on what the patch says of the model.
+    pub(super) brings_model: bool,
 }
 
 impl Planned {
@@ -135,6 +138,7 @@ impl Planned {
         Self {
             patch,
             notes: Vec::new(),
+            brings_model: false,
         }
     }
 }
@@ -157,7 +161,21 @@ pub async fn apply(
         let mut patch = planned.patch;
         patch["metadata"]["resourceVersion"] = json!(service.object().metadata.resource_version);
         match cluster.merge(service.kind(), namespace, name, &patch).await {
-            Ok(object) => return Ok(changed(object, planned.notes)),
+            Ok(object) => {
+                if planned.brings_model
+                    && let Some(model) = patch["spec"]["predictor"]["model"].as_object()
+                {
+                    let names: Vec<&str> = model.keys().map(String::as_str).collect();
+                    let mut notes = planned.notes;
+                    if let Err(error) = hand_over(cluster, &service, &object, &names).await {
+                        notes.push(format!(
+                            "a later deploy that names no runtime keeps this model's, until it is taken out by hand: {error}"
+                        ));
+                    }
+                    return Ok(changed(object, notes));
+                }
+                return Ok(changed(object, planned.notes));
+            }
             Err(error @ cluster::Error::Changed { .. }) => last = Some(error),
             Err(error) => return Err(error.into()),
         }

@@ -5,7 +5,7 @@
 //!            ─▶ a plan (pure) ─▶ a merge patch of what is meant, bound to the version that was read     stop, start, scale, split, promote, rollback
 //!            ─▶ delete, and wait until its Pods are gone
 //! ```
-//! A patch names only what the user asked for: what a webhook or KServe filled in stays.
+//! A patch names only what the user asked for: what a webhook or KServe filled in stays. What a promotion says of the model is handed over to the next deploy.
 //!
 //! Sources: KServe 0.15.2, 0.16.0 and 0.20.0, `pkg/apis/serving/v1beta1` and `pkg/controller/v1beta1/inferenceservice`.
 
@@ -18,6 +18,7 @@ mod describe;
 mod equivalent;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod hand_over;
 mod history;
 mod logs;
 mod pods;

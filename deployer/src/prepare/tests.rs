@@ -165,6 +165,55 @@ async fn one_file_gets_the_name_that_servers_look_for() {
 }
 
 #[tokio::test]
+async fn each_says_what_it_made() {
+    let told = async |files: &[(&str, &str)], wishes: Wishes<'_>| {
+        let prepared = Folder::new(files).prepare(None, wishes).await.unwrap();
+        prepared.notes.join("\n")
+    };
+    let code = Folder::new(&[("handle.py", "def handle(): pass\n")]);
+    let archive = TorchServe {
+        handler: code.path("handle.py").display().to_string(),
+        ..TorchServe::default()
+    };
+    let archive = Wishes {
+        torch_serve: Some(&archive),
+        ..PLAIN
+    };
+    for (files, wishes, parts) in [
+        (
+            &[("churn.pkl", PICKLE)][..],
+            PLAIN,
+            &["churn.pkl is uploaded as model.pkl"][..],
+        ),
+        (&[("saved_model.pb", "x")], PLAIN, &["put into a folder 1"]),
+        (
+            &[("net.onnx", "x")],
+            PLAIN,
+            &["fraud/1/model.onnx and fraud/config.pbtxt is made"],
+        ),
+        (
+            &[("1/model.onnx", "x"), ("config.pbtxt", "backend: \"onnxruntime\"\n")],
+            PLAIN,
+            &["put into a folder fraud"],
+        ),
+        (&[("a/1/model.py", "x")], PLAIN, &["a/config.pbtxt is written"]),
+        (
+            &[("mnist.pt", "weights")],
+            archive,
+            &[
+                "fraud.mar is made of ",
+                "config/config.properties is written for one model fraud",
+            ],
+        ),
+    ] {
+        let told = told(files, wishes).await;
+        for part in parts {
+            assert!(told.contains(part), "no `{part}` in {told}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_no_server_would_load_is_refused_before_it_is_sent() {
     let refused_as = |said: String, what: &str| assert!(said.starts_with(what), "{said}");
     refused_as(

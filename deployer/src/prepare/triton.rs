@@ -28,11 +28,12 @@ pub(super) fn lay_out(
         let own = config.and_then(|config| field(config, "name"));
         let called = own.unwrap_or_else(|| name.to_owned());
         check(&called, root, entries, config.map(String::as_str), &mut made, &called)?;
-        let mut files = moved(entries, root, &called);
-        files.append(&mut made);
         notes.push(format!(
             "The model is put into a folder {called}, because Triton loads a repository of models."
         ));
+        notes.extend(written(&made));
+        let mut files = moved(entries, root, &called);
+        files.append(&mut made);
         return Ok(Prepared::made(
             framework,
             files,
@@ -48,9 +49,7 @@ pub(super) fn lay_out(
     if made.is_empty() {
         return Ok(Prepared::as_it_is(framework, root, entries, notes));
     }
-    for file in &made {
-        notes.push(format!("{} is written.", file.path));
-    }
+    notes.extend(written(&made));
     let mut files = moved(entries, root, "");
     files.append(&mut made);
     Ok(Prepared::made(
@@ -59,6 +58,10 @@ pub(super) fn lay_out(
         "a file is missing that Triton needs",
         notes,
     ))
+}
+
+fn written(made: &[File]) -> impl Iterator<Item = String> + '_ {
+    made.iter().map(|file| format!("{} is written.", file.path))
 }
 
 /// One model of a repository, and what is written for it.

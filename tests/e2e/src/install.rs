@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use serde_json::json;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 use tidewaiter_ground::{Cluster, HOST, MINIO_PORT, MINIO_USER, Namespace, host};
 
 use crate::server::{Identity, REVIEWED_BY, Server, certificate, webhook_binary};
@@ -76,7 +76,9 @@ pub fn without_pods(namespace: &Namespace) -> Result<()> {
     namespace.apply(&quota.to_string()).map(drop)
 }
 
-/// The cluster role without which Tidewaiter can't write credentials.
+/// The cluster role of a server that reads all that the installed one reads.
+const READS: &str = "tidewaiter-reads";
+/// The cluster role without which such a server can't write credentials.
 pub const WRITES: &str = "tidewaiter-writes";
 
 /// Installs it and waits until it is ready. It reviews each namespace that no label gives to another.
@@ -102,7 +104,7 @@ pub fn install_from(cluster: &Cluster, webhook: impl Fn() -> Command) -> Result<
         ];
         cluster.kubectl(&wait).map(Some)
     })?;
-    apply(&roles())?;
+    apply(&roles(cluster)?)?;
     apply(&backends())?;
     let identity = Identity {
         name: "tidewaiter",
@@ -123,7 +125,7 @@ pub fn install_from(cluster: &Cluster, webhook: impl Fn() -> Command) -> Result<
 pub fn start_another(cluster: &Cluster, identity: Identity) -> Result<Server> {
     let account = json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": NAMESPACE, "name": identity.account}},
-        binding("tidewaiter-reads", identity.account),
+        binding(READS, identity.account),
     ]});
     let said = cluster.try_kubectl(&["apply", "--server-side", "-f", "-"], &account.to_string())?;
     ensure!(said.ok, "{}", said.stderr);
@@ -133,7 +135,7 @@ pub fn start_another(cluster: &Cluster, identity: Identity) -> Result<Server> {
     Ok(server)
 }
 
-fn binding(role: &str, account: &str) -> serde_json::Value {
+fn binding(role: &str, account: &str) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRoleBinding",
@@ -143,47 +145,48 @@ fn binding(role: &str, account: &str) -> serde_json::Value {
     })
 }
 
-/// All that Tidewaiter may do in a cluster.
-fn roles() -> String {
-    let role = |name: &str, rules: serde_json::Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules});
-    let read = ["get", "list", "watch"];
-    json!({"apiVersion": "v1", "kind": "List", "items": [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": NAMESPACE, "name": "tidewaiter"}},
-        role("tidewaiter-reads", json!([
-            {"apiGroups": ["tidewaiter.dev"], "resources": ["storagebackends", "wasmpolicies"], "verbs": read},
-            {"apiGroups": ["tidewaiter.dev"], "resources": ["storagebackends/status", "wasmpolicies/status"], "verbs": ["patch"]},
-            {"apiGroups": ["serving.kserve.io"], "resources": ["servingruntimes", "clusterservingruntimes"], "verbs": read},
-            {"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices", "llminferenceservices"], "verbs": read},
-            // What the built-in policies look at.
-            {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations"], "verbs": ["get"]},
-            {"apiGroups": ["serving.kserve.io"], "resources": ["clusterstoragecontainers"], "verbs": ["list"]},
-            {"apiGroups": [""], "resources": ["resourcequotas", "limitranges"], "verbs": ["list"]},
-            {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]},
-            {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
-            {"apiGroups": [""], "resources": ["namespaces", "nodes", "configmaps", "secrets", "serviceaccounts"], "verbs": read},
-        ])),
-        role(WRITES, json!([
-            {"apiGroups": [""], "resources": ["secrets", "configmaps", "serviceaccounts"], "verbs": ["create", "patch", "delete"]},
-        ])),
-        binding("tidewaiter-reads", "tidewaiter"),
-        binding(WRITES, "tidewaiter"),
-        // Of the servers of these tests the installed one leads: the others may not.
-        {
+/// The chart's own roles for the installed server, so that a right which the chart lacks is missing in every test; and what they allow in two parts, for servers
+/// that are to have less.
+fn roles(cluster: &Cluster) -> Result<String> {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/tidewaiter");
+    let template = ["template", "tidewaiter", chart, "--namespace", NAMESPACE];
+    let rendered = cluster.helm(&[&template[..], &["--show-only", "templates/rbac.yaml"]].concat())?;
+    let mut objects = vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": NAMESPACE, "name": "tidewaiter"}}),
+    ];
+    let (mut reads, mut writes) = (Vec::new(), Vec::new());
+    for object in rendered.split("\n---\n") {
+        let object: Value = serde_saphyr::from_str(object).with_context(|| object.to_owned())?;
+        if object["kind"] == "ClusterRole" {
+            for rule in object["rules"].as_array().into_iter().flatten() {
+                let is_of_credentials = rule["resources"]
+                    .as_array()
+                    .is_some_and(|all| all.contains(&json!("secrets")));
+                let (mut reading, mut writing) = (rule.clone(), rule.clone());
+                if is_of_credentials {
+                    reading["verbs"] = json!(["get", "list", "watch"]);
+                    writing["verbs"] = json!(["create", "patch", "delete"]);
+                    writes.push(writing);
+                }
+                reads.push(reading);
+            }
+        }
+        objects.push(object);
+    }
+    ensure!(
+        writes.len() == 1,
+        "the chart's rule about credentials isn't one: {writes:?}"
+    );
+    for (name, rules) in [(READS, reads), (WRITES, writes)] {
+        objects.push(json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "Role",
-            "metadata": {"namespace": NAMESPACE, "name": "tidewaiter-leads"},
-            "rules": [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "patch"]}],
-        },
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": {"namespace": NAMESPACE, "name": "tidewaiter-leads"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tidewaiter-leads"},
-            "subjects": [{"kind": "ServiceAccount", "namespace": NAMESPACE, "name": "tidewaiter"}],
-        },
-    ]})
-    .to_string()
+            "kind": "ClusterRole",
+            "metadata": {"name": name},
+            "rules": rules,
+        }));
+    }
+    Ok(json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string())
 }
 
 /// MinIO, as an admin would describe it, and where models are looked for: a namespace may use its own folder, and what all share. A second bucket's credentials come by
@@ -235,7 +238,7 @@ pub(crate) fn backends() -> String {
 }
 
 /// Says in the catalogue what these repositories hold, in a `ConfigMap` of this name.
-pub fn extend_catalogue(cluster: &Cluster, name: &str, repositories: &serde_json::Value) -> Result<()> {
+pub fn extend_catalogue(cluster: &Cluster, name: &str, repositories: &Value) -> Result<()> {
     let catalogue = json!({"schema": 1, "repositories": repositories});
     let map = json!({
         "apiVersion": "v1",
@@ -250,9 +253,9 @@ pub fn extend_catalogue(cluster: &Cluster, name: &str, repositories: &serde_json
 
 /// A runtime of the namespace's own, as KServe's for MLServer is but for a change. It has the name of KServe's: to that one alone KServe says the model's name,
 /// folder and class.
-pub fn own_mlserver(namespace: &Namespace, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
+pub fn own_mlserver(namespace: &Namespace, change: impl FnOnce(&mut Value)) -> Result<()> {
     let known = ["get", "clusterservingruntime/kserve-mlserver", "-o", "json"];
-    let mut runtime: serde_json::Value = serde_json::from_str(&namespace.cluster().kubectl(&known)?)?;
+    let mut runtime: Value = serde_json::from_str(&namespace.cluster().kubectl(&known)?)?;
     runtime["kind"] = json!("ServingRuntime");
     runtime["metadata"] = json!({"name": "kserve-mlserver"});
     change(&mut runtime["spec"]);
@@ -260,7 +263,7 @@ pub fn own_mlserver(namespace: &Namespace, change: impl FnOnce(&mut serde_json::
 }
 
 /// A backend for a bucket of the ground's MinIO, of which every namespace may use these prefixes.
-pub fn backend(name: &str, bucket: &str, granted: &[&str]) -> serde_json::Value {
+pub fn backend(name: &str, bucket: &str, granted: &[&str]) -> Value {
     json!({
         "apiVersion": "tidewaiter.dev/v1alpha1",
         "kind": "StorageBackend",

@@ -1,6 +1,7 @@
 //! What the end-to-end tests, the demo and the benchmark share: Tidewaiter installed on the test ground, and the manifests that users write.
 
 pub mod admission;
+pub mod answering;
 pub mod author;
 pub mod chart;
 pub mod command;

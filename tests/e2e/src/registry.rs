@@ -68,15 +68,21 @@ impl<'c> Shop<'c> {
         Ok(shop)
     }
 
-    /// One of a private authority at a port of [`HOST`]'s, where Pods reach it. Only [`USER`] comes in.
-    pub fn private(cluster: &'c Cluster, name: &'static str, port: u16, authority: &Authority) -> Result<Self> {
+    /// One of a private authority at a port of [`HOST`]'s, where Pods reach it; `shut` where only [`USER`] comes in.
+    pub fn private(
+        cluster: &'c Cluster,
+        name: &'static str,
+        port: u16,
+        authority: &Authority,
+        shut: bool,
+    ) -> Result<Self> {
         let shop = Self {
             cluster,
             name,
             address: format!("{HOST}:{port}"),
             by_tls: true,
         };
-        configure(&shop.folder(), &shop.address, true)?;
+        configure(&shop.folder(), &shop.address, shut)?;
         let pair = authority.issue(&[HOST])?;
         fs::write(shop.folder().join("tls.crt"), pair.certificate)?;
         fs::write(shop.folder().join("tls.key"), pair.key)?;

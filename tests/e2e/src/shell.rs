@@ -29,7 +29,6 @@ pub struct Shell {
 impl Shell {
     /// Builds the programs, where there is a network: in the ground there is none.
     pub fn prepare(cache: &Cache) -> Result<()> {
-        Module::Helm.build(cache)?;
         Module::Mc.build(cache).map(drop)
     }
 

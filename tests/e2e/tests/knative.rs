@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::{Value, json};
 use tidewaiter_e2e::command::{NO_PROFILES, Said, store_keys};
-use tidewaiter_e2e::install::make_up_models;
+use tidewaiter_e2e::install::{make_up_models, own_mlserver};
 use tidewaiter_e2e::runner::{asked_for, ends, everything, selected};
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY, command_binary};
 use tidewaiter_e2e::{Server, in_the_ground, install, manifests, path, server};
@@ -20,7 +20,7 @@ use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::tools::Kserve;
-use tidewaiter_ground::{Cluster, MINIO_USER, Namespace, Options, host};
+use tidewaiter_ground::{Cluster, HOST, MINIO_PORT, MINIO_USER, Namespace, Options, host};
 
 /// What a test works with.
 struct World {
@@ -52,6 +52,10 @@ type Test = (&'static str, fn(&World) -> Result<()>);
 const TESTS: &[Test] = &[
     ("a_bare_manifest_answers_at_its_url", a_bare_manifest_answers_at_its_url),
     ("grpc_is_led_to_its_port", grpc_is_led_to_its_port),
+    (
+        "grpc_without_a_port_reaches_nobody_without_tidewaiter_and_answers_with_it",
+        grpc_without_a_port_reaches_nobody_without_tidewaiter_and_answers_with_it,
+    ),
     (
         "a_canary_has_its_share_and_is_promoted_and_another_rolled_back",
         a_canary_has_its_share_and_is_promoted_and_another_rolled_back,
@@ -197,6 +201,49 @@ fn grpc_is_led_to_its_port(world: &World) -> Result<()> {
     let team = world.namespace("grpc")?;
     deploy(&team, &uri, &["--protocol", "grpc"])?;
     model.check(&ask(&team, &model, &["--protocol", "grpc"])?)
+}
+
+/// Knative's proxy in the Pod leads all requests to one port, 8080 where none is named.
+fn grpc_without_a_port_reaches_nobody_without_tidewaiter_and_answers_with_it(world: &World) -> Result<()> {
+    const PROXY: u16 = 8013;
+    let (model, uri) = world.model("fraud")?;
+    let object = json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "fraud"},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "mlflow"}, "protocolVersion": "grpc-v2", "storageUri": uri}}},
+    });
+    let speaks_grpc = |namespace| own_mlserver(namespace, |spec| spec["protocolVersions"] = json!(["v2", "grpc-v2"]));
+    let by_the_proxy = |namespace: &Namespace| {
+        let pods = namespace.pods("fraud")?;
+        let address = pods.first().and_then(|pod| pod["status"]["podIP"].as_str());
+        let address = format!("{}:{PROXY}", address.context("no Pod has an address")?);
+        namespace.infer_grpc_at(&address, "fraud", &model.request)
+    };
+    let without = world.namespace_without("grpc-without")?;
+    speaks_grpc(&without)?;
+    let endpoint = format!("{HOST}:{MINIO_PORT}");
+    without.apply(&manifests::with_keys(&object, &endpoint, MINIO_USER, MINIO_USER))?;
+    without.ready("fraud").with_context(|| diagnosis(&without))?;
+    let answer = by_the_proxy(&without);
+    ensure!(answer.is_err(), "gRPC is answered without a port: {answer:?}");
+
+    let with = world.namespace("grpc-with")?;
+    speaks_grpc(&with)?;
+    world
+        .cluster
+        .until("the runtime is known", Duration::from_mins(1), || {
+            let said = with.try_apply(&["--server-side", "--dry-run=server"], &object.to_string())?;
+            ensure!(said.ok && said.stderr.contains("model.ports"), "{}", said.stderr);
+            Ok(Some(()))
+        })?;
+    with.apply(&object.to_string())?;
+    let port = with.get("isvc/fraud")?["spec"]["predictor"]["model"]["ports"].clone();
+    let wanted = json!([{"name": "h2c", "containerPort": 9000, "protocol": "TCP"}]);
+    ensure!(port == wanted, "ports {port}");
+    with.ready("fraud").with_context(|| diagnosis(&with))?;
+    model.check(&by_the_proxy(&with)?)?;
+    model.check(&ask(&with, &model, &["--protocol", "grpc"])?)
 }
 
 /// Where Tidewaiter isn't. One question tells the two models apart.

@@ -132,10 +132,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Build { what } => {
             host::require(what.options().node)?;
-            for module in tidewaiter_ground::tools::needed(what.options().node, what.kserve)
-                .into_iter()
-                .chain([Module::Helm])
-            {
+            for module in tidewaiter_ground::tools::needed(what.options().node, what.kserve) {
                 println!("{}", module.build(&cache)?.display());
             }
         }

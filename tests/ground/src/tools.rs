@@ -280,6 +280,7 @@ pub fn needed(node: bool, kserve: Kserve) -> Vec<Module> {
         Module::Minio,
         Module::Kserve(kserve),
         Module::Grpcurl,
+        Module::Helm,
     ];
     if node {
         modules.push(Module::Containerd);

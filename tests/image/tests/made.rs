@@ -158,6 +158,9 @@ fn a_copy_of_the_checkout_elsewhere_gives_the_same_bytes(here: &Layout, elsewher
             .collect();
         ensure!(own == other, "{}: other bytes in {differ:?}", architecture.name());
     }
+    // By which digest the release is known.
+    let index = |layout: &Layout| fs::read(layout.0.join("index.json"));
+    ensure!(index(here)? == index(elsewhere)?, "other indexes of the same parts");
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod emergency;
 mod ended;
 mod faults;
 mod flood;
+mod held_back;
 mod life;
 mod modules;
 mod named;
@@ -24,6 +25,7 @@ mod nodes;
 mod oldest;
 mod path;
 mod repaired;
+mod served;
 mod shared;
 mod users;
 
@@ -312,12 +314,15 @@ fn groups(kserve: Kserve) -> Vec<Group> {
             in_turn(flood::TESTS),
             in_turn(nodes::TESTS),
             in_turn(repaired::TESTS),
+            in_turn(held_back::TESTS),
+            side_by_side(served::TESTS),
             in_turn(certificates::TESTS),
             in_turn(network::TESTS),
             in_turn(modules::TESTS),
             side_by_side(named::TESTS),
         ]);
         if kserve == Kserve::V0_20 {
+            groups.push(side_by_side(served::NEWEST));
             // Some of the rights are for kinds that the oldest doesn't have.
             groups.push(in_turn(life::RIGHTS));
         }

@@ -27,6 +27,10 @@ pub(crate) const TESTS: &[Test] = &[
         a_policy_of_a_private_registry_reaches_each_pod_and_outlives_the_registry_on_its_disk,
     ),
     (
+        "a_policy_of_a_web_server_reaches_each_pod_and_is_what_its_digest_says",
+        a_policy_of_a_web_server_reaches_each_pod_and_is_what_its_digest_says,
+    ),
+    (
         "a_mirror_gives_pods_what_its_digest_names_and_no_tag",
         a_mirror_gives_pods_what_its_digest_names_and_no_tag,
     ),
@@ -38,6 +42,8 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Where the registry listens.
 const PORT: u16 = 5443;
+/// Where one listens that lets everybody in, as a web server does.
+const OPEN: u16 = 5444;
 /// A registry that nobody reaches: its contents are below [`COPIES`] of the one that is there.
 const AWAY: &str = "registry.away.example";
 const COPIES: &str = "copies";
@@ -53,8 +59,9 @@ pub(crate) fn values(harbour: &Authority) -> Value {
     json!({"modules": {
         "refreshInterval": "1s",
         "hosts": [
-            {"host": address(), "ca": ca},
-            {"host": AWAY, "ca": ca, "mirrors": [{"at": format!("{}/{COPIES}", address())}]},
+            {"host": address(PORT), "ca": ca},
+            {"host": address(OPEN), "ca": ca},
+            {"host": AWAY, "ca": ca, "mirrors": [{"at": format!("{}/{COPIES}", address(PORT))}]},
         ],
     }})
 }
@@ -66,8 +73,8 @@ pub(crate) fn claimed(harbour: &Authority) -> Value {
     values
 }
 
-fn address() -> String {
-    format!("{HOST}:{PORT}")
+fn address(port: u16) -> String {
+    format!("{HOST}:{port}")
 }
 
 /// The registry with the test policy in it, and a namespace that it is for.
@@ -81,15 +88,22 @@ struct Harbour<'w> {
 impl<'w> Harbour<'w> {
     /// The policy is in this repository.
     fn open(world: &'w World, repository: &str) -> Result<Self> {
-        let shop = Shop::private(&world.cluster, "harbour", PORT, &world.harbour)?;
+        Self::at(world, "harbour", PORT, repository)
+    }
+
+    fn at(world: &'w World, name: &'static str, port: u16, repository: &str) -> Result<Self> {
+        let shop = Shop::private(&world.cluster, name, port, &world.harbour, port == PORT)?;
         let way = Host {
-            host: address(),
+            host: address(port),
             ca: Some(world.harbour.certificate()),
             ..Host::default()
         };
-        let known = Credentials::password(&address(), USER, PASSWORD);
+        let known = Credentials::password(&address(port), USER, PASSWORD);
         let registry = Registry::new(vec![way], known, Limits::default())?;
-        let (image, component) = (format!("{}/{repository}:1", address()), fs::read(policy::unruly()?)?);
+        let (image, component) = (
+            format!("{}/{repository}:1", address(port)),
+            fs::read(policy::unruly()?)?,
+        );
         Ok(Self {
             world,
             shop,
@@ -100,9 +114,13 @@ impl<'w> Harbour<'w> {
 
     /// The policy of this image. Where it doesn't run, what it matches is refused.
     fn policy(&self, image: &str) -> Value {
+        self.policy_of(json!({"oci": {"image": image, "pullSecret": SECRET}}))
+    }
+
+    fn policy_of(&self, module: Value) -> Value {
         let name = self.namespace.name();
         let mut policy = unruly_in(name, name, &json!({"label": "here"}), "fail");
-        policy["spec"]["module"] = json!({"oci": {"image": image, "pullSecret": SECRET}});
+        policy["spec"]["module"] = module;
         policy
     }
 
@@ -163,7 +181,7 @@ fn restart(world: &World, release: &Release) -> Result<()> {
 fn a_policy_of_a_private_registry_reaches_each_pod_and_outlives_the_registry_on_its_disk(world: &World) -> Result<()> {
     let release = world.release_in(Shape::Modules)?;
     let harbour = Harbour::open(world, "acme/house")?;
-    let image = format!("{}/acme/house:1", address());
+    let image = format!("{}/acme/house:1", address(PORT));
     let custom = Custom::apply(&world.cluster, &harbour.policy(&image))?;
     harbour.until_it_says(&custom, "False", "Secret/tidewaiter-system/shop isn't there")?;
     let secret = PullSecret::apply(&world.cluster, SECRET, harbour.shop.address(), "low-tide-at-dawn")?;
@@ -173,7 +191,7 @@ fn a_policy_of_a_private_registry_reaches_each_pod_and_outlives_the_registry_on_
     harbour.until_used().with_context(|| release.diagnosis())?;
 
     harbour.shop.stop()?;
-    let away = format!("{} doesn't answer", address());
+    let away = format!("{} doesn't answer", address(PORT));
     let said = harbour.until_it_says(&custom, "True", &away)?;
     ensure!(said.contains("the version of before is used"), "{said}");
     restart(world, &release)?;
@@ -194,6 +212,26 @@ fn a_policy_of_a_private_registry_reaches_each_pod_and_outlives_the_registry_on_
     harbour.shop.start()?;
     harbour.until_used().context("the registry is back")?;
     custom.until("Loaded", "True").map(drop)
+}
+
+/// A registry's blob has a URL, as a file of any web server has.
+fn a_policy_of_a_web_server_reaches_each_pod_and_is_what_its_digest_says(world: &World) -> Result<()> {
+    let release = world.release_in(Shape::Modules)?;
+    let harbour = Harbour::at(world, "wharf", OPEN, "acme/web")?;
+    let component = &harbour.pushed.digest;
+    let url = format!("https://{}/v2/acme/web/blobs/{component}", address(OPEN));
+    let other = format!("sha256:{}", "0".repeat(64));
+    let lying = harbour.policy_of(json!({"https": {"url": url, "digest": other}}));
+    let custom = Custom::apply(&world.cluster, &lying)?;
+    let said = harbour.until_it_says(
+        &custom,
+        "False",
+        &format!("{other} was announced, and {component} came"),
+    )?;
+    ensure!(said.contains("what it matches is refused"), "{said}");
+    custom.change(&harbour.policy_of(json!({"https": {"url": url, "digest": component}})))?;
+    custom.until("Loaded", "True")?;
+    harbour.until_used().with_context(|| release.diagnosis())
 }
 
 fn a_mirror_gives_pods_what_its_digest_names_and_no_tag(world: &World) -> Result<()> {
@@ -237,7 +275,7 @@ fn with_a_claim_a_new_pod_needs_no_registry(world: &World) -> Result<()> {
     let release = world.release_in(Shape::Claimed)?;
     let harbour = Harbour::open(world, "acme/kept")?;
     let _secret = PullSecret::apply(&world.cluster, SECRET, harbour.shop.address(), PASSWORD)?;
-    let image = format!("{}/acme/kept:1", address());
+    let image = format!("{}/acme/kept:1", address(PORT));
     let custom = Custom::apply(&world.cluster, &harbour.policy(&image))?;
     custom.until("Loaded", "True")?;
     harbour.until_used().with_context(|| release.diagnosis())?;
@@ -245,7 +283,7 @@ fn with_a_claim_a_new_pod_needs_no_registry(world: &World) -> Result<()> {
     harbour.shop.stop()?;
     replace(&release)?;
     harbour.until_used().with_context(|| release.diagnosis())?;
-    let said = harbour.until_it_says(&custom, "True", &format!("{} doesn't answer", address()))?;
+    let said = harbour.until_it_says(&custom, "True", &format!("{} doesn't answer", address(PORT)))?;
     ensure!(said.contains("the version of before is used"), "{said}");
     Ok(())
 }

@@ -12,6 +12,7 @@ use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::{NAMESPACE, backend, without_pods};
 use tidewaiter_e2e::load::{Load, has_credentials, service};
 use tidewaiter_e2e::minio::admin;
+use tidewaiter_e2e::policy::{install_unruly, unruly_in};
 use tidewaiter_ground::HOST;
 use tidewaiter_ground::tls::Authority;
 use tokio::runtime::Runtime;
@@ -187,6 +188,35 @@ fn the_audit_reports_what_would_be_refused_today_and_takes_it_back(world: &World
             "the audit changed {before}\nto {after}"
         );
     }
+
+    // A policy that came since, and goes again.
+    let name = namespace.name();
+    backend.change(&granted(&[name]))?;
+    backend.until("Accepted", "True")?;
+    install_unruly(&world.cluster)?;
+    let policy = unruly_in(name, name, &json!({"deny": "not today"}), "fail");
+    let policy = Custom::apply(&world.cluster, &policy)?;
+    policy.until("Loaded", "True")?;
+    let refused_by_it = || {
+        let report = report()?;
+        let results = report["results"].as_array().into_iter().flatten();
+        let mut told = results.filter(|result| result["result"] == "fail" && result["policy"] == name);
+        Ok::<_, anyhow::Error>((
+            told.any(|result| result["message"].to_string().contains("not today")),
+            report,
+        ))
+    };
+    for (what, wanted) in [("the audit tells of the policy", true), ("it is silent again", false)] {
+        if !wanted {
+            release.kubectl(&["delete", "wasmpolicy", name])?;
+        }
+        world.cluster.until(what, Duration::from_mins(3), || {
+            let (told, report) = refused_by_it()?;
+            ensure!(told == wanted, "{report}");
+            Ok(Some(()))
+        })?;
+    }
+
     namespace.kubectl(&["delete", "isvc/fraud", "--timeout=60s"])?;
     world
         .cluster

@@ -169,6 +169,25 @@ fn whoever_may_not_use_a_backend_is_told_whom_to_ask(world: &World) -> Result<()
             "{authorization}: no credentials"
         );
         namespace.get(&format!("secret/tidewaiter-{name}"))?;
+
+        // Who lost the right keeps what she has, and changes it; the right is to begin with it.
+        namespace.kubectl(&["delete", "rolebinding", "uses"])?;
+        let mut another = model.clone();
+        another["metadata"]["name"] = json!("another");
+        world
+            .cluster
+            .until("ann may begin no more", Duration::from_mins(1), || {
+                let said = as_ann(&namespace, &another, &["--dry-run=server"])?;
+                ensure!(!said.ok, "{authorization}: {}{}", said.stdout, said.stderr);
+                Ok(Some(()))
+            })?;
+        let scaled = r#"{"spec":{"predictor":{"minReplicas":2}}}"#;
+        namespace.kubectl(&["patch", "isvc/fraud", "--as=ann", "--type=merge", "-p", scaled])?;
+        let after = namespace.get("isvc/fraud")?;
+        ensure!(
+            has_credentials(&after) && after["spec"]["predictor"]["minReplicas"] == 2,
+            "{authorization}: {after}"
+        );
     }
     Ok(())
 }
@@ -196,19 +215,19 @@ fn until_known(world: &World, namespace: &Namespace, prefix: &str) -> Result<()>
 }
 
 /// A backend with a Secret of its own, both named after a namespace.
-struct Keyed<'a> {
+pub(crate) struct Keyed<'a> {
     release: &'a Release,
     custom: Custom<'a>,
     object: Value,
     secret: String,
     /// The Secret that is delivered.
-    copy: String,
+    pub(crate) copy: String,
     /// A service that uses it.
-    model: String,
+    pub(crate) model: String,
 }
 
 impl<'a> Keyed<'a> {
-    fn apply(world: &'a World, release: &'a Release, namespace: &Namespace) -> Result<Self> {
+    pub(crate) fn apply(world: &'a World, release: &'a Release, namespace: &Namespace) -> Result<Self> {
         let name = namespace.name();
         let (prefix, secret) = (format!("s3://{name}/"), format!("{name}-key"));
         let mut object = backend(name, name, &[&prefix]);
@@ -227,7 +246,7 @@ impl<'a> Keyed<'a> {
         Ok(keyed)
     }
 
-    fn key(&self, password: &str) -> Result<()> {
+    pub(crate) fn key(&self, password: &str) -> Result<()> {
         key(self.release, &self.secret, password)
     }
 }
@@ -301,7 +320,7 @@ fn a_backend_whose_secret_was_deleted_says_so_and_takes_nothing_from_anyone(worl
 
 /// The Secret that a backend delivers, there at once, or by the sweep where the review ran out of time: two cores have
 /// four of these tests.
-fn until_delivered(world: &World, namespace: &Namespace, copy: &str) -> Result<Value> {
+pub(crate) fn until_delivered(world: &World, namespace: &Namespace, copy: &str) -> Result<Value> {
     let delivered = || Ok(namespace.get(copy).ok());
     world
         .cluster

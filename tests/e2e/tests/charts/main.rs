@@ -53,6 +53,10 @@ const TESTS: &[Test] = &[
         rendered::the_server_reads_the_modules_that_the_chart_renders,
     ),
     (
+        "prometheus_is_led_to_the_port_of_the_metrics",
+        rendered::prometheus_is_led_to_the_port_of_the_metrics,
+    ),
+    (
         "what_helm_and_kustomize_make_is_reviewed",
         rendered::what_helm_and_kustomize_make_is_reviewed,
     ),

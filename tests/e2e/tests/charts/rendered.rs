@@ -50,6 +50,53 @@ pub(crate) fn the_server_reads_the_modules_that_the_chart_renders(world: &World)
     Ok(())
 }
 
+/// By its operator: the `ServiceMonitor` selects the Service and names one of its ports, that selects the Pods and leads to one of theirs.
+pub(crate) fn prometheus_is_led_to_the_port_of_the_metrics(world: &World) -> Result<()> {
+    let template = |name: &str| -> Result<Value> {
+        let (file, values) = (format!("templates/{name}.yaml"), "tidewaiter/ci/monitoring-values.yaml");
+        let chart = [
+            "template",
+            "tidewaiter",
+            "tidewaiter",
+            "--show-only",
+            &file,
+            "--values",
+            values,
+        ];
+        Ok(serde_saphyr::from_str(&world.helm(&chart)?)?)
+    };
+    let (monitor, service, deployment) = (
+        template("servicemonitor")?,
+        template("service")?,
+        template("deployment")?,
+    );
+    let selects = |selector: &Value, labels: &Value| {
+        let selector = selector.as_object();
+        selector.is_some_and(|all| !all.is_empty() && all.iter().all(|(name, value)| labels[name] == *value))
+    };
+    ensure!(
+        selects(
+            &monitor["spec"]["selector"]["matchLabels"],
+            &service["metadata"]["labels"]
+        ),
+        "{monitor} doesn't select {service}"
+    );
+    let pod = &deployment["spec"]["template"];
+    ensure!(
+        selects(&service["spec"]["selector"], &pod["metadata"]["labels"]),
+        "{service} doesn't select {pod}"
+    );
+    let named = |ports: &Value, name: &Value| {
+        let mut ports = ports.as_array().into_iter().flatten();
+        ports.find(|port| port["name"] == *name).cloned()
+    };
+    let port = named(&service["spec"]["ports"], &monitor["spec"]["endpoints"][0]["port"]);
+    let port = port.with_context(|| format!("{service} has no such port as {monitor}"))?;
+    let own = named(&pod["spec"]["containers"][0]["ports"], &port["targetPort"]);
+    own.with_context(|| format!("{pod} has no such port as {port}"))
+        .map(drop)
+}
+
 /// Whether the server comes up with these modules, and what it says.
 fn starts(folder: &Path, modules: &str) -> Result<(bool, String)> {
     fs::write(folder.join("modules.yaml"), modules)?;

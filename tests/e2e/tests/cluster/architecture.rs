@@ -2,6 +2,7 @@
 //! goes in a cluster with two kinds of machines.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,9 +20,9 @@ use crate::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
     (
-        "an_image_for_another_machine_is_refused",
+        "an_image_for_another_machine_does_not_start_without_tidewaiter_and_is_refused_with_it",
         false,
-        an_image_for_another_machine_is_refused,
+        an_image_for_another_machine_does_not_start_without_tidewaiter_and_is_refused_with_it,
     ),
     (
         "a_library_for_another_machine_is_told_of",
@@ -111,7 +112,7 @@ impl<'a> OtherMachine<'a> {
     }
 }
 
-fn an_image_for_another_machine_is_refused(world: &World) -> Result<()> {
+fn an_image_for_another_machine_does_not_start_without_tidewaiter_and_is_refused_with_it(world: &World) -> Result<()> {
     let _alone = alone();
     let namespace = world.namespace("other-machine")?;
     let (other, _) = other_machine();
@@ -142,6 +143,26 @@ fn an_image_for_another_machine_is_refused(world: &World) -> Result<()> {
         ensure!(answer.admitted(), "{}", answer.message());
         return Ok(());
     }
+    let program = world.cluster.folder().join("other-machine");
+    // A program, of which the kernel reads no more before it says no.
+    fs::write(&program, elf_of_the_other_machine(2))?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    world
+        .cluster
+        .load_program("registry.example/other-machine:1", &program, None)?;
+    let without = world.namespace_without("other-machine-without")?;
+    without.apply(&service(json!({})).to_string())?;
+    world
+        .cluster
+        .until("the kernel refuses the program", Duration::from_mins(2), || {
+            let pods = without.pods("own")?;
+            let pod = pods.first().context("no Pod yet")?;
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let log = without.kubectl(&["logs", name, "-c", "kserve-container"]);
+            let told = format!("{log:?} {}", pod["status"]);
+            ensure!(told.contains("exec format error"), "{told}");
+            Ok(Some(()))
+        })?;
     let api = world.cluster.api()?;
     world
         .cluster

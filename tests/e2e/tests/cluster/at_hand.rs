@@ -33,6 +33,11 @@ pub(crate) const TESTS: &[Test] = &[
         at_hand_flags_are_stronger_than_variables_and_these_than_profiles,
     ),
     (
+        "at_hand_a_profile_leads_to_its_cluster_with_its_secret",
+        false,
+        at_hand_a_profile_leads_to_its_cluster_with_its_secret,
+    ),
+    (
         "at_hand_a_file_beside_the_model_says_how_it_is_deployed",
         false,
         at_hand_a_file_beside_the_model_says_how_it_is_deployed,
@@ -165,6 +170,58 @@ fn at_hand_flags_are_stronger_than_variables_and_these_than_profiles(world: &Wor
     ensure!(
         shown.stdout.contains(by_variable.name()) && shown.stdout.contains("TIDEWAITER_NAMESPACE"),
         "{shown:?}"
+    );
+    Ok(())
+}
+
+/// The kubeconfig's current context leads nowhere; a profile, a variable or a flag name the one that leads here.
+fn at_hand_a_profile_leads_to_its_cluster_with_its_secret(world: &World) -> Result<()> {
+    let (_, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
+    let team = world.team("contexts")?;
+    let folder = tempfile::tempdir()?;
+    let kubeconfig = folder.path().join("kubeconfig");
+    fs::copy(world.cluster.kubeconfig(), &kubeconfig)?;
+    let config = |words: &[&str]| {
+        let mut kubectl = world.cluster.kubectl_command();
+        kubectl.arg("config").args(words).env("KUBECONFIG", &kubeconfig);
+        let said = Said::from(kubectl.output()?).ended(0)?;
+        Ok::<_, anyhow::Error>(said.stdout.trim().to_owned())
+    };
+    config(&["rename-context", &config(&["current-context"])?, "here"])?;
+    config(&["set-cluster", "nowhere", "--server=https://127.0.0.1:9"])?;
+    config(&["set-context", "elsewhere", "--cluster=nowhere"])?;
+    config(&["use-context", "elsewhere"])?;
+
+    let run = |words: &[&str], variable: Option<&str>| {
+        let mut command = command(&team, words)?;
+        command
+            .env("KUBECONFIG", &kubeconfig)
+            .env("TIDEWAITER_PROFILES", folder.path().join("profiles.yaml"))
+            .envs(variable.map(|context| ("TIDEWAITER_CONTEXT", context)));
+        Ok::<_, anyhow::Error>(Said::from(command.output()?))
+    };
+    let deploy = |name, more: &[&str], variable| {
+        let words = ["deploy", &uri, "--name", name, "-n", team.name()];
+        run(&[&words[..], more, &STOPPED].concat(), variable)
+    };
+    let lost = deploy("lost", &[], None)?.ended(2)?;
+    ensure!(lost.stderr.contains("127.0.0.1:9"), "{lost:?}");
+    deploy("by-flag", &["--context", "here"], Some("elsewhere"))?.ended(0)?;
+    deploy("by-variable", &[], Some("here"))?.ended(0)?;
+    run(
+        &["profile", "set", "house", "kubernetes_context=here", "secret=house"],
+        None,
+    )?
+    .ended(0)?;
+    run(&["secret", "create", "house", "-n", team.name()], None)?.ended(0)?;
+    deploy("by-profile", &[], None)?.ended(0)?;
+    for name in ["by-flag", "by-variable", "by-profile"] {
+        ensure!(is_there(&team, name)?, "{name} isn't there");
+    }
+    let service = team.get("isvc/by-profile")?;
+    ensure!(
+        service["metadata"]["annotations"]["serving.kserve.io/storageSecretName"] == "house",
+        "{service}"
     );
     Ok(())
 }

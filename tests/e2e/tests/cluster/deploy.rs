@@ -54,6 +54,11 @@ pub(crate) const TESTS: &[Test] = &[
         deploy_makes_secrets_and_graphs,
     ),
     (
+        "deploy_secrets_of_each_cloud_reach_the_initializer",
+        false,
+        deploy_secrets_of_each_cloud_reach_the_initializer,
+    ),
+    (
         "deploy_has_every_wish_checked_and_stores_nothing",
         false,
         deploy_has_every_wish_checked_and_stores_nothing,
@@ -74,6 +79,75 @@ pub(crate) const SMALL: [&str; 6] = [
     "--limit",
     "memory=1500Mi",
 ];
+
+/// KServe's own webhook hands the storage initializer what the command wrote; `tests/clouds` shows that it opens the stores.
+fn deploy_secrets_of_each_cloud_reach_the_initializer(world: &World) -> Result<()> {
+    let team = world.namespace_without("deploy-clouds")?;
+    let azure = "https://ml.blob.core.windows.net/models/fraud";
+    let google = r#"--google_application_credentials={"type": "service_account"}"#;
+    let principal = [
+        "--azure_subscription_id=a",
+        "--azure_tenant_id=b",
+        "--azure_client_id=c",
+        "--azure_client_secret=d",
+    ];
+    let wanted: [(&str, &str, &[&str], &[&str]); 3] = [
+        (
+            "gs",
+            "gs://models/fraud",
+            &[google],
+            &["GOOGLE_APPLICATION_CREDENTIALS"],
+        ),
+        (
+            "az",
+            azure,
+            &principal,
+            &["AZ_SUBSCRIPTION_ID", "AZ_TENANT_ID", "AZ_CLIENT_ID", "AZ_CLIENT_SECRET"],
+        ),
+        (
+            "az-key",
+            azure,
+            &["--azure_storage_access_key=e"],
+            &["AZURE_STORAGE_ACCESS_KEY"],
+        ),
+    ];
+    for (name, uri, keys, variables) in wanted {
+        run(&team, None, &[&["secret", "create", name], keys].concat())?.ended(0)?;
+        let mut service = crate::hammer::service(name, uri);
+        service["spec"]["predictor"]["serviceAccountName"] = json!(name);
+        team.apply(&service.to_string())?;
+        let pod = world.cluster.until("KServe makes a Pod", Duration::from_mins(2), || {
+            Ok(team.pods(name)?.into_iter().next())
+        })?;
+        let initializer = &pod["spec"]["initContainers"][0];
+        for variable in variables {
+            let variables = initializer["env"].as_array().into_iter().flatten();
+            let mut found = variables.filter(|one| one["name"] == *variable);
+            let found = found
+                .next()
+                .with_context(|| format!("{variable} isn't there: {initializer}"))?;
+            if found["value"].is_null() {
+                ensure!(found["valueFrom"]["secretKeyRef"]["name"] == name, "{found}");
+                continue;
+            }
+            let mounts = initializer["volumeMounts"].as_array().into_iter().flatten();
+            let path = found["value"].as_str().unwrap_or_default();
+            let mut mounts = mounts.filter(|mount| path.starts_with(mount["mountPath"].as_str().unwrap_or("none")));
+            let mount = mounts
+                .next()
+                .with_context(|| format!("nothing is mounted at {path}: {initializer}"))?;
+            let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+            let mut volumes = volumes.filter(|volume| volume["name"] == mount["name"]);
+            ensure!(
+                volumes
+                    .next()
+                    .is_some_and(|volume| volume["secret"]["secretName"] == name),
+                "another volume: {mount}"
+            );
+        }
+    }
+    Ok(())
+}
 
 /// The command in a namespace, with keys of the store where there are some; as a user without variables of their own.
 pub(crate) fn run(namespace: &Namespace, key: Option<&str>, arguments: &[&str]) -> Result<Said> {
@@ -226,11 +300,14 @@ fn deploy_tells_a_missing_model(world: &World) -> Result<()> {
     tells(&said, &["nothing is at s3://mlflow/shared/nothing-here"])?;
     // By what the initializer says, where no policy looks.
     make_up_models(&team)?;
-    failed(
-        deploy(&team, None, uri, &["--framework", "mlflow", "-o", "json"])?,
-        "no-model",
-        &["there is no model at s3://mlflow/shared/nothing-here"],
-    )
+    let told = ["there is no model at s3://mlflow/shared/nothing-here"];
+    let unseen = ["--framework", "mlflow", "-o", "json"];
+    failed(deploy(&team, None, uri, &unseen)?, "no-model", &told)?;
+    // And where there is no Tidewaiter.
+    let without = world.namespace_without("deploy-missing-untold")?;
+    run(&without, Some(MINIO_USER), &["secret", "create", "store"])?.ended(0)?;
+    let unseen = [&unseen[..], &["--secret", "store"]].concat();
+    failed(deploy(&without, None, uri, &unseen)?, "no-model", &told)
 }
 
 /// KServe calls this service ready.
@@ -273,6 +350,24 @@ fn deploy_tells_a_control_plane_namespace(world: &World) -> Result<()> {
 fn deploy_offers_a_name_and_names_conflicts(world: &World) -> Result<()> {
     let team = world.namespace_without("deploy-names")?;
     let uri = "s3://mlflow/shared/x";
+    // What is shown can be applied by hand.
+    let shown = [
+        "deploy",
+        uri,
+        "--name",
+        "shown",
+        "--framework",
+        "mlflow",
+        "--dry-run=client",
+        "-o",
+        "yaml",
+    ];
+    let shown = run(&team, None, &shown)?.ended(0)?;
+    let applied = team.try_apply(&["--dry-run=server"], &shown.stdout)?;
+    ensure!(
+        applied.ok && applied.stdout.contains("shown created"),
+        "{shown:?}\n{applied:?}"
+    );
     let refused = run(
         &team,
         None,

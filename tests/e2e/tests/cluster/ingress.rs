@@ -1,11 +1,14 @@
 //! The ways in, as `url` and `predict` find them by themselves in a real API server. The test is the controllers: it writes the addresses into the status
 //! of what they would look after, and has proxies where they say that they are.
 
+use std::process::{Command, Stdio};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidewaiter_e2e::command::Said;
+use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::{Namespace, condition};
@@ -156,12 +159,39 @@ fn an_ingress(
     // Whoever knows the address says it, and the host is still the service's own, unless that is said too.
     let base = ["--base-url", &format!("http://{INGRESS}")];
     answers(team, "fraud", model, "by the base URL", &BOTH, &base)?;
+    by_a_profiles_base_url(team, model)?;
     let stranger = ["--data", "[[1, 2, 3, 4]]", "--host", "stranger.example.com"];
     let lost = run(team, &[&["predict", "fraud"][..], &base, &stranger].concat())?.ended(2)?;
     ensure!(lost.stderr.contains(NO_ROUTE), "{lost:?}");
     // KServe leads an Ingress to REST alone.
     let grpc = run(team, &["url", "fraud", "--via", "ingress", "--protocol", "grpc"])?.ended(2)?;
     ensure!(grpc.stderr.contains("REST alone"), "{grpc:?}");
+    Ok(())
+}
+
+/// Of a profile; of a variable, where the profile has another.
+fn by_a_profiles_base_url(team: &Namespace, model: &Model) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let run = |words: &[&str], variable: Option<&str>| {
+        let mut command = Command::new(command_binary()?);
+        command
+            .args(words)
+            .env("KUBECONFIG", team.cluster().kubeconfig())
+            .env("TIDEWAITER_PROFILES", folder.path().join("profiles.yaml"))
+            .envs(variable.map(|url| ("TIDEWAITER_BASE_URL", url)))
+            .stdin(Stdio::null());
+        Said::from(command.output()?).ended(0)
+    };
+    let address = format!("http://{INGRESS}");
+    let data = model.request.to_string();
+    let predict = ["predict", "fraud", "--model", "fraud", "-o", "json", "--data", &data];
+    let predict = [&predict[..], &["-n", team.name()]].concat();
+    for (profile, variable) in [(&*address, None), ("http://127.0.0.1:9", Some(&*address))] {
+        run(&["profile", "set", "house", &format!("base_url={profile}")], None)?;
+        let said = run(&predict, variable)?;
+        ensure!(said.stderr.contains("by the base URL"), "{said:?}");
+        model.check(&numbers(&document(&said)?["outputs"][0]["data"]))?;
+    }
     Ok(())
 }
 

@@ -20,7 +20,7 @@ const OLDEST: [&str; 9] = [
 
 /// What is of the newest release alone: its kinds, its words for modes, canaries and stopping, and the images of its servers. Of the oldest's own the ground has
 /// `MLServer` 1.5.0 alone.
-const NEWEST: [&str; 31] = [
+const NEWEST: [&str; 32] = [
     "a_model_with_a_secret_made_by_hand_answers",
     "an_llm_gets_its_credentials_on_its_metadata",
     "a_service_with_a_cached_model_is_left_alone",
@@ -50,17 +50,19 @@ const NEWEST: [&str; 31] = [
     "a_deploy_sends_a_model_that_policies_look_for",
     "using_stop_start_scale_and_delete",
     "using_a_canary_answers_and_is_promoted",
+    "using_promote_pins_no_later_model",
     "using_predict_answers_as_the_model_by_every_protocol",
     "using_revisions_as_knative_has_them",
 ];
 
 /// What the gate has no time for: `cargo xtask test --all` runs them.
-const LONG: [&str; 29] = [
+const LONG: [&str; 30] = [
     "a_key_of_a_namespace_that_is_gone_is_revoked",
     "deploys_at_once_lose_none_without_a_word",
     "a_deploy_that_waits_is_told_of_a_later_one",
     "a_deploy_interrupted_while_it_waits_leaves_a_whole_service",
     "a_deploy_interrupted_while_it_uploads_leaves_nothing",
+    "a_deploy_killed_at_any_moment_serves_nothing_half_written",
     "a_deploy_that_is_refused_has_uploaded_nothing",
     "pipeline_a_tracking_server_with_users_lets_in_whom_it_knows",
     "pipeline_a_model_of_mlflow_3_answers_by_each_of_its_names",
@@ -88,7 +90,7 @@ const LONG: [&str; 29] = [
 ];
 
 /// What comes to the same end where Tidewaiter reviews the namespace and where it doesn't, and is shown twice, but for the gate.
-const WITH_AND_WITHOUT: [&str; 14] = [
+const WITH_AND_WITHOUT: [&str; 19] = [
     "deploy_has_every_wish_checked_and_stores_nothing",
     "served_a_folder_of_sklearn",
     "served_a_file_of_xgboost",
@@ -103,6 +105,11 @@ const WITH_AND_WITHOUT: [&str; 14] = [
     "using_stop_start_scale_and_delete",
     "using_a_canary_answers_and_is_promoted",
     "using_every_ingress_leads_to_the_model",
+    "failing_a_server_out_of_memory_is_told_with_its_limit",
+    "failing_a_download_out_of_memory_is_told_with_who_limits_it",
+    "failing_code_that_stayed_in_a_script_is_named",
+    "failing_a_program_of_another_machine_is_told_with_its_node",
+    "failing_at_the_store_is_told_apart",
 ];
 
 /// A test, in a world.

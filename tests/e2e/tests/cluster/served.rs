@@ -75,12 +75,11 @@ fn run(namespace: &Namespace, words: &[&str]) -> Result<Said> {
     ))
 }
 
-fn deploy(namespace: &Namespace, source: &Path, name: &str, more: &[&str]) -> Result<()> {
+fn deploy(namespace: &Namespace, source: &Path, name: &str, more: &[&str]) -> Result<Said> {
     let source = source.display().to_string();
     let words = [&["deploy", &source, "--name", name][..], &SMALL, more].concat();
     run(namespace, &words)?
         .ended(0)
-        .map(drop)
         .with_context(|| namespace.diagnosis(name))
 }
 
@@ -147,7 +146,11 @@ fn served_a_function(world: &World) -> Result<()> {
         "--post",
         "house.tenfold",
     ];
-    deploy(&team, folder.path(), "fraud", &functions)?;
+    let said = deploy(&team, folder.path(), "fraud", &functions)?;
+    ensure!(
+        said.stderr.contains("model-settings.json and "),
+        "it doesn't say what it made: {said:?}"
+    );
     let answers = predicted(&team, "fraud", &times(&model, 2.0))?;
     let tenth: Vec<f64> = answers.iter().map(|answer| answer / 10.0).collect();
     model.check(&tenth)?;
@@ -178,7 +181,7 @@ fn deploy_with(team: &Namespace, model: &Model, role: &str, script: &str) -> Res
         &file,
         json!({"runtime": "kserve-sklearnserver", role: container}).to_string(),
     )?;
-    deploy(team, &model.folder, "fraud", &["--file", &file.display().to_string()])
+    deploy(team, &model.folder, "fraud", &["--file", &file.display().to_string()]).map(drop)
 }
 
 /// What it says of the model is what the model's own answers say.
@@ -380,8 +383,8 @@ fn served_no_more_its_model_leaves_the_store_and_others_stay(world: &World) -> R
         let manifest = kept.join(base).join(format!("manifests/{digest}.json"));
         Ok::<_, anyhow::Error>([kept.join(key).join("model.joblib").exists(), manifest.exists()])
     };
-    let (one, other) = (submit("fraud")?, submit("prices")?);
-    for uri in [&one, &other] {
+    let (one, other, left) = (submit("fraud")?, submit("prices")?, submit("left")?);
+    for uri in [&one, &other, &left] {
         ensure!(is_there(uri)? == [true, true], "{uri}: {:?}", is_there(uri)?);
     }
 
@@ -404,5 +407,8 @@ fn served_no_more_its_model_leaves_the_store_and_others_stay(world: &World) -> R
     );
     ensure!(is_there(&one)? == [false, false], "{one}: {:?}", is_there(&one)?);
     ensure!(is_there(&other)? == [true, true], "{other}: {:?}", is_there(&other)?);
+    // Without a word about it, the model stays.
+    run(&team, &["delete", "left", "--yes"])?.ended(0)?;
+    ensure!(is_there(&left)? == [true, true], "{left}: {:?}", is_there(&left)?);
     Ok(())
 }

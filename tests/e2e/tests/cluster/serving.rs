@@ -7,13 +7,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tidewaiter_e2e::admission::submit;
 use tidewaiter_e2e::install::{extend_catalogue, own_mlserver};
-use tidewaiter_e2e::{Server, manifests, path};
+use tidewaiter_e2e::{Server, answering, manifests, path};
 use tidewaiter_ground::Namespace;
 use tidewaiter_ground::images::XGBOOST_3_2;
 use tidewaiter_ground::models::Model;
-use tidewaiter_ground::models::SavedWith::{
-    Mlserver1_5_0, Mlserver1_7_1, Sklearnserver0_20, Xgboost3_2, Xgbserver0_20,
-};
+use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20, Xgboost3_2, Xgbserver0_20};
 
 use crate::{Test, World};
 
@@ -22,23 +20,21 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "a_model_of_older_libraries_answers_from_an_older_image",
         true,
-        a_model_of_older_libraries_answers_from_an_older_image,
+        |world| answering::a_model_of_older_libraries_answers_from_an_older_image(world.cluster()?),
     ),
     ("a_client_side_apply_answers", true, a_client_side_apply_answers),
-    (
-        "what_kserves_python_sdk_sends_answers",
-        true,
-        what_kserves_python_sdk_sends_answers,
-    ),
-    ("an_old_shape_answers", true, an_old_shape_answers),
+    ("what_kserves_python_sdk_sends_answers", true, |world| {
+        answering::what_kserves_python_sdk_sends_answers(world.cluster()?)
+    }),
+    ("an_old_shape_answers", true, |world| {
+        answering::an_old_shape_answers(world.cluster()?)
+    }),
     ("what_zenml_sends_answers", true, what_zenml_sends_answers),
     ("an_old_xgboost_shape_answers", true, an_old_xgboost_shape_answers),
     ("a_custom_container_answers", true, a_custom_container_answers),
-    (
-        "a_model_that_would_answer_wrongly_is_refused",
-        true,
-        a_model_that_would_answer_wrongly_is_refused,
-    ),
+    ("a_model_that_would_answer_wrongly_is_refused", true, |world| {
+        answering::a_model_that_would_answer_wrongly_is_refused(world.cluster()?)
+    }),
     (
         "an_image_that_the_admin_mapped_answers_rightly",
         true,
@@ -61,46 +57,9 @@ fn a_client_side_apply_answers(world: &World) -> Result<()> {
     answers(world, &namespace, "fraud", &model)
 }
 
-fn what_kserves_python_sdk_sends_answers(world: &World) -> Result<()> {
-    let (model, uri) = world.model("fraud", Mlserver1_7_1, "mlflow")?;
-    let namespace = world.namespace("sdk-answers")?;
-    submit(&world.cluster, ["model", "create", namespace.name(), "fraud", &uri])?;
-    answers(world, &namespace, "fraud", &model)
-}
-
 /// scikit-learn 1.4 in an image with 1.7 is what nobody supports; the release that fits is pinned, together with its runtime.
 fn a_bare_manifest_answers(world: &World) -> Result<()> {
     path::a_bare_manifest_answers(world.cluster()?, "fraud", Mlserver1_7_1, "mlflow").map(drop)
-}
-
-fn a_model_of_older_libraries_answers_from_an_older_image(world: &World) -> Result<()> {
-    let namespace = path::a_bare_manifest_answers(world.cluster()?, "churn", Mlserver1_5_0, "mlflow")?;
-    let model = namespace.get("isvc/fraud")?["spec"]["predictor"]["model"].clone();
-    ensure!(
-        model["runtime"] == "kserve-mlserver" && model["runtimeVersion"] == "1.5.0",
-        "model {model}"
-    );
-    let pods = namespace.pods("fraud")?;
-    ensure!(
-        pods.iter()
-            .any(|pod| pod["spec"]["containers"][0]["image"] == "docker.io/seldonio/mlserver:1.5.0"),
-        "the Pod's image is another"
-    );
-    Ok(())
-}
-
-/// The per-framework field, as manifests of years ago have it.
-fn an_old_shape_answers(world: &World) -> Result<()> {
-    let (model, uri) = world.model("plain_sklearn", Mlserver1_7_1, "mlflow")?;
-    let namespace = world.namespace("old")?;
-    let manifest = json!({
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": "iris"},
-        "spec": {"predictor": {"sklearn": {"protocolVersion": "v2", "storageUri": uri}}},
-    });
-    namespace.apply(&manifest.to_string())?;
-    answers(world, &namespace, "iris", &model)
 }
 
 /// By KServe's first protocol, from KServe's own servers: what a manifest without a protocol is served by.
@@ -159,47 +118,6 @@ fn a_custom_container_answers(world: &World) -> Result<()> {
     let image = "docker.io/kserve/sklearnserver:v0.20.0";
     namespace.apply(&manifests::own_container("own", image, &arguments, &uri))?;
     answers_v1(world, &namespace, "own", &model)
-}
-
-/// XGBoost 3.2's file loads in 3.0.2 without an error, and its intercept is lost.
-fn a_model_that_would_answer_wrongly_is_refused(world: &World) -> Result<()> {
-    let (model, uri) = world.model("prices", Xgboost3_2, "mlflow")?;
-    let manifest = manifests::bare("prices", "mlflow", &uri);
-
-    let namespace = world.namespace("wrong")?;
-    let said = namespace.try_apply(&["--server-side"], &manifest)?;
-    ensure!(!said.ok, "admitted: {}", said.stdout);
-    for part in ["3.2.0", "3.0.2", "tidewaiter.dev/allow-wrong-answers"] {
-        ensure!(
-            said.stderr.contains(part),
-            "the refusal doesn't name {part}: {}",
-            said.stderr
-        );
-    }
-
-    // The way past the refusal leads to what it warned of.
-    let allowed = manifest.replace(
-        "metadata:\n",
-        "metadata:\n  annotations: {tidewaiter.dev/allow-wrong-answers: \"true\"}\n",
-    );
-    let said = namespace.apply(&allowed)?;
-    ensure!(
-        said.warnings().iter().any(|line| line.contains("3.2.0")),
-        "no word of the danger: {}",
-        said.stderr
-    );
-    namespace.ready("prices")?;
-    let wrong = namespace.infer("prices", &model.request)?;
-    ensure!(
-        model.check(&wrong).is_err(),
-        "the server answers rightly, {wrong:?}: the refusal is out of date"
-    );
-    ensure!(
-        wrong.iter().zip(&model.answers).all(|(got, right)| right - got > 50.0),
-        "{wrong:?} is wrong in another way than known ({:?})",
-        model.answers
-    );
-    Ok(())
 }
 
 /// The refusal's own advice: a runtime with a newer XGBoost, and what its image holds in the catalogue. The runtime is this namespace's alone, so for all

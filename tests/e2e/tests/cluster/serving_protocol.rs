@@ -285,16 +285,27 @@ fn grpc_without_a_port_is_led_to_rest_without_tidewaiter_and_answers_with_it(wor
     let without = world.namespace_without("grpc-without")?;
     speaks_grpc(&without)?;
     let endpoint = format!("{HOST}:{MINIO_PORT}");
-    without.apply(&manifests::with_keys(&object, &endpoint, MINIO_USER, MINIO_USER))?;
-    without.ready("fraud")?;
-    let rest = format!("http://{}/v2/models/fraud/infer", address(&without)?);
-    world
-        .cluster
-        .until("the Service leads to REST", Duration::from_mins(1), || {
-            post(&rest, &model.request).map(Some)
-        })?;
-    let answer = without.infer_grpc_at(&address(&without)?, "fraud", &model.request);
-    ensure!(answer.is_err(), "gRPC is answered without a port: {answer:?}");
+    // And with the name of a port for gRPC, but REST's number.
+    let mut wrong = service(
+        &uri,
+        &json!({"protocolVersion": "grpc-v2", "ports": [{"containerPort": 8080, "name": "h2c"}]}),
+    );
+    wrong["metadata"]["name"] = json!("wrong");
+    for object in [&object, &wrong] {
+        without.apply(&manifests::with_keys(object, &endpoint, MINIO_USER, MINIO_USER))?;
+    }
+    for name in ["fraud", "wrong"] {
+        without.ready(name)?;
+        let address = address_of(&without, &format!("{name}-predictor"))?;
+        let rest = format!("http://{address}/v2/models/{name}/infer");
+        world
+            .cluster
+            .until("the Service leads to REST", Duration::from_mins(1), || {
+                post(&rest, &model.request).map(Some)
+            })?;
+        let answer = without.infer_grpc_at(&address, name, &model.request);
+        ensure!(answer.is_err(), "gRPC of {name} is answered: {answer:?}");
+    }
 
     let with = world.namespace("grpc")?;
     speaks_grpc(&with)?;
@@ -312,6 +323,7 @@ fn grpc_without_a_port_is_led_to_rest_without_tidewaiter_and_answers_with_it(wor
             ensure!(said.ok && filled(&said), "{}", said.stderr);
             Ok(Some(()))
         })?;
+    refused(&with, &wrong, &["For gRPC it listens on 9000"])?;
     let said = with.apply(&object.to_string())?;
     ensure!(filled(&said), "{}", said.stderr);
     let ports = with.get("isvc/fraud")?["spec"]["predictor"]["model"]["ports"].clone();

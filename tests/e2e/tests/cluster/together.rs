@@ -39,6 +39,11 @@ pub(crate) const TESTS: &[Test] = &[
         a_deploy_interrupted_while_it_uploads_leaves_nothing,
     ),
     (
+        "a_deploy_killed_at_any_moment_serves_nothing_half_written",
+        false,
+        a_deploy_killed_at_any_moment_serves_nothing_half_written,
+    ),
+    (
         "a_deploy_that_is_refused_has_uploaded_nothing",
         false,
         a_deploy_that_is_refused_has_uploaded_nothing,
@@ -52,6 +57,8 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Pairs of deploys until two have met: each takes less than a second.
 const ROUNDS: usize = 25;
+/// Deploys that are killed, each a little later than the one before.
+const KILLS: u32 = 20;
 const PATIENCE: Duration = Duration::from_mins(2);
 /// More than one part.
 const LARGE: usize = 48 << 20;
@@ -320,6 +327,69 @@ fn a_deploy_interrupted_while_it_uploads_leaves_nothing(world: &World) -> Result
     .ended()?
     .ended(0)?;
     ensure!(stored(world, "interrupted/fraud/manifests"), "there is no manifest");
+    Ok(())
+}
+
+/// A service that names a model has all of it, and the manifest that is written last; the same deploy, run again, completes.
+fn a_deploy_killed_at_any_moment_serves_nothing_half_written(world: &World) -> Result<()> {
+    let model = large(world)?;
+    let source = model.path().display().to_string();
+    let team = world.namespace_without("deploy-killed")?;
+    let store = "s3://mlflow/killed/";
+    let start = |name: &str| {
+        let arguments = [
+            "deploy",
+            &source,
+            "--name",
+            name,
+            "--artifact-store",
+            store,
+            "--no-wait",
+        ];
+        Running::start(&team, &arguments, &keys(&minio()))
+    };
+    let bucket = world.cluster.folder().join("minio/mlflow");
+    let is_whole = |name: &str| -> Result<bool> {
+        let service = team.kubectl(&["get", "isvc", name, "--ignore-not-found", "-o", "json"])?;
+        if service.is_empty() {
+            return Ok(false);
+        }
+        let service: Value = serde_json::from_str(&service)?;
+        let uri = service["spec"]["predictor"]["model"]["storageUri"].as_str();
+        let key = uri.and_then(|uri| uri.strip_prefix("s3://mlflow/"));
+        let key = key.with_context(|| format!("no model: {service}"))?;
+        let (folder, digest) = key.rsplit_once('/').context("no folder of its own")?;
+        ensure!(
+            bucket.join(folder).join(format!("manifests/{digest}.json")).exists(),
+            "{key} is served, and has no manifest"
+        );
+        for entry in fs::read_dir(model.path())? {
+            let file = bucket.join(key).join(entry?.file_name());
+            ensure!(file.exists(), "{key} is served without {}", file.display());
+        }
+        Ok(true)
+    };
+    let began = Instant::now();
+    start("whole")?.ended()?.ended(0)?;
+    let takes = began.elapsed();
+    ensure!(is_whole("whole")?, "it isn't there");
+    let mut killed = [0, 0];
+    for round in 0..KILLS {
+        let name = format!("killed-{round}");
+        let mut running = start(&name)?;
+        std::thread::sleep(takes * round / (KILLS - 1));
+        running.child.kill()?;
+        running.child.wait()?;
+        killed[usize::from(is_whole(&name)?)] += 1;
+        start(&name)?.ended()?.ended(0)?;
+        ensure!(is_whole(&name)?, "{name} isn't there");
+    }
+    let [early, late] = killed;
+    println!("{early} were killed before their service was there, {late} after");
+    ensure!(
+        early > 1,
+        "it shows little: {early} were killed before their service was there"
+    );
     Ok(())
 }
 

@@ -43,6 +43,11 @@ pub(crate) const TESTS: &[Test] = &[
         using_canaries_as_kserve_has_them,
     ),
     (
+        "using_promote_pins_no_later_model",
+        false,
+        using_promote_pins_no_later_model,
+    ),
+    (
         "using_revisions_as_knative_has_them",
         false,
         using_revisions_as_knative_has_them,
@@ -445,6 +450,43 @@ fn using_canaries_as_kserve_has_them(world: &World) -> Result<()> {
     ensure!(spec["canary"].is_null() && spec["predictor"] == wanted, "{spec}");
     let none = run(&namespace, &["promote", "fraud"])?.ended(2)?;
     ensure!(none.stderr.contains("has no canary"), "{none:?}");
+    Ok(())
+}
+
+/// A canary's runtime is its model's own: who deploys the next one without a word about it gets what the cluster chooses.
+fn using_promote_pins_no_later_model(world: &World) -> Result<()> {
+    let namespace = world.namespace_without("use-promote")?;
+    let deploy = |uri: &str, more: &[&str]| {
+        let words = ["deploy", uri, "--name", "fraud", "--framework", "sklearn", "--no-wait"];
+        crate::deploy::run(&namespace, None, &[&words[..], more].concat())?.ended(0)
+    };
+    let predictor = || Ok::<_, anyhow::Error>(namespace.get("isvc/fraud")?["spec"]["predictor"].clone());
+    deploy("s3://mlflow/one", &["--min-replicas", "2"])?;
+    let mut wanted = predictor()?;
+    run(
+        &namespace,
+        &["split", "fraud", "50", "--storage-uri", "s3://mlflow/two"],
+    )?
+    .ended(0)?;
+    let pin = json!([
+        {"op": "add", "path": "/spec/canary/0/predictor/model/runtime", "value": "kserve-sklearnserver"},
+        {"op": "add", "path": "/spec/canary/0/predictor/model/runtimeVersion", "value": "v0.20.0"},
+    ]);
+    namespace.kubectl(&["patch", "isvc/fraud", "--type=json", "-p", &pin.to_string()])?;
+    run(&namespace, &["promote", "fraud"])?.ended(0)?;
+    let promoted = predictor()?;
+    ensure!(
+        promoted["model"]["runtimeVersion"] == "v0.20.0" && promoted["model"]["storageUri"] == "s3://mlflow/two",
+        "{promoted}"
+    );
+    deploy("s3://mlflow/three", &["--min-replicas", "2"])?;
+    // KServe keeps the Pods by this name, and so does a deploy.
+    wanted["name"] = json!("canary");
+    wanted["model"]["storageUri"] = json!("s3://mlflow/three");
+    let next = predictor()?;
+    ensure!(next == wanted, "{next}\nnot\n{wanted}");
+    let again = deploy("s3://mlflow/three", &["--min-replicas", "2", "-o", "json"])?;
+    ensure!(document(&again)?["outcome"] == "unchanged", "{again:?}");
     Ok(())
 }
 
