@@ -566,6 +566,38 @@ fn a_project_is_made_and_what_it_lacks_is_told() {
     assert!(missing.contains("`no-such-program` is not there"), "{missing}");
 }
 
+/// A JavaScript project is a TypeScript one, file by file: what is shown of that one holds for it.
+#[test]
+fn a_project_in_javascript_is_one_in_typescript() {
+    let desk = Desk::new();
+    let made = |language: &str| {
+        let new = [
+            "policy",
+            "new",
+            "house-rules",
+            "--language",
+            language,
+            "--dir",
+            language,
+        ];
+        let said = desk.said(0, &new);
+        let folder = desk.path().join(language);
+        let mut files: Vec<_> = said
+            .lines()
+            .filter_map(|line| line.strip_prefix(language)?.strip_prefix('/'))
+            .filter_map(|file| Some((file.to_owned(), fs::read(folder.join(file)).ok()?)))
+            .collect();
+        files.sort();
+        files
+    };
+    let (javascript, typescript) = (made("javascript"), made("typescript"));
+    assert!(
+        javascript.iter().any(|(name, _)| name == "src/policy.ts"),
+        "{javascript:?}"
+    );
+    assert_eq!(javascript, typescript);
+}
+
 /// A pipeline must not be green where nothing was reviewed, or not by what the cluster has.
 #[test]
 fn a_review_that_says_nothing_is_an_error() {
