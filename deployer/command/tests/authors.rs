@@ -12,6 +12,9 @@ use tempfile::TempDir;
 #[path = "../../../policies/tools/fixtures/planted.rs"]
 mod planted;
 
+#[path = "authors/one.rs"]
+mod one;
+
 const SERVICE: &str = "\
 apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService
@@ -117,24 +120,6 @@ impl Desk {
 }
 
 #[test]
-fn a_policy_is_looked_into() {
-    let desk = Desk::new();
-    let about = desk.json(0, &["policy", "inspect", "storage-credentials", "-o", "json"]);
-    assert_eq!(about["contract"], "0.1.0");
-    assert!(about["capabilities"].as_array().unwrap().contains(&"storage".into()));
-    let page = desk.said(0, &["policy", "docs", "storage-credentials"]);
-    assert!(
-        page.starts_with("# storage-credentials\n") && page.contains("    builtin: storage-credentials\n```"),
-        "{page}"
-    );
-    let none = desk.said(2, &["policy", "inspect", "no-such-policy"]);
-    assert!(
-        none.contains("built-in policy: ") && none.contains("storage-credentials"),
-        "{none}"
-    );
-}
-
-#[test]
 fn a_policy_is_tried_by_its_cases_and_its_laws() {
     let desk = Desk::new();
     let base = [
@@ -168,107 +153,6 @@ fn a_policy_is_tried_by_its_cases_and_its_laws() {
     );
     let wrong = desk.said(2, &["policy", "test", "storage-credentials", "--cases", "own.yaml"]);
     assert!(wrong.contains("own.yaml") && wrong.contains("hint"), "{wrong}");
-}
-
-#[test]
-fn a_policy_is_run_on_one_object_and_measured() {
-    let desk = Desk::new();
-    let said = desk.said(
-        0,
-        &[
-            "policy",
-            "run",
-            "storage-credentials",
-            "--object",
-            "own.yaml",
-            "--world",
-            "world.yaml",
-        ],
-    );
-    assert!(
-        said.contains("storage.resolve") && said.contains("served by minio"),
-        "{said}"
-    );
-    assert!(said.contains("+ ") && said.contains("tidewaiter-minio"), "{said}");
-    let own = fs::read_to_string(desk.path().join("own.yaml")).unwrap();
-    let item = own
-        .lines()
-        .map(|line| format!("    {line}\n"))
-        .collect::<String>()
-        .replacen("    ", "  - ", 1);
-    for (name, text) in [
-        ("list.yaml", format!("apiVersion: v1\nkind: List\nitems:\n{item}")),
-        ("two.yaml", format!("apiVersion: v1\nkind: List\nitems:\n{item}{item}")),
-        ("twice.yaml", own.replace("spec:\n", "spec: {}\nspec:\n")),
-    ] {
-        fs::write(desk.path().join(name), text).unwrap();
-    }
-    let run = [
-        "policy",
-        "run",
-        "storage-credentials",
-        "--world",
-        "world.yaml",
-        "-o",
-        "json",
-        "--object",
-    ];
-    let ran = desk.json(0, &[&run[..], &["list.yaml"]].concat());
-    assert_eq!(ran["outcome"]["fills"][0]["policy"], "storage-credentials", "{ran}");
-    let two = desk.said(2, &[&run[..], &["two.yaml"]].concat());
-    assert!(
-        two.contains("two.yaml holds 2 objects, and a policy is run on one"),
-        "{two}"
-    );
-    let twice = desk.said(2, &[&run[..], &["twice.yaml"]].concat());
-    assert!(twice.contains("twice.yaml:5: `spec` stands here twice"), "{twice}");
-    let other = own
-        .replace("InferenceService", "Deployment")
-        .replace("serving.kserve.io/v1beta1", "apps/v1");
-    fs::write(desk.path().join("other.yaml"), other).unwrap();
-    let other = desk.said(2, &[&run[..], &["other.yaml"]].concat());
-    assert!(
-        other.contains("no policy is ever asked about this object: it is of kind Deployment"),
-        "{other}"
-    );
-    let ran = desk.piped(0, &[&run[..], &["-"]].concat(), &own);
-    let ran: Value = serde_json::from_str(&ran).unwrap();
-    assert_eq!(ran["outcome"]["fills"][0]["policy"], "storage-credentials", "{ran}");
-    let bench = desk.json(
-        0,
-        &["policy", "bench", "storage-credentials", "--calls", "20", "-o", "json"],
-    );
-    assert!(
-        bench["totalUs"]["median"].as_f64().unwrap() > 0.0 && bench["memoryKib"].as_u64().unwrap() > 0,
-        "{bench}"
-    );
-    let slow = desk.said(
-        1,
-        &[
-            "policy",
-            "bench",
-            "storage-credentials",
-            "--calls",
-            "5",
-            "--max-us",
-            "0.001",
-        ],
-    );
-    assert!(slow.contains("too slow"), "{slow}");
-    let memory = |code: i32, most: &str| {
-        let bench = [
-            "policy",
-            "bench",
-            "storage-credentials",
-            "--calls",
-            "5",
-            "--max-memory-kib",
-        ];
-        desk.said(code, &[&bench[..], &[most]].concat())
-    };
-    let large = memory(1, "8");
-    assert!(large.contains("KiB of memory, and may have 8 at most"), "{large}");
-    memory(0, "32768");
 }
 
 /// By the command itself, which a CI goes by.
@@ -680,6 +564,38 @@ fn a_project_is_made_and_what_it_lacks_is_told() {
     .unwrap();
     let missing = desk.said(2, &["policy", "build", "house-rules"]);
     assert!(missing.contains("`no-such-program` is not there"), "{missing}");
+}
+
+/// A JavaScript project is a TypeScript one, file by file: what is shown of that one holds for it.
+#[test]
+fn a_project_in_javascript_is_one_in_typescript() {
+    let desk = Desk::new();
+    let made = |language: &str| {
+        let new = [
+            "policy",
+            "new",
+            "house-rules",
+            "--language",
+            language,
+            "--dir",
+            language,
+        ];
+        let said = desk.said(0, &new);
+        let folder = desk.path().join(language);
+        let mut files: Vec<_> = said
+            .lines()
+            .filter_map(|line| line.strip_prefix(language)?.strip_prefix('/'))
+            .filter_map(|file| Some((file.to_owned(), fs::read(folder.join(file)).ok()?)))
+            .collect();
+        files.sort();
+        files
+    };
+    let (javascript, typescript) = (made("javascript"), made("typescript"));
+    assert!(
+        javascript.iter().any(|(name, _)| name == "src/policy.ts"),
+        "{javascript:?}"
+    );
+    assert_eq!(javascript, typescript);
 }
 
 /// A pipeline must not be green where nothing was reviewed, or not by what the cluster has.

@@ -107,6 +107,31 @@ pub fn readme(language: Language) -> Result<Vec<u8>> {
     })
 }
 
+/// The component of a project in plain JavaScript: what [`template`] makes, without its types and without the compiler that checks them, from the cache, else built.
+///
+/// # Errors
+/// As for [`component`], and where the template is another one.
+pub fn javascript() -> Result<Vec<u8>> {
+    let language = Language::TypeScript;
+    let (_, sdk) = folders(language);
+    let parts = [sdk.to_owned(), "wit".to_owned(), format!("{sdk}/template")];
+    built(language, "javascript", &parts, |work| {
+        let project = work.join("project");
+        new_project(&project, "made-here", language, &Sdk::Bundled)?;
+        fs::rename(project.join(source(language)), project.join("src/policy.js"))?;
+        fs::remove_file(project.join("tsconfig.json"))?;
+        let manifest = project.join("package.json");
+        let mut package: serde_json::Value = serde_json::from_slice(&fs::read(&manifest)?)?;
+        package["scripts"]["build"] = "tidewaiter-policy build src/policy.js -o made-here.wasm".into();
+        package
+            .as_object_mut()
+            .and_then(|package| package.remove("devDependencies"))
+            .context("the template needs no compiler any more")?;
+        fs::write(&manifest, package.to_string())?;
+        Ok(project)
+    })
+}
+
 /// Where a project keeps its policy.
 fn source(language: Language) -> &'static str {
     match language {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tidewaiter_core::document::Document;
 use tidewaiter_engine::outcome::{Ended, Operation, Review};
 use tidewaiter_engine::{Capability, Engine, FailurePolicy, Limits, Mode, Options, PolicySpec, review};
-use tidewaiter_examples::{component, missing, policies, readme, template};
+use tidewaiter_examples::{component, javascript, missing, policies, readme, template};
 use tidewaiter_tools::{About, Ask, Draw, Given, Language, Law, Laws, Prepared, Suite, load, read_cases};
 
 /// What a policy in each language needs at most; Python's has the default.
@@ -92,6 +92,19 @@ async fn go_answers_the_cases() {
 #[tokio::test]
 async fn a_new_project_in_typescript_passes_as_made() {
     passes_as_made(Language::TypeScript, "sdk-typescript").await;
+}
+
+/// As docs/languages.md says it is done.
+#[tokio::test]
+async fn a_project_in_plain_javascript_builds_and_passes() {
+    let language = Language::TypeScript;
+    if let Some(reason) = missing(language) {
+        eprintln!("not tested: {reason}");
+        return;
+    }
+    let built = javascript().expect("a project without TypeScript builds");
+    let cases = policies().join("sdk-typescript/template/cases");
+    answers(language, built, "made-here", cases).await;
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod crowd;
 mod deployer;
 mod echo;
 mod fixture;
+mod goals;
 mod hostile;
 mod languages;
 mod load;

@@ -152,6 +152,10 @@ pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+pub(crate) fn tenth(figure: f64) -> f64 {
+    (figure * 10.0).round() / 10.0
+}
+
 pub(crate) fn round(figure: f64) -> f64 {
     (figure * 100.0).round() / 100.0
 }

@@ -1,6 +1,6 @@
 //! The author's path, as the guide tells it: a policy from nothing to a component that passes its own test.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -109,6 +109,13 @@ pub fn authored() -> Result<PathBuf> {
             for step in rest {
                 taken(&folder, &desk, language, step)?;
             }
+            // The project's own tests are cargo's, which `tidewaiter policy test` doesn't run.
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let tested = ran(&folder, &project, &cargo, &["test"])?;
+            ensure!(
+                tested.contains("test tests::a_service_without_a_team_is_refused ... ok"),
+                "{tested}"
+            );
             continue;
         }
         // npm and pip take a minute of the network's: what the same project was built to here, by the same commands, stands. It is tested each time: of what
@@ -158,9 +165,14 @@ pub fn component(folder: &Path, language: Language) -> Option<PathBuf> {
     file.is_file().then_some(file)
 }
 
-/// Runs the command as an author does, at their desk, and says what it printed. What cargo compiles for one run is there for the next one.
+/// Runs the command as an author does, at their desk, and says what it printed.
 fn tidewaiter(folder: &Path, desk: &Path, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new(command_binary()?);
+    ran(folder, desk, command_binary()?.as_os_str(), arguments)
+}
+
+/// The same of any program. What cargo compiles for one run is there for the next one.
+fn ran(folder: &Path, desk: &Path, program: &OsStr, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         // What cargo tells this test is about its own package.
         if name.to_string_lossy().starts_with("CARGO_PKG_") || name.to_string_lossy().starts_with("CARGO_MANIFEST_") {
@@ -183,7 +195,8 @@ fn tidewaiter(folder: &Path, desk: &Path, arguments: &[&str]) -> Result<String> 
     );
     ensure!(
         output.status.success(),
-        "tidewaiter {}:\n{said}{complained}",
+        "{} {}:\n{said}{complained}",
+        Path::new(program).file_name().unwrap_or(program).display(),
         arguments.join(" ")
     );
     Ok(format!("{said}{complained}"))

@@ -14,12 +14,20 @@ use tidewaiter_core::verification::{Identity, Verification};
 use tidewaiter_ground::tls::base64;
 use tidewaiter_registry::{Digest, Error, Reference, TrustRoot, Verifier, nobody};
 
-use crate::{Test, World, good};
+use crate::gate::Gate;
+use crate::serving::{MORE, house, push, says};
+use crate::{SEEN, Test, World, good};
 
-pub(crate) const TESTS: &[Test] = &[(
-    "a_keyless_signature_counts_for_whom_its_certificate_names",
-    a_keyless_signature_counts_for_whom_its_certificate_names,
-)];
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "a_keyless_signature_counts_for_whom_its_certificate_names",
+        a_keyless_signature_counts_for_whom_its_certificate_names,
+    ),
+    (
+        "a_server_loads_what_an_identity_signed_by_the_admins_own_root",
+        a_server_loads_what_an_identity_signed_by_the_admins_own_root,
+    ),
+];
 
 const ISSUER: &str = "https://token.example";
 const IDENTITY: &str = "https://git.example/acme/policies/release.yaml@refs/tags/v1";
@@ -274,5 +282,65 @@ fn a_keyless_signature_counts_for_whom_its_certificate_names(world: &World) -> R
         verify("https://git.example/evil")?.status.code() == Some(1),
         "we take another identity"
     );
+    Ok(())
+}
+
+fn a_server_loads_what_an_identity_signed_by_the_admins_own_root(world: &World) -> Result<()> {
+    let (registry, name) = (World::registry()?, world.name("keyless/served:1"));
+    let (ours, theirs) = (Sigstore::new()?, Sigstore::new()?);
+    let reference: Reference = name.parse()?;
+    let sign = |by: &Sigstore, manifest: &Digest| -> Result<()> {
+        let bundle = by.bundle(manifest, jiff::Timestamp::now())?.to_string();
+        let attached = registry.attach(&reference, bundle.into(), "2026-01-01T00:00:00Z", &nobody);
+        world.runtime.block_on(attached)?;
+        Ok(())
+    };
+    let modules = |root: &Sigstore| json!({"refreshInterval": "1s", "trustRoot": root.root()}).to_string();
+    let by = |identity: &str| {
+        house(
+            &name,
+            &json!({"verify": {"keyless": [{"issuer": ISSUER, "identity": identity}]}}),
+        )
+    };
+    let evil = "https://git.example/evil/*";
+    let refused = |identity: &str, manifest: &Digest| {
+        format!("({manifest}) is not signed by {identity} (issuer {ISSUER}): its signature ")
+    };
+
+    let first = push(world, &registry, &name, world.component.clone())?.manifest;
+    let gate = Gate::start(world, &by(IDENTITY), &modules(&ours))?;
+    gate.until_it_says("is not signed, and it has to be by", SEEN)?;
+    ensure!(!gate.review()?.allowed, "an unsigned policy runs: {}", gate.log());
+    sign(&ours, &first)?;
+    gate.until("it is signed", SEEN, says("the test says so"))?;
+
+    // The same identity, certified by an authority that isn't in the root.
+    let second = gate.hammer(says("the test says so"), |go_on| {
+        let second = push(world, &registry, &name, world.changed()?)?.manifest;
+        sign(&theirs, &second)?;
+        gate.until_it_says(&refused(IDENTITY, &second), SEEN)?;
+        gate.until_it_says("the version of before is used", SEEN)?;
+        go_on(MORE)?;
+        Ok(second)
+    })?;
+    sign(&ours, &second)?;
+    gate.until("one of the signatures counts", SEEN, says("the tide says so"))?;
+
+    // Another identity is asked for than the one that signed: whoever runs it goes on, and whoever begins doesn't.
+    let third = gate.hammer(says("the tide says so"), |go_on| {
+        let third = push(world, &registry, &name, world.component.clone())?.manifest;
+        ensure!(third == first, "the same component has another manifest");
+        gate.configure(&by(evil))?;
+        gate.until_it_says(&refused(evil, &third), SEEN)?;
+        gate.until_it_says("its last good version stays", SEEN)?;
+        go_on(MORE)?;
+        Ok(third)
+    })?;
+    for (what, identity, root) in [("another identity", evil, &ours), ("another root", IDENTITY, &theirs)] {
+        let never = Gate::start(world, &by(identity), &modules(root))?;
+        never.until_it_says(&refused(identity, &third), SEEN)?;
+        never.until_it_says("it doesn't run, and what it matches is refused", SEEN)?;
+        ensure!(!never.review()?.allowed, "{what} opens it: {}", never.log());
+    }
     Ok(())
 }
