@@ -21,6 +21,7 @@ use crate::{crowd, goals, hostile, policies};
 const CALLS: usize = 2_000;
 const BUDGET: Duration = Duration::from_secs(2);
 const NAMESPACE: &str = "team-a";
+
 /// One language.
 pub(crate) struct Row {
     pub(crate) language: Language,

@@ -114,6 +114,8 @@ fn deploy_secrets_of_each_cloud_reach_the_initializer(world: &World) -> Result<(
     for (name, uri, keys, variables) in wanted {
         run(&team, None, &[&["secret", "create", name], keys].concat())?.ended(0)?;
         let mut service = crate::hammer::service(name, uri);
+        // Of which a runtime speaks the protocol that is meant where none is named.
+        service["spec"]["predictor"]["model"]["modelFormat"]["name"] = json!("sklearn");
         service["spec"]["predictor"]["serviceAccountName"] = json!(name);
         team.apply(&service.to_string())?;
         let pod = world.cluster.until("KServe makes a Pod", Duration::from_mins(2), || {
@@ -590,6 +592,8 @@ fn deploy_has_every_wish_checked_and_stores_nothing(world: &World) -> Result<()>
     let keda = [
         "--annotation=serving.kserve.io/autoscalerClass=keda",
         "--scale-metric=cpu",
+        // Tidewaiter would look for the model with its own.
+        "--secret=store",
     ];
     let refused = checked(&team, &keda)?.ended(2)?;
     tells(&refused, &["ScaleMetric is not supported for KEDA"])?;

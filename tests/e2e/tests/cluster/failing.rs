@@ -215,7 +215,9 @@ fn failing_a_server_on_another_port_is_told_with_both(world: &World) -> Result<(
 /// A model that some server doesn't load, saved with the packages of a lock.
 fn unloadable(world: &World, kind: &str, lock: &str) -> Result<String> {
     let cache = world.cluster.cache();
-    let folder = world.cluster.folder().join(format!("unloadable-{kind}"));
+    // Two tests may ask for the same.
+    let own = tempfile::tempdir_in(world.cluster.folder())?;
+    let folder = own.path().join("model");
     let site = python::site(cache, lock)?;
     host::run(
         python::command(&[&site])?
