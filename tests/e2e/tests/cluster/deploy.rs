@@ -102,7 +102,12 @@ fn deploy_secrets_of_each_cloud_reach_the_initializer(world: &World) -> Result<(
             "az",
             azure,
             &principal,
-            &["AZ_SUBSCRIPTION_ID", "AZ_TENANT_ID", "AZ_CLIENT_ID", "AZ_CLIENT_SECRET"],
+            &[
+                "AZURE_SUBSCRIPTION_ID",
+                "AZURE_TENANT_ID",
+                "AZURE_CLIENT_ID",
+                "AZURE_CLIENT_SECRET",
+            ],
         ),
         (
             "az-key",

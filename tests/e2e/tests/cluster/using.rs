@@ -353,12 +353,13 @@ fn using_a_canary_answers_and_is_promoted(world: &World) -> Result<()> {
     model.check(&numbers(&answer["outputs"][0]["data"]))?;
     world
         .cluster
-        .until("each third Pod is the canary's", Duration::from_mins(2), || {
+        .until("of three Pods one is the canary's", Duration::from_mins(2), || {
             let answers = of_each_pod(&namespace, &model)?;
             let of = |model: &Model| answers.iter().filter(|answer| model.check(answer).is_ok()).count();
             let share = (of(&model), of(&other), answers.len());
+            // The predictor's autoscaler may have two to three: without metrics it takes none away of those that it has made by now.
             ensure!(
-                share == (2, 1, 3),
+                [(2, 1, 3), (3, 1, 4)].contains(&share),
                 "the predictor's, the canary's and all Pods: {share:?}"
             );
             Ok(Some(()))
