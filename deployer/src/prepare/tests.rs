@@ -196,7 +196,11 @@ async fn each_says_what_it_made() {
             PLAIN,
             &["put into a folder fraud"],
         ),
-        (&[("a/1/model.py", "x")], PLAIN, &["a/config.pbtxt is written"]),
+        (
+            &[("a/config.pbtxt", "platform: \"ensemble\"\n")],
+            PLAIN,
+            &["a/1/ensemble is written"],
+        ),
         (
             &[("mnist.pt", "weights")],
             archive,

@@ -55,9 +55,16 @@ fn what_was_written_before_the_definitions_upgrade_is_named_and_harms_nobody_els
     let extra = Custom::apply(&world.cluster, &extra)?;
     let said = strange.until("Accepted", "False")?;
     ensure!(said.contains("carrierPigeon"), "{said}");
-    // As after a rollback from a version that knows it. The API server goes on to serve the watches that there are by the definition of before, for two minutes.
+    // As after a rollback from a version that knows it. The watches that there are the API server goes on to serve by the definition of before, which has no such
+    // field, until they are asked anew; and then it sends what has changed since.
+    let mut touched = 0;
     let knows = "it says what it doesn't know";
-    world.cluster.until(knows, Duration::from_mins(4), || {
+    world.cluster.until(knows, Duration::from_mins(3), || {
+        touched += 1;
+        let mark = format!("tidewaiter-e2e/touched={touched}");
+        let annotate = ["annotate", "storagebackend/before-extra", &mark, "--overwrite"];
+        world.cluster.kubectl(&annotate)?;
+        std::thread::sleep(Duration::from_secs(3));
         let said = extra.until("Accepted", "True")?;
         Ok(said.contains("doesn't know spec.s3.legacyEndpoint").then_some(()))
     })?;
