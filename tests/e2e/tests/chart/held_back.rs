@@ -80,11 +80,11 @@ fn credentials_that_cannot_be_written_are_counted_with_their_age(world: &World) 
     keyed.key(ROTATED)?;
     let first = world.cluster.until("it is counted", minutes, || {
         let (stale, age) = told()?;
-        Ok((stale == 1.0 && age > 0.0).then_some(age))
+        Ok((stale > 0.0 && age > 0.0).then_some(age))
     })?;
     world.cluster.until("it grows older", minutes, || {
         let (stale, age) = told()?;
-        ensure!(stale == 1.0, "{stale} are counted");
+        ensure!(stale > 0.0, "nothing is counted any more");
         Ok((age > first).then_some(()))
     })?;
 
