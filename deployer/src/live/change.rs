@@ -162,19 +162,15 @@ pub async fn apply(
         patch["metadata"]["resourceVersion"] = json!(service.object().metadata.resource_version);
         match cluster.merge(service.kind(), namespace, name, &patch).await {
             Ok(object) => {
+                let mut notes = planned.notes;
                 if planned.brings_model
-                    && let Some(model) = patch["spec"]["predictor"]["model"].as_object()
+                    && let Err(error) = hand_over(cluster, &service, &object, &patch).await
                 {
-                    let names: Vec<&str> = model.keys().map(String::as_str).collect();
-                    let mut notes = planned.notes;
-                    if let Err(error) = hand_over(cluster, &service, &object, &names).await {
-                        notes.push(format!(
-                            "a later deploy that names no runtime keeps this model's, until it is taken out by hand: {error}"
-                        ));
-                    }
-                    return Ok(changed(object, notes));
+                    notes.push(format!(
+                        "a later deploy that names no runtime keeps this model's, until it is taken out by hand: {error}"
+                    ));
                 }
-                return Ok(changed(object, planned.notes));
+                return Ok(changed(object, notes));
             }
             Err(error @ cluster::Error::Changed { .. }) => last = Some(error),
             Err(error) => return Err(error.into()),

@@ -19,17 +19,19 @@ use crate::submit::FIELD_MANAGER;
 /// Where a service says what its model is.
 const MODEL: [&str; 3] = ["spec", "predictor", "model"];
 
-/// Hands over these fields of the model. A service that no deploy applied, or that somebody deletes, stays as it is.
+/// Hands over what this patch wrote of the model. A service that no deploy applied, or that somebody deletes, stays as it is.
 pub(super) async fn hand_over(
     cluster: &Cluster,
     service: &Deployed,
     object: &DynamicObject,
-    names: &[&str],
+    patch: &Value,
 ) -> Result<(), cluster::Error> {
+    let model = MODEL.iter().fold(patch, |part, step| &part[step]).as_object();
+    let names: Vec<&str> = model.into_iter().flat_map(Map::keys).map(String::as_str).collect();
     let (namespace, name) = (service.namespace(), service.name());
     let mut object = object.clone();
     let mut tries = 1;
-    while let Some(owners) = handed_over(object.managed_fields(), names) {
+    while let Some(owners) = handed_over(object.managed_fields(), &names) {
         let change = json!({"metadata": {"resourceVersion": object.resource_version(), "managedFields": owners}});
         match cluster.merge(service.kind(), &namespace, &name, &change).await {
             // KServe writes the status of what was just changed.

@@ -163,13 +163,17 @@ fn roles(cluster: &Cluster) -> Result<String> {
                 let is_of_credentials = rule["resources"]
                     .as_array()
                     .is_some_and(|all| all.contains(&json!("secrets")));
-                let (mut reading, mut writing) = (rule.clone(), rule.clone());
+                let with_verbs = |verbs: [&str; 3]| {
+                    let mut rule = rule.clone();
+                    rule["verbs"] = json!(verbs);
+                    rule
+                };
                 if is_of_credentials {
-                    reading["verbs"] = json!(["get", "list", "watch"]);
-                    writing["verbs"] = json!(["create", "patch", "delete"]);
-                    writes.push(writing);
+                    reads.push(with_verbs(["get", "list", "watch"]));
+                    writes.push(with_verbs(["create", "patch", "delete"]));
+                } else {
+                    reads.push(rule.clone());
                 }
-                reads.push(reading);
             }
         }
         objects.push(object);

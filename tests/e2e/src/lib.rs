@@ -21,6 +21,7 @@ pub mod runner;
 pub mod server;
 pub mod shell;
 pub mod transcript;
+pub mod vault;
 pub mod volume;
 
 pub use files::files_below;

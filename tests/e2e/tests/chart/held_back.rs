@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
-use tidewaiter_e2e::chart::Release;
+use tidewaiter_e2e::vault::Rule;
 use tidewaiter_ground::tls::base64;
 
 use crate::shared::{Keyed, until_delivered};
@@ -14,35 +13,6 @@ pub(crate) const TESTS: &[Test] = &[(
     "credentials_that_cannot_be_written_are_counted_with_their_age",
     credentials_that_cannot_be_written_are_counted_with_their_age,
 )];
-
-/// Somebody else's rule: in this namespace no Secret is changed.
-fn rule(namespace: &str) -> Value {
-    let group = "admissionregistration.k8s.io/v1";
-    json!({"apiVersion": "v1", "kind": "List", "items": [
-        {"apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": namespace}, "spec": {
-            "matchConstraints": {"resourceRules": [
-                {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["secrets"]},
-            ]},
-            "validations": [{"expression": "false", "message": "Secrets come from the vault alone"}],
-        }},
-        {"apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": namespace}, "spec": {
-            "policyName": namespace,
-            "validationActions": ["Deny"],
-            "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}},
-        }},
-    ]})
-}
-
-/// Takes the rule away, whatever became of the test.
-struct Ruled<'r>(&'r Release, String);
-
-impl Drop for Ruled<'_> {
-    fn drop(&mut self) {
-        for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
-            let _ = self.0.kubectl(&["delete", kind, &self.1]);
-        }
-    }
-}
 
 fn credentials_that_cannot_be_written_are_counted_with_their_age(world: &World) -> Result<()> {
     const ROTATED: &str = "rotated-while-held-back";
@@ -64,8 +34,7 @@ fn credentials_that_cannot_be_written_are_counted_with_their_age(world: &World) 
     };
     ensure!(told()? == (0.0, 0.0), "{:?} before anything is held back", told()?);
 
-    release.apply(&rule(name).to_string())?;
-    let ruled = Ruled(&release, name.to_owned());
+    let rule = Rule::apply(&world.cluster, &namespace)?;
     let minutes = Duration::from_mins(2);
     let annotate = [
         "annotate",
@@ -88,7 +57,7 @@ fn credentials_that_cannot_be_written_are_counted_with_their_age(world: &World) 
         Ok((age > first).then_some(()))
     })?;
 
-    drop(ruled);
+    drop(rule);
     world.cluster.until("nothing is held back", minutes, || {
         let delivered = namespace.get(&keyed.copy)?["data"]["AWS_SECRET_ACCESS_KEY"].clone();
         ensure!(delivered == base64(ROTATED.as_bytes()), "another key is there");

@@ -13,7 +13,7 @@ use tidewaiter_e2e::install::extend_catalogue;
 use tidewaiter_e2e::manifests;
 use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
-use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace};
+use tidewaiter_ground::{Cluster, HOST, MINIO_PORT, MINIO_USER, Namespace};
 
 use crate::serving::answers;
 use crate::{Test, World};
@@ -52,7 +52,7 @@ pub(crate) fn other_machine() -> (&'static str, u16) {
 }
 
 /// A file that begins as ELF says (`man 5 elf`), little-endian and of 64 bits: a program for 2, a library for 3.
-pub(crate) fn elf_of_the_other_machine(kind: u16) -> Vec<u8> {
+fn elf_of_the_other_machine(kind: u16) -> Vec<u8> {
     let (_, machine) = other_machine();
     let mut file = b"\x7fELF\x02\x01\x01".to_vec();
     file.resize(16, 0);
@@ -61,6 +61,15 @@ pub(crate) fn elf_of_the_other_machine(kind: u16) -> Vec<u8> {
     file.extend(1_u32.to_le_bytes());
     file.resize(4096, 0);
     file
+}
+
+/// Gives the node an image with a program of which the kernel reads no more before it says no.
+pub(crate) fn load_program_of_the_other_machine(cluster: &Cluster, image: &str) -> Result<()> {
+    let folder = tempfile::tempdir_in(cluster.folder())?;
+    let program = folder.path().join("program");
+    fs::write(&program, elf_of_the_other_machine(2))?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    cluster.load_program(image, &program, None)
 }
 
 /// One of these tests at a time: what the nodes are counts for all namespaces.
@@ -143,13 +152,7 @@ fn an_image_for_another_machine_does_not_start_without_tidewaiter_and_is_refused
         ensure!(answer.admitted(), "{}", answer.message());
         return Ok(());
     }
-    let program = world.cluster.folder().join("other-machine");
-    // A program, of which the kernel reads no more before it says no.
-    fs::write(&program, elf_of_the_other_machine(2))?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-    world
-        .cluster
-        .load_program("registry.example/other-machine:1", &program, None)?;
+    load_program_of_the_other_machine(&world.cluster, "registry.example/other-machine:1")?;
     let without = world.namespace_without("other-machine-without")?;
     without.apply(&service(json!({})).to_string())?;
     world

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tidewaiter_e2e::custom::Custom;
 use tidewaiter_e2e::install::{NAMESPACE, WRITES, backend, make_up_models, start_another};
 use tidewaiter_e2e::server::Identity;
+use tidewaiter_e2e::vault::{Rule, VAULT};
 use tidewaiter_ground::{Namespace, Said};
 
 use crate::hammer::service;
@@ -121,7 +122,7 @@ fn missing_rights_refuse_a_service_without_its_secret_and_no_other(world: &World
 
 fn another_admission_policy_refuses_a_service_without_its_secret_and_no_other(world: &World) -> Result<()> {
     let empty = world.namespace("vault")?;
-    let _rule = Rule::apply(world, &empty)?;
+    let _rule = Rule::apply(&world.cluster, &empty)?;
     until_forbidden(&empty, VAULT)?;
     let _backend = delivered_to(world, &empty)?;
     refused(&empty, &["ValidatingAdmissionPolicy", VAULT])?;
@@ -129,7 +130,7 @@ fn another_admission_policy_refuses_a_service_without_its_secret_and_no_other(wo
     let used = world.namespace("vault-used")?;
     let custom = delivered_to(world, &used)?;
     used.apply(&fraud(&used).to_string())?;
-    let rule = Rule::apply(world, &used)?;
+    let rule = Rule::apply(&world.cluster, &used)?;
     until_forbidden(&used, VAULT)?;
     passes_while_forbidden(&custom, &used)?;
 
@@ -141,48 +142,6 @@ fn another_admission_policy_refuses_a_service_without_its_secret_and_no_other(wo
         })
     })?;
     renews(&used)
-}
-
-/// What the other policy says.
-const VAULT: &str = "Secrets come from the vault alone; ask #vault";
-
-/// Somebody else's rule about the Secrets of a namespace. Gone when dropped.
-struct Rule<'a> {
-    world: &'a World,
-    name: String,
-}
-
-impl<'a> Rule<'a> {
-    fn apply(world: &'a World, namespace: &Namespace) -> Result<Self> {
-        let name = namespace.name().to_owned();
-        let group = "admissionregistration.k8s.io/v1";
-        let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
-            {"apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": {
-                "matchConstraints": {"resourceRules": [
-                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["secrets"]},
-                ]},
-                "validations": [{"expression": "false", "message": VAULT}],
-            }},
-            {"apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name}, "spec": {
-                "policyName": name,
-                "validationActions": ["Deny"],
-                "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}},
-            }},
-        ]});
-        let said = world
-            .cluster
-            .try_kubectl(&["apply", "--server-side", "-f", "-"], &objects.to_string())?;
-        ensure!(said.ok, "{}", said.stderr);
-        Ok(Self { world, name })
-    }
-}
-
-impl Drop for Rule<'_> {
-    fn drop(&mut self) {
-        for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
-            let _ = self.world.cluster.kubectl(&["delete", kind, &self.name]);
-        }
-    }
 }
 
 /// A backend of the namespace's own, so that its credentials can be outdated without touching others.

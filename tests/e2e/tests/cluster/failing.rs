@@ -3,9 +3,6 @@
 //!
 //! A wrong key, a model that isn't there, a server without its model and a namespace that KServe passes over are in `deploy.rs`.
 
-use std::fs;
-use std::process::Command;
-
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tidewaiter_e2e::command::Said;
@@ -17,7 +14,7 @@ use tidewaiter_ground::models::Model;
 use tidewaiter_ground::models::SavedWith::{Mlserver1_7_1, Sklearnserver0_20};
 use tidewaiter_ground::{HOST, MINIO_PORT, MINIO_USER, Namespace, host, python};
 
-use crate::architecture::elf_of_the_other_machine;
+use crate::architecture::load_program_of_the_other_machine;
 use crate::deploy::{SMALL, run, tells};
 use crate::{Test, World};
 
@@ -281,11 +278,7 @@ fn failing_code_that_stayed_in_a_script_is_named(world: &World) -> Result<()> {
 /// An image says which machine it is for, and may be wrong: what the kernel says counts.
 fn failing_a_program_of_another_machine_is_told_with_its_node(world: &World) -> Result<()> {
     let image = "registry.example/serves-elsewhere:1";
-    let program = world.cluster.folder().join("serves-elsewhere");
-    // A program, of which the kernel reads no more before it says no.
-    fs::write(&program, elf_of_the_other_machine(2))?;
-    host::run(Command::new("chmod").arg("755").arg(&program))?;
-    world.cluster.load_program(image, &program, None)?;
+    load_program_of_the_other_machine(&world.cluster, image)?;
     let team = world.team("fail-machine")?;
     let own = ["deploy", "--name", "own", "--image", image, "-o", "json"];
     failed(
