@@ -74,6 +74,39 @@ pub trait Policy {
     fn review(request: &Request, settings: &Self::Settings) -> Verdict;
 }
 
+/// Makes a policy of a function, and a component of that: `policy!(pub Owner, review, Settings);`, once in a crate. Its name, version and summary are the package's (`name`,
+/// `version` and `description` in Cargo.toml). `Owner` is the type that tests name; `Settings` is what [`settings!`] made. Who has more to say, such as
+/// [`Policy::check`], writes the [`Policy`] and [`export!`].
+#[macro_export]
+macro_rules! policy {
+    ($visible:vis $policy:ident, $review:path, $settings:ty $(,)?) => {
+        #[doc = env!("CARGO_PKG_DESCRIPTION")]
+        #[derive(Debug)]
+        $visible struct $policy;
+
+        impl $crate::Policy for $policy {
+            type Settings = $settings;
+            const NAME: &'static str = env!("CARGO_PKG_NAME");
+            const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+            const SUMMARY: &'static str = env!("CARGO_PKG_DESCRIPTION");
+
+            fn settings_schema() -> Option<&'static str> {
+                $crate::schema_of::<$settings>()
+            }
+
+            fn review(request: &$crate::Request, settings: &$settings) -> $crate::Verdict {
+                $review(request, settings)
+            }
+        }
+
+        const _: () = assert!(
+            !env!("CARGO_PKG_DESCRIPTION").is_empty(),
+            "a policy says what it is in one sentence: write it in Cargo.toml as `description`"
+        );
+        $crate::export!($policy);
+    };
+}
+
 /// Makes a component of a [`Policy`]: `tidewaiter_policy::export!(MyPolicy);`, once in a crate. Does nothing where the target isn't
 /// `wasm32`, so that the same crate is a library for native tests.
 #[macro_export]

@@ -3,6 +3,7 @@
 
 mod line;
 mod refusals;
+mod torch_serve;
 
 use std::collections::hash_map::RandomState;
 use std::fs;
@@ -61,7 +62,11 @@ const TESTS: &[Test] = &[
     ),
     ("a_slow_line_is_waited_for_and_a_cut_one_taken_up_again", line::slow),
     ("a_line_that_stays_cut_is_told_and_goes_on_where_it_was", line::cut),
-    ("an_archive_is_what_torchserves_own_tool_makes", archived),
+    ("an_archive_is_what_torchserves_own_tool_makes", torch_serve::made_alike),
+    (
+        "torchserve_itself_opens_the_archive_as_it_is_configured",
+        torch_serve::opened,
+    ),
     ("a_saved_model_is_what_tensorflow_opens", saved_model),
 ];
 
@@ -332,39 +337,6 @@ fn resumed(world: &World) -> Result<()> {
     let third = world.upload(files.path(), "resumed")?;
     ensure!(third["sent"] == 0, "the same content was sent again: {third}");
     Ok(())
-}
-
-fn archived(world: &World) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let model = folder.path().join("model");
-    fs::create_dir(&model)?;
-    // The tool doesn't look into weights either.
-    fs::write(model.join("net.pt"), Random::new().fill(10_000))?;
-    let (class, handler) = (folder.path().join("net.py"), folder.path().join("handler.py"));
-    fs::write(&class, "class Net:\n    pass\n")?;
-    fs::write(&handler, "def handle(data, context):\n    return data\n")?;
-    let torch_serve = TorchServe {
-        model_class: Some(class.clone()),
-        handler: handler.display().to_string(),
-        ..TorchServe::default()
-    };
-    let staged = world.stage(&model, Framework::Pytorch, Some(torch_serve))?;
-    let archive = folder.path().join("ours.mar");
-    fs::write(
-        &archive,
-        world.read(&format!("{}/model-store/net.mar", staged.uri.key()))?,
-    )?;
-    let tools = folder.path().join("tool");
-    fs::create_dir(&tools)?;
-    for file in [model.join("net.pt"), class, handler] {
-        fs::copy(&file, tools.join(file.file_name().context("a file without a name")?))?;
-    }
-    let site = python::site(&Cache::open()?, "torch-model-archiver-0.12.0")?;
-    host::run(
-        python::command(&[&site])?
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/sdk/archive.py"))
-            .args([&archive, &tools]),
-    )
 }
 
 fn saved_model(world: &World) -> Result<()> {
