@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::SystemTime;
 
 use md5::{Digest as _, Md5};
@@ -48,12 +49,7 @@ pub(super) fn know(item: Item, mut seen: impl FnMut(u64)) -> io::Result<Known> {
         Content::File(file) => {
             let modified = std::fs::metadata(file)?.modified().ok();
             let bytes = each_chunk(file, |chunk| {
-                // On all cores: nothing can be sent before the last byte is read. Less isn't worth waking them.
-                if chunk.len() == CHUNK {
-                    hasher.update_rayon(chunk);
-                } else {
-                    hasher.update(chunk);
-                }
+                hasher.update(chunk);
                 seen(chunk.len() as u64);
             })?;
             (bytes, modified)
@@ -115,18 +111,47 @@ pub(super) fn e_tag(known: &Known) -> io::Result<String> {
     Ok(format!("{}-{count}", hex(&Md5::digest(&parts))))
 }
 
+/// Hands a file over in order. What is larger than a chunk another thread reads ahead, since reading takes as long as what is done with it, and nothing can be sent before the
+/// last byte was seen.
 fn each_chunk(file: &Path, mut with: impl FnMut(&[u8])) -> io::Result<u64> {
     let mut opened = File::open(file)?;
-    let mut chunk = vec![0; CHUNK];
-    let mut all = 0;
-    loop {
-        let read = opened.read(&mut chunk)?;
-        if read == 0 {
-            return Ok(all);
-        }
-        all += read as u64;
-        with(&chunk[..read]);
+    let first = next_chunk(&mut opened, Vec::with_capacity(CHUNK))?;
+    with(&first);
+    let mut all = first.len() as u64;
+    if first.len() < CHUNK {
+        return Ok(all);
     }
+    std::thread::scope(|scope| {
+        let (read, filled) = mpsc::channel();
+        let (give_back, empty) = mpsc::channel();
+        for chunk in [first, Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK)] {
+            let _ = give_back.send(chunk);
+        }
+        scope.spawn(move || {
+            // Either end may be gone: after the last chunk this one, after an error the other.
+            for chunk in empty {
+                let chunk = next_chunk(&mut opened, chunk);
+                let is_last = chunk.as_ref().map_or(true, |chunk| chunk.len() < CHUNK);
+                if read.send(chunk).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        for chunk in filled {
+            let chunk = chunk?;
+            with(&chunk);
+            all += chunk.len() as u64;
+            let _ = give_back.send(chunk);
+        }
+        Ok(all)
+    })
+}
+
+/// Fewer bytes than a chunk has are the file's last.
+fn next_chunk(opened: &mut File, mut chunk: Vec<u8>) -> io::Result<Vec<u8>> {
+    chunk.clear();
+    opened.take(CHUNK as u64).read_to_end(&mut chunk)?;
+    Ok(chunk)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -169,6 +194,21 @@ mod tests {
         let large = vec![7; usize::try_from(plan::SINGLE).unwrap() + 1];
         let mark = e_tag(&known("a", &large)).unwrap();
         assert!(mark.ends_with("-3"), "{mark}");
+    }
+
+    #[test]
+    fn a_file_is_read_once_and_in_order_whatever_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.bin");
+        for bytes in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK, 4 * CHUNK + 1] {
+            let content: Vec<u8> = (0..bytes).map(|at| (at * 7 / 1024 + at).to_le_bytes()[0]).collect();
+            std::fs::write(&file, &content).unwrap();
+            let mut read = Vec::new();
+            let all = each_chunk(&file, |chunk| read.extend_from_slice(chunk)).unwrap();
+            assert!(read == content && all == bytes as u64, "{bytes}");
+        }
+        let error = each_chunk(folder.path(), |_| ()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
     #[test]
