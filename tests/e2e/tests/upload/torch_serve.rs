@@ -1,5 +1,5 @@
-//! What is made for `TorchServe`, in the hands of its own programs: the tool that makes archives, and the server that opens them. Its workers need `PyTorch`, which for a machine
-//! without a GPU no registry here has, so no model answers.
+//! What is made for `TorchServe`, in the hands of its own programs: the tool that makes archives, and the server that opens them. The server's workers need `PyTorch`, more than
+//! all the rest of this suite together, so it has none, and no model answers.
 
 use std::collections::BTreeMap;
 use std::fs;
