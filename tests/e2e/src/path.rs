@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tidewaiter_ground::models::SavedWith::Mlserver1_7_1;
 use tidewaiter_ground::models::{Model, SavedWith};
-use tidewaiter_ground::{Cluster, Namespace};
+use tidewaiter_ground::{Cluster, Namespace, Said};
 
 use crate::install::make_up_models;
 use crate::let_pass::LetPass;
@@ -71,19 +71,7 @@ fn names_its_secret(namespace: &Namespace, service: &str) -> Result<()> {
 pub fn fills_a_bare_manifest_and_says_so(cluster: &Cluster) -> Result<()> {
     let (_, uri) = model(cluster, "fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = cluster.namespace("fills")?;
-    let let_pass = LetPass::from_now(cluster);
-    let filled = is_filled_and_told(&namespace, "fraud", &uri);
-    if filled.is_err() && let_pass.too_late() > 0 {
-        // On a machine that stands still now and then, the API server may give up waiting: the sweep fills in then, and says nothing to anybody.
-        return is_filled_and_told(&namespace, "again", &uri);
-    }
-    filled
-}
-
-fn is_filled_and_told(namespace: &Namespace, name: &str, uri: &str) -> Result<()> {
-    let said = namespace.apply(&manifests::bare(name, "mlflow", uri))?;
-    has_credentials(namespace, name)?;
-    let service = namespace.get(&format!("isvc/{name}"))?;
+    let (said, service) = created(&namespace, "fraud", |name| manifests::bare(name, "mlflow", &uri))?;
     ensure!(
         service["spec"]["predictor"]["model"]["protocolVersion"] == "v2",
         "spec {}",
@@ -106,6 +94,24 @@ fn is_filled_and_told(namespace: &Namespace, name: &str, uri: &str) -> Result<()
     );
     ensure!(lines.iter().all(|line| line.chars().count() <= 120), "{lines:?}");
     Ok(())
+}
+
+/// A service as its review filled it in, and what kubectl said. On a machine that stands still now and then, the API server may give up waiting (the sweep fills
+/// in then, and says nothing to anybody), or the review may have no time left to look at the model (and says so): such a service is left, and another made.
+fn created(namespace: &Namespace, name: &str, manifest: impl Fn(&str) -> String) -> Result<(Said, Value)> {
+    let mut warnings = Vec::new();
+    for name in [name, &format!("{name}-again"), &format!("{name}-once-more")] {
+        let let_pass = LetPass::from_now(namespace.cluster());
+        let said = namespace.apply(&manifest(name))?;
+        has_credentials(namespace, name).with_context(|| format!("{name} in {}", namespace.name()))?;
+        let unchecked = said.warnings().iter().any(|line| line.contains(" not checked: "));
+        if !unchecked && let_pass.too_late() == 0 {
+            let service = namespace.get(&format!("isvc/{name}"))?;
+            return Ok((said, service));
+        }
+        warnings.push(said.stderr);
+    }
+    bail!("no review had the time to look at the model: {warnings:?}")
 }
 
 /// What Argo CD does every few minutes: no new generation, no other annotation, no new `ReplicaSet`, nothing for `kubectl diff` to show.
@@ -229,9 +235,8 @@ pub fn fills_old_shapes_alike(cluster: &Cluster, before: &Namespace, after: &Nam
         let (_, uri) = model(cluster, kind, Mlserver1_7_1, "mlflow")?;
         let mut specs = Vec::new();
         for namespace in [before, after] {
-            namespace.apply(&manifests::old_shape(framework, framework, &uri))?;
-            has_credentials(namespace, framework).with_context(|| format!("{framework} in {}", namespace.name()))?;
-            specs.push(namespace.get(&format!("isvc/{framework}"))?["spec"].clone());
+            let (_, service) = created(namespace, framework, |name| manifests::old_shape(name, framework, &uri))?;
+            specs.push(service["spec"].clone());
         }
         ensure!(specs[0] == specs[1], "before {}\nafter {}", specs[0], specs[1]);
         ensure!(
