@@ -129,6 +129,12 @@ pub enum Error {
         /// Which object.
         uri: String,
     },
+    /// What came to the store is not what it was to be.
+    #[error("what came to {uri} is not what was read here before")]
+    OtherContent {
+        /// Which object.
+        uri: String,
+    },
     /// Nobody answers.
     #[error("no answer from {host}: {reason}")]
     Unreachable {
@@ -205,6 +211,7 @@ impl Error {
             Self::NotFound { .. } => "look whether the path is right; paths are case-sensitive".to_owned(),
             Self::Full { .. } => "make room there, ask for a larger quota, or take another store".to_owned(),
             Self::Forgotten { .. } => "run it again: the object is begun anew then".to_owned(),
+            Self::OtherContent { .. } => "run it again: the file was written meanwhile, or the line spoilt it".to_owned(),
             Self::Unreachable { host, .. } => {
                 format!("is {host} the right endpoint, and can this machine reach it?")
             }
@@ -245,6 +252,7 @@ pub(super) fn of(error: &object_store::Error, about: About<'_>) -> Error {
     match code.as_str() {
         // Azure forgets blocks that nobody made a blob of within a week, or when somebody writes the blob meanwhile.
         "NoSuchUpload" | "InvalidPart" | "InvalidPartOrder" | "InvalidBlockList" => return Error::Forgotten { uri },
+        "XAmzContentSHA256Mismatch" => return Error::OtherContent { uri },
         "NoSuchBucket" | "ContainerNotFound" => return Error::NoBucket { host, bucket, uri },
         "InvalidAccessKeyId"
         | "SignatureDoesNotMatch"

@@ -3,6 +3,7 @@
 mod access;
 mod error;
 mod line;
+mod payload;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 
 pub use access::{Access, Azure, AzureIdentity, Gcs, S3, S3Identity};
 pub use error::{Doing, Error};
+pub(crate) use payload::{Sha256, finished, sha256, with_digest};
 
 use error::About;
 use line::{Line, Traffic, pieces};
@@ -315,7 +317,8 @@ fn s3(access: &Access, bucket: &str, host: &str, line: Option<Line>) -> Result<A
         .with_region(s3.region.as_deref().unwrap_or("us-east-1"))
         .with_virtual_hosted_style_request(s3.virtual_host.unwrap_or(s3.endpoint.is_none()))
         .with_client_options(client(access, host)?)
-        .with_retry(retry());
+        .with_retry(retry())
+        .with_crypto_provider(Arc::new(payload::Crypto));
     if let Some(endpoint) = &s3.endpoint {
         builder = builder.with_endpoint(bucket_endpoint(endpoint, bucket, s3.virtual_host.unwrap_or(false)));
     }

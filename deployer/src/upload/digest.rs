@@ -1,17 +1,17 @@
-//! What content is called: BLAKE3, which reads a model of gigabytes in a second.
+//! What content is called: SHA-256, of each request that carries a part of it. It is what S3 signs, so that a file is hashed once for both.
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::Path;
-use std::sync::mpsc;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use md5::{Digest as _, Md5};
 
 use super::{Content, Item, plan};
+use crate::store::{Sha256, finished, sha256};
 
-/// Bytes read at once.
-const CHUNK: usize = 1 << 20;
+/// Bytes read at once: they are still near the processor when they are hashed.
+const CHUNK: usize = 256 << 10;
 /// Characters of a folder's name: 128 bits.
 pub(super) const NAME: usize = 32;
 
@@ -20,8 +20,8 @@ pub(super) const NAME: usize = 32;
 pub(super) struct Known {
     pub(super) item: Item,
     pub(super) bytes: u64,
-    /// In hex.
-    pub(super) blake3: String,
+    /// Of what each request carries, in the order of [`plan::requests`].
+    pub(super) requests: Arc<[Sha256]>,
     /// When the file was last written, so that a change on the way is seen.
     pub(super) modified: Option<SystemTime>,
 }
@@ -35,123 +35,94 @@ impl Known {
                 .is_ok_and(|meta| meta.len() == self.bytes && meta.modified().ok() == self.modified),
         }
     }
+
+    /// In hex: of the content where one request carries it, else of its parts' digests.
+    pub(super) fn sha256(&self) -> String {
+        match &*self.requests {
+            [whole] => hex(whole),
+            parts => hex(&sha256(&parts.concat())),
+        }
+    }
 }
 
-/// Reads an item whole.
-pub(super) fn know(item: Item, mut seen: impl FnMut(u64)) -> io::Result<Known> {
-    let mut hasher = blake3::Hasher::new();
-    let (bytes, modified) = match &item.content {
-        Content::Bytes(content) => {
-            hasher.update(content);
-            seen(content.len() as u64);
-            (content.len() as u64, None)
-        }
+/// The size of an item, and when it was last written.
+pub(super) fn look(content: &Content) -> io::Result<(u64, Option<SystemTime>)> {
+    match content {
+        Content::Bytes(bytes) => Ok((bytes.len() as u64, None)),
         Content::File(file) => {
-            let modified = std::fs::metadata(file)?.modified().ok();
-            let bytes = each_chunk(file, |chunk| {
-                hasher.update(chunk);
-                seen(chunk.len() as u64);
-            })?;
-            (bytes, modified)
+            let meta = std::fs::metadata(file)?;
+            Ok((meta.len(), meta.modified().ok()))
         }
-    };
-    Ok(Known {
-        item,
-        bytes,
-        blake3: hasher.finalize().to_hex().to_string(),
-        modified,
-    })
+    }
+}
+
+/// The digest of what one request carries. A file that has become shorter is an error.
+pub(super) fn of_request(content: &Content, offset: u64, length: u64, mut seen: impl FnMut(u64)) -> io::Result<Sha256> {
+    let mut hasher = ring::digest::Context::new(&ring::digest::SHA256);
+    each_chunk(content, offset, length, |chunk| {
+        hasher.update(chunk);
+        seen(chunk.len() as u64);
+    })?;
+    Ok(finished(hasher))
 }
 
 /// The name of a folder with these files: of their paths, sizes and contents, and of nothing else.
 pub(super) fn name(known: &[Known]) -> String {
-    let mut hasher = blake3::Hasher::new();
+    let mut all = Vec::new();
     for known in known {
-        hasher.update(known.item.path.as_bytes());
-        hasher.update(&[0]);
-        hasher.update(&known.bytes.to_le_bytes());
-        hasher.update(known.blake3.as_bytes());
+        all.extend_from_slice(known.item.path.as_bytes());
+        all.push(0);
+        all.extend_from_slice(&known.bytes.to_le_bytes());
+        all.extend_from_slice(known.sha256().as_bytes());
     }
-    let mut name = hasher.finalize().to_hex().to_string();
-    name.truncate(NAME);
-    name
+    name_of(&all)
+}
+
+/// A name for whatever has these bytes.
+pub(super) fn name_of(bytes: &[u8]) -> String {
+    hex(&sha256(bytes)[..NAME / 2])
 }
 
 /// The mark that S3 gives an object as it is sent here: MD5 of it, or of its parts' MD5s. A store that encrypts may have another, and then it is sent again.
 pub(super) fn e_tag(known: &Known) -> io::Result<String> {
-    let part = plan::part_size(known.bytes);
     let mut parts = Vec::new();
-    let mut md5 = Md5::new();
-    let mut room = part.unwrap_or(u64::MAX);
-    let mut add = |mut chunk: &[u8]| {
-        while !chunk.is_empty() {
-            let take = usize::try_from(room).unwrap_or(usize::MAX).min(chunk.len());
-            md5.update(&chunk[..take]);
-            chunk = &chunk[take..];
-            room -= take as u64;
-            if room == 0 {
-                parts.extend_from_slice(&md5.finalize_reset());
-                room = part.unwrap_or(u64::MAX);
-            }
-        }
-    };
-    match &known.item.content {
-        Content::Bytes(content) => add(content),
-        Content::File(file) => {
-            each_chunk(file, &mut add)?;
-        }
-    }
-    let Some(size) = part else {
-        return Ok(hex(&md5.finalize()));
-    };
-    if !known.bytes.is_multiple_of(size) {
+    for (offset, length) in plan::requests(known.bytes) {
+        let mut md5 = Md5::new();
+        each_chunk(&known.item.content, offset, length, |chunk| md5.update(chunk))?;
         parts.extend_from_slice(&md5.finalize());
     }
-    let count = parts.len() / 16;
-    Ok(format!("{}-{count}", hex(&Md5::digest(&parts))))
-}
-
-/// Hands a file over in order. What is larger than a chunk another thread reads ahead, since reading takes as long as what is done with it, and nothing can be sent before the
-/// last byte was seen.
-fn each_chunk(file: &Path, mut with: impl FnMut(&[u8])) -> io::Result<u64> {
-    let mut opened = File::open(file)?;
-    let first = next_chunk(&mut opened, Vec::with_capacity(CHUNK))?;
-    with(&first);
-    let mut all = first.len() as u64;
-    if first.len() < CHUNK {
-        return Ok(all);
-    }
-    std::thread::scope(|scope| {
-        let (read, filled) = mpsc::channel();
-        let (give_back, empty) = mpsc::channel();
-        for chunk in [first, Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK)] {
-            let _ = give_back.send(chunk);
-        }
-        scope.spawn(move || {
-            // Either end may be gone: after the last chunk this one, after an error the other.
-            for chunk in empty {
-                let chunk = next_chunk(&mut opened, chunk);
-                let is_last = chunk.as_ref().map_or(true, |chunk| chunk.len() < CHUNK);
-                if read.send(chunk).is_err() || is_last {
-                    return;
-                }
-            }
-        });
-        for chunk in filled {
-            let chunk = chunk?;
-            with(&chunk);
-            all += chunk.len() as u64;
-            let _ = give_back.send(chunk);
-        }
-        Ok(all)
+    Ok(match plan::part_size(known.bytes) {
+        None => hex(&parts),
+        Some(_) => format!("{}-{}", hex(&Md5::digest(&parts)), parts.len() / 16),
     })
 }
 
-/// Fewer bytes than a chunk has are the file's last.
-fn next_chunk(opened: &mut File, mut chunk: Vec<u8>) -> io::Result<Vec<u8>> {
-    chunk.clear();
-    opened.take(CHUNK as u64).read_to_end(&mut chunk)?;
-    Ok(chunk)
+/// Hands over what one request carries, in order.
+fn each_chunk(content: &Content, offset: u64, length: u64, mut with: impl FnMut(&[u8])) -> io::Result<()> {
+    let file = match content {
+        Content::Bytes(bytes) => {
+            with(&bytes[plan::range(offset, length, bytes.len())]);
+            return Ok(());
+        }
+        Content::File(file) => file,
+    };
+    let mut opened = File::open(file)?;
+    if offset > 0 {
+        opened.seek(SeekFrom::Start(offset))?;
+    }
+    let mut left = length;
+    let mut chunk = Vec::with_capacity(usize::try_from(length).map_or(CHUNK, |length| length.min(CHUNK)));
+    while left > 0 {
+        let wanted = left.min(CHUNK as u64);
+        chunk.clear();
+        opened.by_ref().take(wanted).read_to_end(&mut chunk)?;
+        if chunk.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        with(&chunk);
+        left -= chunk.len() as u64;
+    }
+    Ok(())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -167,7 +138,19 @@ mod tests {
             path: path.into(),
             content: Content::Bytes(content.to_vec().into()),
         };
-        know(item, |_| {}).unwrap()
+        known_as(item)
+    }
+
+    fn known_as(item: Item) -> Known {
+        let (bytes, modified) = look(&item.content).unwrap();
+        let requests = plan::requests(bytes).into_iter();
+        let requests = requests.map(|(offset, length)| of_request(&item.content, offset, length, |_| {}).unwrap());
+        Known {
+            bytes,
+            requests: requests.collect(),
+            modified,
+            item,
+        }
     }
 
     #[test]
@@ -197,18 +180,48 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_once_and_in_order_whatever_its_size() {
+    fn digests_are_those_that_others_make() {
+        // `sha256sum` of "hello".
+        assert_eq!(
+            known("a", b"hello").sha256(),
+            "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+        );
+        let large = vec![7; usize::try_from(plan::SINGLE).unwrap() + 1];
+        let parts: Vec<_> = large.chunks(16 << 20).flat_map(sha256).collect();
+        assert_eq!(known("a", &large).sha256(), hex(&sha256(&parts)));
+    }
+
+    #[test]
+    fn a_files_range_is_read_in_order_and_has_to_be_there() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("model.bin");
-        for bytes in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK, 4 * CHUNK + 1] {
-            let content: Vec<u8> = (0..bytes).map(|at| (at * 7 / 1024 + at).to_le_bytes()[0]).collect();
-            std::fs::write(&file, &content).unwrap();
+        let content: Vec<u8> = (0..3 * CHUNK + 5)
+            .map(|at| (at * 7 / 1024 + at).to_le_bytes()[0])
+            .collect();
+        std::fs::write(&file, &content).unwrap();
+        let read = |offset: usize, length: usize| {
             let mut read = Vec::new();
-            let all = each_chunk(&file, |chunk| read.extend_from_slice(chunk)).unwrap();
-            assert!(read == content && all == bytes as u64, "{bytes}");
+            let file = Content::File(file.clone());
+            each_chunk(&file, offset as u64, length as u64, |chunk| {
+                read.extend_from_slice(chunk)
+            })
+            .map(|()| read)
+        };
+        for (offset, length) in [
+            (0, 0),
+            (0, 1),
+            (3, CHUNK),
+            (CHUNK, 2 * CHUNK + 5),
+            (0, content.len()),
+            (content.len(), 0),
+        ] {
+            assert!(
+                read(offset, length).unwrap() == content[offset..offset + length],
+                "{offset} {length}"
+            );
         }
-        let error = each_chunk(folder.path(), |_| ()).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        let error = read(1, content.len()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
@@ -220,7 +233,7 @@ mod tests {
             path: "model.bin".into(),
             content: Content::File(file.clone()),
         };
-        let known = know(item, |_| {}).unwrap();
+        let known = known_as(item);
         assert!(known.is_same());
         std::fs::write(&file, "123").unwrap();
         assert!(!known.is_same());

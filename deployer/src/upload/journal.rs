@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::digest;
+
 /// What is known of an upload; `None` where it can't be kept.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -42,7 +44,7 @@ impl Journal {
             began: HashMap::new(),
         };
         let Some(folder) = folder else { return journal };
-        let path = folder.join(format!("{}.upload", &blake3::hash(place.as_bytes()).to_hex()[..32]));
+        let path = folder.join(format!("{}.upload", digest::name_of(place.as_bytes())));
         for line in fs::read_to_string(&path).unwrap_or_default().lines() {
             let Ok(line) = serde_json::from_str::<Line<'_>>(line) else {
                 continue;

@@ -16,6 +16,7 @@ mod plan;
 mod send;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -26,11 +27,11 @@ use tokio::task::JoinSet;
 
 pub use error::Error;
 
-use crate::store::{self, Access, Bucket, Object};
+use crate::store::{self, Access, Bucket, Object, Sha256};
 use digest::Known;
 use journal::Journal;
 
-/// Files that are read at once for their digests.
+/// Requests' worth of files that are read at once for their digests.
 const READERS: usize = 4;
 
 /// One file to send.
@@ -113,7 +114,10 @@ struct Manifest<'a> {
 struct ManifestFile<'a> {
     path: &'a str,
     bytes: u64,
-    blake3: &'a str,
+    sha256: String,
+    /// The size of the parts whose digests `sha256` is of, where a file is sent in parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<u64>,
 }
 
 /// Sends what isn't there yet, and says where the model lies.
@@ -320,43 +324,49 @@ fn is_all_there(known: &[Known], there: &[Object], folder: &str) -> bool {
 
 fn document(digest: &str, known: &[Known]) -> Bytes {
     let manifest = Manifest {
-        version: 1,
+        version: 2,
         digest,
         files: known
             .iter()
             .map(|known| ManifestFile {
                 path: &known.item.path,
                 bytes: known.bytes,
-                blake3: &known.blake3,
+                sha256: known.sha256(),
+                part: plan::part_size(known.bytes),
             })
             .collect(),
     };
     serde_json::to_vec_pretty(&manifest).unwrap_or_default().into()
 }
 
-/// Reads everything once, several files at a time, in the order of the items.
-async fn read(items: Vec<Item>, progress: &dyn Fn(Progress)) -> Result<Vec<Known>, Error> {
-    let mut items = items;
+/// Reads everything once, several requests' worth at a time, in the order of the items' paths.
+async fn read(mut items: Vec<Item>, progress: &dyn Fn(Progress)) -> Result<Vec<Known>, Error> {
     items.sort_by(|a, b| a.path.cmp(&b.path));
-    let total = items.iter().map(|item| size(&item.content)).sum();
-    let count = items.len();
+    let mut looked = Vec::with_capacity(items.len());
+    for item in &items {
+        looked.push(digest::look(&item.content).map_err(|error| unreadable(&item.path, &error.to_string()))?);
+    }
+    let total = looked.iter().map(|(bytes, _)| bytes).sum();
+    let requests = looked.iter().enumerate().flat_map(|(file, (bytes, _))| {
+        let requests = plan::requests(*bytes).into_iter().enumerate();
+        requests.map(move |(request, (offset, length))| ((file, request), offset, length))
+    });
+    let mut waiting = requests.peekable();
+    let mut digests = BTreeMap::new();
     let (seen, mut news) = mpsc::unbounded_channel::<u64>();
-    let mut waiting = items.into_iter().enumerate();
     let mut running = JoinSet::new();
-    let mut known: BTreeMap<usize, Known> = BTreeMap::new();
     let mut done = 0;
     progress(Progress::Hashing(0, total));
-    while known.len() < count {
+    while waiting.peek().is_some() || !running.is_empty() {
         while running.len() < READERS
-            && let Some((index, item)) = waiting.next()
+            && let Some((place, offset, length)) = waiting.next()
         {
-            let seen = seen.clone();
-            let file = item.path.clone();
+            let (seen, content) = (seen.clone(), items[place.0].content.clone());
             running.spawn_blocking(move || {
-                let known = digest::know(item, |bytes| {
+                let sha256 = digest::of_request(&content, offset, length, |bytes| {
                     let _ = seen.send(bytes);
                 });
-                (index, file, known)
+                (place, sha256)
             });
         }
         tokio::select! {
@@ -368,19 +378,28 @@ async fn read(items: Vec<Item>, progress: &dyn Fn(Progress)) -> Result<Vec<Known
                 progress(Progress::Hashing(done.min(total), total));
             }
             Some(read) = running.join_next() => {
-                let (index, file, read) = read.map_err(|error| unreadable("a file", &error.to_string()))?;
-                known.insert(index, read.map_err(|error| unreadable(&file, &error.to_string()))?);
+                let ((file, request), sha256) = read.map_err(|error| unreadable("a file", &error.to_string()))?;
+                let sha256 = sha256.map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => Error::Changed { file: items[file].path.clone() },
+                    _ => unreadable(&items[file].path, &error.to_string()),
+                })?;
+                digests.insert((file, request), sha256);
             }
         }
     }
-    Ok(known.into_values().collect())
-}
-
-fn size(content: &Content) -> u64 {
-    match content {
-        Content::Bytes(bytes) => bytes.len() as u64,
-        Content::File(file) => std::fs::metadata(file).map_or(0, |meta| meta.len()),
+    let mut requests: Vec<Vec<Sha256>> = vec![Vec::new(); items.len()];
+    for ((file, _), sha256) in digests {
+        requests[file].push(sha256);
     }
+    let known = items.into_iter().zip(looked).zip(requests);
+    Ok(known
+        .map(|((item, (bytes, modified)), requests)| Known {
+            item,
+            bytes,
+            requests: requests.into(),
+            modified,
+        })
+        .collect())
 }
 
 /// What has to be sent, and how many bytes needn't.

@@ -1,5 +1,7 @@
 //! How a file is cut into requests.
 
+use std::ops::Range;
+
 const MIB: u64 = 1 << 20;
 
 /// A file up to this size is one request.
@@ -21,6 +23,20 @@ pub(super) fn part_size(bytes: u64) -> Option<u64> {
 /// Offsets and lengths.
 pub(super) fn parts(bytes: u64, size: u64) -> impl Iterator<Item = (u64, u64)> {
     (0..bytes.div_ceil(size)).map(move |part| (part * size, size.min(bytes - part * size)))
+}
+
+/// What the requests that carry a file have of it: all of a small one, else a part each.
+pub(super) fn requests(bytes: u64) -> Vec<(u64, u64)> {
+    match part_size(bytes) {
+        None => vec![(0, bytes)],
+        Some(size) => parts(bytes, size).collect(),
+    }
+}
+
+/// The same of content in memory, which has so many bytes.
+pub(super) fn range(offset: u64, length: u64, bytes: usize) -> Range<usize> {
+    let within = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(bytes);
+    within(offset)..within(offset.saturating_add(length))
 }
 
 #[cfg(test)]

@@ -145,7 +145,8 @@ async fn one(shared: Arc<Shared>, known: Known) -> Result<(), Error> {
     let Some(size) = plan::part_size(known.bytes) else {
         let (content, _permits) = shared.read(&known, 0, known.bytes).await?;
         shared.writes(&key);
-        shared.bucket.write(&key, content).await?;
+        let write = shared.bucket.write(&key, content.clone());
+        as_read(&known, 0, content, write).await?;
         let _ = shared.sent.send(known.bytes);
         return Ok(());
     };
@@ -187,9 +188,10 @@ async fn parts(
             continue;
         }
         let (content, permits) = shared.read(known, offset, length).await?;
-        let (shared, key, id) = (Arc::clone(shared), key.to_owned(), id.clone());
+        let (shared, known, key, id) = (Arc::clone(shared), known.clone(), key.to_owned(), id.clone());
         running.spawn(async move {
-            let mark = shared.bucket.part(&key, &id, index, content).await?;
+            let part = shared.bucket.part(&key, &id, index, content.clone());
+            let mark = as_read(&known, index, content, part).await?;
             drop(permits);
             shared.journal.note(&key, &id, index, &mark);
             let _ = shared.sent.send(length);
@@ -206,6 +208,25 @@ async fn parts(
     shared.bucket.complete(key, &id, marks.into_values().collect()).await?;
     locked(&shared.begun).remove(key);
     Ok(())
+}
+
+/// Sends what one request carries of a file, which has to be what was read for the file's digest.
+async fn as_read<T>(
+    known: &Known,
+    request: usize,
+    content: Bytes,
+    send: impl Future<Output = Result<T, store::Error>>,
+) -> Result<T, Error> {
+    let answer = match known.requests.get(request) {
+        Some(sha256) => store::with_digest(content, *sha256, send).await,
+        None => send.await,
+    };
+    answer.map_err(|error| match error {
+        store::Error::OtherContent { .. } => Error::Changed {
+            file: known.item.path.clone(),
+        },
+        error => error.into(),
+    })
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -230,11 +251,7 @@ impl Shared {
             .map_err(closed)?;
         let request = Arc::clone(&self.requests).acquire_owned().await.map_err(closed)?;
         let content = match &known.item.content {
-            Content::Bytes(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                let end = usize::try_from(offset + length).unwrap_or(usize::MAX).min(bytes.len());
-                bytes.slice(start..end)
-            }
+            Content::Bytes(bytes) => bytes.slice(plan::range(offset, length, bytes.len())),
             Content::File(file) => {
                 // What parts leave behind is too large for the others.
                 let is_part = plan::part_size(known.bytes).is_some();

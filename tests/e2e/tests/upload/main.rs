@@ -27,6 +27,7 @@ use tidewaiter_deployer::prepare::TorchServe;
 use tidewaiter_deployer::source::Source;
 use tidewaiter_deployer::stage::{self, Staged};
 use tidewaiter_deployer::store::{Access, S3, S3Identity};
+use tidewaiter_deployer::upload;
 use tidewaiter_e2e::runner;
 use tidewaiter_e2e::server::command_binary;
 use tidewaiter_ground::cache::Cache;
@@ -50,6 +51,7 @@ type Test = (&'static str, fn(&World) -> Result<()>);
 const TESTS: &[Test] = &[
     ("a_killed_upload_is_completed_and_never_half_there", killed),
     ("what_a_killed_upload_sent_is_not_sent_again", resumed),
+    ("a_file_that_changed_under_its_own_date_is_refused", changed),
     ("a_store_that_says_no_is_one_sentence", refusals::refused),
     ("a_store_that_is_full_keeps_nothing_of_it", refusals::full),
     (
@@ -204,22 +206,26 @@ impl World {
         Ok(manifests.len())
     }
 
+    fn access(&self) -> Access {
+        Access {
+            s3: S3 {
+                endpoint: Some(self.endpoint.clone()),
+                identity: S3Identity::Key {
+                    id: ROOT.to_owned(),
+                    secret: ROOT.to_owned().into(),
+                    token: None,
+                },
+                ..S3::default()
+            },
+            ..Access::default()
+        }
+    }
+
     /// The model of a folder, laid out and uploaded.
     fn stage(&self, model: &Path, framework: Framework, torch_serve: Option<TorchServe>) -> Result<Staged> {
         let options = stage::Options {
             framework: Some(framework),
-            stores: Access {
-                s3: S3 {
-                    endpoint: Some(self.endpoint.clone()),
-                    identity: S3Identity::Key {
-                        id: ROOT.to_owned(),
-                        secret: ROOT.to_owned().into(),
-                        token: None,
-                    },
-                    ..S3::default()
-                },
-                ..Access::default()
-            },
+            stores: self.access(),
             artifact_store: Some(format!("s3://{BUCKET}/deployed/").parse()?),
             name: "net".to_owned(),
             torch_serve,
@@ -336,6 +342,34 @@ fn resumed(world: &World) -> Result<()> {
     ensure!(again["reused"].as_u64() > Some(0), "everything was sent again: {again}");
     let third = world.upload(files.path(), "resumed")?;
     ensure!(third["sent"] == 0, "the same content was sent again: {third}");
+    Ok(())
+}
+
+/// Written between the reading and the sending, in the same size and with the date that it had: nothing but the digest that the store was told shows it.
+fn changed(world: &World) -> Result<()> {
+    for file in ["weights.bin", "parts/3.bin"] {
+        let files = model(&mut Random::new())?;
+        let options = upload::Options {
+            root: format!("s3://{BUCKET}/deployed/").parse()?,
+            name: "changed".to_owned(),
+            stores: world.access(),
+            journal: None,
+        };
+        let sent = world.runtime.block_on(async {
+            let items = upload::of_folder(files.path()).await?;
+            let pending = upload::prepare(items, &options, &|_| {}).await?;
+            let path = files.path().join(file);
+            let date = fs::metadata(&path)?.modified()?;
+            let mut content = fs::read(&path)?;
+            *content.last_mut().context("an empty file")? ^= 1;
+            fs::write(&path, content)?;
+            fs::File::options().append(true).open(&path)?.set_modified(date)?;
+            anyhow::Ok(pending.send(&|_| {}).await)
+        })?;
+        let expected = upload::Error::Changed { file: file.to_owned() };
+        ensure!(sent == Err(expected), "{sent:?}");
+        ensure!(world.keys("deployed/changed/manifests")?.is_empty(), "{file} was sent");
+    }
     Ok(())
 }
 
