@@ -71,7 +71,9 @@ fn names_its_secret(namespace: &Namespace, service: &str) -> Result<()> {
 pub fn fills_a_bare_manifest_and_says_so(cluster: &Cluster) -> Result<()> {
     let (_, uri) = model(cluster, "fraud", Mlserver1_7_1, "mlflow")?;
     let namespace = cluster.namespace("fills")?;
-    let (said, service) = created(&namespace, "fraud", |name| manifests::bare(name, "mlflow", &uri))?;
+    let (said, service) = created(&namespace, "fraud", |name| {
+        namespace.apply(&manifests::bare(name, "mlflow", &uri))
+    })?;
     ensure!(
         service["spec"]["predictor"]["model"]["protocolVersion"] == "v2",
         "spec {}",
@@ -98,11 +100,15 @@ pub fn fills_a_bare_manifest_and_says_so(cluster: &Cluster) -> Result<()> {
 
 /// A service as its review filled it in, and what kubectl said. On a machine that stands still now and then, the API server may give up waiting (the sweep fills
 /// in then, and says nothing to anybody), or the review may have no time left to look at the model (and says so): such a service is left, and another made.
-fn created(namespace: &Namespace, name: &str, manifest: impl Fn(&str) -> String) -> Result<(Said, Value)> {
+pub(crate) fn created(
+    namespace: &Namespace,
+    name: &str,
+    apply: impl Fn(&str) -> Result<Said>,
+) -> Result<(Said, Value)> {
     let mut warnings = Vec::new();
     for name in [name, &format!("{name}-again"), &format!("{name}-once-more")] {
         let let_pass = LetPass::from_now(namespace.cluster());
-        let said = namespace.apply(&manifest(name))?;
+        let said = apply(name)?;
         has_credentials(namespace, name).with_context(|| format!("{name} in {}", namespace.name()))?;
         let unchecked = said.warnings().iter().any(|line| line.contains(" not checked: "));
         if !unchecked && let_pass.too_late() == 0 {
@@ -235,7 +241,9 @@ pub fn fills_old_shapes_alike(cluster: &Cluster, before: &Namespace, after: &Nam
         let (_, uri) = model(cluster, kind, Mlserver1_7_1, "mlflow")?;
         let mut specs = Vec::new();
         for namespace in [before, after] {
-            let (_, service) = created(namespace, framework, |name| manifests::old_shape(name, framework, &uri))?;
+            let (_, service) = created(namespace, framework, |name| {
+                namespace.apply(&manifests::old_shape(name, framework, &uri))
+            })?;
             specs.push(service["spec"].clone());
         }
         ensure!(specs[0] == specs[1], "before {}\nafter {}", specs[0], specs[1]);
