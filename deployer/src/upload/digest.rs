@@ -29,11 +29,7 @@ pub(super) struct Known {
 impl Known {
     /// Whether the file is still what it was when it was read for its digest.
     pub(super) fn is_same(&self) -> bool {
-        match &self.item.content {
-            Content::Bytes(_) => true,
-            Content::File(file) => std::fs::metadata(file)
-                .is_ok_and(|meta| meta.len() == self.bytes && meta.modified().ok() == self.modified),
-        }
+        look(&self.item.content).is_ok_and(|looked| looked == (self.bytes, self.modified))
     }
 
     /// In hex: of the content where one request carries it, else of its parts' digests.

@@ -217,10 +217,7 @@ async fn as_read<T>(
     content: Bytes,
     send: impl Future<Output = Result<T, store::Error>>,
 ) -> Result<T, Error> {
-    let answer = match known.requests.get(request) {
-        Some(sha256) => store::with_digest(content, *sha256, send).await,
-        None => send.await,
-    };
+    let answer = store::with_digest(content, known.requests[request], send).await;
     answer.map_err(|error| match error {
         store::Error::OtherContent { .. } => Error::Changed {
             file: known.item.path.clone(),
