@@ -1,4 +1,4 @@
-//! The memory that parts of files are read into, used again and again: what comes and goes in pieces of 16 MiB leaves an allocator with twice as much as is in use.
+//! The memory that parts of files are read into, used again and again: what comes and goes in pieces of 32 MiB leaves an allocator with twice as much as is in use.
 
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,33 +4,25 @@ use std::ops::Range;
 
 const MIB: u64 = 1 << 20;
 
-/// A file up to this size is one request.
-pub(super) const SINGLE: u64 = 32 * MIB;
-/// Parts of larger ones, as long as the store counts that far.
-const PART: u64 = 16 * MIB;
+/// A file up to this size is one request, and a larger one has parts of it, as long as the store counts that far.
+pub(super) const PART: u64 = 32 * MIB;
 /// S3 counts to 10,000.
 const PARTS: u64 = 9_000;
 /// Bytes that are in memory at once.
-pub(super) const IN_MEMORY: u64 = 64 * MIB;
+pub(super) const IN_MEMORY: u64 = 96 * MIB;
 /// Requests at once.
 pub(super) const AT_ONCE: usize = 24;
 
 /// The size of a file's parts; none for a file that is one request.
 pub(super) fn part_size(bytes: u64) -> Option<u64> {
-    (bytes > SINGLE).then(|| PART.max(bytes.div_ceil(PARTS).next_multiple_of(MIB)))
+    (bytes > PART).then(|| PART.max(bytes.div_ceil(PARTS).next_multiple_of(MIB)))
 }
 
-/// Offsets and lengths.
-pub(super) fn parts(bytes: u64, size: u64) -> impl Iterator<Item = (u64, u64)> {
-    (0..bytes.div_ceil(size)).map(move |part| (part * size, size.min(bytes - part * size)))
-}
-
-/// What the requests that carry a file have of it: all of a small one, else a part each.
+/// What the requests that carry a file have of it, as offsets and lengths: all of a small one, else a part each.
 pub(super) fn requests(bytes: u64) -> Vec<(u64, u64)> {
-    match part_size(bytes) {
-        None => vec![(0, bytes)],
-        Some(size) => parts(bytes, size).collect(),
-    }
+    let size = part_size(bytes).unwrap_or(bytes.max(1));
+    let parts = 0..bytes.div_ceil(size).max(1);
+    parts.map(|part| (part * size, size.min(bytes - part * size))).collect()
 }
 
 /// The same of content in memory, which has so many bytes.
@@ -47,21 +39,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_cover_a_file_once_and_are_few(bytes in SINGLE + 1..8_u64 << 40) {
-            let size = part_size(bytes).unwrap();
-            let count = bytes.div_ceil(size);
-            prop_assert!(count <= 10_000);
-            let last = parts(bytes, size).last().unwrap();
-            prop_assert_eq!(last.0 + last.1, bytes);
-            let first: Vec<_> = parts(bytes, size).take(2).collect();
-            prop_assert_eq!(first[0], (0, size));
-            prop_assert_eq!(first[1].0, size);
+        fn parts_cover_a_file_once_and_are_few(bytes in PART + 1..8_u64 << 40) {
+            let parts = requests(bytes);
+            prop_assert!((2..=10_000).contains(&parts.len()));
+            let mut end = 0;
+            for (offset, length) in parts {
+                prop_assert_eq!(offset, end);
+                prop_assert!(length > 0);
+                end += length;
+            }
+            prop_assert_eq!(end, bytes);
         }
     }
 
     #[test]
     fn a_small_file_is_one_request() {
-        assert_eq!((part_size(0), part_size(SINGLE)), (None, None));
-        assert_eq!(part_size(SINGLE + 1), Some(PART));
+        for bytes in [0, 1, PART] {
+            assert_eq!((part_size(bytes), requests(bytes)), (None, vec![(0, bytes)]));
+        }
+        assert_eq!(part_size(PART + 1), Some(PART));
+        assert_eq!(requests(PART + 1), [(0, PART), (PART, 1)]);
     }
 }

@@ -142,32 +142,26 @@ fn kilobytes(bytes: u64) -> u32 {
 
 async fn one(shared: Arc<Shared>, known: Known) -> Result<(), Error> {
     let key = format!("{}/{}", shared.folder, known.item.path);
-    let Some(size) = plan::part_size(known.bytes) else {
+    if !known.has_parts() {
         let (content, _permits) = shared.read(&known, 0, known.bytes).await?;
         shared.writes(&key);
         let write = shared.bucket.write(&key, content.clone());
         as_read(&known, 0, content, write).await?;
         let _ = shared.sent.send(known.bytes);
         return Ok(());
-    };
+    }
     let began = shared.journal.began(&key).unwrap_or_default();
-    match parts(&shared, &known, &key, size, began).await {
+    match parts(&shared, &known, &key, began).await {
         // A store forgets what was begun after some days; or another upload of the same model, which was thought dead, ended it.
         Err(Error::Store(store::Error::Forgotten { .. } | store::Error::NotFound { .. })) => {
-            parts(&shared, &known, &key, size, super::journal::Began::default()).await
+            parts(&shared, &known, &key, super::journal::Began::default()).await
         }
         ended => ended,
     }
 }
 
 /// A large file, in parts; those that the store has are left out.
-async fn parts(
-    shared: &Arc<Shared>,
-    known: &Known,
-    key: &str,
-    size: u64,
-    began: super::journal::Began,
-) -> Result<(), Error> {
+async fn parts(shared: &Arc<Shared>, known: &Known, key: &str, began: super::journal::Began) -> Result<(), Error> {
     let id = if began.id.is_empty() {
         shared.bucket.begin(key).await?
     } else {
@@ -182,7 +176,7 @@ async fn parts(
         marks.insert(index, mark);
         Ok::<_, Error>(())
     };
-    for (index, (offset, length)) in plan::parts(known.bytes, size).enumerate() {
+    for (index, (offset, length)) in plan::requests(known.bytes).into_iter().enumerate() {
         if marks.contains_key(&index) {
             let _ = shared.sent.send(length);
             continue;
@@ -251,8 +245,7 @@ impl Shared {
             Content::Bytes(bytes) => bytes.slice(plan::range(offset, length, bytes.len())),
             Content::File(file) => {
                 // What parts leave behind is too large for the others.
-                let is_part = plan::part_size(known.bytes).is_some();
-                let buffers = if is_part {
+                let buffers = if known.has_parts() {
                     self.buffers.clone()
                 } else {
                     Buffers::default()
