@@ -244,12 +244,7 @@ impl Shared {
         let content = match &known.item.content {
             Content::Bytes(bytes) => bytes.slice(plan::range(offset, length, bytes.len())),
             Content::File(file) => {
-                // What parts leave behind is too large for the others.
-                let buffers = if known.has_parts() {
-                    self.buffers.clone()
-                } else {
-                    Buffers::default()
-                };
+                let buffers = self.buffers.clone();
                 let file = file.clone();
                 let read = tokio::task::spawn_blocking(move || -> io::Result<Bytes> {
                     let mut opened = File::open(file)?;

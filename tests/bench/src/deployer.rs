@@ -14,7 +14,7 @@ use tidewaiter_store::FRAUD;
 
 use crate::on_ground;
 use crate::report::{middle, millis, round};
-use crate::uploads::{Ground, LARGE, MODEST, SMALL, Set, Times};
+use crate::uploads::{Ground, LARGE, MODEST, SHARDS, SMALL, Set, Times};
 
 /// No Pod has to run for a service to be the same.
 const GROUND: Options = Options {
@@ -29,11 +29,12 @@ pub(crate) fn run(json: bool) -> Result<()> {
     let modest = ground.measure(MODEST)?;
     let large = ground.measure(LARGE)?;
     let small = ground.measure(SMALL)?;
+    let shards = ground.measure(SHARDS)?;
     drop(ground);
     let mut noop: Vec<Duration> = on_ground::measure("noop", GROUND)?;
     noop.sort_unstable();
     let noop_ms = millis(noop[noop.len() / 2]);
-    let resident = large.resident.max(small.resident);
+    let resident = large.resident.max(small.resident).max(shards.resident);
     if json {
         let figures = json!({
             "upload_vs_best_large": round(against_the_best(&large)),
@@ -48,7 +49,7 @@ pub(crate) fn run(json: bool) -> Result<()> {
         "{:<28}{:>12}{:>12}{:>12}{:>22}",
         "upload to MinIO, s", "tidewaiter", "aws s3 cp", "mc cp", "best of both / ours"
     );
-    for (set, times) in [(LARGE, &large), (SMALL, &small)] {
+    for (set, times) in [(LARGE, &large), (SMALL, &small), (SHARDS, &shards)] {
         row(set, times);
     }
     println!(

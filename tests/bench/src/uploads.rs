@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tidewaiter_e2e::most_memory;
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::processes::Processes;
 use tidewaiter_ground::tools::Module;
@@ -20,8 +20,6 @@ const BUCKET: &str = "bench";
 const STARTS: Duration = Duration::from_mins(1);
 /// Each tool's uploads of each set; the first of each is a warm-up of the files' pages, and doesn't count.
 const ROUNDS: usize = 4;
-/// A process's memory is looked at this often.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// What is uploaded.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +40,12 @@ pub(crate) const MODEST: Set = Set {
     name: "1 × 64 MiB",
     files: 1,
     bytes: 64 * MIB,
+};
+/// Such as are no parts, and fill the room for parts.
+pub(crate) const SHARDS: Set = Set {
+    name: "40 × 25 MiB",
+    files: 40,
+    bytes: 25 * MIB,
 };
 /// A model of many small ones.
 pub(crate) const SMALL: Set = Set {
@@ -169,10 +173,10 @@ impl Ground {
 
     fn timed(&self, command: &mut Command) -> Result<(Duration, u64)> {
         let began = Instant::now();
-        let child = command
+        let mut child = command
             .spawn()
             .with_context(|| format!("can't start {}", command.get_program().display()))?;
-        let (child, resident) = watched(child)?;
+        let resident = most_memory(&mut child)?;
         let took = began.elapsed();
         let said = child.wait_with_output()?;
         ensure!(
@@ -216,20 +220,6 @@ fn processes_ready(ground: &Ground) -> Result<()> {
     })?;
     fs::remove_dir_all(ground.folder.path().join("data").join(BUCKET).join("first"))?;
     Ok(())
-}
-
-/// Waits until a process has ended, and says the most memory that it was seen with. It is collected by the caller.
-fn watched(mut child: Child) -> Result<(Child, u64)> {
-    let status = format!("/proc/{}/status", child.id());
-    let mut most = 0;
-    while child.try_wait()?.is_none() {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = peak.and_then(|peak| peak.trim().split(' ').next()?.parse::<u64>().ok());
-        most = most.max(kilobytes.unwrap_or_default() * 1024);
-        sleep(LOOK);
-    }
-    Ok((child, most))
 }
 
 /// Numbers that nothing compresses, and of which no two files have the same.

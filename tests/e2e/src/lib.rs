@@ -11,6 +11,7 @@ pub mod install;
 pub mod let_pass;
 pub mod load;
 pub mod manifests;
+mod memory;
 pub mod minio;
 pub mod path;
 pub mod policy;
@@ -26,5 +27,6 @@ pub mod volume;
 
 pub use files::files_below;
 pub use install::install;
+pub use memory::most_memory;
 pub use reenter::{KSERVE, in_the_ground};
 pub use server::Server;

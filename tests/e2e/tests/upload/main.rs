@@ -6,7 +6,7 @@ mod refusals;
 mod torch_serve;
 
 use std::collections::hash_map::RandomState;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ use tidewaiter_deployer::source::Source;
 use tidewaiter_deployer::stage::{self, Staged};
 use tidewaiter_deployer::store::{Access, S3, S3Identity};
 use tidewaiter_deployer::upload;
-use tidewaiter_e2e::runner;
 use tidewaiter_e2e::server::command_binary;
+use tidewaiter_e2e::{most_memory, runner};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::processes::Processes;
 use tidewaiter_ground::tools::Module;
@@ -45,6 +45,8 @@ const KILLS: usize = 100;
 /// More than one part, and files of one request each.
 const LARGE: usize = 40 << 20;
 const SMALL: usize = 24;
+/// What may be on its way at once, and a quarter more.
+const IN_MEMORY: u64 = (96 + 24) << 20;
 
 type Test = (&'static str, fn(&World) -> Result<()>);
 
@@ -52,6 +54,7 @@ const TESTS: &[Test] = &[
     ("a_killed_upload_is_completed_and_never_half_there", killed),
     ("what_a_killed_upload_sent_is_not_sent_again", resumed),
     ("a_file_that_changed_under_its_own_date_is_refused", changed),
+    ("memory_is_bounded_whatever_sizes_files_have", bounded),
     ("a_store_that_says_no_is_one_sentence", refusals::refused),
     ("a_store_that_is_full_keeps_nothing_of_it", refusals::full),
     (
@@ -342,6 +345,31 @@ fn resumed(world: &World) -> Result<()> {
     ensure!(again["reused"].as_u64() > Some(0), "everything was sent again: {again}");
     let third = world.upload(files.path(), "resumed")?;
     ensure!(third["sent"] == 0, "the same content was sent again: {third}");
+    Ok(())
+}
+
+/// Of parts and what is left for the last of them, of files that are no parts and of small ones.
+fn bounded(world: &World) -> Result<()> {
+    const MIB: u64 = 1 << 20;
+    let most = |name: &str, sizes: &[u64]| -> Result<u64> {
+        let model = tempfile::tempdir()?;
+        for (number, &bytes) in sizes.iter().enumerate() {
+            File::create(model.path().join(number.to_string()))?.set_len(bytes)?;
+        }
+        let mut running = world.command(model.path(), name)?.spawn()?;
+        let most = most_memory(&mut running)?;
+        ensure!(running.wait()?.success(), "{name} was not uploaded");
+        Ok(most)
+    };
+    let least = most("one-byte", &[1])?;
+    for (name, sizes) in [
+        ("tens", vec![10 * MIB; 40]),
+        ("nearly-parts", vec![30 * MIB; 16]),
+        ("parts", [vec![65 * MIB; 5], vec![MIB - 1; 100]].concat()),
+    ] {
+        let beyond = most(name, &sizes)?.saturating_sub(least);
+        ensure!(beyond <= IN_MEMORY, "{name} took {} MiB more", beyond / MIB);
+    }
     Ok(())
 }
 
