@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::buffers::Buffers;
@@ -143,7 +143,7 @@ fn kilobytes(bytes: u64) -> u32 {
 async fn one(shared: Arc<Shared>, known: Known) -> Result<(), Error> {
     let key = format!("{}/{}", shared.folder, known.item.path);
     if !known.has_parts() {
-        let (content, _permits) = shared.read(&known, 0, known.bytes).await?;
+        let (content, _permit) = shared.read(&known, 0, known.bytes).await?;
         shared.writes(&key);
         let write = shared.bucket.write(&key, content.clone());
         as_read(&known, 0, content, write).await?;
@@ -181,12 +181,12 @@ async fn parts(shared: &Arc<Shared>, known: &Known, key: &str, began: super::jou
             let _ = shared.sent.send(length);
             continue;
         }
-        let (content, permits) = shared.read(known, offset, length).await?;
+        let (content, permit) = shared.read(known, offset, length).await?;
         let (shared, known, key, id) = (Arc::clone(shared), known.clone(), key.to_owned(), id.clone());
         running.spawn(async move {
             let part = shared.bucket.part(&key, &id, index, content.clone());
             let mark = as_read(&known, index, content, part).await?;
-            drop(permits);
+            drop(permit);
             shared.journal.note(&key, &id, index, &mark);
             let _ = shared.sent.send(length);
             Ok::<_, Error>((index, mark))
@@ -224,19 +224,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is held as long as a request runs.
-type Permits = (tokio::sync::OwnedSemaphorePermit, tokio::sync::OwnedSemaphorePermit);
-
 impl Shared {
     fn writes(&self, key: &str) {
         locked(&self.written).insert(key.to_owned());
     }
 
-    /// A part of a file, once there is room for it.
-    async fn read(&self, known: &Known, offset: u64, length: u64) -> Result<(Bytes, Permits), Error> {
+    /// A part of a file, once there is room for it, and what is held as long as its request runs.
+    async fn read(&self, known: &Known, offset: u64, length: u64) -> Result<(Bytes, OwnedSemaphorePermit), Error> {
         let closed = |_| unreadable(&known.item.path, "the upload was ended");
         let room = kilobytes(length.min(plan::IN_MEMORY));
-        let memory = Arc::clone(&self.memory)
+        let room = Arc::clone(&self.memory)
             .acquire_many_owned(room)
             .await
             .map_err(closed)?;
@@ -251,7 +248,7 @@ impl Shared {
                     if offset > 0 {
                         opened.seek(SeekFrom::Start(offset))?;
                     }
-                    buffers.read(opened, length)
+                    buffers.read(opened, length, room)
                 });
                 let read = read
                     .await
@@ -264,6 +261,6 @@ impl Shared {
                 file: known.item.path.clone(),
             });
         }
-        Ok((content, (memory, request)))
+        Ok((content, request))
     }
 }
