@@ -40,7 +40,7 @@ const LENGTH: usize = 250;
 fn a_key_whose_models_fill_its_policy_reads_the_whole_prefix_that_is_granted(world: &World) -> Result<()> {
     let store = Store::new(world, "filled", MINIO_PORT)?;
     store.without_pods()?;
-    store.apply("shared", "shared/fraud")?;
+    store.apply_and_read("shared", "shared/fraud")?;
     let key = store.key()?;
     let mut long = Vec::new();
     let mut late = 0;
@@ -77,9 +77,8 @@ fn a_key_whose_models_fill_its_policy_reads_the_whole_prefix_that_is_granted(wor
 fn a_backend_that_mints_no_more_delivers_its_own_key_and_the_minted_one_is_revoked(world: &World) -> Result<()> {
     let store = Store::new(world, "unminted", MINIO_PORT)?;
     store.without_pods()?;
-    store.apply("fraud", &store.own("fraud"))?;
+    store.apply_and_read("fraud", &store.own("fraud"))?;
     let minted = store.key()?;
-    ensure!(store.reads(&minted, &store.own("fraud"))?, "it can't read its model");
     let annotations = || -> Result<_> { Ok(store.namespace.get("isvc/fraud")?["metadata"]["annotations"].take()) };
     let before = annotations()?;
 
@@ -122,7 +121,7 @@ fn a_key_works_for_a_day_after_it_was_replaced(world: &World) -> Result<()> {
     long["spec"]["minting"] = json!({"keyLifetime": "30d"});
     store.custom.change(&long)?;
     store.custom.until("Accepted", "True")?;
-    store.apply("fraud", &store.own("fraud"))?;
+    store.apply_and_read("fraud", &store.own("fraud"))?;
     // Of the life that a replica which didn't know of it yet may have given it.
     world.cluster.until("the key lives for a month", SOON, || {
         let ends: Timestamp = store.record()?["expires"].as_str().context("no end")?.parse()?;
@@ -153,9 +152,8 @@ fn a_key_works_for_a_day_after_it_was_replaced(world: &World) -> Result<()> {
 fn a_key_of_a_namespace_that_is_gone_is_revoked(world: &World) -> Result<()> {
     let store = Store::new(world, "gone", MINIO_PORT)?;
     store.without_pods()?;
-    store.apply("fraud", &store.own("fraud"))?;
+    store.apply_and_read("fraud", &store.own("fraud"))?;
     let key = store.key()?;
-    ensure!(store.reads(&key, &store.own("fraud"))?, "it can't read its model");
     let delete = ["delete", "namespace", store.name(), "--timeout=2m"];
     world.cluster.kubectl(&delete)?;
     let half_an_hour = Duration::from_mins(30);
