@@ -1,9 +1,10 @@
 //! Which tests a program runs, and with which releases of KServe.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::{Result, bail};
-use libtest_mimic::Arguments;
+use anyhow::{Context as _, Result, bail};
+use libtest_mimic::{Arguments, Trial};
 use tidewaiter_ground::tools::Kserve;
 
 use crate::KSERVE;
@@ -42,6 +43,15 @@ pub fn selected(arguments: &Arguments, name: &str) -> bool {
 /// Whether those tests run too which the gate has no time for: `TIDEWAITER_CHART=all`, as `cargo xtask test --all` sets it.
 pub fn everything() -> bool {
     std::env::var("TIDEWAITER_CHART").is_ok_and(|value| value == "all")
+}
+
+/// A test of what is up; where tests are only listed, nothing is.
+pub fn trial<W: Send + Sync + 'static>(name: &str, test: fn(&W) -> Result<()>, world: Option<&Arc<W>>) -> Trial {
+    let world = world.cloned();
+    Trial::test(name, move || {
+        let run = || test(world.as_deref().context("what the test needs is not up")?);
+        run().map_err(|error| format!("{error:#}").into())
+    })
 }
 
 /// How a program of tests ends: where it couldn't run them, with the reason.

@@ -13,7 +13,7 @@ use libtest_mimic::{Arguments, Trial};
 use serde_json::{Value, json};
 use tidewaiter_e2e::command::{NO_PROFILES, Said, store_keys};
 use tidewaiter_e2e::install::{make_up_models, own_mlserver};
-use tidewaiter_e2e::runner::{asked_for, ends, everything, selected};
+use tidewaiter_e2e::runner::{asked_for, ends, everything, selected, trial};
 use tidewaiter_e2e::server::{NOBODY, REVIEWED_BY, command_binary};
 use tidewaiter_e2e::{Server, in_the_ground, install, manifests, path, server};
 use tidewaiter_ground::cache::Cache;
@@ -114,13 +114,11 @@ fn run(arguments: &Arguments, cluster: Cluster) -> Result<ExitCode> {
 }
 
 fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {
-    let trial = |(name, test): &Test| {
-        let (world, test) = (world.cloned(), *test);
-        let run = move || test(world.as_ref().context("tests run inside the ground alone")?);
-        Trial::test(*name, move || run().map_err(|error| format!("{error:#}").into()))
-            .with_ignored_flag(!everything() || !host::is_root())
-    };
-    TESTS.iter().map(trial).collect()
+    let ignored = !everything() || !host::is_root();
+    let tests = TESTS.iter();
+    tests
+        .map(|&(name, test)| trial(name, test, world).with_ignored_flag(ignored))
+        .collect()
 }
 
 /// The command in a namespace, with the store's keys at hand.

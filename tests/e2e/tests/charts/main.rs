@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::{Value, json};
 use tidewaiter_e2e::in_the_ground;
+use tidewaiter_e2e::runner::{ends, trial};
 use tidewaiter_e2e::server::{COMMAND, command_binary};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::tools::{Kserve, Module};
@@ -224,21 +225,9 @@ fn main() -> ExitCode {
             Ok(libtest_mimic::run(&arguments, trials(Some(&world))).exit_code())
         },
     );
-    done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    ends(done)
 }
 
 fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {
-    TESTS
-        .iter()
-        .map(|&(name, test)| {
-            let world = world.cloned();
-            Trial::test(name, move || {
-                let run = || test(&*world.context("tests run inside the ground alone")?);
-                run().map_err(|error: anyhow::Error| format!("{error:#}").into())
-            })
-        })
-        .collect()
+    TESTS.iter().map(|&(name, test)| trial(name, test, world)).collect()
 }

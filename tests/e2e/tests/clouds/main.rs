@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
+use tidewaiter_e2e::runner::{ends, trial};
 use tidewaiter_e2e::server::{COMMAND, command_binary};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::{host, sandbox};
@@ -104,10 +105,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
     }
     let world = Arc::new(World::start(&cache)?);
-    let trials = TESTS.iter().map(|(name, test)| {
-        let world = Arc::clone(&world);
-        Trial::test(*name, move || test(&world).map_err(|error| format!("{error:#}").into()))
-    });
+    let trials = TESTS.iter().map(|&(name, test)| trial(name, test, Some(&world)));
     Ok(libtest_mimic::run(arguments, trials.collect()).exit_code())
 }
 
@@ -119,8 +117,5 @@ fn main() -> ExitCode {
         let trials = TESTS.iter().map(|(name, _)| Trial::test(*name, || Ok(())));
         return libtest_mimic::run(&arguments, trials.collect()).exit_code();
     }
-    run(&arguments).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    ends(run(&arguments))
 }

@@ -16,6 +16,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, RetryConfig};
 use reqwest::{Client, Method, StatusCode};
 use tempfile::TempDir;
+use tidewaiter_e2e::runner::{ends, trial};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::minio;
 use tidewaiter_ground::processes::Processes;
@@ -299,16 +300,7 @@ fn refused<T>(what: &str, answer: Result<T, object_store::Error>) -> Result<()> 
 }
 
 fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {
-    TESTS
-        .iter()
-        .map(|&(name, test)| {
-            let world = world.cloned();
-            Trial::test(name, move || {
-                let run = || test(&*world.context("there is no MinIO")?);
-                run().map_err(|error: anyhow::Error| format!("{error:#}").into())
-            })
-        })
-        .collect()
+    TESTS.iter().map(|&(name, test)| trial(name, test, world)).collect()
 }
 
 fn main() -> ExitCode {
@@ -316,11 +308,5 @@ fn main() -> ExitCode {
     if arguments.list {
         return libtest_mimic::run(&arguments, trials(None)).exit_code();
     }
-    match World::start() {
-        Ok(world) => libtest_mimic::run(&arguments, trials(Some(&Arc::new(world)))).exit_code(),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ends(World::start().map(|world| libtest_mimic::run(&arguments, trials(Some(&Arc::new(world)))).exit_code()))
 }

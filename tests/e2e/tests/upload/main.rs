@@ -433,9 +433,6 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials = tests().map(|(name, test)| {
-        let world = std::sync::Arc::clone(&world);
-        Trial::test(*name, move || test(&world).map_err(|error| format!("{error:#}").into()))
-    });
+    let trials = tests().map(|&(name, test)| runner::trial(name, test, Some(&world)));
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
