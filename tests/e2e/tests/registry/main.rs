@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use tempfile::TempDir;
-use tidewaiter_e2e::{policy, registry, server};
+use tidewaiter_e2e::{policy, registry, runner, server};
 use tidewaiter_ground::cache::Cache;
 use tidewaiter_ground::host;
 use tidewaiter_ground::processes::Processes;
@@ -229,12 +229,7 @@ fn main() -> ExitCode {
             }
         }
     };
-    let trials = tests.into_iter().map(|(name, test)| {
-        let world = world.clone();
-        Trial::test(name, move || {
-            let run = || test(world.as_ref().context("no world")?);
-            run().map_err(|error: anyhow::Error| format!("{error:#}").into())
-        })
-    });
+    let tests = tests.into_iter();
+    let trials = tests.map(|(name, test)| runner::trial(name, test, world.as_ref()));
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
