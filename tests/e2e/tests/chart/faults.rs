@@ -115,7 +115,19 @@ fn what_came_while_no_replica_was_there_is_filled_in_soon(world: &World) -> Resu
         .until("the service that will move has its credentials", SOON, || {
             Ok(has_credentials(&namespace.get("isvc/moved")?).then_some(()))
         })?;
-    let outcome = under_load(world, "all replicas are killed with -9", &uri, |load| {
+    // One of the other kind, which another watch of the leader's shows; KServe 0.15 has none.
+    let crd = "crd/llminferenceservices.serving.kserve.io";
+    let knows_llms = !world
+        .cluster
+        .kubectl(&["get", crd, "--ignore-not-found", "--output=name"])?
+        .is_empty();
+    let llm = json!({
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "LLMInferenceService",
+        "metadata": {"name": "chat"},
+        "spec": {"model": {"uri": format!("s3://mlflow/{}/chat", namespace.name()), "name": "chat"}},
+    });
+    let come = || -> Result<()> {
         for pod in release.pods()? {
             world.cluster.kill_containers(&pod)?;
         }
@@ -123,21 +135,14 @@ fn what_came_while_no_replica_was_there_is_filled_in_soon(world: &World) -> Resu
         ensure!(past.admitted(), "a replica was there: {}", past.message());
         let there = json!({"spec": {"predictor": {"model": {"storageUri": "s3://mlflow/elsewhere/fraud"}}}});
         namespace.kubectl(&["patch", "isvc/moved", "--type=merge", "-p", &there.to_string()])?;
-        // One of the other kind, which another watch of the leader's shows; KServe 0.15 has none.
-        let crd = "crd/llminferenceservices.serving.kserve.io";
-        let knows_llms = !world
-            .cluster
-            .kubectl(&["get", crd, "--ignore-not-found", "--output=name"])?
-            .is_empty();
-        let llm = json!({
-            "apiVersion": "serving.kserve.io/v1alpha1",
-            "kind": "LLMInferenceService",
-            "metadata": {"name": "chat"},
-            "spec": {"model": {"uri": format!("s3://mlflow/{}/chat", namespace.name()), "name": "chat"}},
-        });
         if knows_llms {
             namespace.apply(&llm.to_string())?;
         }
+        Ok(())
+    };
+    let outcome = under_load(world, "all replicas are killed with -9", &uri, |load| {
+        // Else it starts them again within a second, before all of these came.
+        world.cluster.while_kubelet_hangs(come)?;
         load.go_on(5)?;
         release.until_ready(REPLICAS)?;
         if knows_llms {
