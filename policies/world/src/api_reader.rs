@@ -4,13 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use futures::AsyncReadExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, TypeMeta};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, ObjectList, Request, TypeMeta};
 use kube::discovery::{self, Scope};
 use kube::{Api, Client, ResourceExt};
 
 use crate::objects::Labels;
-use crate::reader::{AccountFacts, ClusterReader, OBJECTS, SecretFacts, object_as_text, objects_as_texts};
+use crate::reader::{
+    AccountFacts, ClusterReader, OBJECTS, OBJECTS_BYTES, SecretFacts, object_as_text, objects_as_texts,
+};
+
+/// Bytes of a list that is read whole. Who manages an object's fields, which policies don't get, may take more than the object.
+const WHOLE: usize = 4 * OBJECTS_BYTES;
 
 /// Asks the API server each time: what users bring may be there since a second ago.
 #[derive(Clone)]
@@ -77,6 +83,31 @@ impl ApiReader {
         };
         Ok((api, resource))
     }
+
+    /// All objects of a kind, or one more than a policy gets, to see that there are more.
+    ///
+    /// As the API server's own cache has them: it lags by milliseconds, as it does for Kubernetes' own quotas. Whoever asks for the latest instead waits until the
+    /// cache of this kind has heard of whatever was written last in the whole cluster, for which etcd is asked every 100 ms only.
+    async fn list(&self, api: &Api<DynamicObject>) -> Result<ObjectList<DynamicObject>, String> {
+        let any = Request::new(api.resource_url()).list(&ListParams::default().match_any());
+        let any = any.map_err(|error| error.to_string())?;
+        let answer = self.client.request_stream(any).await.map_err(|error| said(&error))?;
+        let mut answer = std::pin::pin!(answer.take(WHOLE as u64 + 1));
+        let mut list = Vec::new();
+        let read = answer.read_to_end(&mut list).await;
+        read.map_err(|error| error.to_string())?;
+        if list.len() <= WHOLE {
+            return serde_json::from_slice(&list).map_err(|error| error.to_string());
+        }
+        // That cache knows no limit.
+        let few = u32::try_from(OBJECTS).unwrap_or(u32::MAX).saturating_add(1);
+        let list = api.list(&ListParams::default().limit(few)).await;
+        let list = list.map_err(|error| said(&error))?;
+        if list.metadata.continue_.as_ref().is_some_and(|more| !more.is_empty()) && list.items.len() <= OBJECTS {
+            return Err("the API server gave a part of them only".to_owned());
+        }
+        Ok(list)
+    }
 }
 
 #[async_trait]
@@ -131,13 +162,9 @@ impl ClusterReader for ApiReader {
 
     async fn objects(&self, namespace: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String> {
         let (api, resource) = self.kind(namespace, api_version, kind).await?;
-        // One more than a policy gets, to see that there are more.
-        let few = u32::try_from(OBJECTS).unwrap_or(u32::MAX).saturating_add(1);
-        let list = api.list(&ListParams::default().limit(few)).await;
-        let list = list.map_err(|error| said(&error))?;
-        if list.metadata.continue_.is_some_and(|more| !more.is_empty()) && list.items.len() <= OBJECTS {
-            return Err("the API server gave a part of them only".to_owned());
-        }
+        let mut list = self.list(&api).await?;
+        // Not every API server's cache is in order.
+        list.items.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         let objects: Result<Vec<_>, _> = list
             .items
             .into_iter()

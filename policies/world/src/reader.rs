@@ -33,7 +33,7 @@ pub trait ClusterReader: Send + Sync {
         name: &str,
     ) -> Result<Option<String>, String>;
     /// All objects of a kind as JSON texts, by name: those of the namespace, or of the cluster where the kind belongs to none. Never asked for Secrets. The
-    /// error says so where there are more than [`OBJECTS`] of them, or more than [`OBJECTS_BYTES`] in all.
+    /// error says so where there are more than [`OBJECTS`] of them, or more than [`OBJECTS_BYTES`] in all. What was written a few milliseconds ago may be missing.
     async fn objects(&self, namespace: &str, api_version: &str, kind: &str) -> Result<Vec<String>, String>;
 }
 

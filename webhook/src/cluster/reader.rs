@@ -120,13 +120,17 @@ mod tests {
     use super::*;
     use crate::cluster::watched::Changes;
 
+    /// How what the API server's cache has is asked for.
+    const CACHED: &str = "&resourceVersion=0&resourceVersionMatch=NotOlderThan";
+
     fn item(number: usize) -> Value {
         json!({"metadata": {"name": format!("item{number}"), "managedFields": [{"manager": "kubectl"}]}, "spec": {"n": number}})
     }
 
     fn list(count: usize) -> Value {
         let items: Vec<Value> = (0..count).map(item).collect();
-        let more = if count > OBJECTS { "more" } else { "" };
+        // What was asked for with a limit goes on.
+        let more = if count == OBJECTS + 1 { "more" } else { "" };
         json!({"kind": "List", "apiVersion": "x.example/v1", "metadata": {"continue": more}, "items": items})
     }
 
@@ -145,11 +149,18 @@ mod tests {
                     json!({"kind": "APIResourceList", "groupVersion": "x.example/v1", "resources": [
                         {"name": "rules", "singularName": "rule", "namespaced": true, "kind": "Rule", "verbs": ["list"]},
                         {"name": "floods", "singularName": "flood", "namespaced": false, "kind": "Flood", "verbs": ["list"]},
+                        {"name": "seas", "singularName": "sea", "namespaced": false, "kind": "Sea", "verbs": ["list"]},
                     ]}),
                 ),
-                "/apis/x.example/v1/namespaces/a/rules" => (200, list(2)),
+                "/apis/x.example/v1/namespaces/a/rules" if request.uri().query() == Some(CACHED) => {
+                    let mut rules = list(2);
+                    rules["items"].as_array_mut().unwrap().reverse();
+                    (200, rules)
+                }
                 "/apis/x.example/v1/namespaces/a/rules/item0" => (200, item(0)),
-                "/apis/x.example/v1/floods" if request.uri().query() == Some("&limit=101") => (200, list(101)),
+                "/apis/x.example/v1/floods" if request.uri().query() == Some(CACHED) => (200, list(150)),
+                "/apis/x.example/v1/seas" if request.uri().query() == Some(CACHED) => (200, list(200_000)),
+                "/apis/x.example/v1/seas" if request.uri().query() == Some("&limit=101") => (200, list(101)),
                 _ => (
                     404,
                     json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "gone", "code": 404}),
@@ -210,8 +221,10 @@ mod tests {
             .unwrap()
             .unwrap();
         assert!(!one.contains("managedFields"), "{one}");
-        let flood = reader.objects("a", "x.example/v1", "Flood").await.unwrap_err();
-        assert!(flood.contains("more than 100"), "{flood}");
+        for many in ["Flood", "Sea"] {
+            let refused = reader.objects("a", "x.example/v1", many).await.unwrap_err();
+            assert!(refused.contains("more than 100"), "{refused}");
+        }
         assert!(reader.objects("a", "x.example/v1", "Other").await.is_err());
     }
 
