@@ -5,6 +5,7 @@
 //! whoever edits its labels. What would have been filled in is written as a patch, which passes the webhook like everybody's; what would have been refused
 //! runs already, and is told in an event.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use kube::api::{DynamicObject, Patch};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tidewaiter_core::document::Document;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::asked::Asked;
@@ -46,9 +47,11 @@ const PATIENCE: Duration = Duration::from_mins(30);
 const OVERTAKEN: u32 = 5;
 /// Services that are judged at once, of those that show no record of a review, or have another spec than that had.
 const AT_ONCE: usize = 8;
-/// The others came by the webhook, in all likelihood. A new leader judges all of the last minutes while users wait for answers: one after another, and
-/// in one round for so long.
+/// The others came by the webhook, in all likelihood. A new leader judges all of the last minutes while users wait for answers: one after another, in one round
+/// for so long,
 const UNHURRIED: Duration = Duration::from_secs(5);
+/// and it rests so many times as long as each took.
+const RESTS: u32 = 3;
 
 /// See the module.
 pub(super) struct Sweep {
@@ -196,10 +199,13 @@ impl Sweep {
             let mut looked: Vec<_> = urgent.collect().await;
             let until = Instant::now() + UNHURRIED;
             for service in unhurried {
+                let began = Instant::now();
                 looked.push(look(service).await);
-                if Instant::now() >= until {
+                let rested = Instant::now() + began.elapsed() * RESTS;
+                if rested >= until {
                     break;
                 }
+                sleep_until(rested).await;
             }
             for (service, done) in looked {
                 let Service { namespace, name, .. } = &service;
@@ -367,11 +373,13 @@ impl Judged {
         open
     }
 
-    /// Those that may have come past the webhook, and those that didn't, in all likelihood; of these last the ones that failed before.
+    /// Those that may have come past the webhook, and those that didn't, in all likelihood: the ones that were written last come first, and those that failed
+    /// before at the end.
     fn by_hurry(&self, open: Vec<Service>) -> (Vec<Service>, Vec<Service>) {
         let is_likely_fine = |service: &Service| service.adopted && !self.reviewed.changed(service);
         let (mut unhurried, urgent): (Vec<_>, Vec<_>) = open.into_iter().partition(is_likely_fine);
-        unhurried.sort_by_key(|service| matches!(self.states.get(&state(service)), Some(Stand::Failing(_))));
+        let failed = |service: &Service| matches!(self.states.get(&state(service)), Some(Stand::Failing(_)));
+        unhurried.sort_by_key(|service| (failed(service), Reverse(service.written)));
         (urgent, unhurried)
     }
 
@@ -497,6 +505,27 @@ mod tests {
         let (urgent, unhurried) = judged.by_hurry(open);
         assert_eq!(named(urgent), ["slipped"]);
         assert_eq!(named(unhurried), ["recorded", "failing"]);
+    }
+
+    #[test]
+    fn of_those_that_are_fine_in_all_likelihood_the_last_written_are_judged_first_and_those_that_failed_last() {
+        let mut judged = Judged::default();
+        let of = |uid: &str, written| service(uid, 1, HORIZON, written, true);
+        let services = [
+            of("older", HORIZON + 1),
+            of("failed", HORIZON + 3),
+            of("newer", HORIZON + 2),
+        ];
+        let all = judged.open(&services, HORIZON);
+        judged
+            .states
+            .insert(state(&services[1]), Stand::Failing(Instant::now()));
+        let (urgent, unhurried) = judged.by_hurry(all);
+        let uids: Vec<_> = unhurried.into_iter().map(|service| service.uid).collect();
+        assert_eq!(
+            (urgent.len(), uids),
+            (0, ["newer", "older", "failed"].map(str::to_owned).to_vec())
+        );
     }
 
     #[test]
