@@ -13,8 +13,9 @@ use tracing::{debug, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Arguments, Command, LogFormat};
+use crate::cluster::Place;
+use crate::cluster::client::client;
 use crate::cluster::watched::SILENCE;
-use crate::cluster::{Place, clock};
 use crate::controllers::{Lifetimes, SelfManaged};
 use crate::http::certificate::TlsSource;
 use crate::modules::ModuleSettings;
@@ -133,7 +134,7 @@ async fn in_cluster(arguments: &Arguments) -> Result<(Source, TlsSource)> {
     };
     let mut config = kube::Config::infer().await.map_err(|error| no_cluster(&error))?;
     config.read_timeout = Some(SILENCE);
-    let client = clock::client(config).map_err(|error| no_cluster(&error))?;
+    let client = client(config).map_err(|error| no_cluster(&error))?;
     let namespace = arguments.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let lifetimes = Lifetimes {

@@ -4,24 +4,17 @@
 //! is wrong then does no harm where it leads: no service counts as seen to that isn't, and no certificate is ahead of its time.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
 
-use axum::http::HeaderMap;
 use axum::http::header::DATE;
+use axum::http::{HeaderMap, Response};
 use k8s_openapi::jiff::fmt::rfc2822;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::client::ClientBuilder;
-use kube::{Client, Config};
-use tower::timeout::TimeoutLayer;
-use tower::util::MapResponseLayer;
 use tracing::warn;
 
 /// There is one cluster for a process.
 static CLOCK: Clock = Clock::new();
 /// Dates of answers are in whole seconds, and answers take a while: so many seconds are no difference.
 const NOTHING: i64 = 2;
-/// An answer begins by then, that of a watch too; else it never would, as over a connection that is gone. What is asked for waits as long.
-const ANSWER: Duration = Duration::from_secs(30);
 /// So many seconds are worth an admin's attention,
 const MUCH: i64 = 60;
 /// and are so again after no more than these: the clocks of several API servers differ a little too.
@@ -32,19 +25,13 @@ pub(crate) fn now() -> Timestamp {
     CLOCK.at(Timestamp::now())
 }
 
-/// A client whose answers tell [`now`], and begin in time.
-pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
-    let learns = MapResponseLayer::new(|answer: axum::http::Response<_>| {
-        let warning = ahead(answer.headers(), Timestamp::now()).and_then(|ahead| CLOCK.note(ahead));
-        if let Some(warning) = warning {
-            warn!("{warning}");
-        }
-        answer
-    });
-    Ok(ClientBuilder::try_from(config)?
-        .with_layer(&learns)
-        .with_layer(&TimeoutLayer::new(ANSWER))
-        .build())
+/// Takes note of the time at which an answer of the API server's was sent.
+pub(super) fn learn<B>(answer: Response<B>) -> Response<B> {
+    let warning = ahead(answer.headers(), Timestamp::now()).and_then(|ahead| CLOCK.note(ahead));
+    if let Some(warning) = warning {
+        warn!("{warning}");
+    }
+    answer
 }
 
 /// How far the clock of whoever sent this is ahead of the time `now`, in seconds.

@@ -4,6 +4,7 @@
 //! watches ─▶ changed ─▶ wait for quiet ─▶ gather Objects ─▶ Configuration, policies compiled aside ─▶ swapped in ─▶ status and events of what was read
 //! ```
 
+pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod events;
 mod gather;
