@@ -1,7 +1,9 @@
 //! Single objects of a cluster, asked of its API server when a review needs them.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::AsyncReadExt as _;
@@ -9,6 +11,8 @@ use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, ObjectList, Request, TypeMeta};
 use kube::discovery::{self, Scope};
 use kube::{Api, Client, ResourceExt};
+use moka::future::Cache;
+use tokio::time::timeout;
 
 use crate::objects::Labels;
 use crate::reader::{
@@ -17,6 +21,11 @@ use crate::reader::{
 
 /// Bytes of a list that is read whole. Who manages an object's fields, which policies don't get, may take more than the object.
 const WHOLE: usize = 4 * OBJECTS_BYTES;
+/// A cache that is filled answers long before.
+const FILLED: Duration = Duration::from_millis(250);
+/// How long it is kept in mind that the cache has no answer, and for how many kinds and namespaces.
+const KEPT: Duration = Duration::from_mins(1);
+const LISTS: u64 = 10_000;
 
 /// Asks the API server each time: what users bring may be there since a second ago.
 #[derive(Clone)]
@@ -25,6 +34,8 @@ pub struct ApiReader {
     known: BTreeMap<String, Labels>,
     /// Kinds that were asked for before, shared by all copies.
     kinds: Arc<Mutex<Kinds>>,
+    /// Paths of lists that the API server's cache has no answer for, shared too.
+    uncached: Cache<String, ()>,
 }
 
 /// By API version and kind: the plural, and whether it belongs to a namespace.
@@ -37,6 +48,7 @@ impl ApiReader {
             client,
             known: BTreeMap::new(),
             kinds: Arc::default(),
+            uncached: Cache::builder().max_capacity(LISTS).time_to_live(KEPT).build(),
         }
     }
 
@@ -87,19 +99,18 @@ impl ApiReader {
     /// All objects of a kind, or one more than a policy gets, to see that there are more.
     ///
     /// As the API server's own cache has them: it lags by milliseconds, as it does for Kubernetes' own quotas. Whoever asks for the latest instead waits until the
-    /// cache of this kind has heard of whatever was written last in the whole cluster, for which etcd is asked every 100 ms only.
+    /// cache of this kind has heard of whatever was written last in the whole cluster, for which etcd is asked every 100 ms only. That is done where the cache,
+    /// which knows no limit, has too many, or says nothing, as until it is filled.
     async fn list(&self, api: &Api<DynamicObject>) -> Result<ObjectList<DynamicObject>, String> {
-        let any = Request::new(api.resource_url()).list(&ListParams::default().match_any());
-        let any = any.map_err(|error| error.to_string())?;
-        let answer = self.client.request_stream(any).await.map_err(|error| said(&error))?;
-        let mut answer = std::pin::pin!(answer.take(WHOLE as u64 + 1));
-        let mut list = Vec::new();
-        let read = answer.read_to_end(&mut list).await;
-        read.map_err(|error| error.to_string())?;
-        if list.len() <= WHOLE {
-            return serde_json::from_slice(&list).map_err(|error| error.to_string());
+        let url = api.resource_url();
+        if !self.uncached.contains_key(url) {
+            if let Ok(Ok(Some(list))) = timeout(FILLED, self.cached(url)).await
+                && list.items.len() <= OBJECTS
+            {
+                return Ok(list);
+            }
+            self.uncached.insert(url.to_owned(), ()).await;
         }
-        // That cache knows no limit.
         let few = u32::try_from(OBJECTS).unwrap_or(u32::MAX).saturating_add(1);
         let list = api.list(&ListParams::default().limit(few)).await;
         let list = list.map_err(|error| said(&error))?;
@@ -107,6 +118,19 @@ impl ApiReader {
             return Err("the API server gave a part of them only".to_owned());
         }
         Ok(list)
+    }
+
+    /// What the API server's cache has; none where that is longer than any list that a policy gets.
+    async fn cached(&self, url: &str) -> Result<Option<ObjectList<DynamicObject>>, kube::Error> {
+        let any = Request::new(url).list(&ListParams::default().match_any());
+        let any = any.map_err(kube::Error::BuildRequest)?;
+        let mut answer = pin!(self.client.request_stream(any).await?.take(WHOLE as u64 + 1));
+        let mut list = Vec::new();
+        answer.read_to_end(&mut list).await.map_err(kube::Error::ReadEvents)?;
+        if list.len() > WHOLE {
+            return Ok(None);
+        }
+        serde_json::from_slice(&list).map(Some).map_err(kube::Error::SerdeError)
     }
 }
 

@@ -21,12 +21,14 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// A client whose answers tell [`clock::now`], and begin in time.
 ///
-/// Kube's own client, with one difference: on a connection that was just opened, the first request isn't held back until the API server has acknowledged the
-/// end of the handshake, which takes its kernel 40 ms. Kube has no setting for that.
+/// Kube's own client without its log of requests, and with one difference: on a connection that was just opened, the first request isn't held back until the
+/// API server has acknowledged the end of the handshake, which takes its kernel 40 ms. Kube has no setting for that.
 pub(crate) fn client(config: Config) -> Result<Client, Error> {
+    let late = TimeoutLayer::new(ANSWER);
     if config.proxy_url.is_some() {
-        // It says what it can't do about that.
-        ClientBuilder::try_from(config.clone())?;
+        // By way of a proxy as kube does it, as far as it is built for that.
+        let kubes = ClientBuilder::try_from(config)?.with_layer(&MapResponseLayer::new(clock::learn));
+        return Ok(kubes.with_layer(&late).build());
     }
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -37,7 +39,7 @@ pub(crate) fn client(config: Config) -> Result<Client, Error> {
     connector.set_write_timeout(config.write_timeout);
     let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build(connector);
     let service = ServiceBuilder::new()
-        .layer(TimeoutLayer::new(ANSWER))
+        .layer(late)
         .layer(MapResponseLayer::new(clock::learn))
         .layer(config.base_uri_layer())
         .layer(RetryLayer::new(RetryPolicy::server_retry()))

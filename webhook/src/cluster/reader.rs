@@ -150,6 +150,7 @@ mod tests {
                         {"name": "rules", "singularName": "rule", "namespaced": true, "kind": "Rule", "verbs": ["list"]},
                         {"name": "floods", "singularName": "flood", "namespaced": false, "kind": "Flood", "verbs": ["list"]},
                         {"name": "seas", "singularName": "sea", "namespaced": false, "kind": "Sea", "verbs": ["list"]},
+                        {"name": "wells", "singularName": "well", "namespaced": false, "kind": "Well", "verbs": ["list"]},
                     ]}),
                 ),
                 "/apis/x.example/v1/namespaces/a/rules" if request.uri().query() == Some(CACHED) => {
@@ -160,7 +161,12 @@ mod tests {
                 "/apis/x.example/v1/namespaces/a/rules/item0" => (200, item(0)),
                 "/apis/x.example/v1/floods" if request.uri().query() == Some(CACHED) => (200, list(150)),
                 "/apis/x.example/v1/seas" if request.uri().query() == Some(CACHED) => (200, list(200_000)),
-                "/apis/x.example/v1/seas" if request.uri().query() == Some("&limit=101") => (200, list(101)),
+                "/apis/x.example/v1/floods" | "/apis/x.example/v1/seas"
+                    if request.uri().query() == Some("&limit=101") =>
+                {
+                    (200, list(101))
+                }
+                "/apis/x.example/v1/wells" if request.uri().query() == Some("&limit=101") => (200, list(3)),
                 _ => (
                     404,
                     json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "gone", "code": 404}),
@@ -225,6 +231,8 @@ mod tests {
             let refused = reader.objects("a", "x.example/v1", many).await.unwrap_err();
             assert!(refused.contains("more than 100"), "{refused}");
         }
+        let uncached = reader.objects("a", "x.example/v1", "Well").await.unwrap();
+        assert_eq!(uncached.len(), 3);
         assert!(reader.objects("a", "x.example/v1", "Other").await.is_err());
     }
 
@@ -277,7 +285,8 @@ mod tests {
                         {"name": "rules", "singularName": "rule", "namespaced": true, "kind": "Rule", "verbs": ["list"]},
                     ]}),
                 ),
-                _ if number == 0 => (
+                // From the cache and without it.
+                _ if number < 2 => (
                     403,
                     json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "message": "no", "code": 403}),
                 ),
@@ -294,10 +303,10 @@ mod tests {
             all.iter()
                 .all(|rules| rules.as_ref().is_ok_and(|rules| rules.len() == 1))
         );
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
         // Another namespace's are its own.
         reader.objects("b", "x.example/v1", "Rule").await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        assert_eq!(asked.load(Ordering::Relaxed), 4);
     }
 
     #[tokio::test]

@@ -122,23 +122,26 @@ impl Sweep {
                 }
             }
         };
-        let mut written_down = (Instant::now(), horizon);
+        let mut written_down = (Instant::now(), horizon, reviewed.clone());
         let mut judged = Judged {
             reviewed,
             ..Judged::default()
         };
         loop {
+            let mut all = true;
             if self.reviewer.configured() {
-                horizon = self.round(horizon, &mut judged).await;
+                (horizon, all) = self.round(horizon, &mut judged).await;
             }
-            let (when, what) = written_down;
-            if horizon != what && when.elapsed() >= WRITTEN_DOWN {
+            let (when, until, reviewed) = &written_down;
+            if when.elapsed() >= WRITTEN_DOWN && (horizon != *until || judged.reviewed != *reviewed) {
                 match self.write_down(horizon, &judged.reviewed).await {
-                    Ok(()) => written_down = (Instant::now(), horizon),
+                    Ok(()) => written_down = (Instant::now(), horizon, judged.reviewed.clone()),
                     Err(error) => warn!(%error, "can't write on the Lease how far has been swept; trying again"),
                 }
             }
-            sleep(PAUSE).await;
+            if all {
+                sleep(PAUSE).await;
+            }
         }
     }
 
@@ -164,10 +167,11 @@ impl Sweep {
         leases.patch(LEASE, &writes(), &Patch::Merge(&change)).await.map(drop)
     }
 
-    /// Judges what came since, and returns up to when all is judged.
-    async fn round(&self, horizon: i64, judged: &mut Judged) -> i64 {
+    /// Judges what came since, and returns up to when all is judged, and whether all was looked at.
+    async fn round(&self, horizon: i64, judged: &mut Judged) -> (i64, bool) {
         let services = self.services.all();
         let open = judged.open(&services, horizon);
+        let mut all = true;
         if !open.is_empty() {
             let asked = match Asked::read(&self.client, &self.configuration).await {
                 Ok(asked) => {
@@ -181,7 +185,7 @@ impl Sweep {
                             "can't read which services the webhook is asked about, so those that came past it aren't looked for: {error}"
                         );
                     }
-                    return horizon;
+                    return (horizon, true);
                 }
             };
             let reviewed = &judged.reviewed;
@@ -200,12 +204,13 @@ impl Sweep {
             let until = Instant::now() + UNHURRIED;
             for service in unhurried {
                 let began = Instant::now();
-                looked.push(look(service).await);
-                let rested = Instant::now() + began.elapsed() * RESTS;
-                if rested >= until {
+                if began >= until {
+                    all = false;
                     break;
                 }
-                sleep_until(rested).await;
+                looked.push(look(service).await);
+                let rested = Instant::now() + began.elapsed() * RESTS;
+                sleep_until(rested.min(until)).await;
             }
             for (service, done) in looked {
                 let Service { namespace, name, .. } = &service;
@@ -234,7 +239,7 @@ impl Sweep {
         let now = clock::now().as_second() - LAG;
         let horizon = waiting.map_or(now, |waiting| waiting.min(now)).max(horizon);
         judged.forget(&services, horizon, self.services.complete());
-        horizon
+        (horizon, all)
     }
 
     /// One service as it is now. An error is worth another try.
@@ -491,12 +496,13 @@ mod tests {
     }
 
     #[test]
-    fn what_shows_no_record_is_looked_at_first_and_what_failed_last() {
+    fn what_shows_no_record_is_looked_at_first_then_what_was_written_last_and_what_failed_at_the_end() {
         let mut judged = Judged::default();
         let named = |services: Vec<Service>| services.into_iter().map(|service| service.uid).collect::<Vec<_>>();
         let all = [
-            service("failing", 1, HORIZON, HORIZON, true),
-            service("recorded", 1, HORIZON, HORIZON, true),
+            service("failing", 1, HORIZON, HORIZON + 3, true),
+            service("older", 1, HORIZON, HORIZON + 1, true),
+            service("newer", 1, HORIZON, HORIZON + 2, true),
             service("slipped", 1, HORIZON, HORIZON, false),
         ];
         let failing = Stand::Failing(Instant::now());
@@ -504,28 +510,7 @@ mod tests {
         let open = judged.open(&all, HORIZON);
         let (urgent, unhurried) = judged.by_hurry(open);
         assert_eq!(named(urgent), ["slipped"]);
-        assert_eq!(named(unhurried), ["recorded", "failing"]);
-    }
-
-    #[test]
-    fn of_those_that_are_fine_in_all_likelihood_the_last_written_are_judged_first_and_those_that_failed_last() {
-        let mut judged = Judged::default();
-        let of = |uid: &str, written| service(uid, 1, HORIZON, written, true);
-        let services = [
-            of("older", HORIZON + 1),
-            of("failed", HORIZON + 3),
-            of("newer", HORIZON + 2),
-        ];
-        let all = judged.open(&services, HORIZON);
-        judged
-            .states
-            .insert(state(&services[1]), Stand::Failing(Instant::now()));
-        let (urgent, unhurried) = judged.by_hurry(all);
-        let uids: Vec<_> = unhurried.into_iter().map(|service| service.uid).collect();
-        assert_eq!(
-            (urgent.len(), uids),
-            (0, ["newer", "older", "failed"].map(str::to_owned).to_vec())
-        );
+        assert_eq!(named(unhurried), ["newer", "older", "failing"]);
     }
 
     #[test]

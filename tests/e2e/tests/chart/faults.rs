@@ -127,9 +127,10 @@ fn what_came_while_no_replica_was_there_is_filled_in_soon(world: &World) -> Resu
         "metadata": {"name": "chat"},
         "spec": {"model": {"uri": format!("s3://mlflow/{}/chat", namespace.name()), "name": "chat"}},
     });
+    let before = release.pods()?;
     let come = || -> Result<()> {
-        for pod in release.pods()? {
-            world.cluster.kill_containers(&pod)?;
+        for pod in &before {
+            world.cluster.kill_containers(pod)?;
         }
         let past = api.create(namespace.name(), &foreign)?;
         ensure!(past.admitted(), "a replica was there: {}", past.message());
@@ -144,6 +145,14 @@ fn what_came_while_no_replica_was_there_is_filled_in_soon(world: &World) -> Resu
         // Else it starts them again within a second, before all of these came.
         world.cluster.while_kubelet_hangs(come)?;
         load.go_on(5)?;
+        world.cluster.until("all containers run again", SOON, || {
+            let now = release.pods()?;
+            let again = now
+                .iter()
+                .zip(&before)
+                .all(|(now, before)| restarts(now) > restarts(before));
+            Ok(again.then_some(()))
+        })?;
         release.until_ready(REPLICAS)?;
         if knows_llms {
             world.cluster.until("the LLM has its credentials", SOON, || {
