@@ -88,15 +88,22 @@ fn a_killed_leader_loses_no_service(world: &World) -> Result<()> {
 pub(crate) fn kill_leader(world: &World, release: &Release) -> Result<()> {
     let leader = release.leader()?;
     world.cluster.kill_containers(&leader)?;
-    let name = format!("pod/{}", leader["metadata"]["name"].as_str().unwrap_or_default());
-    let again = || {
-        let now = world.cluster.get(NAMESPACE, &name)?;
-        Ok((restarts(&now) > restarts(&leader)).then_some(()))
-    };
-    let minute = Duration::from_mins(1);
-    world.cluster.until("the container runs again", minute, again)?;
+    until_started_again(world, &[leader])?;
     release.until_ready(REPLICAS)?;
     release.leader().map(drop)
+}
+
+/// Waits until each of these Pods, as they were before their containers were killed, has had them started again.
+pub(crate) fn until_started_again(world: &World, before: &[Value]) -> Result<()> {
+    let minute = Duration::from_mins(1);
+    for pod in before {
+        let name = format!("pod/{}", pod["metadata"]["name"].as_str().unwrap_or_default());
+        world.cluster.until("the container runs again", minute, || {
+            let now = world.cluster.get(NAMESPACE, &name)?;
+            Ok((restarts(&now) > restarts(pod)).then_some(()))
+        })?;
+    }
+    Ok(())
 }
 
 /// A dead gate lets everything pass; the leader looks after it.
@@ -145,14 +152,7 @@ fn what_came_while_no_replica_was_there_is_filled_in_soon(world: &World) -> Resu
         // Else it starts them again within a second, before all of these came.
         world.cluster.while_kubelet_hangs(come)?;
         load.go_on(5)?;
-        world.cluster.until("all containers run again", SOON, || {
-            let now = release.pods()?;
-            let again = now
-                .iter()
-                .zip(&before)
-                .all(|(now, before)| restarts(now) > restarts(before));
-            Ok(again.then_some(()))
-        })?;
+        until_started_again(world, &before)?;
         release.until_ready(REPLICAS)?;
         if knows_llms {
             world.cluster.until("the LLM has its credentials", SOON, || {

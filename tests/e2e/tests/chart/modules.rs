@@ -18,7 +18,7 @@ use tidewaiter_ground::{HOST, Namespace};
 use tidewaiter_registry::{Credentials, Host, Limits, Pushed, Registry};
 use tokio::runtime::Runtime;
 
-use crate::faults::restarts;
+use crate::faults::until_started_again;
 use crate::{REPLICAS, Shape, Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -165,15 +165,7 @@ fn restart(world: &World, release: &Release) -> Result<()> {
     for pod in &pods {
         world.cluster.kill_containers(pod)?;
     }
-    for before in &pods {
-        let name = format!("pod/{}", before["metadata"]["name"].as_str().unwrap_or_default());
-        world
-            .cluster
-            .until("the container runs again", Duration::from_mins(1), || {
-                let now = world.cluster.get(NAMESPACE, &name)?;
-                Ok((restarts(&now) > restarts(before)).then_some(()))
-            })?;
-    }
+    until_started_again(world, &pods)?;
     release.until_ready(REPLICAS)?;
     release.leader().map(drop)
 }

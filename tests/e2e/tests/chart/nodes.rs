@@ -8,7 +8,7 @@ use tidewaiter_e2e::chart::{RELEASE, Release};
 use tidewaiter_e2e::install::NAMESPACE;
 use tidewaiter_e2e::load::Load;
 
-use crate::faults::{EVERY, restarts, under};
+use crate::faults::{EVERY, under, until_started_again};
 use crate::{REPLICAS, Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -146,9 +146,7 @@ fn led_by(world: &World, fault: &str, ahead: i64) -> Result<()> {
         let before = pod()?;
         world.cluster.kill_containers(&before)?;
         load.go_on(3)?;
-        world.cluster.until("the container runs again", minute, || {
-            Ok((restarts(&pod()?) > restarts(&before)).then_some(()))
-        })?;
+        until_started_again(world, &[before])?;
         release.until_ready(1)?;
 
         release.scale(REPLICAS)?;
