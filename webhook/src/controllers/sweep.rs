@@ -1,9 +1,9 @@
 //! Services that came past the webhook, as while no replica answered and the failure policy is `Ignore`: the leader finds them and sees to their papers.
 //!
-//! Each service is judged once after it was made, and after each change of its spec. Up to when that was done is kept on the Lease, so that the next leader
-//! goes on there, and beside it which services a review had filled in ([`super::reviewed`]); a service that ran before Tidewaiter was installed is not touched,
-//! whoever edits its labels. What would have been filled in is written as a patch, which passes the webhook like everybody's; what would have been refused
-//! runs already, and is told in an event.
+//! Each service is judged once after it was made, and after each change of its spec; one that a review filled in, after each write. Up to when that was done is
+//! kept on the Lease, so that the next leader goes on there, and beside it which services a review had filled in ([`super::reviewed`]); a service that ran before
+//! Tidewaiter was installed is not touched, whoever edits its labels. What would have been filled in is written as a patch, which passes the webhook like
+//! everybody's; what would have been refused runs already, and is told in an event.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -47,8 +47,8 @@ const PATIENCE: Duration = Duration::from_mins(30);
 const OVERTAKEN: u32 = 5;
 /// Services that are judged at once, of those that show no record of a review, or have another spec than that had.
 const AT_ONCE: usize = 8;
-/// The others came by the webhook, in all likelihood. A new leader judges all of the last minutes while users wait for answers: one after another, in one round
-/// for so long,
+/// The others came by the webhook, in all likelihood. A new leader judges those of the last minutes that the one before it didn't, while users wait for answers:
+/// one after another, in one round for so long,
 const UNHURRIED: Duration = Duration::from_secs(5);
 /// and it rests so many times as long as each took.
 const RESTS: u32 = 3;
@@ -65,8 +65,8 @@ pub(super) struct Sweep {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// One state of one service's spec: its uid and generation.
-type State = (String, i64);
+/// One state of one service: its uid and generation; and when it was last written, where a review has filled something in.
+type State = (String, i64, Option<i64>);
 
 /// Why a service could not be judged, or mended, yet.
 enum NotYet {
@@ -122,7 +122,8 @@ impl Sweep {
                 }
             }
         };
-        let mut written_down = (Instant::now(), horizon, reviewed.clone());
+        // At once after the first round: a leader may not last, as while replicas roll.
+        let mut written_down = (None::<Instant>, horizon, reviewed.clone());
         let mut judged = Judged {
             reviewed,
             ..Judged::default()
@@ -133,9 +134,10 @@ impl Sweep {
                 (horizon, all) = self.round(horizon, &mut judged).await;
             }
             let (when, until, reviewed) = &written_down;
-            if when.elapsed() >= WRITTEN_DOWN && (horizon != *until || judged.reviewed != *reviewed) {
+            let due = when.is_none_or(|when| when.elapsed() >= WRITTEN_DOWN);
+            if due && (horizon != *until || judged.reviewed != *reviewed) {
                 match self.write_down(horizon, &judged.reviewed).await {
-                    Ok(()) => written_down = (Instant::now(), horizon, judged.reviewed.clone()),
+                    Ok(()) => written_down = (Some(Instant::now()), horizon, judged.reviewed.clone()),
                     Err(error) => warn!(%error, "can't write on the Lease how far has been swept; trying again"),
                 }
             }
@@ -237,8 +239,14 @@ impl Sweep {
         let waiting = services.iter().filter(|service| waits(&judged.states, service));
         let waiting = waiting.map(|service| service.written).min();
         let now = clock::now().as_second() - LAG;
-        let horizon = waiting.map_or(now, |waiting| waiting.min(now)).max(horizon);
-        judged.forget(&services, horizon, self.services.complete());
+        let complete = self.services.complete();
+        // What a watch doesn't show may have come long ago.
+        let horizon = if complete {
+            waiting.map_or(now, |waiting| waiting.min(now)).max(horizon)
+        } else {
+            horizon
+        };
+        judged.forget(&services, horizon, complete);
         (horizon, all)
     }
 
@@ -360,13 +368,14 @@ impl Sweep {
 impl Judged {
     /// The services that are to be judged now: made since the horizon; of another generation than this leader saw; or, where a review has filled something in
     /// before, written since the horizon or changed since the leader before this one looked, as while nobody led. To judge those once more changes nothing.
+    /// Not what was made or written since, and the leader before judged as it is.
     fn open(&mut self, services: &[Service], horizon: i64) -> Vec<Service> {
         let mut open = Vec::new();
         for service in services {
             let seen = self.generations.insert(service.uid.clone(), service.generation);
             let risen = seen.is_some_and(|seen| seen < service.generation);
-            let written = service.adopted && service.written >= horizon;
-            let came = service.created >= horizon || written || self.reviewed.changed(service);
+            let late = service.created >= horizon || service.adopted && service.written >= horizon;
+            let came = late && !self.reviewed.judged(service) || self.reviewed.changed(service);
             let tried = self.states.get(&state(service));
             if tried.is_none() && (risen || came) {
                 self.states.insert(state(service), Stand::Queued);
@@ -418,7 +427,8 @@ fn waits(states: &HashMap<State, Stand>, service: &Service) -> bool {
 }
 
 fn state(service: &Service) -> State {
-    (service.uid.clone(), service.generation)
+    let written = service.adopted.then_some(service.written);
+    (service.uid.clone(), service.generation, written)
 }
 
 #[cfg(test)]
@@ -465,6 +475,24 @@ mod tests {
         assert!(open(&mut judged, &[labelled(HORIZON + 5)]).is_empty());
         // A change of its spec is.
         assert_eq!(open(&mut judged, &[service("old", 4, 10, HORIZON + 6, false)]), ["old"]);
+    }
+
+    #[test]
+    fn what_the_leader_before_judged_is_judged_again_once_somebody_writes_to_it() {
+        let mut before = Judged::default();
+        let filled = |written| service("filled", 1, HORIZON, written, true);
+        assert_eq!(open(&mut before, &[filled(HORIZON)]), ["filled"]);
+        let mut next = Judged {
+            reviewed: AtReview::read(&before.reviewed.write()),
+            ..Judged::default()
+        };
+        let missed = service("missed", 1, HORIZON, HORIZON, true);
+        assert_eq!(open(&mut next, &[filled(HORIZON), missed]), ["missed"]);
+        // A label counts, in the time of either leader.
+        for judged in [&mut before, &mut next] {
+            assert_eq!(open(judged, &[filled(HORIZON + 1)]), ["filled"]);
+            assert!(open(judged, &[filled(HORIZON + 1)]).is_empty());
+        }
     }
 
     #[test]
