@@ -54,19 +54,21 @@ pub(crate) fn read(
     if metadata.len() > FILE_MAX {
         return Err(doubt("it is too large"));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-    file.take(FILE_MAX).read_to_end(&mut bytes)?;
-    if bytes.len() < HEADER || !bytes.starts_with(MAGIC) {
-        return Err(doubt("it is none of ours, or cut off"));
+    let (mut file, mut header) = (file.take(FILE_MAX), [0; HEADER]);
+    match file.read_exact(&mut header) {
+        Ok(()) if header.starts_with(MAGIC) => {}
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
+        _ => return Err(doubt("it is none of ours, or cut off")),
     }
-    if bytes[8..16] != engine.to_le_bytes() {
+    if header[8..16] != engine.to_le_bytes() {
         return Err(doubt("another version of the engine made it"));
     }
-    if bytes[16..48] != component[..] {
+    if header[16..48] != component[..] {
         return Err(doubt("it was made from another policy"));
     }
-    let payload = bytes.split_off(HEADER);
-    if bytes[48..80] != Sha256::digest(&payload)[..] {
+    let mut payload = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    file.read_to_end(&mut payload)?;
+    if header[48..80] != Sha256::digest(&payload)[..] {
         return Err(doubt("it is damaged"));
     }
     Ok(Some(payload))
