@@ -97,15 +97,28 @@ impl Api {
         Ok(answer.body)
     }
 
+    /// Changes what stands at a path by a JSON merge patch, and gives back what it is then.
+    ///
+    /// # Errors
+    /// Where there is no answer, or it is a refusal.
+    pub fn change(&self, path: &str, change: &Value) -> Result<Value> {
+        let answer = self.send(Method::PATCH, path, Some(change))?;
+        anyhow::ensure!(answer.status < 300, "PATCH {path}: {}", answer.message());
+        Ok(answer.body)
+    }
+
     fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+        let content = if method == Method::PATCH {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
         let mut request = self
             .client
             .request(method, format!("{}{path}", self.server))
             .bearer_auth(&self.token);
         if let Some(body) = body {
-            request = request
-                .header("content-type", "application/json")
-                .body(body.to_string());
+            request = request.header("content-type", content).body(body.to_string());
         }
         let answer = request.send()?;
         let warnings = answer.headers().get_all("warning").iter();
