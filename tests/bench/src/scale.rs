@@ -238,6 +238,10 @@ fn roll() -> Result<Rolling> {
     roll("sleeps")?;
     let mut rolling = Rolling::default();
     for round in 0..ROUNDS {
+        if round > 0 {
+            // What was replaced has drained, and who leads now has looked at what came.
+            sleep(SETTLED);
+        }
         eprintln!(
             "creating services steadily, and while Pods roll: round {} of {ROUNDS}",
             round + 1
@@ -252,8 +256,6 @@ fn roll() -> Result<Rolling> {
         let (meanwhile, rolls) = during("rolling", &|| roll("tidewaiter"))?;
         rolling.meanwhile.extend(meanwhile);
         rolling.rolls += rolls;
-        // What was replaced has drained, and who leads now has looked at what came.
-        sleep(SETTLED);
     }
     Ok(rolling)
 }
@@ -279,11 +281,8 @@ fn roll_once(cluster: &Cluster, deployment: &str) -> Result<()> {
 /// Makes a Deployment `sleeps` with a Service: the chart's own in all that the API server, the controllers and the node have to do for it, but what runs in it
 /// does nothing, and nobody asks it whether it is ready.
 fn sleepers(cluster: &Cluster) -> Result<()> {
-    let api = cluster.api()?;
-    let namespaced = |api_version: &str, kind: &str| format!("{api_version}/namespaces/{NAMESPACE}/{kind}");
-    let of = |path: String| api.get(&format!("{path}/tidewaiter"));
-    let mut deployment = of(namespaced("/apis/apps/v1", "deployments"))?;
-    let mut service = of(namespaced("/api/v1", "services"))?;
+    let mut deployment = cluster.get(NAMESPACE, "deployment/tidewaiter")?;
+    let mut service = cluster.get(NAMESPACE, "service/tidewaiter")?;
     let labels = json!({"app": "sleeps"});
     for object in [&mut deployment, &mut service] {
         object["metadata"] = json!({"name": "sleeps", "namespace": NAMESPACE});

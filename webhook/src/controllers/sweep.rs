@@ -375,9 +375,9 @@ impl Judged {
             let seen = self.generations.insert(service.uid.clone(), service.generation);
             let risen = seen.is_some_and(|seen| seen < service.generation);
             let late = service.created >= horizon || service.adopted && service.written >= horizon;
-            let came = late && !self.reviewed.judged(service) || self.reviewed.changed(service);
+            let came = || late && !self.reviewed.judged(service) || self.reviewed.changed(service);
             let tried = self.states.get(&state(service));
-            if tried.is_none() && (risen || came) {
+            if tried.is_none() && (risen || came()) {
                 self.states.insert(state(service), Stand::Queued);
                 open.push(service.clone());
             } else if tried.is_some_and(|stand| stand.waits()) {
