@@ -7,8 +7,9 @@ use std::time::Duration;
 
 /// Running time is counted in these.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
-/// Without a policy running, the thread sleeps after this many ticks. Not at once: under load that would be a wake-up for each review.
-const IDLE_TICKS: u32 = 1_000;
+/// Without a policy running, the thread sleeps after this many ticks, since each one interrupts somebody. Not at once: under load that would be a wake-up for
+/// each review.
+const IDLE_TICKS: u32 = 20;
 
 struct Clock {
     running: AtomicUsize,
