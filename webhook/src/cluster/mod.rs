@@ -13,6 +13,7 @@ mod newer;
 pub mod reader;
 pub(crate) mod refusal;
 mod status;
+mod turn;
 pub mod watched;
 
 use std::sync::Arc;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::refusal::LASTING;
+use super::turn::in_turn;
 
 /// A watch that failed is begun again after this time, and each time that it fails again after twice as long,
 const FIRST_PAUSE: Duration = Duration::from_millis(800);
@@ -452,18 +453,18 @@ where
 }
 
 /// Without `managedFields`, which would be most of what the store keeps.
-pub(super) fn slim<K: Resource>(
+pub(super) fn slim<K: Resource + 'static>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
 ) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static {
     reduce(events, |object| object.managed_fields_mut().clear())
 }
 
-/// Each object with less in it, before it is kept.
-pub(crate) fn reduce<K: Resource>(
+/// A watch whose first list waits for its turn; each object with less in it, before it is kept.
+pub(crate) fn reduce<K: Resource + 'static>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
     less: impl Fn(&mut K) + Copy + Send + 'static,
 ) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static {
-    events.map_ok(move |event| event.modify(less))
+    in_turn(events).map_ok(move |event| event.modify(less))
 }
 
 /// What is wrong with a watch, in a namespace if a Role of that gives the right to it, and whether it is that the kind doesn't exist.
