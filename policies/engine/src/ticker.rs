@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// Running time is counted in these.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
-/// Without a policy running, the thread sleeps after this many ticks, since each one interrupts somebody. Not at once: under load that would be a wake-up for
-/// each review.
+/// After this many ticks at which no policy ran, the thread sleeps, since each tick interrupts somebody. Not at once: under load that would be a wake-up for
+/// each policy.
 const IDLE_TICKS: u32 = 20;
 
 struct Clock {

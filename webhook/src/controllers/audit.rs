@@ -139,10 +139,9 @@ impl Audit {
             );
         };
         let asked = Asked::read(&self.client, &self.configuration).await?;
-        let services = self.services.all();
-        let count = services.len();
         // A namespace whose services aren't known is not one without.
-        let complete = self.services.complete();
+        let (services, complete) = self.services.all();
+        let count = services.len();
         let judged = futures::stream::iter(services).map(|service| async {
             let finding = self.judge(&service, &asked).await;
             (service, finding)

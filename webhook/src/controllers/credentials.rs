@@ -104,11 +104,10 @@ impl Keeper {
     }
 
     async fn round(&self, Seen { unused, stale, listed }: &mut Seen) {
-        let services = self.services.all();
+        // With a part of the services alone, a copy in use may look like an unused one.
+        let (services, complete) = self.services.all();
         let mut needs = needs(&services);
         let copies = copies(&self.namespaces.secrets.all());
-        // With a part of the services alone, a copy in use may look like an unused one.
-        let complete = self.services.complete();
         look_again(&self.client, &copies, listed).await;
         for place in listed.keys() {
             needs.entry(place.clone()).or_default();

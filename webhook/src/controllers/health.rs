@@ -123,8 +123,9 @@ impl Keeper {
     }
 
     async fn look(&self, configuration: &Configuration) {
+        let (services, complete) = self.services.all();
         // What isn't known may be used.
-        let services = self.services.complete().then(|| self.services.all());
+        let services = complete.then_some(services);
         let looks = looked_at(configuration.backends(), services.as_deref())
             .into_iter()
             .map(|backend| async move {

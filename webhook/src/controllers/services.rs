@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::join_all;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta};
 use kube::runtime::watcher::watcher;
 use kube::{Api, Client, ResourceExt};
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 use tidewaiter_core::backend::MANAGED_NAME;
 use tidewaiter_core::filled;
 use tidewaiter_core::uri::{Scheme, StorageUri};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::watched::{Changes, Watched, What, everything, reduce};
@@ -28,6 +31,8 @@ const CREATED: &str = "created";
 const ADOPTED: &str = "adopted";
 const URIS: &str = "uris";
 const SETTLED: &str = "settled";
+/// For a list that isn't waited for any longer.
+const MOMENT: Duration = Duration::from_secs(5);
 /// No store has a name as long, in bytes: an S3 key ends at 1,024.
 const URI: usize = 2048;
 
@@ -113,28 +118,31 @@ impl Services {
         Self { kinds }
     }
 
-    /// Waits until the `InferenceServices` are known. The other kind's conversion webhook may be down, and must hold nothing up.
+    /// Waits until they are known; where the `InferenceServices` are, for the others a moment: their conversion webhook may be down, and must hold nothing up.
     pub(super) async fn settled(&self) {
-        let [inference, ..] = &self.kinds;
+        let [inference, llm @ ..] = &self.kinds;
         inference.settled().await;
+        let _ = timeout(MOMENT, join_all(llm.iter().map(Watched::settled))).await;
     }
 
-    /// Whether all there are are known: what no service is known to use may be taken away only then.
-    pub(super) fn complete(&self) -> bool {
+    /// Whether all there are are known.
+    fn complete(&self) -> bool {
         let [inference, llm @ ..] = &self.kinds;
         // The second kind is one that a cluster may not have.
         inference.live() && (llm.iter().any(Watched::live) || llm.iter().all(Watched::absent))
     }
 
-    /// All of them.
-    pub(super) fn all(&self) -> Vec<Service> {
+    /// Those that are known, and whether that is all of them: what no service is known to use may be taken away only then.
+    pub(super) fn all(&self) -> (Vec<Service>, bool) {
+        // First: of what becomes known after it was looked for, it would be said that it isn't there.
+        let complete = self.complete();
         let kinds = KINDS.into_iter().zip(&self.kinds);
         let all = kinds.flat_map(|(kind, watched)| {
             // What a watch that failed still shows may be gone by now.
             let shown = if watched.absent() { Vec::new() } else { watched.all() };
             shown.into_iter().map(move |object| service(kind, &object))
         });
-        once_each(all)
+        (once_each(all), complete)
     }
 }
 

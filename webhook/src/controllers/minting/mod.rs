@@ -101,7 +101,13 @@ impl Keeper {
             },
             None => String::new(),
         };
-        let services = self.services.all();
+        let (mut services, complete) = self.services.all();
+        if !complete {
+            // What isn't shown may need what nothing else needs any more.
+            for service in &mut services {
+                service.settled = false;
+            }
+        }
         for mint in mints {
             let mut taken = Ok(());
             let last = memory.ended.remove(mint.backend());
