@@ -15,7 +15,7 @@ const SLICE: Duration = Duration::from_millis(300);
 /// Where many are, nobody waits longer than this.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// A watch that begins with its list when no other one lists.
+/// A watch that begins with its list when that has its turn.
 pub(super) fn in_turn<K, E>(
     events: impl Stream<Item = Result<Event<K>, E>> + Send,
 ) -> impl Stream<Item = Result<Event<K>, E>> + Send {

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta};
 use kube::runtime::watcher::watcher;
 use kube::{Api, Client, ResourceExt};
@@ -122,7 +123,9 @@ impl Services {
     pub(super) async fn settled(&self) {
         let [inference, llm @ ..] = &self.kinds;
         inference.settled().await;
-        let _ = timeout(MOMENT, join_all(llm.iter().map(Watched::settled))).await;
+        let mut settling: FuturesUnordered<_> = llm.iter().map(Watched::settled).collect();
+        let known = async { while settling.next().await.is_some() && !llm.iter().any(Watched::live) {} };
+        let _ = timeout(MOMENT, known).await;
     }
 
     /// Whether all there are are known.
@@ -136,10 +139,15 @@ impl Services {
     pub(super) fn all(&self) -> (Vec<Service>, bool) {
         // First: of what becomes known after it was looked for, it would be said that it isn't there.
         let complete = self.complete();
-        let kinds = KINDS.into_iter().zip(&self.kinds);
-        let all = kinds.flat_map(|(kind, watched)| {
-            // What a watch that failed still shows may be gone by now.
-            let shown = if watched.absent() { Vec::new() } else { watched.all() };
+        let kinds = || KINDS.into_iter().zip(&self.kinds);
+        let all = kinds().flat_map(|(kind, watched)| {
+            // What a watch that failed still shows may be another by now, or gone: that of another version knows better.
+            let outdated = !watched.live() && kinds().any(|((_, other), watched)| other == kind.1 && watched.live());
+            let shown = if watched.absent() || outdated {
+                Vec::new()
+            } else {
+                watched.all()
+            };
             shown.into_iter().map(move |object| service(kind, &object))
         });
         (once_each(all), complete)
@@ -272,7 +280,94 @@ fn written(metadata: &ObjectMeta) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use futures::stream;
+    use kube::core::Status;
+    use kube::runtime::watcher::{Error, Event};
+    use tokio::time::Instant;
+
     use super::*;
+
+    type Shown = Result<Event<DynamicObject>, Error>;
+
+    /// Services whose watches show this, and nothing after it.
+    fn showing(kinds: [Vec<Shown>; 3]) -> Services {
+        let mut shown = kinds.into_iter();
+        let kinds = KINDS.map(|(version, kind)| {
+            let mut shown = shown.next();
+            let watch = move || stream::iter(shown.take().unwrap_or_default()).chain(stream::pending());
+            let (changes, stop) = (Changes::default(), CancellationToken::new());
+            Watched::follow(watch, resource(version, kind), kind, changes, stop)
+        });
+        Services { kinds }
+    }
+
+    /// A whole list of a single object of this generation.
+    fn list(generation: i64) -> Vec<Shown> {
+        let metadata = ObjectMeta {
+            name: Some("chat".into()),
+            namespace: Some("team-a".into()),
+            uid: Some("u".into()),
+            generation: Some(generation),
+            ..ObjectMeta::default()
+        };
+        let object = DynamicObject {
+            types: None,
+            metadata,
+            data: Value::Null,
+        };
+        vec![Ok(Event::Init), Ok(Event::InitApply(object)), Ok(Event::InitDone)]
+    }
+
+    fn refused(code: u16) -> Shown {
+        Err(Error::InitialListFailed(kube::Error::Api(Box::new(Status {
+            code,
+            reason: if code == 404 { "NotFound" } else { "InternalError" }.into(),
+            ..Status::default()
+        }))))
+    }
+
+    fn none() -> Vec<Shown> {
+        vec![Ok(Event::Init), Ok(Event::InitDone)]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn they_are_complete_when_each_kind_is_known_in_one_version_and_as_that_shows_them() {
+        let then = |mut shown: Vec<Shown>, error: Shown| {
+            shown.push(error);
+            shown
+        };
+        for (newer, older, complete, generation) in [
+            (none(), list(1), true, Some(1)),
+            // The conversion webhook is down, after or before anything was seen.
+            (then(list(1), refused(500)), list(2), true, Some(2)),
+            (vec![refused(500)], list(2), true, Some(2)),
+            (then(list(1), refused(500)), vec![refused(500)], false, Some(1)),
+            (vec![refused(500)], vec![refused(404)], false, None),
+            // A cluster without the kind, and one that has it in a newer KServe.
+            (vec![refused(404)], vec![refused(404)], true, None),
+            (vec![refused(404)], list(3), true, Some(3)),
+            (then(list(1), refused(404)), vec![refused(404)], true, None),
+        ] {
+            let services = showing([none(), newer, older]);
+            timeout(MOMENT * 2, services.settled()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let (all, whole) = services.all();
+            let shown = all.first().map(|service| service.generation);
+            assert_eq!((shown, whole), (generation, complete), "{all:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_comes_later_than_the_others_is_waited_for_and_one_that_does_not_come_for_a_moment() {
+        let began = Instant::now();
+        showing([none(), none(), Vec::new()]).settled().await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let without = showing([none(), Vec::new(), vec![refused(404)]]);
+        without.settled().await;
+        assert!(began.elapsed() >= MOMENT && !without.all().1);
+        let waiting = showing([Vec::new(), none(), none()]);
+        assert!(timeout(MOMENT * 10, waiting.settled()).await.is_err());
+    }
 
     #[test]
     fn an_older_revision_with_traffic_and_a_model_on_its_way_are_not_settled() {

@@ -171,6 +171,8 @@ impl Sweep {
 
     /// Judges what came since, and returns up to when all is judged, and whether all was looked at.
     async fn round(&self, horizon: i64, judged: &mut Judged) -> (i64, bool) {
+        // First: what comes while they are looked at is another round's.
+        let now = clock::now().as_second() - LAG;
         let (services, complete) = self.services.all();
         let open = judged.open(&services, horizon);
         let mut all = true;
@@ -238,7 +240,6 @@ impl Sweep {
         }
         let waiting = services.iter().filter(|service| waits(&judged.states, service));
         let waiting = waiting.map(|service| service.written).min();
-        let now = clock::now().as_second() - LAG;
         // What a watch doesn't show may have come long ago.
         let horizon = if complete {
             waiting.map_or(now, |waiting| waiting.min(now)).max(horizon)

@@ -239,7 +239,10 @@ impl Keeper {
         let now = clock::now();
         let record = copy.and_then(|copy| Some(mint.held(place, copy)?.1));
         let uris = match &record {
-            Some(record) if !need.settled => record.uris.union(&need.uris).cloned().collect(),
+            Some(record) if !need.settled => {
+                let all = record.uris.union(&need.uris).map(String::as_str);
+                mint.used(all, namespace, place.labels)
+            }
             _ => need.uris.clone(),
         };
         let is_due = record.is_some_and(|record| mint.is_due(&record, now) && record.expires > now);
@@ -249,7 +252,7 @@ impl Keeper {
         // Where one was due: nothing is granted any more, and then the key that is there is to read nothing. Or somebody else changed the Secret.
         let minting = self
             .namespaces
-            .mint(namespace, place.labels, mint, &need.uris, need.service_account, until)
+            .mint(namespace, place.labels, mint, &uris, need.service_account, until)
             .await;
         let minting = match minting {
             // The admin doesn't want it kept.
@@ -286,8 +289,7 @@ impl Keeper {
         uris: &BTreeSet<String>,
         until: Instant,
     ) -> Result<bool, Trouble> {
-        let uris = mint.used(uris.iter().map(String::as_str), place.namespace, place.labels);
-        let rotated = self.namespaces.rotate(mint, place, &uris, until).await?;
+        let rotated = self.namespaces.rotate(mint, place, uris, until).await?;
         if rotated {
             let (namespace, backend) = (place.namespace, mint.backend());
             self.metrics.credentials("rotated");
